@@ -1,0 +1,262 @@
+//! Agents, revisions and instances as the API shows them, and the specification that is deployed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::call::StateCounts;
+
+/// What is deployed: one immutable revision of an agent is made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// The agent's name: a DNS label.
+    pub name: String,
+    /// What runs it; `process` unless said otherwise.
+    #[serde(default = "default_driver")]
+    pub driver: String,
+    /// The program and its arguments. A single element with spaces is split as a shell would
+    /// split words, without any expansion.
+    pub command: Vec<String>,
+    /// The working directory; the folder of the one who deploys, for the CLI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Environment variables for the agent, besides those of its contract.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What it may use of the machine.
+    #[serde(default)]
+    pub resources: Resources,
+    /// How Skep finds out whether it is ready and alive.
+    #[serde(default)]
+    pub health: HealthSpec,
+    /// What happens when it exits by itself.
+    #[serde(default)]
+    pub restart: RestartSpec,
+    /// Time between SIGTERM and SIGKILL; default `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace: Option<String>,
+    /// How its calls are treated.
+    #[serde(default)]
+    pub calls: CallSpec,
+}
+
+fn default_driver() -> String {
+    "process".to_owned()
+}
+
+/// What an agent may use. Absent means the operating system's own limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Address space of each of its processes, for example `2GiB` (RLIMIT_AS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Open files of each of its processes (RLIMIT_NOFILE).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// The largest file that it may write, for example `1GiB` (RLIMIT_FSIZE).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<String>,
+    /// Processes and threads of its user (RLIMIT_NPROC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+}
+
+/// Probes. Absent fields take the defaults named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSpec {
+    /// Path asked with GET; 2xx and 3xx are well. Default: the first of `/ping`, `/readiness`,
+    /// `/health` that answers so, else the open port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Time between two probes of a ready instance; default `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Time that one probe may take; default `2s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Failures in a row after which an instance is not ready; default 3. After twice as many it
+    /// is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// Time within which a started instance must become ready; default `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<String>,
+}
+
+/// Restart with exponential backoff and jitter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestartSpec {
+    /// Wait before the second restart in a row (the first is immediate); default `200ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+    /// The longest wait; default `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<String>,
+    /// Failed starts in a row after which Skep stops trying (crash loop); default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash_loop_after: Option<u32>,
+}
+
+/// How calls are treated. Absent fields take the defaults named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallSpec {
+    /// `strict` (default): no client sees a result that is not on disk. `relaxed`: the answer
+    /// does not wait for the result's fsync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<String>,
+    /// Methods that are journaled; default all but GET, HEAD and OPTIONS (and CONNECT, TRACE).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<String>>,
+    /// Attempts before a call is dead; default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Statuses of the agent that are tried again; default 429, 502, 503, 504.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_statuses: Option<Vec<u16>>,
+    /// Whether an attempt that was cut off (crash, reset, idle timeout) is tried again;
+    /// default true. False suits agents whose effects must not happen twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_interrupted: Option<bool>,
+    /// Wait before the second attempt; it doubles, with jitter. Default `200ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+    /// The longest wait between attempts; default `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<String>,
+    /// Time from acceptance within which a call must end; default `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// Longest silence of the agent within an attempt; default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// Calls that may run at once; default 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Calls that may wait; one more gets 429. Default 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+}
+
+/// A named thing that answers calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Agent {
+    /// `agt_…`
+    pub id: String,
+    /// The name, as in `/agents/{name}/…`.
+    pub name: String,
+    /// What its owner wants: `running` or `stopped`.
+    pub desired: String,
+    /// The current revision's number.
+    pub revision: u32,
+    /// The current instance, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Instance>,
+    /// The state in one word: that of the instance, else `stopped`.
+    pub state: InstanceState,
+    /// Why it is in this state, when there is more to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How often an instance was restarted since the server started.
+    pub restarts: u64,
+    /// Calls by state.
+    #[serde(default)]
+    pub calls: StateCounts,
+    /// The current revision's specification.
+    pub spec: AgentSpec,
+    /// When it was first deployed.
+    pub created_at: String,
+    /// When it was last deployed.
+    pub updated_at: String,
+}
+
+/// One immutable deployed specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revision {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it was deployed.
+    pub created_at: String,
+    /// What was deployed.
+    pub spec: AgentSpec,
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Nothing runs, as wanted.
+    Stopped,
+    /// Started, not ready yet.
+    Starting,
+    /// It takes calls.
+    Ready,
+    /// Its probes fail; it gets no calls.
+    Unready,
+    /// It exited; the next start waits for the backoff.
+    Backoff,
+    /// It failed too often in a row; Skep waits for `skep restart` or a deploy.
+    CrashLoop,
+    /// It was asked to end.
+    Stopping,
+}
+
+impl InstanceState {
+    /// The text form, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Unready => "unready",
+            Self::Backoff => "backoff",
+            Self::CrashLoop => "crash_loop",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// One running copy of a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// `ins_…`
+    pub id: String,
+    /// The revision that it runs.
+    pub revision: u32,
+    /// The process id of the agent, under the process driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The port that it listens on, on loopback.
+    pub port: u16,
+    /// When it was started.
+    pub started_at: String,
+}
+
+/// What an agent uses now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    /// The agent's name.
+    pub agent: String,
+    /// The instance's state.
+    pub state: InstanceState,
+    /// CPU time of its processes so far, in milliseconds.
+    pub cpu_ms: u64,
+    /// Share of one core over the last second or since the last look, in percent.
+    pub cpu_percent: f64,
+    /// Resident memory of its processes, in bytes.
+    pub memory_bytes: u64,
+    /// Number of its processes.
+    pub processes: u32,
+    /// Calls that run on it now.
+    pub in_flight: u64,
+    /// Calls that wait for it.
+    pub queued: u64,
+    /// Restarts since the server started.
+    pub restarts: u64,
+}

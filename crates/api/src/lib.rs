@@ -1,0 +1,32 @@
+//! Wire types of the public API: what the server sends and reads as JSON, shared by server,
+//! client and CLI. Stored rows and domain types are separate; they convert to and from these.
+//!
+//! Rules: snake_case fields, times as RFC 3339 text in UTC, durations as text (`30s`, `1h30m`),
+//! sizes as text (`64KiB`), unknown fields refused on input and ignored on output.
+
+pub mod agent;
+pub mod call;
+pub mod health;
+pub mod page;
+pub mod problem;
+
+pub use agent::{
+    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Resources, RestartSpec, Revision, Stats,
+};
+pub use call::{Attempt, Call, CallState, Redriven};
+pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
+pub use page::Page;
+pub use problem::Problem;
+
+/// Header with the id of the call that an answer belongs to.
+pub const HEADER_CALL_ID: &str = "skep-call-id";
+/// Header that tells the agent which attempt of the call this is, counted from 1.
+pub const HEADER_ATTEMPT: &str = "skep-attempt";
+/// Header that carries an API key when `Authorization` is meant for the agent.
+pub const HEADER_API_KEY: &str = "skep-api-key";
+/// Header on an answer that was stored by an earlier call with the same idempotency key.
+pub const HEADER_REPLAYED: &str = "idempotency-replayed";
+/// Header with the idempotency key (IETF draft-ietf-httpapi-idempotency-key-header).
+pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Header with the id of the HTTP request, on every answer.
+pub const HEADER_REQUEST_ID: &str = "skep-request-id";

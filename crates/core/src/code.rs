@@ -1,0 +1,165 @@
+//! Public error codes: the closed list of what Skep can refuse, each with a status, a title and a
+//! page under `docs/errors/`. Errors of the single crates map to one of them; nothing else about
+//! an error reaches a client but its public detail and hint.
+
+use std::error::Error;
+
+/// An error that may be shown to a client: a stable code, a message that is safe to show and the
+/// next thing to do. The internal cause stays in the source chain and goes to the log only.
+pub trait PublicError: Error {
+    /// The stable code.
+    fn code(&self) -> Code;
+
+    /// What happened, in words that hold no internals. Defaults to the code's title.
+    fn detail(&self) -> String {
+        self.code().title().to_owned()
+    }
+
+    /// The next thing to do. Defaults to the code's own hint.
+    fn hint(&self) -> String {
+        self.code().hint().to_owned()
+    }
+
+    /// Seconds after which trying again may help, for `Retry-After`.
+    fn retry_after_s(&self) -> Option<u64> {
+        None
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $status:literal, $title:literal, $hint:literal;)*) => {
+        /// A public error code. The text form is part of the API and never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(
+                #[doc = $title]
+                $name,
+            )*
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The stable text form, for example `agent-not-found`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// A short summary that is the same for every occurrence (RFC 9457 `title`).
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// What to do next when nothing more precise is known.
+            #[must_use]
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint),* }
+            }
+
+            /// The page under `docs/errors/` as it was at build time.
+            #[must_use]
+            pub const fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("../../../docs/errors/", $code, ".md"))),* }
+            }
+
+            /// The code with this text form.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == text)
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest = "bad-request", 400, "The request is malformed",
+        "Correct the request; the detail names the part that is wrong.";
+    Unauthorized = "unauthorized", 401, "A valid API key is needed",
+        "Send `Authorization: Bearer <key>`; the first key is in <data>/admin.key on the server's machine.";
+    Forbidden = "forbidden", 403, "This key may not do that",
+        "Use a key with the right to do it.";
+    NotFound = "not-found", 404, "There is nothing at this address",
+        "Check the path against /api/v1/openapi.json.";
+    AgentNotFound = "agent-not-found", 404, "No such agent",
+        "List the agents with `skep list`.";
+    CallNotFound = "call-not-found", 404, "No such call",
+        "List the calls with `skep calls list`; old ones are swept by retention.";
+    MethodNotAllowed = "method-not-allowed", 405, "This address does not take that method",
+        "Check the path and method against /api/v1/openapi.json.";
+    RequestTimeout = "request-timeout", 408, "The request's body did not arrive in time",
+        "Send the body without long pauses.";
+    CallInProgress = "call-in-progress", 409, "The call is still running",
+        "Wait for it with `skep calls attach`, or ask again later.";
+    CallCancelled = "call-cancelled", 409, "The call was cancelled",
+        "Replay it with `skep calls replay CALL` if it is wanted after all.";
+    CallState = "call-state", 409, "The call is not in a state that allows this",
+        "Look at its state with `skep calls show CALL`.";
+    AgentState = "agent-state", 409, "The agent is not in a state that allows this",
+        "Look at its state with `skep inspect AGENT`.";
+    BodyTooLarge = "body-too-large", 413, "The body is over the limit",
+        "Send less, or raise `limits.body` in skep.toml.";
+    UnsupportedMediaType = "unsupported-media-type", 415, "The body is not of a type that this address reads",
+        "Send JSON with `Content-Type: application/json`.";
+    InvalidSpec = "invalid-spec", 422, "The specification is not valid",
+        "Correct the field that the detail names and deploy again.";
+    IdempotencyKeyReused = "idempotency-key-reused", 422, "The idempotency key was used with another request",
+        "Use a new key for a new request; send the very same request to get the stored answer.";
+    QueueFull = "queue-full", 429, "The agent's queue is full",
+        "Slow down and try again after the time in Retry-After, or raise `calls.queue`.";
+    HeadersTooLarge = "headers-too-large", 431, "The headers are over the limit",
+        "Send fewer or shorter headers.";
+    Internal = "internal", 500, "Something went wrong inside Skep",
+        "Look up the request id in the server's log and report it with the log lines.";
+    CallDead = "call-dead", 502, "The call used up its attempts",
+        "See why with `skep calls show CALL`; mend the agent and run `skep calls redrive CALL`.";
+    AgentUnreachable = "agent-unreachable", 502, "The agent did not answer",
+        "Look at its log with `skep logs AGENT`.";
+    StoreUnavailable = "store-unavailable", 503, "The store cannot write",
+        "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
+    ShuttingDown = "shutting-down", 503, "The server is shutting down",
+        "Try again when it is back; accepted calls go on then.";
+    AgentNotReady = "agent-not-ready", 503, "No instance of the agent is ready",
+        "Look at `skep inspect AGENT`; a call that is journaled waits for it instead.";
+    AgentStopped = "agent-stopped", 503, "The agent is stopped",
+        "Start it with `skep start AGENT`, or queue the call with `Prefer: respond-async`.";
+    AgentCrashLoop = "agent-crash-loop", 503, "The agent crashes again and again",
+        "See why with `skep logs AGENT`, mend it, then `skep restart AGENT`.";
+    CallExpired = "call-expired", 504, "The call's deadline passed",
+        "Replay it with `skep calls replay CALL`, or raise `calls.deadline`.";
+    AgentTimeout = "agent-timeout", 504, "The agent did not answer in time",
+        "Look at its log with `skep logs AGENT`, or raise `calls.idle_timeout`.";
+    ConfigInvalid = "config-invalid", 500, "The configuration is not valid",
+        "Correct the key that the detail names; `skep config show --origin` says where each value comes from.";
+    DataFolderInUse = "data-folder-in-use", 500, "Another server uses this data folder",
+        "Stop the other server, or start this one with another --data.";
+    StoreCorrupt = "store-corrupt", 500, "The database file is damaged",
+        "Keep a copy of the file, then restore the newest file of <data>/backups.";
+    StoreNewer = "store-newer", 500, "The database was written by a newer Skep",
+        "Run the newer binary, or restore the backup that it took before it migrated.";
+    PortTaken = "port-taken", 500, "The listen address is taken",
+        "Stop what listens there, or choose another with --listen.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_names_its_code_and_what_to_do() {
+        for code in Code::ALL {
+            let page = code.page();
+            assert!(page.starts_with(&format!("# {}\n", code.as_str())), "{}", code.as_str());
+            assert!(page.contains("## What to do"), "{}", code.as_str());
+            assert_eq!(Code::parse(code.as_str()), Some(*code));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The ground that every other crate stands on: identifiers, time, public error codes, the
+//! workspace scope and layered configuration.
+//!
+//! What lives here is used by at least two crates and knows nothing of storage, HTTP or agents.
+//! What does not: anything with I/O of its own (reading the configuration file apart), logging
+//! set-up and metrics registries, which belong to the composition root.
+
+pub mod code;
+pub mod config;
+pub mod id;
+pub mod time;
+pub mod units;
+pub mod workspace;
+
+pub use code::{Code, PublicError};
+pub use id::{AgentId, CallId, InstanceId, KeyId, RequestId};
+pub use time::{Clock, Timestamp};
+pub use workspace::Workspace;
