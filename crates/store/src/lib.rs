@@ -1,0 +1,31 @@
+//! The store: `Db` over an embedded SQLite file, and a folder of content-addressed blobs.
+//!
+//! A change is one *unit of work* handed to the single writer ([`Db::write`]); the writer commits
+//! all units that wait as one transaction (group commit) and answers each when the commit is on
+//! disk. Reads run on a pool of read-only connections ([`Db::read`]). SQL reaches a workspace's
+//! tables only through a [`Scope`], which binds the workspace as `?1` and refuses a statement
+//! that does not use it; it reaches the server's own tables only through a [`ServerScope`], which
+//! refuses one that names a workspace's table.
+//!
+//! Nothing of the engine shows in the interface: statements are `&'static str` with numbered
+//! parameters, values are [`Param`] and [`Value`]. What lives here knows nothing of calls or agents.
+
+mod blobs;
+mod db;
+mod error;
+mod lock;
+mod migrate;
+mod sqlite;
+mod unit;
+mod value;
+mod writer;
+
+pub use blobs::{BlobRef, BlobWriter, Blobs, Hash, PinnedBlob};
+pub use db::{CommitStats, Db, Options};
+pub use error::StoreError;
+pub use migrate::{Migration, MigrationSet};
+pub use unit::{Reader, Scope, ServerScope, Unit};
+pub use value::{Param, Row, Value};
+
+#[doc(hidden)]
+pub mod conformance;

@@ -1,0 +1,284 @@
+//! Units of work and the scopes through which SQL is reached.
+
+use std::collections::{HashMap, HashSet};
+
+use parking_lot::Mutex;
+use skep_core::{Timestamp, Workspace};
+
+use crate::blobs::{BlobRef, Blobs};
+use crate::{Param, Row, StoreError};
+
+/// What an engine does for a unit or a reader: run one statement.
+pub(crate) trait Session {
+    /// Runs a statement and tells how many rows it changed.
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError>;
+
+    /// Runs a query and hands over its rows.
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError>;
+}
+
+/// Which statements were found to stay inside their scope. Each is looked at once.
+pub(crate) struct Rules {
+    workspace_tables: Vec<&'static str>,
+    seen: Mutex<HashSet<(usize, bool)>>,
+}
+
+impl Rules {
+    pub(crate) fn new(workspace_tables: Vec<&'static str>) -> Self {
+        Self { workspace_tables, seen: Mutex::default() }
+    }
+
+    fn check(&self, sql: &'static str, scoped: bool) -> Result<(), StoreError> {
+        let key = (sql.as_ptr() as usize, scoped);
+        if self.seen.lock().contains(&key) {
+            return Ok(());
+        }
+        if scoped && !sql.contains("?1") {
+            return Err(StoreError::Statement(format!("statement does not use the workspace (?1): {sql}")));
+        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let named = sql.split(|c| !is_word(c)).find(|word| self.workspace_tables.contains(word));
+        if let (false, Some(table)) = (scoped, named) {
+            return Err(StoreError::Statement(format!("`{table}` needs a workspace scope: {sql}")));
+        }
+        self.seen.lock().insert(key);
+        Ok(())
+    }
+}
+
+/// Changes of counters that wait for the end of the batch.
+#[derive(Default)]
+pub(crate) struct Deltas(pub(crate) Vec<(Workspace, String, i64)>);
+
+impl Deltas {
+    /// One sum per counter.
+    pub(crate) fn sums(&mut self) -> HashMap<(Workspace, String), i64> {
+        let mut sums = HashMap::new();
+        for (workspace, name, delta) in self.0.drain(..) {
+            *sums.entry((workspace, name)).or_default() += delta;
+        }
+        sums
+    }
+}
+
+/// One unit of work: every statement of it is committed, or none.
+pub struct Unit<'a> {
+    pub(crate) session: &'a mut dyn Session,
+    pub(crate) rules: &'a Rules,
+    pub(crate) deltas: &'a mut Deltas,
+    pub(crate) blobs: &'a Blobs,
+    pub(crate) now: Timestamp,
+}
+
+impl Unit<'_> {
+    /// The tables of one workspace.
+    pub fn scope<'s>(&'s mut self, workspace: &'s Workspace) -> Scope<'s> {
+        Scope {
+            session: self.session,
+            rules: self.rules,
+            deltas: Some(self.deltas),
+            blobs: self.blobs,
+            workspace,
+        }
+    }
+
+    /// The server's own tables.
+    pub fn server(&mut self) -> ServerScope<'_> {
+        ServerScope { session: self.session, rules: self.rules }
+    }
+
+    /// The moment at which the unit runs.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+/// A consistent view for reading.
+pub struct Reader<'a> {
+    pub(crate) session: &'a mut dyn Session,
+    pub(crate) rules: &'a Rules,
+    pub(crate) blobs: &'a Blobs,
+}
+
+impl Reader<'_> {
+    /// The tables of one workspace, to read.
+    pub fn scope<'s>(&'s mut self, workspace: &'s Workspace) -> Scope<'s> {
+        Scope { session: self.session, rules: self.rules, deltas: None, blobs: self.blobs, workspace }
+    }
+
+    /// The server's own tables, to read.
+    pub fn server(&mut self) -> ServerScope<'_> {
+        ServerScope { session: self.session, rules: self.rules }
+    }
+}
+
+/// SQL inside one workspace. `?1` is bound to the workspace; the parameters that are given start
+/// at `?2`.
+pub struct Scope<'a> {
+    session: &'a mut dyn Session,
+    rules: &'a Rules,
+    deltas: Option<&'a mut Deltas>,
+    blobs: &'a Blobs,
+    workspace: &'a Workspace,
+}
+
+impl Scope<'_> {
+    fn bind<'p>(workspace: &'p Workspace, params: &[Param<'p>]) -> Vec<Param<'p>> {
+        let mut all = Vec::with_capacity(params.len() + 1);
+        all.push(Param::Text(workspace.as_str()));
+        all.extend_from_slice(params);
+        all
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub const fn workspace(&self) -> &Workspace {
+        self.workspace
+    }
+
+    /// Runs a statement and tells how many rows it changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Statement`] when it is wrong, breaks a constraint or leaves the scope;
+    /// [`StoreError::Unavailable`] when the store cannot write.
+    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+        self.rules.check(sql, true)?;
+        self.session.execute(sql, &Self::bind(self.workspace, params))
+    }
+
+    /// Runs a query and hands over its rows.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.rules.check(sql, true)?;
+        self.session.query(sql, &Self::bind(self.workspace, params))
+    }
+
+    /// Runs a query for the first row, if there is one.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn query_opt(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<Row>, StoreError> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// Adds to a counter of the workspace. The sums are written once a batch, in the same commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Statement`] on a reader.
+    pub fn count(&mut self, name: impl Into<String>, delta: i64) -> Result<(), StoreError> {
+        let deltas = self
+            .deltas
+            .as_mut()
+            .ok_or_else(|| StoreError::Statement("a reader cannot count".to_owned()))?;
+        deltas.0.push((self.workspace.clone(), name.into(), delta));
+        Ok(())
+    }
+
+    /// The counters whose names begin with `prefix`, as of the last commit.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn counters(&mut self, prefix: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        let end = format!("{prefix}\u{10ffff}");
+        self.query(
+            "SELECT name, value FROM counters WHERE workspace = ?1 AND name >= ?2 AND name < ?3 ORDER BY name",
+            &[prefix.into(), (&end).into()],
+        )?
+        .iter()
+        .map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?)))
+        .collect()
+    }
+
+    /// Removes the counters whose names begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn remove_counters(&mut self, prefix: &str) -> Result<(), StoreError> {
+        let end = format!("{prefix}\u{10ffff}");
+        self.execute(
+            "DELETE FROM counters WHERE workspace = ?1 AND name >= ?2 AND name < ?3",
+            &[prefix.into(), (&end).into()],
+        )?;
+        Ok(())
+    }
+
+    /// Adds a reference to a blob. The blob must be pinned until the commit.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn link_blob(&mut self, blob: &BlobRef) -> Result<(), StoreError> {
+        let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
+        self.execute(
+            "INSERT INTO blobs (workspace, hash, size, refs) VALUES (?1, ?2, ?3, 1) \
+             ON CONFLICT (workspace, hash) DO UPDATE SET refs = blobs.refs + 1",
+            &[blob.hash.as_bytes().into(), size.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a reference away; a blob without any is removed by [`Scope::sweep_blobs`].
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn unlink_blob(&mut self, hash: &crate::Hash) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE blobs SET refs = refs - 1 WHERE workspace = ?1 AND hash = ?2",
+            &[hash.as_bytes().into()],
+        )?;
+        Ok(())
+    }
+
+    /// Removes up to `limit` blobs without references, files first. Tells how many went.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn sweep_blobs(&mut self, limit: u32) -> Result<usize, StoreError> {
+        let rows = self.query(
+            "SELECT hash FROM blobs WHERE workspace = ?1 AND refs <= 0 LIMIT ?2",
+            &[limit.into()],
+        )?;
+        let mut removed = 0;
+        for row in &rows {
+            let hash = crate::Hash::from_bytes(row.bytes(0)?);
+            // The writer runs one unit at a time, so nobody links the blob meanwhile; who put it
+            // and has not linked it yet holds a pin.
+            if self.blobs.remove_unpinned(self.workspace, &hash)? {
+                self.execute(
+                    "DELETE FROM blobs WHERE workspace = ?1 AND hash = ?2",
+                    &[hash.as_bytes().into()],
+                )?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// SQL on the server's own tables. Parameters start at `?1`.
+pub struct ServerScope<'a> {
+    session: &'a mut dyn Session,
+    rules: &'a Rules,
+}
+
+impl ServerScope<'_> {
+    /// Runs a statement and tells how many rows it changed.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+        self.rules.check(sql, false)?;
+        self.session.execute(sql, params)
+    }
+
+    /// Runs a query and hands over its rows.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.rules.check(sql, false)?;
+        self.session.query(sql, params)
+    }
+}
