@@ -11,7 +11,8 @@ pub mod page;
 pub mod problem;
 
 pub use agent::{
-    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Resources, RestartSpec, Revision, Stats,
+    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Resources, RestartSpec,
+    Revision, Stats,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};

@@ -157,7 +157,11 @@ mod tests {
     fn every_page_names_its_code_and_what_to_do() {
         for code in Code::ALL {
             let page = code.page();
-            assert!(page.starts_with(&format!("# {}\n", code.as_str())), "{}", code.as_str());
+            assert!(
+                page.starts_with(&format!("# {}\n", code.as_str())),
+                "{}",
+                code.as_str()
+            );
             assert!(page.contains("## What to do"), "{}", code.as_str());
             assert_eq!(Code::parse(code.as_str()), Some(*code));
         }

@@ -129,7 +129,10 @@ mod tests {
         let id = CallId::from_bytes(*uuid.as_bytes());
         assert_eq!(id.to_string(), "call_01h455vb4pex5vsknk084sn02q");
         assert_eq!("call_01h455vb4pex5vsknk084sn02q".parse(), Ok(id));
-        assert_eq!(encode(Uuid::from_u128(u128::MAX)), *b"7zzzzzzzzzzzzzzzzzzzzzzzzz");
+        assert_eq!(
+            encode(Uuid::from_u128(u128::MAX)),
+            *b"7zzzzzzzzzzzzzzzzzzzzzzzzz"
+        );
     }
 
     #[test]

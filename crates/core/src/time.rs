@@ -26,20 +26,28 @@ impl Timestamp {
     /// The system's wall clock, which may jump. Use a [`Clock`] for anything that is stored.
     #[must_use]
     pub fn system_now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// This moment plus a duration; the largest moment when that would overflow.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// This moment minus a duration; the smallest moment when that would overflow.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The time from `earlier` to this moment; zero when `earlier` is the later one.
@@ -94,7 +102,12 @@ impl Clock {
     #[must_use]
     pub fn starting_at(floor: Timestamp) -> Self {
         let base = Timestamp::system_now().max(floor);
-        Self { inner: Arc::new(ClockInner { started: Instant::now(), base: AtomicI64::new(base.0) }) }
+        Self {
+            inner: Arc::new(ClockInner {
+                started: Instant::now(),
+                base: AtomicI64::new(base.0),
+            }),
+        }
     }
 
     /// The current moment.
@@ -102,7 +115,11 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let elapsed = i64::try_from(self.inner.started.elapsed().as_micros()).unwrap_or(i64::MAX);
         let ahead = Timestamp::system_now().0.saturating_sub(elapsed);
-        let base = self.inner.base.fetch_max(ahead, Ordering::Relaxed).max(ahead);
+        let base = self
+            .inner
+            .base
+            .fetch_max(ahead, Ordering::Relaxed)
+            .max(ahead);
         Timestamp(base.saturating_add(elapsed))
     }
 

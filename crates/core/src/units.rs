@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-const BINARY: [(&str, u64); 5] =
-    [("kib", 1 << 10), ("mib", 1 << 20), ("gib", 1 << 30), ("tib", 1 << 40), ("b", 1)];
+const BINARY: [(&str, u64); 5] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("b", 1),
+];
 const SHORT: [(&str, u64); 8] = [
     ("ki", 1 << 10),
     ("mi", 1 << 20),
@@ -24,7 +29,13 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     let count: u64 = digits.trim().parse().ok()?;
     let scale = match unit {
         "" => 1,
-        _ => BINARY.iter().chain(&SHORT).find(|(name, _)| *name == unit)?.1,
+        _ => {
+            BINARY
+                .iter()
+                .chain(&SHORT)
+                .find(|(name, _)| *name == unit)?
+                .1
+        }
     };
     count.checked_mul(scale)
 }
