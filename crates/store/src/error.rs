@@ -71,7 +71,9 @@ impl PublicError for StoreError {
     fn code(&self) -> Code {
         match self {
             Self::Unavailable(_) | Self::Closed => Code::StoreUnavailable,
-            Self::Statement(_) | Self::MigrationChanged { .. } | Self::Folder { .. } => Code::Internal,
+            Self::Statement(_) | Self::MigrationChanged { .. } | Self::Folder { .. } => {
+                Code::Internal
+            }
             Self::Corrupt { .. } => Code::StoreCorrupt,
             Self::Newer { .. } => Code::StoreNewer,
             Self::InUse { .. } => Code::DataFolderInUse,

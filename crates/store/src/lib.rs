@@ -21,11 +21,12 @@ mod value;
 mod writer;
 
 pub use blobs::{BlobRef, BlobWriter, Blobs, Hash, PinnedBlob};
-pub use db::{CommitStats, Db, Options};
+pub use db::{Db, Options};
 pub use error::StoreError;
 pub use migrate::{Migration, MigrationSet};
 pub use unit::{Reader, Scope, ServerScope, Unit};
 pub use value::{Param, Row, Value};
+pub use writer::CommitStats;
 
 #[doc(hidden)]
 pub mod conformance;

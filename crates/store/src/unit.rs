@@ -15,6 +15,11 @@ pub(crate) trait Session {
 
     /// Runs a query and hands over its rows.
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError>;
+
+    /// The engine's first failure that makes the whole transaction void, if there was one.
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
 }
 
 /// Which statements were found to stay inside their scope. Each is looked at once.
@@ -25,7 +30,10 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(workspace_tables: Vec<&'static str>) -> Self {
-        Self { workspace_tables, seen: Mutex::default() }
+        Self {
+            workspace_tables,
+            seen: Mutex::default(),
+        }
     }
 
     fn check(&self, sql: &'static str, scoped: bool) -> Result<(), StoreError> {
@@ -34,12 +42,18 @@ impl Rules {
             return Ok(());
         }
         if scoped && !sql.contains("?1") {
-            return Err(StoreError::Statement(format!("statement does not use the workspace (?1): {sql}")));
+            return Err(StoreError::Statement(format!(
+                "statement does not use the workspace (?1): {sql}"
+            )));
         }
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let named = sql.split(|c| !is_word(c)).find(|word| self.workspace_tables.contains(word));
+        let named = sql
+            .split(|c| !is_word(c))
+            .find(|word| self.workspace_tables.contains(word));
         if let (false, Some(table)) = (scoped, named) {
-            return Err(StoreError::Statement(format!("`{table}` needs a workspace scope: {sql}")));
+            return Err(StoreError::Statement(format!(
+                "`{table}` needs a workspace scope: {sql}"
+            )));
         }
         self.seen.lock().insert(key);
         Ok(())
@@ -84,7 +98,10 @@ impl Unit<'_> {
 
     /// The server's own tables.
     pub fn server(&mut self) -> ServerScope<'_> {
-        ServerScope { session: self.session, rules: self.rules }
+        ServerScope {
+            session: self.session,
+            rules: self.rules,
+        }
     }
 
     /// The moment at which the unit runs.
@@ -104,12 +121,21 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// The tables of one workspace, to read.
     pub fn scope<'s>(&'s mut self, workspace: &'s Workspace) -> Scope<'s> {
-        Scope { session: self.session, rules: self.rules, deltas: None, blobs: self.blobs, workspace }
+        Scope {
+            session: self.session,
+            rules: self.rules,
+            deltas: None,
+            blobs: self.blobs,
+            workspace,
+        }
     }
 
     /// The server's own tables, to read.
     pub fn server(&mut self) -> ServerScope<'_> {
-        ServerScope { session: self.session, rules: self.rules }
+        ServerScope {
+            session: self.session,
+            rules: self.rules,
+        }
     }
 }
 
@@ -142,16 +168,25 @@ impl Scope<'_> {
     /// # Errors
     /// [`StoreError::Statement`] when it is wrong, breaks a constraint or leaves the scope;
     /// [`StoreError::Unavailable`] when the store cannot write.
-    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+    pub fn execute(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<usize, StoreError> {
         self.rules.check(sql, true)?;
-        self.session.execute(sql, &Self::bind(self.workspace, params))
+        self.session
+            .execute(sql, &Self::bind(self.workspace, params))
     }
 
     /// Runs a query and hands over its rows.
     ///
     /// # Errors
     /// As [`Scope::execute`].
-    pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+    pub fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         self.rules.check(sql, true)?;
         self.session.query(sql, &Self::bind(self.workspace, params))
     }
@@ -160,7 +195,11 @@ impl Scope<'_> {
     ///
     /// # Errors
     /// As [`Scope::execute`].
-    pub fn query_opt(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Option<Row>, StoreError> {
+    pub fn query_opt(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, StoreError> {
         Ok(self.query(sql, params)?.into_iter().next())
     }
 
@@ -255,6 +294,18 @@ impl Scope<'_> {
         }
         Ok(removed)
     }
+
+    /// Removes the file of a blob that no row names. False when a row or a pin holds it.
+    pub(crate) fn remove_orphan_blob(&mut self, hash: &crate::Hash) -> Result<bool, StoreError> {
+        let row = self.query_opt(
+            "SELECT 1 FROM blobs WHERE workspace = ?1 AND hash = ?2",
+            &[hash.as_bytes().into()],
+        )?;
+        if row.is_some() {
+            return Ok(false);
+        }
+        self.blobs.remove_unpinned(self.workspace, hash)
+    }
 }
 
 /// SQL on the server's own tables. Parameters start at `?1`.
@@ -268,7 +319,11 @@ impl ServerScope<'_> {
     ///
     /// # Errors
     /// As [`Scope::execute`].
-    pub fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+    pub fn execute(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<usize, StoreError> {
         self.rules.check(sql, false)?;
         self.session.execute(sql, params)
     }
@@ -277,7 +332,11 @@ impl ServerScope<'_> {
     ///
     /// # Errors
     /// As [`Scope::execute`].
-    pub fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+    pub fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         self.rules.check(sql, false)?;
         self.session.query(sql, params)
     }

@@ -97,7 +97,8 @@ impl Row {
     /// # Errors
     /// [`StoreError::Statement`] when the column holds something else.
     pub fn int(&self, column: usize) -> Result<i64, StoreError> {
-        self.opt_int(column)?.ok_or_else(|| Self::wrong(column, "an integer"))
+        self.opt_int(column)?
+            .ok_or_else(|| Self::wrong(column, "an integer"))
     }
 
     /// An integer or NULL.
@@ -117,7 +118,8 @@ impl Row {
     /// # Errors
     /// [`StoreError::Statement`] when the column holds something else.
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
-        self.opt_text(column)?.ok_or_else(|| Self::wrong(column, "a text"))
+        self.opt_text(column)?
+            .ok_or_else(|| Self::wrong(column, "a text"))
     }
 
     /// A text or NULL.
@@ -137,7 +139,8 @@ impl Row {
     /// # Errors
     /// [`StoreError::Statement`] when the column holds something else.
     pub fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
-        self.opt_blob(column)?.ok_or_else(|| Self::wrong(column, "bytes"))
+        self.opt_blob(column)?
+            .ok_or_else(|| Self::wrong(column, "bytes"))
     }
 
     /// Bytes or NULL.
@@ -157,7 +160,9 @@ impl Row {
     /// # Errors
     /// [`StoreError::Statement`] when the column holds something else.
     pub fn bytes<const N: usize>(&self, column: usize) -> Result<[u8; N], StoreError> {
-        self.blob(column)?.try_into().map_err(|_| Self::wrong(column, "bytes of that length"))
+        self.blob(column)?
+            .try_into()
+            .map_err(|_| Self::wrong(column, "bytes of that length"))
     }
 
     /// A time.

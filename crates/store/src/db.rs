@@ -1,0 +1,333 @@
+//! `Db`: opens the data folder and hands units to the writer and reads to the pool.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use skep_core::{Clock, Timestamp, Workspace};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::lock::FolderLock;
+use crate::migrate;
+use crate::sqlite::Sqlite;
+use crate::unit::{Rules, Session};
+use crate::writer::{Message, Observer, QUEUE, Work, Writer};
+use crate::{Blobs, CommitStats, MigrationSet, Reader, StoreError, Unit};
+
+const DATABASE: &str = "skep.db";
+const DEFAULT_READERS: usize = 4;
+/// Blob files looked at in one unit when orphans are searched.
+const ORPHAN_STEP: usize = 64;
+
+/// How to open a store.
+#[derive(Clone)]
+pub struct Options {
+    folder: PathBuf,
+    readers: usize,
+    observer: Option<Observer>,
+}
+
+impl Options {
+    /// The store in this folder, which is made when it is not there.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            readers: DEFAULT_READERS,
+            observer: None,
+        }
+    }
+
+    /// How many reads may run at once; at least one.
+    #[must_use]
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = readers.max(1);
+        self
+    }
+
+    /// A function that is told of every commit, on the writer's thread.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(CommitStats) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+}
+
+/// The store of one data folder. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: PathBuf,
+    queue: mpsc::Sender<Message>,
+    readers: Mutex<Vec<Sqlite>>,
+    permits: Semaphore,
+    rules: Arc<Rules>,
+    blobs: Blobs,
+    clock: Clock,
+    epoch: i64,
+    writable: Arc<AtomicBool>,
+    backup: Option<PathBuf>,
+}
+
+impl Db {
+    /// Opens the store, migrates it and counts up its epoch. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Corrupt`], [`StoreError::Newer`],
+    /// [`StoreError::MigrationChanged`], [`StoreError::Folder`], or [`StoreError::Unavailable`]
+    /// when the disk does not take the start's own writes.
+    pub fn open(options: Options, sets: &[MigrationSet]) -> Result<Self, StoreError> {
+        let folder = options.folder;
+        let failed = |path: &Path, error: &std::io::Error| StoreError::Folder {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        make_private(&folder).map_err(|e| failed(&folder, &e))?;
+        let lock = FolderLock::take(&folder)?;
+        let path = folder.join(DATABASE);
+        let mut engine = Sqlite::writer(&path)?;
+        let sets: Vec<MigrationSet> = [migrate::OWN]
+            .into_iter()
+            .chain(sets.iter().copied())
+            .collect();
+        let backup = migrate::migrate(&mut engine, &sets, &folder.join("backups"))?;
+        let (epoch, last_time) = begin_epoch(&mut engine)?;
+        let blob_root = folder.join("blobs");
+        let blobs = Blobs::open(blob_root.clone()).map_err(|e| failed(&blob_root, &e))?;
+        let tables = sets
+            .iter()
+            .flat_map(|set| set.workspace_tables.iter().copied())
+            .collect();
+        let rules = Arc::new(Rules::new(tables));
+        let readers = (0..options.readers)
+            .map(|_| Sqlite::reader(&path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let clock = Clock::starting_at(last_time);
+        let writable = Arc::new(AtomicBool::new(true));
+        let writer = Writer {
+            engine,
+            rules: rules.clone(),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+            writable: writable.clone(),
+            observer: options.observer,
+            lock,
+        };
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(waiting))
+            .map_err(|e| failed(&folder, &e))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                folder,
+                queue,
+                permits: Semaphore::new(options.readers),
+                readers: Mutex::new(readers),
+                rules,
+                blobs,
+                clock,
+                epoch,
+                writable,
+                backup,
+            }),
+        })
+    }
+
+    /// Hands a unit to the writer; the other end answers when it is committed or refused. Dropping
+    /// that end does not take the unit back.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn submit<T, E, F>(
+        &self,
+        work: F,
+    ) -> Result<oneshot::Receiver<Result<T, E>>, StoreError>
+    where
+        F: FnOnce(&mut Unit<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Work {
+            work: Some(work),
+            outcome: None,
+            reply,
+        };
+        self.inner
+            .queue
+            .send(Message::Job(Box::new(job)))
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        Ok(answer)
+    }
+
+    /// Runs a unit and waits until it is on disk. An error of the unit rolls it back.
+    ///
+    /// # Errors
+    /// What the unit gives, and the store's own: [`StoreError::Unavailable`],
+    /// [`StoreError::Closed`].
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Unit<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.submit(work)
+            .await?
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+
+    /// Reads from a consistent view of what is committed.
+    ///
+    /// # Errors
+    /// What the work gives, and the store's own.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Reader<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        let _permit = self
+            .inner
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        tokio::task::spawn_blocking(move || {
+            let mut engine = inner.readers.lock().pop().ok_or(StoreError::Closed)?;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                engine.batch("BEGIN")?;
+                work(&mut Reader {
+                    session: &mut engine,
+                    rules: &inner.rules,
+                    blobs: &inner.blobs,
+                })
+            }));
+            let _ = engine.batch("COMMIT");
+            inner.readers.lock().push(engine);
+            outcome
+                .unwrap_or_else(|_| Err(StoreError::Statement("a read panicked".to_owned()).into()))
+        })
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// The clock of the store: never behind a time that was stored.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// How often the data folder was opened. A lease of another epoch is void.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.inner.epoch
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// The blob folder.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    /// Whether the last commit worked.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.inner.writable.load(Ordering::Acquire)
+    }
+
+    /// Units that wait for the writer.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        QUEUE - self.inner.queue.capacity()
+    }
+
+    /// The backup that was taken before this start's migrations.
+    #[must_use]
+    pub fn backup(&self) -> Option<&Path> {
+        self.inner.backup.as_deref()
+    }
+
+    /// Removes blob files that no row names: what a crash left between the file and its commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn sweep_orphan_blobs(&self, workspace: &Workspace) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for first in 0..=u8::MAX {
+            let (blobs, of) = (self.inner.blobs.clone(), workspace.clone());
+            let hashes = tokio::task::spawn_blocking(move || blobs.list(&of, first))
+                .await
+                .map_err(|_| StoreError::Closed)??;
+            for step in hashes.chunks(ORPHAN_STEP) {
+                let (step, of) = (step.to_vec(), workspace.clone());
+                removed += self
+                    .write(move |unit| -> Result<_, StoreError> {
+                        let mut scope = unit.scope(&of);
+                        let mut count = 0;
+                        for hash in &step {
+                            count += usize::from(scope.remove_orphan_blob(hash)?);
+                        }
+                        Ok(count)
+                    })
+                    .await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Commits what waits, refuses what comes, closes the file and gives up the data folder.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.inner.queue.send(Message::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+/// Counts the epoch up and tells it with the last time that was saved.
+fn begin_epoch(engine: &mut Sqlite) -> Result<(i64, Timestamp), StoreError> {
+    engine.batch("BEGIN IMMEDIATE")?;
+    engine.execute(
+        "INSERT INTO server_state (name, value) VALUES ('epoch', 1) \
+         ON CONFLICT (name) DO UPDATE SET value = server_state.value + 1",
+        &[],
+    )?;
+    engine.execute(
+        "INSERT INTO server_state (name, value) VALUES ('last_time', 0) ON CONFLICT (name) DO NOTHING",
+        &[],
+    )?;
+    let rows = engine.query(
+        "SELECT value FROM server_state WHERE name IN ('epoch', 'last_time') ORDER BY name",
+        &[],
+    )?;
+    engine.batch("COMMIT")?;
+    match rows.as_slice() {
+        [epoch, last_time] => Ok((epoch.int(0)?, last_time.time(0)?)),
+        _ => Err(StoreError::Statement(
+            "server_state is incomplete".to_owned(),
+        )),
+    }
+}

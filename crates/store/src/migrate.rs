@@ -1,0 +1,189 @@
+//! Migrations: ordered, remembered with their hash, preceded by a backup, refused when the file
+//! knows more than the binary.
+
+use std::path::{Path, PathBuf};
+
+use skep_core::Timestamp;
+
+use crate::sqlite::Sqlite;
+use crate::unit::Session;
+use crate::{Hash, StoreError};
+
+/// One step of a component's schema. Once released it never changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Its name, for example `0001-calls`.
+    pub name: &'static str,
+    /// Its statements. Column types are `TEXT`, `BIGINT` and `BLOB`, so that every engine can
+    /// take them.
+    pub sql: &'static str,
+}
+
+/// The migrations of one component, in order, and the tables of a workspace that they make.
+#[derive(Debug, Clone, Copy)]
+pub struct MigrationSet {
+    /// Whose they are.
+    pub component: &'static str,
+    /// The steps, in order. New ones are added at the end.
+    pub migrations: &'static [Migration],
+    /// Tables whose rows belong to a workspace: only a scope reaches them.
+    pub workspace_tables: &'static [&'static str],
+}
+
+/// The store's own tables.
+pub(crate) const OWN: MigrationSet = MigrationSet {
+    component: "store",
+    migrations: &[Migration {
+        name: "0001-ground",
+        sql: "
+            CREATE TABLE server_state (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
+            CREATE TABLE counters (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                value BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
+            CREATE TABLE blobs (
+                workspace TEXT NOT NULL,
+                hash BLOB NOT NULL,
+                size BIGINT NOT NULL,
+                refs BIGINT NOT NULL,
+                PRIMARY KEY (workspace, hash)
+            );
+            CREATE INDEX blobs_unused ON blobs (workspace) WHERE refs <= 0;
+        ",
+    }],
+    workspace_tables: &["counters", "blobs"],
+};
+
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS migrations (
+        component TEXT NOT NULL,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        applied_at BIGINT NOT NULL,
+        PRIMARY KEY (component, name)
+    );
+";
+
+type Step = (&'static str, &'static Migration);
+
+fn applied(engine: &mut Sqlite) -> Result<Vec<(String, String, [u8; 32])>, StoreError> {
+    let present = engine.query(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'",
+        &[],
+    )?;
+    if present.is_empty() {
+        return Ok(Vec::new());
+    }
+    engine
+        .query(
+            "SELECT component, name, hash FROM migrations ORDER BY component, name",
+            &[],
+        )?
+        .iter()
+        .map(|row| {
+            Ok((
+                row.text(0)?.to_owned(),
+                row.text(1)?.to_owned(),
+                row.bytes(2)?,
+            ))
+        })
+        .collect()
+}
+
+/// The steps that are still to be taken.
+fn pending(
+    sets: &[MigrationSet],
+    applied: &[(String, String, [u8; 32])],
+) -> Result<Vec<Step>, StoreError> {
+    let known: Vec<Step> = sets
+        .iter()
+        .flat_map(|set| set.migrations.iter().map(|m| (set.component, m)))
+        .collect();
+    for (component, name, hash) in applied {
+        let step = known.iter().find(|(c, m)| c == component && m.name == name);
+        let Some((_, migration)) = step else {
+            return Err(StoreError::Newer {
+                component: component.clone(),
+                name: name.clone(),
+            });
+        };
+        if Hash::of(migration.sql.as_bytes()).as_bytes() != hash {
+            return Err(StoreError::MigrationChanged {
+                component: component.clone(),
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(known
+        .into_iter()
+        .filter(|(component, m)| {
+            !applied
+                .iter()
+                .any(|(c, n, _)| c == component && n == m.name)
+        })
+        .collect())
+}
+
+/// Brings the file to the binary's schema. Tells where the backup is, when one was taken.
+pub(crate) fn migrate(
+    engine: &mut Sqlite,
+    sets: &[MigrationSet],
+    backups: &Path,
+) -> Result<Option<PathBuf>, StoreError> {
+    let applied = applied(engine)?;
+    let steps = pending(sets, &applied)?;
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    let now = Timestamp::system_now();
+    let backup = if applied.is_empty() {
+        None
+    } else {
+        Some(back_up(engine, backups, now)?)
+    };
+    engine.batch("BEGIN IMMEDIATE")?;
+    let result = apply(engine, &steps, now).and_then(|()| engine.batch("COMMIT"));
+    if result.is_err() && !engine.is_idle() {
+        let _ = engine.batch("ROLLBACK");
+    }
+    result.map(|()| backup)
+}
+
+fn apply(engine: &mut Sqlite, steps: &[Step], now: Timestamp) -> Result<(), StoreError> {
+    engine.batch(TABLE)?;
+    for (component, migration) in steps {
+        engine.batch(migration.sql)?;
+        engine.execute(
+            "INSERT INTO migrations (component, name, hash, applied_at) VALUES (?1, ?2, ?3, ?4)",
+            &[
+                (*component).into(),
+                migration.name.into(),
+                Hash::of(migration.sql.as_bytes()).as_bytes().into(),
+                now.into(),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn back_up(engine: &Sqlite, folder: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
+    let path = folder.join(format!("before-migration-{}.db", now.as_micros()));
+    let failed = |error: std::io::Error| StoreError::Folder {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    engine
+        .connection
+        .execute("VACUUM INTO ?1", [path.to_string_lossy()])
+        .map_err(|error| engine.translate(&error))?;
+    std::fs::File::open(&path)
+        .and_then(|file| file.sync_all())
+        .map_err(failed)?;
+    std::fs::File::open(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(failed)?;
+    Ok(path)
+}

@@ -1,0 +1,177 @@
+//! The SQLite engine: connections, pragmas, statements and what its error codes mean to a caller.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use crate::unit::Session;
+use crate::{Param, Row, StoreError, Value};
+
+const STATEMENT_CACHE: usize = 256;
+/// Pages of 4 KiB in the write-ahead log after which a commit also checkpoints.
+const CHECKPOINT_PAGES: u32 = 4000;
+/// Readers and the writer do not block each other; only recovery at open waits.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Files up to this size are checked page by page at every start.
+const CHECK_UP_TO_BYTES: u64 = 32 << 20;
+
+/// One connection and the file that it belongs to.
+pub(crate) struct Sqlite {
+    pub(crate) connection: Connection,
+    path: PathBuf,
+}
+
+impl Sqlite {
+    /// The one connection that writes.
+    pub(crate) fn writer(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let engine = Self::open(path, flags)?;
+        engine.batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+        engine.batch(&format!("PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};"))?;
+        engine.check()?;
+        Ok(engine)
+    }
+
+    /// A connection that only reads.
+    pub(crate) fn reader(path: &Path) -> Result<Self, StoreError> {
+        let engine = Self::open(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        engine.batch("PRAGMA query_only = ON;")?;
+        Ok(engine)
+    }
+
+    fn open(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|e| translate(path, &e))?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(|e| translate(path, &e))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let size = std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        if size > CHECK_UP_TO_BYTES {
+            return Ok(());
+        }
+        let found: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|e| self.translate(&e))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Corrupt {
+                path: self.path.clone(),
+                reason: found,
+            }),
+        }
+    }
+
+    /// Runs several statements that return nothing.
+    pub(crate) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch(sql)
+            .map_err(|e| self.translate(&e))
+    }
+
+    /// Whether no transaction is open: the engine ends one by itself on some failures.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.connection.is_autocommit()
+    }
+
+    pub(crate) fn translate(&self, error: &rusqlite::Error) -> StoreError {
+        translate(&self.path, error)
+    }
+}
+
+fn translate(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OutOfMemory
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::PermissionDenied
+            | ErrorCode::OperationAborted,
+        ) => StoreError::Unavailable(error.to_string()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
+        _ => StoreError::Statement(error.to_string()),
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Param::Null => ValueRef::Null,
+            Param::Int(value) => ValueRef::Integer(*value),
+            Param::Text(value) => ValueRef::Text(value.as_bytes()),
+            Param::Blob(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+fn own(value: ValueRef<'_>) -> Result<Value, StoreError> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Text(value) => Value::Text(
+            std::str::from_utf8(value)
+                .map_err(|_| StoreError::Statement("a text is not UTF-8".to_owned()))?
+                .to_owned(),
+        ),
+        ValueRef::Blob(value) => Value::Blob(value.to_owned()),
+        ValueRef::Real(_) => {
+            return Err(StoreError::Statement(
+                "floating-point columns are not used".to_owned(),
+            ));
+        }
+    })
+}
+
+impl Session for Sqlite {
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|e| self.translate(&e))?;
+        statement
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(|e| self.translate(&e))
+    }
+
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|e| self.translate(&e))?;
+        let columns = statement.column_count();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(|e| self.translate(&e))?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next().map_err(|e| self.translate(&e))? {
+            let values = (0..columns)
+                .map(|column| own(row.get_ref(column).map_err(|e| self.translate(&e))?))
+                .collect::<Result<_, _>>()?;
+            out.push(Row::new(values));
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,331 @@
+//! The single writer: takes every unit that waits, runs each in a savepoint, commits them as one
+//! transaction and answers them when the commit is on disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use skep_core::{Clock, Timestamp, Workspace};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blobs::Blobs;
+use crate::lock::FolderLock;
+use crate::sqlite::Sqlite;
+use crate::unit::{Deltas, Rules, Session, Unit};
+use crate::{Param, StoreError};
+
+/// Units that may wait for the writer; one more waits at the door.
+pub(crate) const QUEUE: usize = 4096;
+/// Units in one transaction.
+const BATCH: usize = 512;
+/// After a failed commit, units are refused for this long before one is let through to try again.
+const BREAK: Duration = Duration::from_millis(500);
+/// How often the current time is saved, as the floor of the next start's clock.
+const SAVE_TIME_EVERY: Duration = Duration::from_secs(10);
+
+/// What one commit did.
+#[derive(Debug, Clone, Copy)]
+pub struct CommitStats {
+    /// Units in the transaction.
+    pub units: usize,
+    /// Time that the whole batch took: statements and the wait for the disk.
+    pub batch: Duration,
+    /// Time that the commit itself took.
+    pub commit: Duration,
+    /// Whether it is on disk.
+    pub ok: bool,
+}
+
+/// Told of every commit.
+pub(crate) type Observer = Arc<dyn Fn(CommitStats) + Send + Sync>;
+
+/// A unit that waits, with the way back to who sent it.
+pub(crate) trait Job: Send {
+    /// Runs the statements; an error is the writer's to see whether the whole batch is lost.
+    fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), JobError>;
+    /// Answers with the outcome of the commit.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// How a job's own statements ended.
+pub(crate) enum JobError {
+    /// The job gave an error of its own: its savepoint is rolled back and it keeps the answer.
+    Own,
+    /// The engine failed: nothing of the batch can be trusted.
+    Engine(StoreError),
+}
+
+/// A job made of a closure.
+pub(crate) struct Work<F, T, E> {
+    pub(crate) work: Option<F>,
+    pub(crate) outcome: Option<Result<T, E>>,
+    pub(crate) reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Work<F, T, E>
+where
+    F: FnOnce(&mut Unit<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), JobError> {
+        let Some(work) = self.work.take() else {
+            return Ok(());
+        };
+        let outcome = match catch_unwind(AssertUnwindSafe(|| work(unit))) {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StoreError::Statement("a unit of work panicked".to_owned()).into()),
+        };
+        let failed = outcome.is_err();
+        self.outcome = Some(outcome);
+        match unit.session.failure() {
+            Some(error) => Err(JobError::Engine(error)),
+            None if failed => Err(JobError::Own),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            // A refusal that the unit found by itself stands, whatever became of the commit.
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), None) => Err(StoreError::Closed.into()),
+        };
+        // Who does not wait for the answer has dropped the other end.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+pub(crate) enum Message {
+    Job(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+pub(crate) struct Writer {
+    pub(crate) engine: Sqlite,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) blobs: Blobs,
+    pub(crate) clock: Clock,
+    pub(crate) writable: Arc<AtomicBool>,
+    pub(crate) observer: Option<Observer>,
+    /// Held until the last statement has run.
+    pub(crate) lock: FolderLock,
+}
+
+/// A session that remembers the first failure of the engine itself.
+struct Watched<'a> {
+    engine: &'a mut Sqlite,
+    failure: Option<StoreError>,
+}
+
+impl Watched<'_> {
+    fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error @ (StoreError::Unavailable(_) | StoreError::Corrupt { .. })) = &result {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+}
+
+impl Session for Watched<'_> {
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+        let result = self.engine.execute(sql, params);
+        self.note(result)
+    }
+
+    fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<crate::Row>, StoreError> {
+        let result = self.engine.query(sql, params);
+        self.note(result)
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.clone()
+    }
+}
+
+impl Writer {
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut jobs = Vec::with_capacity(BATCH);
+        let mut broken_until: Option<(Instant, StoreError)> = None;
+        let mut time_saved = Instant::now();
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = queue.blocking_recv() else {
+                break;
+            };
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Close(done) => {
+                        queue.close();
+                        closing = Some(done);
+                    }
+                }
+                if jobs.len() < BATCH {
+                    next = queue.try_recv().ok();
+                }
+            }
+            if jobs.is_empty() {
+                continue;
+            }
+            match &broken_until {
+                Some((until, error)) if Instant::now() < *until => {
+                    for job in jobs.drain(..) {
+                        job.finish(Err(error.clone()));
+                    }
+                }
+                _ => {
+                    let save_time = time_saved.elapsed() >= SAVE_TIME_EVERY;
+                    match self.commit(&mut jobs, save_time) {
+                        Ok(()) => {
+                            self.recovered(broken_until.take().is_some());
+                            if save_time {
+                                time_saved = Instant::now();
+                            }
+                        }
+                        Err(error) => {
+                            self.broke(&error);
+                            broken_until = Some((Instant::now() + BREAK, error));
+                        }
+                    }
+                }
+            }
+        }
+        while let Ok(Message::Job(job)) = queue.try_recv() {
+            job.finish(Err(StoreError::Closed));
+        }
+        self.close(closing);
+    }
+
+    fn recovered(&self, was_broken: bool) {
+        self.writable.store(true, Ordering::Release);
+        if was_broken {
+            tracing::info!("the store writes again");
+        }
+    }
+
+    fn broke(&self, error: &StoreError) {
+        if self.writable.swap(false, Ordering::AcqRel) {
+            tracing::error!(%error, "the store cannot write: refusing until it can");
+        }
+    }
+
+    fn commit(&mut self, jobs: &mut Vec<Box<dyn Job>>, save_time: bool) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut result = self.run_batch(jobs, &mut answers, save_time);
+        let committing = Instant::now();
+        if result.is_ok() {
+            result = self.engine.batch("COMMIT");
+        }
+        if result.is_err() && !self.engine.is_idle() {
+            // When even this fails the engine ends the transaction with the connection's next one.
+            let _ = self.engine.batch("ROLLBACK");
+        }
+        if let Some(observer) = &self.observer {
+            observer(CommitStats {
+                units: answers.len(),
+                batch: started.elapsed(),
+                commit: committing.elapsed(),
+                ok: result.is_ok(),
+            });
+        }
+        for job in answers.into_iter().chain(jobs.drain(..)) {
+            job.finish(result.clone());
+        }
+        result
+    }
+
+    /// Runs the jobs; those that ran move to `answers` in order.
+    fn run_batch(
+        &mut self,
+        jobs: &mut Vec<Box<dyn Job>>,
+        answers: &mut Vec<Box<dyn Job>>,
+        save_time: bool,
+    ) -> Result<(), StoreError> {
+        self.engine.batch("BEGIN IMMEDIATE")?;
+        let mut deltas = Deltas::default();
+        let now = self.clock.now();
+        for mut job in jobs.drain(..) {
+            let before = deltas.0.len();
+            let outcome = self.run_job(job.as_mut(), &mut deltas, now);
+            answers.push(job);
+            match outcome {
+                Ok(()) => {}
+                Err(JobError::Own) => {
+                    deltas.0.truncate(before);
+                    self.step("ROLLBACK TO unit")?;
+                }
+                Err(JobError::Engine(error)) => return Err(error),
+            }
+            self.step("RELEASE unit")?;
+        }
+        for ((workspace, name), delta) in deltas.sums() {
+            self.add(&workspace, &name, delta)?;
+        }
+        if save_time {
+            self.engine.execute(
+                "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
+                &[now.into()],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        self.engine.execute(sql, &[]).map(|_| ())
+    }
+
+    fn run_job(
+        &mut self,
+        job: &mut dyn Job,
+        deltas: &mut Deltas,
+        now: Timestamp,
+    ) -> Result<(), JobError> {
+        self.step("SAVEPOINT unit").map_err(JobError::Engine)?;
+        let mut session = Watched {
+            engine: &mut self.engine,
+            failure: None,
+        };
+        let mut unit = Unit {
+            session: &mut session,
+            rules: &self.rules,
+            deltas,
+            blobs: &self.blobs,
+            now,
+        };
+        job.run(&mut unit)
+    }
+
+    fn add(&mut self, workspace: &Workspace, name: &str, delta: i64) -> Result<(), StoreError> {
+        if delta == 0 {
+            return Ok(());
+        }
+        self.engine.execute(
+            "INSERT INTO counters (workspace, name, value) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (workspace, name) DO UPDATE SET value = counters.value + excluded.value",
+            &[workspace.as_str().into(), name.into(), delta.into()],
+        )?;
+        Ok(())
+    }
+
+    fn close(mut self, closing: Option<oneshot::Sender<()>>) {
+        let now = self.clock.now();
+        let _ = self.engine.execute(
+            "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
+            &[now.into()],
+        );
+        drop(self.engine);
+        drop(self.lock);
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
+    }
+}
