@@ -31,3 +31,9 @@ pub const HEADER_REPLAYED: &str = "idempotency-replayed";
 pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Header with the id of the HTTP request, on every answer.
 pub const HEADER_REQUEST_ID: &str = "skep-request-id";
+
+/// A wire value as JSON. Wire types hold nothing that JSON cannot say.
+#[must_use]
+pub fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

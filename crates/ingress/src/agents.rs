@@ -1,0 +1,60 @@
+//! What the call door needs to know of agents. The composition root gives it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use skep_core::{AgentId, InstanceId, Workspace};
+
+use crate::policy::CallPolicy;
+
+/// Whether an agent takes calls now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// This instance does.
+    Ready {
+        /// Which one.
+        instance: InstanceId,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// None does, but one is to come: it starts, or its probes fail for now.
+    Waiting,
+    /// Its owner stopped it.
+    Stopped,
+    /// It crashed too often; somebody must look at it.
+    CrashLoop(Arc<str>),
+    /// It is gone.
+    Removed,
+}
+
+/// One agent, as long as it is deployed.
+pub trait Agent: Send + Sync + 'static {
+    /// Its identifier; another one when an agent of the same name is deployed after a removal.
+    fn id(&self) -> AgentId;
+
+    /// How its calls are treated, as of now.
+    fn policy(&self) -> Arc<CallPolicy>;
+
+    /// Whether it takes calls, as of now.
+    fn availability(&self) -> Availability;
+
+    /// Completes when the availability changes after this was called.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// A call begins (`+1`) or ends (`-1`) on the agent's instance.
+    fn count(&self, delta: i64);
+
+    /// The connection to this instance failed: it may be gone.
+    fn suspect(&self, instance: InstanceId);
+}
+
+/// The agents that are deployed.
+pub trait Agents: Send + Sync + 'static {
+    /// The agent with this name. Asked for every request: must be cheap.
+    fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<dyn Agent>>;
+
+    /// A deployed agent's name that is close to this one.
+    fn similar(&self, workspace: &Workspace, name: &str) -> Option<String>;
+}

@@ -1,0 +1,468 @@
+//! A journaled request from the client's side: read, accepted, waited for, answered.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{HeaderMap, Request as HttpRequest, Response, StatusCode};
+use http_body::Body as _;
+use http_body::Frame;
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+use skep_api::CallState;
+use skep_core::{CallId, InstanceId, RequestId, Timestamp, Workspace};
+use skep_store::{Hash, StoreError, Unit};
+use tokio::sync::{mpsc, watch};
+
+use crate::body::{Body, BodyError, send_stretch};
+use crate::headers::toward_agent;
+use crate::journal::{Answer, NewCall, Request, find_by_key, insert};
+use crate::lane::{Admission, Lane, Slot, Waiting};
+use crate::life::{Event, Life};
+use crate::listing;
+use crate::live::{Live, Phase, Progress, Recording};
+use crate::payload::receive;
+use crate::policy::CallPolicy;
+use crate::prefer::Wishes;
+use crate::run::Running;
+use crate::service::Inner;
+use crate::{Context, IngressError};
+
+/// Whether the call is new, as the accepting unit found.
+enum Accepted {
+    New,
+    Known { id: CallId, state: CallState },
+}
+
+/// A new call with all that its acceptance needs.
+struct Offer {
+    id: CallId,
+    lane: Arc<Lane>,
+    policy: Arc<CallPolicy>,
+    request_id: RequestId,
+    request: Arc<Request>,
+    fingerprint: Hash,
+    key: Option<String>,
+    life: Life,
+    slot: Option<Slot>,
+}
+
+impl Offer {
+    /// The accepting unit: the call that holds the same key, or this one.
+    fn write(
+        &self,
+        unit: &mut Unit<'_>,
+        instance: Option<InstanceId>,
+    ) -> Result<Accepted, IngressError> {
+        let mut scope = unit.scope(&self.lane.workspace);
+        if let Some(key) = &self.key
+            && let Some(holder) = find_by_key(&mut scope, &self.lane.name, key)?
+        {
+            if holder.fingerprint != self.fingerprint {
+                return Err(IngressError::IdempotencyKeyReused(holder.id));
+            }
+            return Ok(Accepted::Known {
+                id: holder.id,
+                state: holder.state,
+            });
+        }
+        insert(
+            &mut scope,
+            &NewCall {
+                id: self.id,
+                agent: &self.lane.name,
+                life: &self.life,
+                instance,
+                request: &self.request,
+                fingerprint: self.fingerprint,
+                key: self.key.as_deref(),
+                request_id: self.request_id,
+                replay_of: None,
+                now: self.life.due,
+            },
+        )?;
+        Ok(Accepted::New)
+    }
+}
+
+/// What makes two requests the same: method, target and body.
+fn fingerprint(request: &Request) -> Hash {
+    let mut hasher = Sha256::new();
+    for part in [
+        request.method.as_str().as_bytes(),
+        request.target.as_bytes(),
+    ] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.update(request.body.hash().as_bytes());
+    Hash::from_bytes(hasher.finalize().into())
+}
+
+impl Inner {
+    /// Takes a call in and answers it as the client wishes.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        lane: Arc<Lane>,
+        policy: Arc<CallPolicy>,
+        context: Context,
+        target: &str,
+        request: HttpRequest<Incoming>,
+    ) -> Result<Response<Body>, IngressError> {
+        let wishes = Wishes::read(request.headers())?;
+        self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
+        if request.body().size_hint().lower() > self.limits.body {
+            return Err(IngressError::BodyTooLarge(self.limits.body));
+        }
+        if lane.is_full(&policy) {
+            return Err(IngressError::QueueFull(policy.queue));
+        }
+        let (request, pin) = self.receive(&context, target, request).await?;
+        let fingerprint = match &wishes.key {
+            Some(_) => fingerprint(&request),
+            // Nobody compares it.
+            None => Hash::from_bytes([0; 32]),
+        };
+        let now = self.db.clock().now();
+        let life = Life::accepted(now, now.plus(policy.deadline));
+        let (slot, entry) = match lane.admit(&policy, now) {
+            Admission::Run(slot) => (Some(slot), None),
+            Admission::Wait(entry) => (None, Some(entry)),
+            Admission::Full => return Err(IngressError::QueueFull(policy.queue)),
+        };
+        let id = CallId::new();
+        let request_id = context.request_id;
+        let key = wishes.key.clone();
+        let offer = Offer {
+            id,
+            lane,
+            policy,
+            request_id,
+            request,
+            fingerprint,
+            key,
+            life,
+            slot,
+        };
+        let live = self.registry.enter(id);
+        let phase = live.watch();
+        let inner = self.clone();
+        // A task of its own: the client may leave at any moment, the call may not.
+        let accepting = self.tasks.spawn(async move {
+            let accepted = inner.clone().accept(offer, live).await;
+            if !matches!(accepted, Ok(Accepted::New)) {
+                inner.registry.forget(id);
+            }
+            drop((pin, entry));
+            accepted
+        });
+        match accepting
+            .await
+            .unwrap_or(Err(IngressError::Store(StoreError::Closed)))?
+        {
+            Accepted::New => {
+                self.respond(&context.workspace, id, phase, &wishes, false)
+                    .await
+            }
+            Accepted::Known { id, state } => {
+                self.join(&context.workspace, id, state, &wishes).await
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        context: &Context,
+        target: &str,
+        request: HttpRequest<Incoming>,
+    ) -> Result<(Arc<Request>, Option<skep_store::PinnedBlob>), IngressError> {
+        let (mut head, body) = request.into_parts();
+        toward_agent(&mut head.headers, context);
+        let blobs = self.db.blobs();
+        let received = receive(
+            blobs,
+            &context.workspace,
+            body,
+            self.limits.body,
+            self.limits.body_pause,
+        )
+        .await?;
+        let request = Request {
+            method: head.method,
+            target: target.to_owned(),
+            headers: head.headers,
+            body: received.payload,
+            trailers: received.trailers,
+        };
+        Ok((Arc::new(request), received.pin))
+    }
+
+    /// Makes the call durable and lets it run or wait.
+    async fn accept(
+        self: Arc<Self>,
+        mut offer: Offer,
+        live: Arc<Live>,
+    ) -> Result<Accepted, IngressError> {
+        let slot = offer.slot.take();
+        if slot.is_some() {
+            let begin = Event::Begin {
+                epoch: self.db.epoch(),
+            };
+            let begun = offer.life.step(&begin, &offer.policy, offer.life.due, 0.0);
+            // An accepted call that is due may begin.
+            offer.life = begun.map_err(|_| IngressError::Store(StoreError::Closed))?;
+        }
+        let instance = slot.as_ref().map(|slot| slot.place.instance);
+        let offer = Arc::new(offer);
+        let written = offer.clone();
+        let write = self.db.write(move |unit| written.write(unit, instance));
+        let accepted = write.await?;
+        if matches!(accepted, Accepted::New) {
+            offer.lane.metrics.accepted.inc();
+            let (id, life) = (offer.id, offer.life.clone());
+            let (lane, policy) = (offer.lane.clone(), offer.policy.clone());
+            match slot {
+                Some(slot) => {
+                    let (accepted, request) = (life.due, offer.request.clone());
+                    let began = accepted;
+                    let running = Running {
+                        id,
+                        lane,
+                        policy,
+                        life,
+                        slot,
+                        request,
+                        live,
+                        accepted,
+                        began,
+                    };
+                    self.spawn_run(running);
+                }
+                None => self.enqueue(&lane, id, &life),
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Puts an accepted call into its lane's queue.
+    pub(crate) fn enqueue(self: &Arc<Self>, lane: &Arc<Lane>, id: CallId, life: &Life) {
+        if lane.enqueue(id, life.due, Waiting::of(life)) {
+            self.spawn_dispatcher(lane.clone());
+        }
+    }
+
+    /// Answers for a call that another request has begun.
+    async fn join(
+        self: &Arc<Self>,
+        workspace: &Workspace,
+        id: CallId,
+        state: CallState,
+        wishes: &Wishes,
+    ) -> Result<Response<Body>, IngressError> {
+        if !state.is_final()
+            && wishes.wait.is_some_and(|wait| wait.is_zero())
+            && !wishes.asynchronous
+        {
+            return Err(IngressError::CallInProgress(id));
+        }
+        let phase = self.watch(workspace, id).await?;
+        self.respond(workspace, id, phase, wishes, true).await
+    }
+
+    /// What a call's client is told, from the live side or from the journal.
+    pub(crate) async fn watch(
+        &self,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<watch::Receiver<Phase>, IngressError> {
+        // Entered before the journal is read, so that an end in between is not missed.
+        let live = self.registry.enter(id);
+        let of = workspace.clone();
+        let read: Result<_, StoreError> = self
+            .db
+            .read(move |reader| {
+                let mut scope = reader.scope(&of);
+                let standing = crate::journal::find(&mut scope, id)?;
+                let answer = crate::journal::load_answer(&mut scope, id)?;
+                Ok((standing, answer))
+            })
+            .await;
+        let outcome = match read {
+            Err(error) => Err(error.into()),
+            Ok((None, _)) => Err(IngressError::CallNotFound),
+            Ok((Some(standing), _)) if !standing.life.state.is_final() => {
+                return Ok(live.watch());
+            }
+            Ok((Some(_), Some(answer))) => Ok(Phase::Answered(Arc::new(answer))),
+            Ok((Some(standing), None)) => Ok(Phase::Ended(ended(id, &standing.life))),
+        };
+        self.registry.leave(id, live);
+        Ok(watch::Sender::new(outcome?).subscribe())
+    }
+
+    /// Waits as the client wishes and answers.
+    pub(crate) async fn respond(
+        self: &Arc<Self>,
+        workspace: &Workspace,
+        id: CallId,
+        mut phase: watch::Receiver<Phase>,
+        wishes: &Wishes,
+        replayed: bool,
+    ) -> Result<Response<Body>, IngressError> {
+        let patience = match (wishes.asynchronous, wishes.wait) {
+            (true, None) => Some(std::time::Duration::ZERO),
+            (true, Some(wait)) => Some(wait),
+            (false, _) => None,
+        };
+        let told = async {
+            match phase
+                .wait_for(|phase| !matches!(phase, Phase::Waiting))
+                .await
+            {
+                Ok(phase) => phase.clone(),
+                Err(_) => Phase::Ended(IngressError::Store(StoreError::Closed)),
+            }
+        };
+        let told = match patience {
+            None => told.await,
+            Some(patience) => match tokio::time::timeout(patience, told).await {
+                Ok(told) => told,
+                Err(_) => return self.accepted(workspace, id).await,
+            },
+        };
+        let mut response = match told {
+            Phase::Answered(answer) => self.answered(workspace, &answer).await?,
+            Phase::Streaming(recording) => follow(&recording, 0),
+            Phase::Ended(error) => return Err(error),
+            Phase::Waiting => return Err(IngressError::Store(StoreError::Closed)),
+        };
+        mark(response.headers_mut(), id, replayed);
+        Ok(response)
+    }
+
+    /// 202 with the call as it stands.
+    async fn accepted(
+        &self,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<Response<Body>, IngressError> {
+        let of = workspace.clone();
+        let call = self
+            .db
+            .read(move |reader| -> Result<_, IngressError> {
+                listing::detail(&mut reader.scope(&of), id)?.ok_or(IngressError::CallNotFound)
+            })
+            .await?;
+        let json = skep_api::to_json(&call);
+        let mut response = Response::new(Body::full(json.into()));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            "preference-applied",
+            HeaderValue::from_static("respond-async"),
+        );
+        if let Ok(location) = HeaderValue::try_from(format!("/api/v1/calls/{id}")) {
+            headers.insert(LOCATION, location);
+        }
+        mark(headers, id, false);
+        Ok(response)
+    }
+
+    pub(crate) async fn answered(
+        &self,
+        workspace: &Workspace,
+        answer: &Answer,
+    ) -> Result<Response<Body>, IngressError> {
+        let body = Body::stored(
+            self.db.blobs(),
+            workspace,
+            &answer.body,
+            answer.trailers.clone(),
+        )
+        .await?;
+        Ok(response(answer.status, &answer.headers, body))
+    }
+}
+
+fn mark(headers: &mut HeaderMap, id: CallId, replayed: bool) {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(skep_api::HEADER_CALL_ID, value);
+    }
+    if replayed {
+        headers.insert(skep_api::HEADER_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+/// What the client of a call that ended without an answer is told.
+pub(crate) fn ended(id: CallId, life: &Life) -> IngressError {
+    match life.state {
+        CallState::Cancelled => IngressError::CallCancelled(id),
+        CallState::Expired => IngressError::CallExpired(id),
+        CallState::Dead => IngressError::CallDead {
+            call: id,
+            reason: life.reason.clone().unwrap_or_default(),
+        },
+        other => IngressError::CallState {
+            call: id,
+            state: other.as_str(),
+        },
+    }
+}
+
+/// An agent's answer as it goes out. The length is the body's own affair.
+pub(crate) fn response(status: u16, headers: &HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = headers.clone();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response
+}
+
+/// Shows a recording from a position on, while it grows.
+pub(crate) fn follow(recording: &Arc<Recording>, from: u64) -> Response<Body> {
+    let length = recording.length.map(|length| length.saturating_sub(from));
+    let (sender, body) = Body::channel(length);
+    let response = response(recording.status, &recording.headers, body);
+    tokio::spawn(send_recording(recording.clone(), from, sender));
+    response
+}
+
+async fn send_recording(
+    recording: Arc<Recording>,
+    mut position: u64,
+    sender: mpsc::Sender<Result<Frame<bytes::Bytes>, BodyError>>,
+) {
+    let mut progress = recording.progress.subscribe();
+    loop {
+        let now = progress.borrow_and_update().clone();
+        let end = match &now {
+            Progress::Coming(end) | Progress::Whole(end, _) => *end,
+            Progress::CutOff => {
+                let _ = sender.send(Err(BodyError::CutOff)).await;
+                return;
+            }
+        };
+        if send_stretch(&sender, recording.file.clone(), position, end)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        position = position.max(end);
+        if let Progress::Whole(_, trailers) = now {
+            if let Some(trailers) = trailers {
+                let _ = sender.send(Ok(Frame::trailers(trailers))).await;
+            }
+            return;
+        }
+        tokio::select! {
+            changed = progress.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+        }
+    }
+}
+
+/// The moment that an accepted call began to wait, for its duration.
+pub(crate) fn elapsed_s(now: Timestamp, since: Timestamp) -> f64 {
+    now.since(since).as_secs_f64()
+}

@@ -1,0 +1,183 @@
+//! Headers: which stay on one connection, which Skep adds, how they are stored.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, Version};
+use skep_store::StoreError;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Removes what concerns one connection only (RFC 9110 section 7.6.1), with what `Connection`
+/// names. `TE: trailers` stays, as trailers are passed on.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            if name != TE {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &PROXY_AUTHENTICATE,
+        &PROXY_AUTHORIZATION,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+        &HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+    let trailers = headers
+        .get(TE)
+        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    if !trailers {
+        headers.remove(TE);
+    }
+}
+
+/// Turns a client's headers into those of a request to an agent.
+pub(crate) fn toward_agent(headers: &mut HeaderMap, context: &crate::Context) {
+    strip_hop_by_hop(headers);
+    headers.remove(EXPECT);
+    headers.remove(CONTENT_LENGTH);
+    let forwarded = match headers
+        .get("x-forwarded-for")
+        .and_then(|value| value.to_str().ok())
+    {
+        Some(before) => format!("{before}, {}", context.remote),
+        None => context.remote.to_string(),
+    };
+    if let Ok(value) = HeaderValue::try_from(forwarded) {
+        headers.insert("x-forwarded-for", value);
+    }
+    headers.insert(
+        "x-forwarded-proto",
+        HeaderValue::from_static(context.scheme),
+    );
+    if let Some(traceparent) = &context.traceparent {
+        headers.insert("traceparent", traceparent.clone());
+    }
+}
+
+/// Whether the client wants to change to another protocol on this connection (WebSocket).
+pub(crate) fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+            })
+}
+
+/// Headers as they are stored: lines as in HTTP/1.1, so that repeated ones and any bytes stay.
+pub(crate) fn encode(headers: &HeaderMap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(headers.len() * 32);
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+/// The headers that [`encode`] wrote.
+pub(crate) fn decode(stored: &[u8]) -> Result<HeaderMap, StoreError> {
+    let mut headers = HeaderMap::new();
+    let mut rest = stored;
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let (line, after) = (&rest[..end], &rest[end + 2..]);
+        let colon = line
+            .windows(2)
+            .position(|pair| pair == b": ")
+            .ok_or_else(damaged)?;
+        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| damaged())?;
+        let value = HeaderValue::from_bytes(&line[colon + 2..]).map_err(|_| damaged())?;
+        headers.append(name, value);
+        rest = after;
+    }
+    if rest.is_empty() {
+        Ok(headers)
+    } else {
+        Err(damaged())
+    }
+}
+
+fn damaged() -> StoreError {
+    StoreError::Statement("stored headers are damaged".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn connection_headers_and_those_it_names_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("x-kept", "1"),
+            ("x-kept", "2"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(
+            headers,
+            map(&[("te", "trailers"), ("x-kept", "1"), ("x-kept", "2")])
+        );
+    }
+
+    #[test]
+    fn any_value_comes_back_in_order() {
+        let mut headers = map(&[
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("x-empty", ""),
+        ]);
+        headers.insert("x-bytes", HeaderValue::from_bytes(b"\xff: \x80\t").unwrap());
+        assert_eq!(decode(&encode(&headers)).unwrap(), headers);
+        assert!(decode(b"no end").is_err());
+        assert_eq!(decode(b"").unwrap(), HeaderMap::new());
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        let headers = map(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+        ]);
+        assert!(wants_upgrade(Version::HTTP_11, &headers));
+        assert!(!wants_upgrade(Version::HTTP_2, &headers));
+        assert!(!wants_upgrade(
+            Version::HTTP_11,
+            &map(&[("upgrade", "websocket")])
+        ));
+    }
+}

@@ -1,0 +1,116 @@
+//! What runs now and who waits for it: the live side of calls, and the recording of an answer that
+//! clients read while it comes in.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use skep_core::CallId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::IngressError;
+use crate::journal::Answer;
+
+/// How far a recording is.
+#[derive(Debug, Clone)]
+pub(crate) enum Progress {
+    /// So many bytes are there, and more may come.
+    Coming(u64),
+    /// It is whole and on disk.
+    Whole(u64, Option<HeaderMap>),
+    /// The attempt was cut off.
+    CutOff,
+}
+
+/// An answer that is recorded as it passes. Clients read it from the file, each at its own pace.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) file: Arc<File>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Its length, when the agent said it.
+    pub(crate) length: Option<u64>,
+}
+
+/// What a call's client is told.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// Nothing to see yet.
+    Waiting,
+    /// An attempt's answer comes in.
+    Streaming(Arc<Recording>),
+    /// The agent's answer, as final as the policy's durability says.
+    Answered(Arc<Answer>),
+    /// It ended without an answer.
+    Ended(IngressError),
+}
+
+/// One call that somebody runs or waits for.
+#[derive(Debug)]
+pub(crate) struct Live {
+    phase: watch::Sender<Phase>,
+    /// Ends the running attempt.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Waiting),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn tell(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+}
+
+/// The calls that somebody runs or waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    calls: Mutex<HashMap<CallId, Arc<Live>>>,
+}
+
+impl Registry {
+    /// The live side of a call, made when there is none.
+    pub(crate) fn enter(&self, id: CallId) -> Arc<Live> {
+        self.calls
+            .lock()
+            .entry(id)
+            .or_insert_with(|| Arc::new(Live::new()))
+            .clone()
+    }
+
+    /// Forgets a call that was not accepted after all.
+    pub(crate) fn forget(&self, id: CallId) {
+        self.calls.lock().remove(&id);
+    }
+
+    /// Tells everybody how the call ended and forgets it.
+    pub(crate) fn finish(&self, id: CallId, phase: Phase) {
+        let live = self.calls.lock().remove(&id);
+        if let Some(live) = live {
+            live.stop.cancel();
+            live.tell(phase);
+        }
+    }
+
+    /// Forgets a call that nobody but the caller (who gives its own handle) runs or waits for.
+    pub(crate) fn leave(&self, id: CallId, live: Arc<Live>) {
+        let mut calls = self.calls.lock();
+        // Two handles: the registry's own and the one that is given.
+        if Arc::strong_count(&live) <= 2 && live.phase.receiver_count() == 0 {
+            calls.remove(&id);
+        }
+        drop(live);
+    }
+}

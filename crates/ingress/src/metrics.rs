@@ -1,0 +1,152 @@
+//! What the call door counts, for Prometheus.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the duration histograms, in seconds.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAgent {
+    workspace: String,
+    agent: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEnd {
+    workspace: String,
+    agent: String,
+    end: &'static str,
+}
+
+fn durations() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// The metrics of every agent's calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    accepted: Family<ByAgent, Counter>,
+    ended: Family<ByEnd, Counter>,
+    attempts: Family<ByEnd, Counter>,
+    call_seconds: Family<ByAgent, Histogram, fn() -> Histogram>,
+    attempt_seconds: Family<ByAgent, Histogram, fn() -> Histogram>,
+    passed: Family<ByAgent, Counter>,
+    running: Family<ByAgent, Gauge>,
+    waiting: Family<ByAgent, Gauge>,
+}
+
+impl Metrics {
+    /// Registers the metrics under their names.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            accepted: Family::default(),
+            ended: Family::default(),
+            attempts: Family::default(),
+            call_seconds: Family::new_with_constructor(durations),
+            attempt_seconds: Family::new_with_constructor(durations),
+            passed: Family::default(),
+            running: Family::default(),
+            waiting: Family::default(),
+        };
+        let m = &metrics;
+        registry.register("skep_calls_accepted", "Calls accepted", m.accepted.clone());
+        registry.register(
+            "skep_calls_ended",
+            "Calls that ended, by how",
+            m.ended.clone(),
+        );
+        registry.register(
+            "skep_attempts",
+            "Attempts that ended, by how",
+            m.attempts.clone(),
+        );
+        registry.register(
+            "skep_call_duration_seconds",
+            "Time from acceptance to the end of a call",
+            m.call_seconds.clone(),
+        );
+        registry.register(
+            "skep_attempt_duration_seconds",
+            "Time of one attempt",
+            m.attempt_seconds.clone(),
+        );
+        registry.register(
+            "skep_passed_requests",
+            "Requests passed through unjournaled",
+            m.passed.clone(),
+        );
+        registry.register(
+            "skep_calls_running",
+            "Calls that run now",
+            m.running.clone(),
+        );
+        registry.register(
+            "skep_calls_waiting",
+            "Calls that wait now",
+            m.waiting.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn lane(&self, workspace: &str, agent: &str) -> LaneMetrics {
+        let labels = ByAgent {
+            workspace: workspace.to_owned(),
+            agent: agent.to_owned(),
+        };
+        LaneMetrics {
+            all: self.clone(),
+            accepted: self.accepted.get_or_create(&labels).clone(),
+            call_seconds: self.call_seconds.get_or_create(&labels).clone(),
+            attempt_seconds: self.attempt_seconds.get_or_create(&labels).clone(),
+            passed: self.passed.get_or_create(&labels).clone(),
+            running: self.running.get_or_create(&labels).clone(),
+            waiting: self.waiting.get_or_create(&labels).clone(),
+            labels,
+        }
+    }
+}
+
+/// The metrics of one agent, at hand.
+pub(crate) struct LaneMetrics {
+    all: Metrics,
+    labels: ByAgent,
+    pub(crate) accepted: Counter,
+    pub(crate) call_seconds: Histogram,
+    pub(crate) attempt_seconds: Histogram,
+    pub(crate) passed: Counter,
+    pub(crate) running: Gauge,
+    pub(crate) waiting: Gauge,
+}
+
+impl LaneMetrics {
+    fn by_end(&self, end: &'static str) -> ByEnd {
+        let ByAgent { workspace, agent } = self.labels.clone();
+        ByEnd {
+            workspace,
+            agent,
+            end,
+        }
+    }
+
+    pub(crate) fn ended(&self, end: &'static str) {
+        self.all.ended.get_or_create(&self.by_end(end)).inc();
+    }
+
+    pub(crate) fn attempt(&self, end: &'static str) {
+        self.all.attempts.get_or_create(&self.by_end(end)).inc();
+    }
+
+    /// Forgets an agent that was removed.
+    pub(crate) fn forget(&self) {
+        let all = &self.all;
+        all.running.remove(&self.labels);
+        all.waiting.remove(&self.labels);
+    }
+}

@@ -1,0 +1,221 @@
+//! Requests that are not journaled: passed through as they come, and protocol upgrades
+//! (WebSocket) as a pair of byte streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::agents::Availability;
+use crate::body::{Body, Passing};
+use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
+use crate::lane::Lane;
+use crate::pool::{Place, Sender, connect};
+use crate::{Context, IngressError, Limits};
+
+/// Bytes that are held for each direction of an upgraded connection.
+const UPGRADED_BUFFER: usize = 16 << 10;
+
+fn place(lane: &Lane) -> Result<Place, IngressError> {
+    match lane.agent.availability() {
+        Availability::Ready { instance, address } => Ok(Place { instance, address }),
+        Availability::Waiting => Err(IngressError::AgentNotReady),
+        Availability::Stopped | Availability::Removed => Err(IngressError::AgentStopped),
+        Availability::CrashLoop(reason) => Err(IngressError::AgentCrashLoop(reason.to_string())),
+    }
+}
+
+/// Passes one request through.
+pub(crate) async fn pass(
+    lane: Arc<Lane>,
+    context: &Context,
+    limits: &Limits,
+    target: &str,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, IngressError> {
+    let place = place(&lane)?;
+    let idle = lane.agent.policy().idle_timeout;
+    lane.metrics.passed.inc();
+    if wants_upgrade(request.version(), request.headers()) {
+        return upgrade(&lane, context, place, target, request, idle).await;
+    }
+    if request.body().size_hint().lower() > limits.body {
+        return Err(IngressError::BodyTooLarge(limits.body));
+    }
+    let mut headers = std::mem::take(request.headers_mut());
+    toward_agent(&mut headers, context);
+    let method = request.method().clone();
+    let body = match request.body().is_end_stream() {
+        true => Body::empty(),
+        false => Body::passing(Passing::new(
+            request.into_body(),
+            limits.body,
+            limits.body_pause,
+            None,
+        )),
+    };
+    let message = message(method, target, headers, body)?;
+    let (response, sender) = send(&lane, place, message, idle).await?;
+    let (mut head, body) = response.into_parts();
+    strip_hop_by_hop(&mut head.headers);
+    if body.is_end_stream() {
+        lane.pool.keep(place, sender);
+        return Ok(respond(head, Body::empty()));
+    }
+    let keep = Box::new(move || lane.pool.keep(place, sender));
+    Ok(respond(
+        head,
+        Body::passing(Passing::new(body, u64::MAX, idle, Some(keep))),
+    ))
+}
+
+fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+fn message(
+    method: http::Method,
+    target: &str,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Request<Body>, IngressError> {
+    let mut message = Request::new(body);
+    *message.method_mut() = method;
+    *message.uri_mut() = target
+        .parse()
+        .map_err(|_| IngressError::BadRequest("the path or query cannot be sent on".to_owned()))?;
+    *message.headers_mut() = headers;
+    Ok(message)
+}
+
+async fn send(
+    lane: &Lane,
+    place: Place,
+    mut message: Request<Body>,
+    idle: Duration,
+) -> Result<(Response<Incoming>, Sender), IngressError> {
+    let mut reused = lane.pool.reuse(place).await;
+    loop {
+        let fresh = reused.is_none();
+        let mut sender = match reused.take() {
+            Some(sender) => sender,
+            None => connect(place).await.map_err(|reason| {
+                lane.agent.suspect(place.instance);
+                IngressError::AgentUnreachable(reason)
+            })?,
+        };
+        match tokio::time::timeout(idle, sender.try_send_request(message)).await {
+            Err(_) => return Err(IngressError::AgentTimeout),
+            Ok(Ok(response)) => return Ok((response, sender)),
+            Ok(Err(mut error)) => match error.take_message() {
+                // Closed while it was idle: nothing was sent.
+                Some(unsent) if !fresh => message = unsent,
+                _ => {
+                    lane.agent.suspect(place.instance);
+                    return Err(IngressError::AgentUnreachable(
+                        "the connection broke".to_owned(),
+                    ));
+                }
+            },
+        }
+    }
+}
+
+async fn upgrade(
+    lane: &Lane,
+    context: &Context,
+    place: Place,
+    target: &str,
+    mut request: Request<Incoming>,
+    idle: Duration,
+) -> Result<Response<Body>, IngressError> {
+    let protocol = request.headers().get(http::header::UPGRADE).cloned();
+    let mut headers = request.headers().clone();
+    toward_agent(&mut headers, context);
+    if let Some(protocol) = protocol {
+        headers.insert(http::header::UPGRADE, protocol);
+        headers.insert(
+            http::header::CONNECTION,
+            http::HeaderValue::from_static("upgrade"),
+        );
+    }
+    let client = hyper::upgrade::on(&mut request);
+    let message = message(request.method().clone(), target, headers, Body::empty())?;
+    let mut sender = connect(place).await.map_err(|reason| {
+        lane.agent.suspect(place.instance);
+        IngressError::AgentUnreachable(reason)
+    })?;
+    let sending = tokio::time::timeout(idle, sender.send_request(message));
+    let mut response = match sending.await {
+        Err(_) => return Err(IngressError::AgentTimeout),
+        Ok(Err(_)) => {
+            return Err(IngressError::AgentUnreachable(
+                "the connection broke".to_owned(),
+            ));
+        }
+        Ok(Ok(response)) => response,
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (mut head, body) = response.into_parts();
+        strip_hop_by_hop(&mut head.headers);
+        return Ok(respond(
+            head,
+            Body::passing(Passing::new(body, u64::MAX, idle, None)),
+        ));
+    }
+    let agent = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(agent)) = tokio::join!(client, agent) {
+            join(TokioIo::new(client), TokioIo::new(agent), idle).await;
+        }
+    });
+    let (head, _) = response.into_parts();
+    Ok(respond(head, Body::empty()))
+}
+
+/// Copies both ways until each side has ended or both are silent for too long.
+async fn join(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    agent: impl AsyncRead + AsyncWrite + Unpin,
+    idle: Duration,
+) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_agent, to_agent) = tokio::io::split(agent);
+    let last = Mutex::new(Instant::now());
+    tokio::join!(
+        copy(from_client, to_agent, &last, idle),
+        copy(from_agent, to_client, &last, idle)
+    );
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    last: &Mutex<Instant>,
+    idle: Duration,
+) {
+    let mut buffer = vec![0; UPGRADED_BUFFER];
+    loop {
+        let quiet_until = *last.lock() + idle;
+        match tokio::time::timeout_at(quiet_until, from.read(&mut buffer)).await {
+            Err(_) if last.lock().elapsed() < idle => {}
+            Ok(Ok(count @ 1..)) => {
+                *last.lock() = Instant::now();
+                if to.write_all(&buffer[..count]).await.is_err() {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,424 @@
+//! Running a call: attempts under their leases, and what becomes of the call after each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_api::CallState;
+use skep_core::{CallId, Timestamp};
+use skep_store::StoreError;
+
+use crate::attempt::{Attempt, Complete, CutOffOnDrop};
+use crate::call::{elapsed_s, ended};
+use crate::journal::{self, Brings, Request, Standing};
+use crate::lane::{Lane, Next, Slot, Waiting};
+use crate::life::{End, Event, Lease, Life};
+use crate::live::{Live, Phase, Progress};
+use crate::policy::{CallPolicy, Durability};
+use crate::service::Inner;
+
+/// The wait before a result that the store did not take is offered again.
+const STORE_WAIT: Duration = Duration::from_millis(500);
+
+/// A call whose attempt holds the lease.
+pub(crate) struct Running {
+    pub(crate) id: CallId,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) policy: Arc<CallPolicy>,
+    pub(crate) life: Life,
+    pub(crate) slot: Slot,
+    pub(crate) request: Arc<Request>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) accepted: Timestamp,
+    pub(crate) began: Timestamp,
+}
+
+impl Running {
+    fn standing(&self) -> Standing {
+        Standing {
+            id: self.id,
+            agent: self.lane.name.clone(),
+            life: self.life.clone(),
+            instance: Some(self.slot.place.instance),
+            started: Some(self.began),
+        }
+    }
+}
+
+/// How an attempt's task ended.
+enum Outcome {
+    Complete(Box<Complete>),
+    Failed(End),
+    /// Somebody ended the call meanwhile and told its clients.
+    Stopped,
+    Late,
+}
+
+impl Inner {
+    pub(crate) fn spawn_run(self: &Arc<Self>, running: Running) {
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.run(running).await });
+    }
+
+    async fn run(self: Arc<Self>, running: Running) {
+        let outcome = self.attempt(&running).await;
+        let lane = running.lane.clone();
+        let now = self.db.clock().now();
+        lane.metrics
+            .attempt_seconds
+            .observe(elapsed_s(now, running.began));
+        match outcome {
+            Outcome::Stopped => lane.metrics.attempt("stopped"),
+            Outcome::Late => {
+                lane.metrics.attempt("expired");
+                let id = running.id;
+                drop(running);
+                self.expire(&lane, id).await;
+            }
+            Outcome::Complete(complete) => {
+                lane.metrics.attempt("answered");
+                self.complete(running, *complete).await;
+            }
+            Outcome::Failed(end) => {
+                lane.metrics.attempt(match &end {
+                    End::Answered { .. } => "retry_status",
+                    End::Undelivered(_) => "undelivered",
+                    End::Cut(_) => "cut",
+                    End::Broken(_) => "broken",
+                    End::Unrecorded(_) => "unrecorded",
+                });
+                self.failed(running, end).await;
+            }
+        }
+    }
+
+    async fn attempt(&self, running: &Running) -> Outcome {
+        let attempt = Attempt {
+            lane: &running.lane,
+            blobs: self.db.blobs(),
+            id: running.id,
+            number: running.life.attempt,
+            place: running.slot.place,
+            live: &running.live,
+            idle: running.policy.idle_timeout,
+            answer_limit: self.limits.answer,
+        };
+        let left = running.life.deadline.since(self.db.clock().now());
+        let work = async {
+            tokio::select! {
+                () = running.live.stop.cancelled() => Outcome::Stopped,
+                done = attempt.run(&running.request) => match done {
+                    Ok(complete) => Outcome::Complete(Box::new(complete)),
+                    Err(end) => Outcome::Failed(end),
+                },
+            }
+        };
+        tokio::time::timeout(left, work)
+            .await
+            .unwrap_or(Outcome::Late)
+    }
+
+    /// The agent answered: the machine says whether that ends the call.
+    async fn complete(self: &Arc<Self>, running: Running, complete: Complete) {
+        let status = complete.answer.status;
+        let end = End::Answered {
+            status,
+            retry_after: complete.retry_after,
+        };
+        let after = self.after(&running, &end);
+        if !matches!(after.state, CallState::Succeeded | CallState::Failed) {
+            drop(CutOffOnDrop(complete.recording));
+            self.moved(running, after, end).await;
+            return;
+        }
+        let Complete {
+            answer,
+            pin,
+            recording,
+            ..
+        } = complete;
+        let answer = Arc::new(answer);
+        let whole = Progress::Whole(answer.body.size, answer.trailers.clone());
+        if running.policy.durability == Durability::Relaxed {
+            if let Some(recording) = &recording {
+                recording.progress.send_replace(whole.clone());
+            }
+            running.live.tell(Phase::Answered(answer.clone()));
+        }
+        let (row, accepted, lane, id) = (
+            running.standing(),
+            running.accepted,
+            running.lane.clone(),
+            running.id,
+        );
+        // The agent is free for the next call while the disk takes the result.
+        drop(running.slot);
+        let (settled, next) = (answer.clone(), after.clone());
+        let took = self
+            .persist(
+                move |scope, now| {
+                    journal::apply(scope, &row, &next, &Brings::Answer(&settled), now)
+                },
+                &lane,
+            )
+            .await;
+        drop(pin);
+        if took == Some(true) {
+            lane.metrics.ended(after.state.as_str());
+            lane.metrics
+                .call_seconds
+                .observe(elapsed_s(self.db.clock().now(), accepted));
+            if let Some(recording) = &recording {
+                recording.progress.send_replace(whole);
+            }
+            self.registry.finish(id, Phase::Answered(answer));
+        } else {
+            drop(CutOffOnDrop(recording));
+            self.overtaken(&lane, id).await;
+        }
+    }
+
+    async fn failed(self: &Arc<Self>, running: Running, end: End) {
+        tracing::debug!(call = %running.id, agent = running.lane.name, attempt = running.life.attempt, ?end, "attempt ended");
+        let after = self.after(&running, &end);
+        self.moved(running, after, end).await;
+    }
+
+    fn after(&self, running: &Running, end: &End) -> Life {
+        let lease = Lease {
+            attempt: running.life.attempt,
+            epoch: running.life.epoch,
+        };
+        let event = Event::End {
+            lease,
+            end: end.clone(),
+        };
+        let now = self.db.clock().now();
+        let step = running
+            .life
+            .step(&event, &running.policy, now, fastrand::f64());
+        // The machine refuses an end only to who does not hold the lease, and this holds it.
+        step.unwrap_or_else(|_| running.life.clone())
+    }
+
+    /// The attempt did not end the call with an answer: it goes on later, or it is dead.
+    async fn moved(self: &Arc<Self>, running: Running, after: Life, end: End) {
+        let (row, accepted, lane, id) = (
+            running.standing(),
+            running.accepted,
+            running.lane.clone(),
+            running.id,
+        );
+        running.live.tell(Phase::Waiting);
+        // Who waits keeps the call's live side; without anybody it is made again when it runs.
+        let live = running.live.clone();
+        drop(running);
+        let next = after.clone();
+        let took = self
+            .persist(
+                move |scope, now| journal::apply(scope, &row, &next, &Brings::End(&end), now),
+                &lane,
+            )
+            .await;
+        match took {
+            Some(true) if after.state == CallState::Accepted => {
+                self.registry.leave(id, live);
+                self.enqueue(&lane, id, &after);
+            }
+            Some(true) => {
+                lane.metrics.ended(after.state.as_str());
+                lane.metrics
+                    .call_seconds
+                    .observe(elapsed_s(self.db.clock().now(), accepted));
+                tracing::warn!(call = %id, agent = lane.name, reason = after.reason, "call is dead");
+                self.registry.finish(id, Phase::Ended(ended(id, &after)));
+            }
+            _ => self.overtaken(&lane, id).await,
+        }
+    }
+
+    /// Somebody else was first: what the journal says is what the clients are told.
+    async fn overtaken(&self, lane: &Lane, id: CallId) {
+        match self.watch(&lane.workspace, id).await {
+            Ok(phase) => {
+                let phase = phase.borrow().clone();
+                if !matches!(phase, Phase::Waiting) {
+                    self.registry.finish(id, phase);
+                }
+            }
+            Err(error) => self.registry.finish(id, Phase::Ended(error)),
+        }
+    }
+
+    /// Writes until the store takes it. `None`: the store is closed, and the next start decides.
+    async fn persist<F>(&self, change: F, lane: &Lane) -> Option<bool>
+    where
+        F: Fn(&mut skep_store::Scope<'_>, Timestamp) -> Result<bool, StoreError>
+            + Clone
+            + Send
+            + 'static,
+    {
+        loop {
+            let (change, workspace) = (change.clone(), lane.workspace.clone());
+            let written = self
+                .db
+                .write(move |unit| {
+                    let now = unit.now();
+                    change(&mut unit.scope(&workspace), now)
+                })
+                .await;
+            match written {
+                Ok(took) => return Some(took),
+                Err(StoreError::Closed) => return None,
+                Err(error) => {
+                    if !error.is_retryable() {
+                        tracing::error!(agent = lane.name, %error, "a call's change was not written");
+                    }
+                    tokio::time::sleep(STORE_WAIT).await;
+                }
+            }
+        }
+    }
+
+    /// Ends a call whose deadline passed.
+    pub(crate) async fn expire(self: &Arc<Self>, lane: &Arc<Lane>, id: CallId) {
+        let workspace = lane.workspace.clone();
+        let policy = lane.agent.policy();
+        let done = loop {
+            let (workspace, policy) = (workspace.clone(), policy.clone());
+            let result: Result<_, StoreError> = self
+                .db
+                .write(move |unit| {
+                    let now = unit.now();
+                    let mut scope = unit.scope(&workspace);
+                    let Some(before) = journal::find(&mut scope, id)? else {
+                        return Ok(None);
+                    };
+                    let Ok(after) = before.life.step(&Event::Expire, &policy, now, 0.0) else {
+                        return Ok(None);
+                    };
+                    journal::apply(&mut scope, &before, &after, &Brings::Nothing, now)?;
+                    Ok(Some(after))
+                })
+                .await;
+            match result {
+                Ok(done) => break done,
+                Err(StoreError::Closed) => return,
+                Err(_) => tokio::time::sleep(STORE_WAIT).await,
+            }
+        };
+        match done {
+            Some(after) => {
+                lane.metrics.ended(after.state.as_str());
+                self.registry.finish(id, Phase::Ended(ended(id, &after)));
+            }
+            None => self.overtaken(lane, id).await,
+        }
+    }
+
+    /// Starts the task that lets waiting calls go when they may. It ends when none waits.
+    pub(crate) fn spawn_dispatcher(self: &Arc<Self>, lane: Arc<Lane>) {
+        let inner = self.clone();
+        tokio::spawn(async move { inner.dispatch(lane).await });
+    }
+
+    async fn dispatch(self: Arc<Self>, lane: Arc<Lane>) {
+        loop {
+            if self.closing.load(std::sync::atomic::Ordering::Relaxed) {
+                // Those that wait are durable; the next start takes them up.
+                return;
+            }
+            let changed = lane.agent.changed();
+            let now = self.db.clock().now();
+            match lane.next(&lane.agent.policy(), now) {
+                Next::Run(id, slot) => {
+                    let (inner, lane) = (self.clone(), lane.clone());
+                    self.tasks
+                        .spawn(async move { inner.begin(lane, id, slot).await });
+                }
+                Next::Expire(id) => {
+                    let (inner, lane) = (self.clone(), lane.clone());
+                    self.tasks
+                        .spawn(async move { inner.expire(&lane, id).await });
+                }
+                Next::Idle => return,
+                Next::Sleep(until) => {
+                    let pause = until.map(|until| until.since(now));
+                    tokio::select! {
+                        () = lane.wake.notified() => {}
+                        () = changed => {}
+                        () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the lease of a call that waited, and runs it.
+    async fn begin(self: Arc<Self>, lane: Arc<Lane>, id: CallId, slot: Slot) {
+        let policy = lane.agent.policy();
+        let (epoch, instance) = (self.db.epoch(), slot.place.instance);
+        let (workspace, rules) = (lane.workspace.clone(), policy.clone());
+        let begun: Result<_, StoreError> = self
+            .db
+            .write(move |unit| {
+                let now = unit.now();
+                let mut scope = unit.scope(&workspace);
+                let Some(before) = journal::find(&mut scope, id)? else {
+                    return Ok(None);
+                };
+                let Ok(life) = before.life.step(&Event::Begin { epoch }, &rules, now, 0.0) else {
+                    return Ok(None);
+                };
+                let Some(request) = journal::load_request(&mut scope, id)? else {
+                    return Ok(None);
+                };
+                journal::apply(&mut scope, &before, &life, &Brings::Begin(instance), now)?;
+                Ok(Some((life, request, now)))
+            })
+            .await;
+        match begun {
+            Ok(Some((life, request, now))) => {
+                let live = self.registry.enter(id);
+                let request = Arc::new(request);
+                let accepted = created(id);
+                self.run(Running {
+                    id,
+                    lane,
+                    policy,
+                    life,
+                    slot,
+                    request,
+                    live,
+                    accepted,
+                    began: now,
+                })
+                .await;
+            }
+            // It was cancelled or purged while it waited.
+            Ok(None) => {}
+            Err(StoreError::Closed) => {}
+            Err(error) => {
+                tracing::warn!(call = %id, %error, "the lease was not written");
+                let due = self.db.clock().now().plus(STORE_WAIT);
+                let waiting = Waiting {
+                    deadline: due.plus(policy.deadline),
+                    alone: false,
+                };
+                if lane.enqueue(id, due, waiting) {
+                    self.spawn_dispatcher(lane.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The millisecond in which a call's identifier was made, which is that of its acceptance.
+fn created(id: CallId) -> Timestamp {
+    let mut millis = [0; 8];
+    millis[2..].copy_from_slice(&id.as_bytes()[..6]);
+    Timestamp::from_micros(
+        i64::try_from(u64::from_be_bytes(millis))
+            .unwrap_or(0)
+            .saturating_mul(1000),
+    )
+}

@@ -1,0 +1,267 @@
+//! The service: what it is made of, how it starts and ends, and where a request goes first.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use parking_lot::RwLock;
+use skep_core::{AgentId, RequestId, Workspace};
+use skep_store::Db;
+use tokio_util::task::TaskTracker;
+
+use crate::agents::{Agent, Agents, Availability};
+use crate::lane::Lane;
+use crate::live::Registry;
+use crate::metrics::Metrics;
+use crate::{Body, IngressError, pass};
+
+/// Bounds of the door.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body: u64,
+    /// Bytes of an answer that is recorded.
+    pub answer: u64,
+    /// Longest pause within a request's body.
+    pub body_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 64 << 20,
+            answer: 1 << 30,
+            body_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long ended calls are kept.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Those accepted longer ago go.
+    pub age: Duration,
+    /// While all calls hold more bytes, the oldest ended ones go.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(7 * 24 * 3600),
+            bytes: 1 << 30,
+        }
+    }
+}
+
+/// Who sends a request, as the composition root found out.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The tenant.
+    pub workspace: Workspace,
+    /// The request's id.
+    pub request_id: RequestId,
+    /// The client's address.
+    pub remote: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The trace context that the agent gets (W3C).
+    pub traceparent: Option<HeaderValue>,
+}
+
+/// How much an agent has to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Calls that run.
+    pub running: u64,
+    /// Calls that wait.
+    pub waiting: u64,
+}
+
+/// The call door. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingress {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) agents: Arc<dyn Agents>,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
+    pub(crate) lanes: RwLock<HashMap<Workspace, HashMap<String, Arc<Lane>>>>,
+    pub(crate) closing: AtomicBool,
+    /// Free bytes under which nothing is accepted; set while the disk is that full.
+    pub(crate) disk_floor: AtomicU64,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Ingress {
+    /// The door over a store. Nothing runs before [`Ingress::recover`].
+    #[must_use]
+    pub fn new(
+        db: Db,
+        agents: Arc<dyn Agents>,
+        limits: Limits,
+        retention: Retention,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                agents,
+                limits,
+                retention,
+                metrics,
+                registry: Registry::default(),
+                lanes: RwLock::default(),
+                closing: AtomicBool::new(false),
+                disk_floor: AtomicU64::new(0),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Answers a request to an agent. `target` is the path and query that the agent sees.
+    ///
+    /// # Errors
+    /// [`IngressError`], as what the client is told; an accepted call goes on without the client.
+    pub async fn handle(
+        &self,
+        context: Context,
+        agent: &str,
+        target: &str,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, IngressError> {
+        let lane = self.inner.lane(&context.workspace, agent)?;
+        let policy = lane.agent.policy();
+        if self.inner.closing.load(Ordering::Relaxed) {
+            return Err(IngressError::ShuttingDown);
+        }
+        if policy.journals(request.method()) {
+            self.inner
+                .call(lane, policy, context, target, request)
+                .await
+        } else {
+            pass::pass(lane, &context, &self.inner.limits, target, request).await
+        }
+    }
+
+    /// How much an agent has to do now.
+    #[must_use]
+    pub fn load(&self, workspace: &Workspace, agent: &str) -> Load {
+        let lanes = self.inner.lanes.read();
+        let lane = lanes.get(workspace).and_then(|lanes| lanes.get(agent));
+        let (running, waiting) = lane.map_or((0, 0), |lane| lane.load());
+        Load { running, waiting }
+    }
+
+    /// Brings the gauges up to date, before they are read.
+    pub fn refresh_metrics(&self) {
+        for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
+            let (running, waiting) = lane.load();
+            lane.metrics
+                .running
+                .set(i64::try_from(running).unwrap_or(i64::MAX));
+            lane.metrics
+                .waiting
+                .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Refuses new calls while the disk has less than this many bytes free; `None` takes them again.
+    pub fn set_disk_low(&self, floor: Option<u64>) {
+        self.inner
+            .disk_floor
+            .store(floor.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Takes no more calls and waits for those that run. What still runs after `patience` is left
+    /// to the next start, which tries it again.
+    pub async fn close(&self, patience: Duration) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+        self.inner.tasks.close();
+        for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
+            lane.wake.notify_one();
+        }
+        if tokio::time::timeout(patience, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.inner.tasks.len(),
+                "calls still run; the next start takes them up"
+            );
+        }
+    }
+}
+
+impl Inner {
+    /// The lane of an agent that is deployed.
+    pub(crate) fn lane(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Arc<Lane>, IngressError> {
+        let Some(agent) = self.agents.find(workspace, name) else {
+            let similar = self.agents.similar(workspace, name);
+            return Err(IngressError::AgentNotFound {
+                name: name.chars().take(64).collect(),
+                similar,
+            });
+        };
+        let id = agent.id();
+        if let Some(lane) = self.known_lane(workspace, name, id) {
+            return Ok(lane);
+        }
+        let mut lanes = self.lanes.write();
+        let of_workspace = lanes.entry(workspace.clone()).or_default();
+        if let Some(lane) = of_workspace.get(name).filter(|lane| lane.agent.id() == id) {
+            return Ok(lane.clone());
+        }
+        let metrics = self.metrics.lane(workspace.as_str(), name);
+        let lane = Arc::new(Lane::new(
+            workspace.clone(),
+            name.to_owned(),
+            agent,
+            metrics,
+        ));
+        of_workspace.insert(name.to_owned(), lane.clone());
+        Ok(lane)
+    }
+
+    fn known_lane(&self, workspace: &Workspace, name: &str, id: AgentId) -> Option<Arc<Lane>> {
+        let lanes = self.lanes.read();
+        lanes
+            .get(workspace)?
+            .get(name)
+            .filter(|lane| lane.agent.id() == id)
+            .cloned()
+    }
+
+    /// Whether a call that somebody waits for can be taken at all.
+    pub(crate) fn must_be_able(
+        &self,
+        agent: &dyn Agent,
+        asynchronous: bool,
+    ) -> Result<(), IngressError> {
+        let floor = self.disk_floor.load(Ordering::Relaxed);
+        if floor > 0 {
+            return Err(IngressError::DiskFull(floor));
+        }
+        match agent.availability() {
+            Availability::Stopped if !asynchronous => Err(IngressError::AgentStopped),
+            Availability::CrashLoop(reason) if !asynchronous => {
+                Err(IngressError::AgentCrashLoop(reason.to_string()))
+            }
+            Availability::Removed => Err(IngressError::AgentStopped),
+            _ => Ok(()),
+        }
+    }
+}

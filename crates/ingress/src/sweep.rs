@@ -1,0 +1,184 @@
+//! What happens by itself: recovery at start, retention in small steps, idle connections.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use skep_api::CallState;
+use skep_core::{CallId, Workspace};
+use skep_store::StoreError;
+
+use crate::IngressError;
+use crate::journal::{self, Brings};
+use crate::life::{End, Event};
+use crate::service::{Ingress, Inner};
+
+/// Calls that one unit of recovery or retention touches.
+const STEP: u32 = 200;
+/// How often retention looks.
+const EVERY: Duration = Duration::from_secs(5);
+
+impl Ingress {
+    /// Takes up the calls that the last server left: leases of dead epochs are released, and what
+    /// is open waits for its turn again. Tells how many calls that are.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn recover(&self, workspaces: &[Workspace]) -> Result<u64, IngressError> {
+        let mut taken = 0;
+        for workspace in workspaces {
+            taken += self.inner.release(workspace).await?;
+            taken += self.inner.queue_accepted(workspace).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Keeps retention and connections in order until the door closes.
+    pub async fn maintain(&self, workspaces: Vec<Workspace>) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if self
+                .inner
+                .closing
+                .load(std::sync::atomic::Ordering::Relaxed)
+            {
+                return;
+            }
+            for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
+                lane.pool.prune();
+            }
+            for workspace in &workspaces {
+                if let Err(error) = self.inner.retain(workspace).await {
+                    tracing::warn!(%workspace, %error, "retention was not done");
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Ends the attempts that servers of other epochs began. Tells how many ended their calls.
+    async fn release(&self, workspace: &Workspace) -> Result<u64, IngressError> {
+        let epoch = self.db.epoch();
+        let (mut after, mut dead) = (None, 0);
+        loop {
+            let of = workspace.clone();
+            let running = self.db.read(move |reader| {
+                journal::open_calls(&mut reader.scope(&of), CallState::Running, after, STEP)
+            });
+            let running: Vec<journal::Standing> = running.await.map_err(IngressError::Store)?;
+            let Some(last) = running.last() else {
+                return Ok(dead);
+            };
+            after = Some(last.id);
+            let policies: Vec<_> = running
+                .iter()
+                .map(|call| {
+                    self.lane(workspace, &call.agent)
+                        .map(|lane| lane.agent.policy())
+                        .unwrap_or_default()
+                })
+                .collect();
+            let of = workspace.clone();
+            let ended: Result<u64, StoreError> = self
+                .db
+                .write(move |unit| {
+                    let now = unit.now();
+                    let mut scope = unit.scope(&of);
+                    let mut dead = 0;
+                    for (call, policy) in running.iter().zip(&policies) {
+                        let release = Event::Release { epoch };
+                        let Ok(life) = call.life.step(&release, policy, now, 0.0) else {
+                            continue;
+                        };
+                        let end = End::Broken(life.reason.clone().unwrap_or_default());
+                        journal::apply(&mut scope, call, &life, &Brings::End(&end), now)?;
+                        dead += u64::from(life.state == CallState::Dead);
+                    }
+                    Ok(dead)
+                })
+                .await;
+            dead += ended?;
+        }
+    }
+
+    /// Puts every accepted call into its lane's queue.
+    async fn queue_accepted(
+        self: &std::sync::Arc<Self>,
+        workspace: &Workspace,
+    ) -> Result<u64, IngressError> {
+        let (mut after, mut queued) = (None, 0);
+        loop {
+            let of = workspace.clone();
+            let accepted = self.db.read(move |reader| {
+                journal::open_calls(&mut reader.scope(&of), CallState::Accepted, after, STEP)
+            });
+            let accepted: Vec<journal::Standing> = accepted.await.map_err(IngressError::Store)?;
+            let Some(last) = accepted.last() else {
+                return Ok(queued);
+            };
+            after = Some(last.id);
+            for call in &accepted {
+                match self.lane(workspace, &call.agent) {
+                    Ok(lane) => {
+                        self.enqueue(&lane, call.id, &call.life);
+                        queued += 1;
+                    }
+                    // A removal that the crash cut in two.
+                    Err(_) => self.orphaned(workspace, call.id).await?,
+                }
+            }
+        }
+    }
+
+    /// Cancels a call whose agent is gone.
+    async fn orphaned(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
+        let of = workspace.clone();
+        let write: Result<(), StoreError> = self
+            .db
+            .write(move |unit| {
+                let now = unit.now();
+                let mut scope = unit.scope(&of);
+                let Some(before) = journal::find(&mut scope, id)? else {
+                    return Ok(());
+                };
+                let policy = crate::CallPolicy::default();
+                let Ok(mut life) = before.life.step(&Event::Cancel, &policy, now, 0.0) else {
+                    return Ok(());
+                };
+                life.reason = Some("the agent was removed".to_owned());
+                journal::apply(&mut scope, &before, &life, &Brings::Nothing, now).map(|_| ())
+            })
+            .await;
+        Ok(write?)
+    }
+
+    /// Forgets ended calls that are too old, or the oldest while there are too many bytes.
+    async fn retain(&self, workspace: &Workspace) -> Result<(), StoreError> {
+        loop {
+            let of = workspace.clone();
+            let (age, most) = (self.retention.age, self.retention.bytes);
+            let removed: usize = self
+                .db
+                .write(move |unit| -> Result<_, StoreError> {
+                    let now = unit.now();
+                    let mut scope = unit.scope(&of);
+                    let mut ids: Vec<CallId> =
+                        journal::oldest_ended(&mut scope, now.minus(age), STEP)?;
+                    if ids.is_empty() && journal::bytes(&mut scope)? > most {
+                        ids = journal::oldest_ended(&mut scope, now, STEP)?;
+                    }
+                    for id in &ids {
+                        journal::remove(&mut scope, *id)?;
+                    }
+                    scope.sweep_blobs(STEP)?;
+                    Ok(ids.len())
+                })
+                .await?;
+            if removed < STEP as usize {
+                return Ok(());
+            }
+        }
+    }
+}
