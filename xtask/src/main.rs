@@ -1,1 +1,82 @@
-fn main() {}
+//! Developer tasks: set-up, test, tidy, generated documents, benchmarks, slow suites.
+//!
+//! `cargo xtask test` is what CI runs.
+
+#![expect(clippy::print_stdout, reason = "tasks talk to who runs them")]
+
+mod bench;
+mod deps;
+mod generate;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks for who works on Skep.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what a task needs; what is there is left alone.
+    SetUp {
+        /// `test`, `bench` or `powercut`.
+        #[arg(default_value = "test")]
+        what: setup::Purpose,
+    },
+    /// Format, lints, rules of the house, documents, and every test. CI runs this.
+    Test {
+        /// Run the tests only: no format, lints, rules or documents.
+        #[arg(long)]
+        only_tests: bool,
+    },
+    /// The rules of the house: edges between crates, sizes, licences, advisories.
+    Tidy,
+    /// Write the generated documents anew (`--check`: fail when they differ).
+    Generate {
+        /// Write nothing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Write `advisories.toml` anew from a checkout of the RustSec database.
+    Advisories {
+        /// The checkout.
+        database: std::path::PathBuf,
+    },
+    /// Benchmarks.
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
+    /// The kill test with its oracle, for as long as is wanted.
+    Kill {
+        /// Seconds of killing.
+        #[arg(default_value_t = 600)]
+        seconds: u64,
+    },
+    /// Real power cuts: the data folder on a file system that loses what was not synced.
+    Powercut {
+        /// How often the power is cut.
+        #[arg(default_value_t = 20)]
+        rounds: u32,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().task {
+        Task::SetUp { what } => setup::install(what),
+        Task::Test { only_tests } => test::run(only_tests),
+        Task::Tidy => tidy::run(),
+        Task::Generate { check } => generate::run(check),
+        Task::Advisories { database } => deps::update(&database),
+        Task::Bench { what } => bench::run(&what),
+        Task::Kill { seconds } => test::kill(seconds),
+        Task::Powercut { rounds } => test::powercut(rounds),
+    }
+}

@@ -1,1 +1,112 @@
-//! To be filled.
+//! The composition root: the store, the runtime and the call door joined into one server, with the
+//! HTTP surface, its keys, health, metrics and logs.
+//!
+//! [`run`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
+//! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
+
+mod api;
+mod channel;
+mod dispatch;
+mod headers;
+mod join;
+mod keys;
+mod listen;
+mod machine;
+mod metrics;
+mod problem;
+mod run;
+mod state;
+pub mod telemetry;
+mod trace;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use skep_core::{Code, PublicError};
+
+pub use api::{openapi, routes_with_methods};
+pub use dispatch::PUBLIC;
+pub use run::{RunOptions, Started, run};
+
+/// Why a server does not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The listen address is taken.
+    #[error("{0} is taken")]
+    PortTaken(SocketAddr),
+    /// The listen address cannot be used.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The address is open to others, and nothing would be encrypted.
+    #[error("{0} is open to other machines, and there is no TLS")]
+    Plaintext(SocketAddr),
+    /// A certificate or key file cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The log filter cannot be read.
+    #[error("log.level: {0}")]
+    LogFilter(String),
+    /// The system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(String),
+    /// The store's own error.
+    #[error(transparent)]
+    Store(#[from] skep_store::StoreError),
+    /// The runtime's own error.
+    #[error(transparent)]
+    Runtime(#[from] skep_runtime::RuntimeError),
+    /// The call door's own error.
+    #[error(transparent)]
+    Ingress(#[from] skep_ingress::IngressError),
+}
+
+impl PublicError for ServerError {
+    fn code(&self) -> Code {
+        match self {
+            Self::PortTaken(_) => Code::PortTaken,
+            Self::Listen { .. } | Self::Plaintext(_) | Self::Tls { .. } | Self::LogFilter(_) => {
+                Code::ConfigInvalid
+            }
+            Self::File { .. } | Self::Random(_) => Code::Internal,
+            Self::Store(error) => error.code(),
+            Self::Runtime(error) => error.code(),
+            Self::Ingress(error) => error.code(),
+        }
+    }
+
+    /// Who starts a server may see everything.
+    fn detail(&self) -> String {
+        self.to_string()
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Plaintext(_) => {
+                "Set tls.cert and tls.key, or accept it with --listen-plaintext.".to_owned()
+            }
+            Self::Listen { .. } => "Choose another address with --listen.".to_owned(),
+            Self::Tls { .. } => "Give PEM files in tls.cert and tls.key.".to_owned(),
+            Self::LogFilter(_) => "Write a level such as `info`, or `info,skep_ingress=debug`.".to_owned(),
+            Self::File { .. } => "Make the folder writable for this user.".to_owned(),
+            _ => self.code().hint().to_owned(),
+        }
+    }
+}

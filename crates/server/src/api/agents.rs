@@ -1,0 +1,305 @@
+//! Agents: deploy, look, start, stop, restart, remove, logs, stats.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Frame;
+use serde::Deserialize;
+use skep_api::{Agent, AgentSpec, CallState, LogLine, Page, Problem, Revision, Stats};
+use skep_core::{Code, Timestamp, Workspace, units};
+use skep_ingress::CallPolicy;
+use skep_runtime::{AgentInfo, LogQuery};
+use utoipa::IntoParams;
+
+use super::input::{self, Caller, Path, Query, limit};
+use crate::channel::ReceiverBody;
+use crate::problem::ApiError;
+use crate::state::State;
+
+/// Lines of a log that wait for a slow reader.
+const LINES: usize = 64;
+/// The most lines that `tail` may ask for.
+const MOST_TAIL: usize = 100_000;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Where the page begins: `next` of the page before.
+    cursor: Option<String>,
+    /// Rows of the page, 1 to 1000; default 100.
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RemoveQuery {
+    /// Cancel the calls that are still open; without it they keep the agent.
+    force: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogsQuery {
+    /// Go on with new lines as they come.
+    follow: Option<bool>,
+    /// Lines from this moment on (RFC 3339), or of this last time (`10m`).
+    since: Option<String>,
+    /// The last lines only.
+    tail: Option<usize>,
+    /// Lines that contain this text.
+    filter: Option<String>,
+}
+
+type Counts = HashMap<String, Vec<(CallState, u64)>>;
+
+fn with_calls(info: &AgentInfo, counts: &Counts) -> Agent {
+    let mut agent = Agent::from(info);
+    if let Some(of_agent) = counts.get(&agent.name) {
+        agent.calls = of_agent.iter().map(|(state, count)| (state.as_str().to_owned(), *count)).collect();
+    }
+    agent
+}
+
+async fn find(state: &State, workspace: &Workspace, name: &str) -> Result<Agent, ApiError> {
+    let info = state.runtime.get(workspace, name)?;
+    Ok(with_calls(&info, &state.ingress.counts(workspace).await?))
+}
+
+/// Agents, by name.
+#[utoipa::path(get, path = "/api/v1/agents", tag = "agents", params(PageQuery),
+    responses((status = 200, body = Page<Agent>), (status = "4XX", body = Problem)))]
+pub(super) async fn list(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Agent>>, ApiError> {
+    let limit = limit(query.limit)? as usize;
+    let counts = state.ingress.counts(&workspace).await?;
+    let found = state.runtime.list(&workspace, query.cursor.as_deref(), limit + 1);
+    let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
+    let items = found.iter().take(limit).map(|info| with_calls(info, &counts)).collect();
+    Ok(Json(Page { items, next }))
+}
+
+/// Deploys an agent: a new one, or a new revision of one that there is. The same specification
+/// again changes nothing.
+#[utoipa::path(post, path = "/api/v1/agents", tag = "agents", request_body = AgentSpec,
+    responses(
+        (status = 201, body = Agent, description = "A new agent"),
+        (status = 200, body = Agent, description = "An agent that was there"),
+        (status = "4XX", body = Problem),
+    ))]
+pub(super) async fn deploy(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    input::Json(spec): input::Json<AgentSpec>,
+) -> Result<Response, ApiError> {
+    CallPolicy::from_spec(&spec.calls)?;
+    let deployed = state.runtime.deploy(&workspace, spec).await?;
+    let status = if deployed.created { StatusCode::CREATED } else { StatusCode::OK };
+    let agent = find(&state, &workspace, &deployed.agent.name).await?;
+    let location = [(http::header::LOCATION, format!("/api/v1/agents/{}", agent.name))];
+    Ok((status, location, Json(agent)).into_response())
+}
+
+/// One agent.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Agent), (status = 404, body = Problem)))]
+pub(super) async fn show(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Agent>, ApiError> {
+    Ok(Json(find(&state, &workspace, &name).await?))
+}
+
+/// Stops and forgets an agent. Its ended calls stay until retention takes them.
+#[utoipa::path(delete, path = "/api/v1/agents/{agent}", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name"), RemoveQuery),
+    responses((status = 204), (status = "4XX", body = Problem)))]
+pub(super) async fn remove(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, ApiError> {
+    let agent = find(&state, &workspace, &name).await?;
+    let count = |state: CallState| agent.calls.get(state.as_str()).copied().unwrap_or(0);
+    let open = count(CallState::Accepted) + count(CallState::Running);
+    if open > 0 && !query.force.unwrap_or(false) {
+        return Err(ApiError::new(
+            Code::AgentState,
+            format!("`{name}` has {open} open calls; wait for them, or remove it with force"),
+        ));
+    }
+    state.runtime.remove(&workspace, &name).await?;
+    state.ingress.remove_agent(&workspace, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The revisions of an agent, newest first.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}/revisions", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name"), PageQuery),
+    responses((status = 200, body = Page<Revision>), (status = "4XX", body = Problem)))]
+pub(super) async fn revisions(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Revision>>, ApiError> {
+    let limit = limit(query.limit)?;
+    let before = match &query.cursor {
+        Some(cursor) => Some(cursor.parse().map_err(|_| {
+            ApiError::new(Code::BadRequest, "query: the cursor is not one that a page gave")
+        })?),
+        None => None,
+    };
+    let mut items = state.runtime.revisions(&workspace, &name, before, limit + 1).await?;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(|revision| revision.number.to_string());
+    Ok(Json(Page { items, next }))
+}
+
+/// Starts a stopped agent.
+#[utoipa::path(post, path = "/api/v1/agents/{agent}/start", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Agent), (status = "4XX", body = Problem)))]
+pub(super) async fn start(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Agent>, ApiError> {
+    state.runtime.start(&workspace, &name).await?;
+    Ok(Json(find(&state, &workspace, &name).await?))
+}
+
+/// Stops an agent. Its queued calls wait until it is started again.
+#[utoipa::path(post, path = "/api/v1/agents/{agent}/stop", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Agent), (status = "4XX", body = Problem)))]
+pub(super) async fn stop(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Agent>, ApiError> {
+    state.runtime.stop(&workspace, &name).await?;
+    Ok(Json(find(&state, &workspace, &name).await?))
+}
+
+/// Replaces the agent's instance by a new one, also out of a crash loop.
+#[utoipa::path(post, path = "/api/v1/agents/{agent}/restart", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Agent), (status = "4XX", body = Problem)))]
+pub(super) async fn restart(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Agent>, ApiError> {
+    state.runtime.restart(&workspace, &name).await?;
+    Ok(Json(find(&state, &workspace, &name).await?))
+}
+
+fn log_query(query: LogsQuery, now: Timestamp) -> Result<LogQuery, ApiError> {
+    let since = match &query.since {
+        None => None,
+        Some(text) => Some(match units::parse_duration(text) {
+            Some(ago) => now.minus(ago),
+            None => text.parse().map_err(|_| {
+                ApiError::new(Code::BadRequest, "query: since is neither a time (RFC 3339) nor a duration (10m)")
+            })?,
+        }),
+    };
+    if query.tail.is_some_and(|tail| tail > MOST_TAIL) {
+        return Err(ApiError::new(Code::BadRequest, format!("query: tail is over {MOST_TAIL}")));
+    }
+    let follow = query.follow.unwrap_or(false);
+    Ok(LogQuery { since, tail: query.tail, filter: query.filter, follow })
+}
+
+/// What the agent wrote, a JSON object a line.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}/logs", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name"), LogsQuery),
+    responses(
+        (status = 200, body = LogLine, content_type = "application/x-ndjson"),
+        (status = "4XX", body = Problem),
+    ))]
+pub(super) async fn logs(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, ApiError> {
+    let query = log_query(query, state.db.clock().now())?;
+    let mut lines = state.runtime.logs(&workspace, &name, query).await?;
+    let (sender, receiver) = tokio::sync::mpsc::channel(LINES);
+    tokio::spawn(async move {
+        loop {
+            let line = tokio::select! {
+                line = lines.recv() => line,
+                () = sender.closed() => return,
+            };
+            let Some(line) = line else { return };
+            let mut text = skep_api::to_json(&LogLine::from(&line));
+            text.push('\n');
+            if sender.send(Frame::data(Bytes::from(text))).await.is_err() {
+                return;
+            }
+        }
+    });
+    let kind = [(http::header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::new(ReceiverBody(receiver))).into_response())
+}
+
+async fn stats_of(state: &State, workspace: &Workspace, name: &str) -> Result<Stats, ApiError> {
+    let mut stats = state.runtime.stats(workspace, name).await?;
+    let load = state.ingress.load(workspace, name);
+    stats.in_flight = load.running;
+    stats.queued = load.waiting;
+    Ok(stats)
+}
+
+/// What an agent uses now.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}/stats", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Stats), (status = 404, body = Problem)))]
+pub(super) async fn stats(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Stats>, ApiError> {
+    Ok(Json(stats_of(&state, &workspace, &name).await?))
+}
+
+/// What every agent uses now, by name.
+#[utoipa::path(get, path = "/api/v1/stats", tag = "agents", params(PageQuery),
+    responses((status = 200, body = Page<Stats>), (status = "4XX", body = Problem)))]
+pub(super) async fn all_stats(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Stats>>, ApiError> {
+    let limit = limit(query.limit)? as usize;
+    let found = state.runtime.list(&workspace, query.cursor.as_deref(), limit + 1);
+    let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
+    let mut items = Vec::with_capacity(found.len());
+    for info in found.iter().take(limit) {
+        match stats_of(&state, &workspace, &info.name).await {
+            Ok(stats) => items.push(stats),
+            // Removed meanwhile.
+            Err(error) if error.public().code() == Code::AgentNotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Json(Page { items, next }))
+}

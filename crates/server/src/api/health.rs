@@ -1,0 +1,150 @@
+//! Health: whether the server takes calls, and everything that it knows of itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State as Shared;
+use http::StatusCode;
+use skep_api::{AgentHealth, BasicHealth, Check, DetailedHealth, Health, InstanceState, Problem};
+use skep_core::units::format_bytes;
+
+use super::Caller;
+use crate::machine;
+use crate::state::State;
+
+/// Less free memory than one part in so many is worth a look.
+const LOW_MEMORY: u64 = 20;
+
+/// Whether the server takes calls.
+#[utoipa::path(get, path = "/api/v1/health/basic", tag = "health", security(()),
+    responses((status = 200, body = BasicHealth), (status = 503, body = BasicHealth)))]
+pub(super) async fn basic(Shared(state): Shared<Arc<State>>) -> (StatusCode, Json<BasicHealth>) {
+    let status = if state.db.is_writable() { Health::Ok } else { Health::Failed };
+    (code(status), Json(BasicHealth { status }))
+}
+
+/// Everything that the server knows of its own health.
+#[utoipa::path(get, path = "/api/v1/health/detailed", tag = "health",
+    responses(
+        (status = 200, body = DetailedHealth),
+        (status = 503, body = DetailedHealth),
+        (status = 401, body = Problem),
+    ))]
+pub(super) async fn detailed(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+) -> (StatusCode, Json<DetailedHealth>) {
+    let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
+    checks.extend(state.runtime.drivers().into_iter().map(|kind| Check {
+        name: format!("driver:{kind}"),
+        status: Health::Ok,
+        detail: "available".to_owned(),
+    }));
+    let agents: Vec<AgentHealth> = state
+        .runtime
+        .snapshot()
+        .into_iter()
+        .filter(|agent| agent.workspace == workspace)
+        .map(|agent| AgentHealth {
+            status: of_agent(agent.state),
+            detail: match &agent.reason {
+                Some(reason) => format!("{}: {reason}", agent.state.as_str()),
+                None => agent.state.as_str().to_owned(),
+            },
+            name: agent.name,
+        })
+        .collect();
+    let worst = |of: &mut dyn Iterator<Item = Health>| of.max_by_key(|health| rank(*health));
+    let own = worst(&mut checks.iter().map(|check| check.status)).unwrap_or(Health::Ok);
+    let theirs = worst(&mut agents.iter().map(|agent| agent.status)).unwrap_or(Health::Ok);
+    let status = match (own, theirs) {
+        (Health::Ok, Health::Degraded | Health::Failed) => Health::Degraded,
+        (own, _) => own,
+    };
+    let health = DetailedHealth {
+        status,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: state.uptime().as_secs(),
+        checks,
+        agents,
+    };
+    (code(status), Json(health))
+}
+
+const fn rank(health: Health) -> u8 {
+    match health {
+        Health::Ok => 0,
+        Health::Degraded => 1,
+        Health::Failed => 2,
+    }
+}
+
+const fn code(status: Health) -> StatusCode {
+    match status {
+        Health::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        Health::Ok | Health::Degraded => StatusCode::OK,
+    }
+}
+
+const fn of_agent(state: InstanceState) -> Health {
+    match state {
+        InstanceState::Ready | InstanceState::Stopped => Health::Ok,
+        InstanceState::Starting
+        | InstanceState::Stopping
+        | InstanceState::Unready
+        | InstanceState::Backoff => Health::Degraded,
+        InstanceState::CrashLoop => Health::Failed,
+    }
+}
+
+fn store(state: &State) -> Check {
+    let (status, detail) = match state.db.is_writable() {
+        true => (Health::Ok, format!("writes; {} units wait", state.db.queued())),
+        false => (Health::Failed, "the last commit failed; reading goes on".to_owned()),
+    };
+    Check { name: "store".to_owned(), status, detail }
+}
+
+fn disk(state: &State) -> Check {
+    let (status, detail) = match machine::free_disk(state.db.folder()) {
+        Ok(free) if free < state.min_free => (
+            Health::Failed,
+            format!("{} free; under {} no calls are taken", mib(free), format_bytes(state.min_free)),
+        ),
+        Ok(free) if free < state.min_free.saturating_mul(4) => {
+            (Health::Degraded, format!("{} free", mib(free)))
+        }
+        Ok(free) => (Health::Ok, format!("{} free", mib(free))),
+        Err(_) => (Health::Degraded, "the free space cannot be found out".to_owned()),
+    };
+    Check { name: "disk".to_owned(), status, detail }
+}
+
+fn memory() -> Check {
+    let own = mib(machine::resident_bytes());
+    let (status, detail) = match machine::memory() {
+        Some((free, all)) if free < all / LOW_MEMORY => {
+            (Health::Degraded, format!("{} of {} available; the server holds {own}", mib(free), mib(all)))
+        }
+        Some((free, all)) => {
+            (Health::Ok, format!("{} of {} available; the server holds {own}", mib(free), mib(all)))
+        }
+        None => (Health::Ok, format!("the server holds {own}")),
+    };
+    Check { name: "memory".to_owned(), status, detail }
+}
+
+fn clock(state: &State) -> Check {
+    let behind = state.db.clock().wall_clock_lag();
+    let (status, detail) = if behind.as_secs() > 1 {
+        let behind = behind.as_secs();
+        (Health::Degraded, format!("the system's clock is {behind} s behind times that are stored; set it right"))
+    } else {
+        (Health::Ok, "not behind".to_owned())
+    };
+    Check { name: "clock".to_owned(), status, detail }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}

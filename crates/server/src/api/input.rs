@@ -1,0 +1,108 @@
+//! What handlers take from requests, with errors as problem documents.
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use skep_core::{CallId, Code, Workspace};
+
+use crate::problem::ApiError;
+
+/// Rows of a page unless the client says how many.
+const DEFAULT_LIMIT: u32 = 100;
+/// The most rows of a page.
+const MOST_LIMIT: u32 = 1000;
+
+/// The workspace of who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(pub(crate) Workspace);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // The dispatcher puts it into every request that it lets through.
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| ApiError::new(Code::Unauthorized, Code::Unauthorized.title()))
+    }
+}
+
+/// A segment of the path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(ApiError::new(Code::NotFound, "the path is malformed")),
+        }
+    }
+}
+
+/// A call's id from the path. One that is malformed is one that does not exist.
+pub(crate) struct CallPath(pub(crate) CallId);
+
+impl<S: Send + Sync> FromRequestParts<S> for CallPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text): Path<String> = Path::from_request_parts(parts, state).await?;
+        text.parse().map(Self).map_err(|_| {
+            let shown: String = text.chars().take(64).collect();
+            ApiError::new(Code::CallNotFound, format!("no call has the id `{shown}`"))
+        })
+    }
+}
+
+/// The query string. An unknown parameter is an error.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
+                Err(ApiError::new(Code::BadRequest, format!("query: {}", error.body_text())))
+            }
+            Err(_) => Err(ApiError::new(Code::BadRequest, "the query is malformed")),
+        }
+    }
+}
+
+/// A JSON body. An unknown field is an error.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match axum::Json::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::JsonDataError(error)) => {
+                Err(ApiError::new(Code::InvalidSpec, error.body_text()))
+            }
+            Err(JsonRejection::MissingJsonContentType(_)) => {
+                Err(ApiError::new(Code::UnsupportedMediaType, "the body is not declared as JSON"))
+            }
+            Err(error) if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::new(Code::BodyTooLarge, "the JSON body is over 2 MiB"))
+            }
+            Err(error) => Err(ApiError::new(Code::BadRequest, error.body_text())),
+        }
+    }
+}
+
+/// The number of rows that a page may have.
+pub(crate) fn limit(wanted: Option<u32>) -> Result<u32, ApiError> {
+    match wanted.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MOST_LIMIT => Ok(limit),
+        other => Err(ApiError::new(
+            Code::BadRequest,
+            format!("query: limit is {other}, and must be between 1 and {MOST_LIMIT}"),
+        )),
+    }
+}

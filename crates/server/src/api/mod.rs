@@ -1,0 +1,139 @@
+//! The management API: `/api/v1/…`. Handlers translate between wire types and the capabilities;
+//! they decide nothing themselves.
+
+mod agents;
+mod calls;
+mod health;
+mod input;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use skep_core::Code;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::problem::ApiError;
+use crate::state::State;
+
+/// The workspace of who asks, put into each request by the dispatcher.
+pub(crate) use input::Caller;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Skep",
+        description = "Agents, their calls and their health. Requests to an agent itself go to \
+            `/agents/{agent}/…` with any method; see the book.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(skep_api::Problem)),
+    security(("key" = [])),
+    modifiers(&Security),
+)]
+struct Document;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key; also taken from the header `Skep-Api-Key`."))
+            .build();
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+fn documented() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(agents::list, agents::deploy))
+        .routes(routes!(agents::show, agents::remove))
+        .routes(routes!(agents::revisions))
+        .routes(routes!(agents::start))
+        .routes(routes!(agents::stop))
+        .routes(routes!(agents::restart))
+        .routes(routes!(agents::logs))
+        .routes(routes!(agents::stats))
+        .routes(routes!(agents::all_stats))
+        .routes(routes!(calls::list))
+        .routes(routes!(calls::show, calls::purge))
+        .routes(routes!(calls::request))
+        .routes(routes!(calls::response))
+        .routes(routes!(calls::cancel))
+        .routes(routes!(calls::replay))
+        .routes(routes!(calls::redrive))
+        .routes(routes!(calls::redrive_all))
+        .routes(routes!(calls::purge_all))
+        .routes(routes!(health::basic))
+        .routes(routes!(health::detailed))
+}
+
+/// The OpenAPI 3.1 document, as committed in `docs/openapi.json`.
+#[must_use]
+pub fn openapi() -> String {
+    let (_, document) = documented().split_for_parts();
+    document.to_pretty_json().unwrap_or_default()
+}
+
+/// Every route of the API with its methods, from the OpenAPI document.
+#[must_use]
+pub fn routes_with_methods() -> Vec<(String, String)> {
+    let document: serde_json::Value = serde_json::from_str(&openapi()).unwrap_or_default();
+    let paths = document["paths"].as_object().cloned().unwrap_or_default();
+    let methods = |item: &serde_json::Value| -> Vec<String> {
+        item.as_object().map(|item| item.keys().cloned().collect()).unwrap_or_default()
+    };
+    paths
+        .iter()
+        .flat_map(|(path, item)| methods(item).into_iter().map(|method| (path.clone(), method)))
+        .collect()
+}
+
+/// The router of everything but the calls to agents.
+pub(crate) fn router(state: Arc<State>) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
+    let metrics = state.clone();
+    router
+        .route(
+            "/api/v1/openapi.json",
+            axum::routing::get(move || async move { text("application/json", document.to_string()) }),
+        )
+        .route("/docs/errors/{code}", axum::routing::get(error_page))
+        .route(
+            "/metrics",
+            axum::routing::get(move || async move {
+                text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.scrape())
+            }),
+        )
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state)
+}
+
+fn text(kind: &'static str, body: String) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response()
+}
+
+async fn error_page(input::Path(code): input::Path<String>) -> Result<Response, ApiError> {
+    let code = Code::parse(&code)
+        .ok_or_else(|| ApiError::new(Code::NotFound, "no error code of that name"))?;
+    Ok(text("text/markdown; charset=utf-8", code.page().to_owned()))
+}
+
+async fn not_found(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::new(Code::NotFound, format!("nothing is at {path}"))
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::new(Code::MethodNotAllowed, format!("{path} does not take {}", request.method()))
+}

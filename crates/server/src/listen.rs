@@ -1,0 +1,191 @@
+//! The listener: connections within their bound, TLS where it is wanted, HTTP/1.1 and HTTP/2, and
+//! a graceful end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::ServerError;
+use crate::dispatch::Dispatcher;
+
+/// Calls that one HTTP/2 connection may have open.
+const STREAMS: u32 = 256;
+/// Headers of one request.
+const MOST_HEADERS: usize = 128;
+/// The wait after the system had no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bounds of connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    pub(crate) connections: usize,
+    pub(crate) header_bytes: usize,
+    pub(crate) header_timeout: Duration,
+}
+
+/// Listens until it is told to stop.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    bounds: Bounds,
+}
+
+/// Certificate and key of the server, as PEM files.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
+    let wrong = |path: &PathBuf, reason: String| ServerError::Tls { path: path.clone(), reason };
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(&files.certificate, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| wrong(&files.key, error.to_string()))?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong(&files.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+impl Listener {
+    /// Takes the address.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<&TlsFiles>,
+        bounds: Bounds,
+    ) -> Result<Self, ServerError> {
+        let tls = tls.map(acceptor).transpose()?;
+        let socket = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => ServerError::PortTaken(address),
+            _ => ServerError::Listen { address, reason: error.to_string() },
+        })?;
+        Ok(Self { socket, tls, bounds })
+    }
+
+    /// The address that was taken.
+    pub(crate) fn address(&self) -> Result<SocketAddr, ServerError> {
+        self.socket.local_addr().map_err(|error| ServerError::Listen {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Serves until `stop`, then lets the open connections end within `patience`.
+    pub(crate) async fn serve(
+        self,
+        dispatcher: Arc<Dispatcher>,
+        stop: CancellationToken,
+        patience: Duration,
+    ) {
+        let permits = Arc::new(Semaphore::new(self.bounds.connections));
+        let graceful = Arc::new(GracefulShutdown::new());
+        let builder = Arc::new(self.builder());
+        loop {
+            // One more than the bound waits in the system's own queue.
+            let permit = tokio::select! {
+                () = stop.cancelled() => break,
+                permit = permits.clone().acquire_owned() => permit,
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (tls, watcher) = (self.tls.clone(), graceful.watcher());
+            let (dispatcher, builder) = (dispatcher.clone(), builder.clone());
+            let timeout = self.bounds.header_timeout;
+            tokio::spawn(async move {
+                let _permit = permit;
+                // Small answers go out at once.
+                let _ = stream.set_nodelay(true);
+                match tls {
+                    None => connection(stream, remote, dispatcher, &builder, watcher).await,
+                    Some(tls) => {
+                        if let Some(stream) = shake_hands(&tls, stream, timeout).await {
+                            connection(stream, remote, dispatcher, &builder, watcher).await;
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.socket);
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.header_timeout)
+            .max_buf_size(self.bounds.header_bytes)
+            .max_headers(MOST_HEADERS);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.bounds.header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(Some(self.bounds.header_timeout));
+        builder
+    }
+}
+
+async fn shake_hands(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    timeout: Duration,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    match tokio::time::timeout(timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS was not agreed on");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    remote: SocketAddr,
+    dispatcher: Arc<Dispatcher>,
+    builder: &auto::Builder<TokioExecutor>,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = service_fn(move |request| {
+        let dispatcher = dispatcher.clone();
+        async move { Ok::<_, Infallible>(dispatcher.answer(remote.ip(), request).await) }
+    });
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(serving.into_owned()).await {
+        tracing::debug!(%remote, %error, "connection ended");
+    }
+}

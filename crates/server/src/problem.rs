@@ -1,0 +1,132 @@
+//! Errors as clients see them: problem documents (RFC 9457), with the cause in the log only.
+
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, StatusCode};
+use skep_api::Problem;
+use skep_core::{Code, PublicError, RequestId};
+use skep_ingress::IngressError;
+use skep_runtime::RuntimeError;
+use skep_store::StoreError;
+
+/// Any error of a request, on its way out.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    Ingress(IngressError),
+    Runtime(RuntimeError),
+    Store(StoreError),
+    Plain(Plain),
+}
+
+/// An error of the HTTP surface itself.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self::Plain(Plain { code, detail: detail.into() })
+    }
+
+    pub(crate) fn public(&self) -> &dyn PublicError {
+        match self {
+            Self::Ingress(error) => error,
+            Self::Runtime(error) => error,
+            Self::Store(error) => error,
+            Self::Plain(error) => error,
+        }
+    }
+}
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Plain {}
+
+impl PublicError for Plain {
+    fn code(&self) -> Code {
+        self.code
+    }
+
+    fn detail(&self) -> String {
+        self.detail.clone()
+    }
+}
+
+impl From<IngressError> for ApiError {
+    fn from(error: IngressError) -> Self {
+        Self::Ingress(error)
+    }
+}
+
+impl From<RuntimeError> for ApiError {
+    fn from(error: RuntimeError) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The problem document for an error of this request. Logs the cause of what is Skep's own fault.
+pub(crate) fn render(error: &ApiError, request: RequestId) -> http::Response<String> {
+    let public = error.public();
+    let code = public.code();
+    if code.status() >= 500 {
+        tracing::warn!(%request, code = code.as_str(), cause = %chain(public), "request failed");
+    } else {
+        tracing::debug!(%request, code = code.as_str(), cause = %chain(public), "request refused");
+    }
+    let body = skep_api::to_json(&Problem::new(public, &request.to_string()));
+    let mut response = http::Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = public.retry_after_s() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if code == Code::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"skep\""));
+    }
+    if let ApiError::Ingress(error) = error
+        && let Some(call) = error.call()
+        && let Ok(value) = HeaderValue::try_from(call.to_string())
+    {
+        headers.insert(HeaderName::from_static(skep_api::HEADER_CALL_ID), value);
+    }
+    response
+}
+
+fn chain(error: &dyn PublicError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+tokio::task_local! {
+    /// The request that is being answered, for the problem documents of the API's handlers.
+    pub(crate) static REQUEST: RequestId;
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let request = REQUEST.try_with(|request| *request).unwrap_or_else(|_| RequestId::new());
+        render(&self, request).map(axum::body::Body::from)
+    }
+}

@@ -1,0 +1,207 @@
+//! The server's life: opened, recovered, listening, drained, closed.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use skep_core::Workspace;
+use skep_core::config::Settings;
+use skep_ingress::{Ingress, Limits, Metrics, Retention};
+use skep_runtime::{Driver, ProcessDriver, Runtime};
+use skep_store::Db;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::Dispatcher;
+use crate::headers::Cors;
+use crate::join::RuntimeAgents;
+use crate::keys::{self, Keys};
+use crate::listen::{Bounds, Listener, TlsFiles};
+use crate::metrics::ServerMetrics;
+use crate::state::State;
+use crate::{ServerError, api, machine};
+
+/// How often the free space is looked at.
+const DISK_EVERY: Duration = Duration::from_secs(2);
+/// The file in the data folder that says where the server is.
+const ADDRESS_FILE: &str = "server.json";
+
+/// What the binary gives the server.
+pub struct RunOptions {
+    /// Program and arguments that run the shim of an instance.
+    pub shim: Vec<OsString>,
+    /// Called when the server takes requests.
+    pub on_ready: Box<dyn FnOnce(&Started) + Send>,
+    /// Ends the server gracefully.
+    pub stop: CancellationToken,
+}
+
+/// What is known when the server takes requests.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Where it listens.
+    pub url: String,
+    /// The first key, when this start made it.
+    pub first_key: Option<String>,
+    /// The data folder.
+    pub data: PathBuf,
+}
+
+/// Runs a server until it is told to stop.
+///
+/// # Errors
+/// [`ServerError`], when it cannot start.
+pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerError> {
+    let tls = tls_files(&settings);
+    if !settings.listen.ip().is_loopback() && tls.is_none() && !settings.listen_plaintext {
+        return Err(ServerError::Plaintext(settings.listen));
+    }
+    machine::raise_open_files();
+    // The address first: a port that is taken must not cost a migration.
+    let bounds = Bounds {
+        connections: settings.limits_connections,
+        header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
+        header_timeout: settings.limits_header_timeout,
+    };
+    let listener = Listener::bind(settings.listen, tls.as_ref(), bounds).await?;
+    let address = listener.address()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
+    let (state, first_key) = compose(&settings, &options.shim, &url).await?;
+    let workspaces = vec![Workspace::default()];
+    let recovered = state.ingress.recover(&workspaces).await?;
+    tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
+    let dispatcher = Arc::new(Dispatcher::new(
+        state.clone(),
+        api::router(state.clone()),
+        Cors { origins: settings.cors_origins.clone() },
+        tls.is_some(),
+        settings.metrics_public,
+    ));
+    let background = background(&state, workspaces);
+    let serving = tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
+    announce(&settings.data, &url)?;
+    (options.on_ready)(&Started { url, first_key, data: settings.data.clone() });
+    options.stop.cancelled().await;
+    tracing::info!("draining");
+    close(&state, &settings, serving, background).await;
+    Ok(())
+}
+
+fn tls_files(settings: &Settings) -> Option<TlsFiles> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
+        }
+        _ => None,
+    }
+}
+
+async fn compose(
+    settings: &Settings,
+    shim: &[OsString],
+    url: &str,
+) -> Result<(Arc<State>, Option<String>), ServerError> {
+    let mut registry = Registry::default();
+    let metrics = ServerMetrics::register(&mut registry);
+    let call_metrics = Metrics::register(&mut registry);
+    let observed = metrics.clone();
+    let store = skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
+    let sets = [keys::MIGRATIONS, skep_runtime::MIGRATIONS, skep_ingress::MIGRATIONS];
+    let db = Db::open(store, &sets)?;
+    if let Some(backup) = db.backup() {
+        tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
+    }
+    let (keys, first_key) = Keys::open(&db).await?;
+    let process = ProcessDriver::new(shim.to_vec(), settings.agents_log_size, settings.agents_log_files);
+    let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(process)];
+    let options = skep_runtime::Options {
+        folder: settings.data.join("agents"),
+        server_url: url.to_owned(),
+    };
+    let runtime = Runtime::open(db.clone(), options, drivers, &[Workspace::default()]).await?;
+    let ingress = Ingress::new(
+        db.clone(),
+        Arc::new(RuntimeAgents::new(runtime.clone())),
+        Limits {
+            body: settings.limits_body,
+            body_pause: settings.limits_body_timeout,
+            ..Limits::default()
+        },
+        Retention { age: settings.calls_retention, bytes: settings.calls_retention_bytes },
+        call_metrics,
+    );
+    let started = db.clock().now();
+    let registry = Mutex::new(registry);
+    let min_free = settings.disk_min_free;
+    Ok((Arc::new(State { db, runtime, ingress, keys, registry, metrics, started, min_free }), first_key))
+}
+
+fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
+    let (retention, disk, orphans) = (state.clone(), state.clone(), state.clone());
+    let of = workspaces.clone();
+    vec![
+        tokio::spawn(async move { retention.ingress.maintain(of).await }),
+        tokio::spawn(async move { watch_disk(&disk).await }),
+        tokio::spawn(async move {
+            for workspace in &workspaces {
+                match orphans.db.sweep_orphan_blobs(workspace).await {
+                    Ok(0) => {}
+                    Ok(removed) => tracing::info!(%workspace, removed, "blobs without a row removed"),
+                    Err(error) => tracing::warn!(%workspace, %error, "blobs were not swept"),
+                }
+            }
+        }),
+    ]
+}
+
+async fn watch_disk(state: &State) {
+    let mut tick = tokio::time::interval(DISK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_low = false;
+    loop {
+        tick.tick().await;
+        let low = machine::free_disk(state.db.folder()).is_ok_and(|free| free < state.min_free);
+        if low != was_low {
+            if low {
+                tracing::error!(min_free = state.min_free, "the disk is nearly full: no calls are taken");
+            } else {
+                tracing::info!("the disk has room again");
+            }
+            state.ingress.set_disk_low(low.then_some(state.min_free));
+            was_low = low;
+        }
+    }
+}
+
+/// Says in the data folder where the server is, for tools on this machine.
+fn announce(data: &Path, url: &str) -> Result<(), ServerError> {
+    let path = data.join(ADDRESS_FILE);
+    let failed = |error: std::io::Error| ServerError::File { path: path.clone(), reason: error.to_string() };
+    let document = serde_json::json!({
+        "url": url,
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let new = path.with_extension("new");
+    std::fs::write(&new, document.to_string()).and_then(|()| std::fs::rename(&new, &path)).map_err(failed)
+}
+
+async fn close(
+    state: &State,
+    settings: &Settings,
+    serving: tokio::task::JoinHandle<()>,
+    background: Vec<tokio::task::JoinHandle<()>>,
+) {
+    let _ = std::fs::remove_file(settings.data.join(ADDRESS_FILE));
+    state.ingress.close(settings.shutdown_drain).await;
+    let _ = serving.await;
+    for task in background {
+        task.abort();
+    }
+    state.runtime.shutdown().await;
+    state.db.close().await;
+    tracing::info!("stopped");
+}

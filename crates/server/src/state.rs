@@ -1,0 +1,43 @@
+//! What every handler reaches: the capabilities, joined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use skep_core::Timestamp;
+use skep_ingress::Ingress;
+use skep_runtime::Runtime;
+use skep_store::Db;
+
+use crate::keys::Keys;
+use crate::metrics::ServerMetrics;
+
+/// The composed server.
+pub(crate) struct State {
+    pub(crate) db: Db,
+    pub(crate) runtime: Runtime,
+    pub(crate) ingress: Ingress,
+    pub(crate) keys: Keys,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) started: Timestamp,
+    pub(crate) min_free: u64,
+}
+
+impl State {
+    /// Time since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.db.clock().now().since(self.started)
+    }
+
+    /// The metrics in OpenMetrics text form.
+    pub(crate) fn scrape(self: &Arc<Self>) -> String {
+        self.ingress.refresh_metrics();
+        self.metrics.refresh(self);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry.lock());
+        text
+    }
+}

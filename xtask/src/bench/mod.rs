@@ -1,0 +1,21 @@
+//! Benchmarks: whole processes, public tools, one machine, one run.
+
+mod ingress;
+mod machine;
+mod servers;
+
+use anyhow::Result;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum What {
+    /// The call door against nginx and against no proxy at all.
+    Ingress(ingress::Options),
+}
+
+/// Measures.
+pub(crate) fn run(what: &What) -> Result<()> {
+    match what {
+        What::Ingress(options) => ingress::run(options),
+    }
+}

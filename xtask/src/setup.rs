@@ -1,0 +1,79 @@
+//! What tasks need of the machine, installed when it is missing.
+
+use anyhow::{Result, bail};
+
+use crate::shell::{has, run, run_with};
+
+/// What it is installed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Purpose {
+    /// `cargo xtask test`.
+    Test,
+    /// `cargo xtask bench`.
+    Bench,
+    /// `cargo xtask powercut`.
+    Powercut,
+}
+
+/// A program and the package of Debian that has it.
+type Need = (&'static str, &'static str);
+
+const TEST: &[Need] = &[("strace", "strace"), ("python3", "python3"), ("gcc", "gcc")];
+const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
+const POWERCUT: &[Need] = &[("mkfs.ext4", "e2fsprogs"), ("dmsetup", "dmsetup")];
+
+/// Installs what is missing. Says what it does.
+pub(crate) fn install(purpose: Purpose) -> Result<()> {
+    let needs = match purpose {
+        Purpose::Test => TEST,
+        Purpose::Bench => BENCH,
+        Purpose::Powercut => POWERCUT,
+    };
+    let missing: Vec<&str> = needs
+        .iter()
+        .filter(|(program, _)| !found(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        println!("set-up: everything is there");
+    } else {
+        println!("set-up: installing {}", missing.join(", "));
+        packages(&missing)?;
+    }
+    if purpose == Purpose::Test && !has("cargo-nextest") {
+        run("cargo", &["install", "--locked", "cargo-nextest"])?;
+    }
+    Ok(())
+}
+
+/// Administrators' programs are often on the path of root only.
+fn found(program: &str) -> bool {
+    has(program)
+        || ["/usr/sbin", "/sbin"]
+            .iter()
+            .any(|folder| std::path::Path::new(folder).join(program).is_file())
+}
+
+fn packages(names: &[&str]) -> Result<()> {
+    let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend_from_slice(names);
+    if !has("apt-get") {
+        bail!(
+            "there is no apt-get: install these by hand and run again: {}",
+            names.join(", ")
+        );
+    }
+    let me = crate::shell::output("id", &["-u"])?;
+    if me.trim() == "0" {
+        run_with("apt-get", &["update", "-qq"], &quiet)?;
+        run_with("apt-get", &install, &quiet)
+    } else if has("sudo") {
+        let mut with_sudo = vec!["apt-get"];
+        with_sudo.extend_from_slice(&install);
+        run("sudo", &["apt-get", "update", "-qq"])?;
+        run("sudo", &with_sudo)
+    } else {
+        bail!("run as root: apt-get install {}", names.join(" "))
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask test`, and the slow suites that are run by hand.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::setup::{self, Purpose};
+use crate::shell::{root, run as shell, run_with};
+use crate::{generate, tidy};
+
+/// Everything that CI runs, in the order that fails soonest.
+pub(crate) fn run_all(only_tests: bool) -> Result<()> {
+    setup::install(Purpose::Test)?;
+    if !only_tests {
+        shell("cargo", &["fmt", "--all", "--check"])?;
+        shell(
+            "cargo",
+            &[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        )?;
+        tidy::run()?;
+        generate::run(true)?;
+        let strict = [("RUSTDOCFLAGS", "-D warnings")];
+        run_with(
+            "cargo",
+            &[
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ],
+            &strict,
+        )?;
+    }
+    // The end-to-end tests run the binary itself.
+    shell("cargo", &["build", "--quiet", "--package", "skep"])?;
+    shell("cargo", &["nextest", "run", "--workspace"])
+}
+
+/// [`run_all`], with the time that it took.
+pub(crate) fn run(only_tests: bool) -> Result<()> {
+    let started = Instant::now();
+    run_all(only_tests)?;
+    println!("\neverything passed in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// The kill test, longer than CI has time for.
+pub(crate) fn kill(seconds: u64) -> Result<()> {
+    setup::install(Purpose::Test)?;
+    shell("cargo", &["build", "--package", "skep"])?;
+    run_with(
+        "cargo",
+        &[
+            "nextest",
+            "run",
+            "--package",
+            "skep-tests",
+            "--no-capture",
+            "-E",
+            "test(kill::)",
+        ],
+        &[("SKEP_KILL_SECONDS", &seconds.to_string())],
+    )
+}
+
+/// Power cuts on a real file system.
+pub(crate) fn powercut(rounds: u32) -> Result<()> {
+    setup::install(Purpose::Powercut)?;
+    shell("cargo", &["build", "--release", "--package", "skep"])?;
+    let script = root().join("tests/powercut/run.py");
+    shell(
+        "python3",
+        &[script.to_string_lossy().as_ref(), &rounds.to_string()],
+    )
+}
