@@ -1,1 +1,13 @@
-//! End-to-end tests.
+//! What the end-to-end tests stand on: a real server of their own, with its own folder, port and
+//! environment, and a plain HTTP client.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+pub mod client;
+pub mod server;
+
+pub use client::{Answer, Client};
+pub use server::{Server, Setup, agent_binary, eventually};

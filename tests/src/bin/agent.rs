@@ -1,0 +1,320 @@
+//! The agent of the end-to-end tests: does what its paths say, and writes down what it did.
+//!
+//! It keeps `executed.log` in `$HOME`: one line for each request to `/work` and `/once` that it
+//! carried out, written before it answers.
+
+use std::convert::Infallible;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let port: u16 = std::env::var("PORT")?.parse()?;
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(async move {
+            let service = service_fn(|request| async move {
+                Ok::<_, Infallible>(answer(request).await.unwrap_or_else(|error| {
+                    text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+                }))
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
+        });
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(text.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+fn home() -> PathBuf {
+    PathBuf::from(std::env::var_os("HOME").unwrap_or_default())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("-")
+}
+
+/// Appends one line, whole or not at all.
+fn log(line: &str) -> Result<(), Error> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(home().join("executed.log"))?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    Ok(())
+}
+
+fn number(query: &str, name: &str) -> u64 {
+    let value = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let pause = Duration::from_millis(number(&query, "ms"));
+    match path.as_str() {
+        "/ping" => return Ok(text(StatusCode::OK, "pong")),
+        // Answers without looking at the body.
+        "/early" => return Ok(text(StatusCode::OK, "early")),
+        "/hang" => std::future::pending().await,
+        "/upgrade" => return Ok(upgrade(&mut request)),
+        _ => {}
+    }
+    let (head, body) = request.into_parts();
+    let collected = body.collect().await?;
+    let trailers = collected.trailers().cloned();
+    let body = collected.to_bytes();
+    if path != "/events" {
+        tokio::time::sleep(pause).await;
+    }
+    match path.as_str() {
+        "/cut" | "/events" | "/steps" => Ok(streaming(&path, &query, &head.headers)),
+        _ => work(&path, &query, &head, body, trailers.as_ref()),
+    }
+}
+
+/// Answers that come at once.
+fn work(
+    path: &str,
+    query: &str,
+    head: &http::request::Parts,
+    body: Bytes,
+    trailers: Option<&HeaderMap>,
+) -> Result<Response<Body>, Error> {
+    match path {
+        "/work" => {
+            let call = header(&head.headers, "skep-call-id");
+            log(&format!("{call}\t{}", String::from_utf8_lossy(&body)))?;
+            Ok(text(StatusCode::OK, body))
+        }
+        "/once" => once(&head.headers, &body),
+        "/poison" if body.starts_with(b"poison") => std::process::exit(42),
+        "/poison" => Ok(text(StatusCode::OK, body)),
+        "/flaky" => {
+            let attempt: u64 = header(&head.headers, "skep-attempt").parse().unwrap_or(0);
+            let status = if attempt <= number(query, "fails") {
+                503
+            } else {
+                200
+            };
+            Ok(text(
+                StatusCode::from_u16(status)?,
+                format!("attempt {attempt}"),
+            ))
+        }
+        "/status" => {
+            let code = u16::try_from(number(query, "code"))?;
+            Ok(text(StatusCode::from_u16(code)?, "said so"))
+        }
+        "/large" => Ok(text(
+            StatusCode::OK,
+            vec![b'x'; usize::try_from(number(query, "bytes"))?],
+        )),
+        _ => Ok(echo(head, &body, trailers)),
+    }
+}
+
+/// Answers that come in parts.
+fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
+    let pause = Duration::from_millis(number(query, "ms"));
+    let attempt = header(headers, "skep-attempt").to_owned();
+    let count = number(query, "n");
+    let steps: Vec<Step> = match path {
+        "/cut" => vec![Step::Send("data: one\n\n".to_owned()), Step::Exit],
+        "/events" => (1..=count)
+            .flat_map(|n| {
+                [
+                    Step::Send(format!("data: {n} of {attempt}\n\n")),
+                    Step::Wait(pause),
+                ]
+            })
+            .collect(),
+        // Sends an event whenever the test makes the next of these files.
+        _ => (1..=count)
+            .flat_map(|n| {
+                let file = home().join(format!("step-{n}"));
+                [Step::File(file), Step::Send(format!("data: step {n}\n\n"))]
+            })
+            .collect(),
+    };
+    stream(steps, "text/event-stream")
+}
+
+/// Does its work at most once for each key, however often it is asked.
+fn once(headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Error> {
+    let folder = home().join("once");
+    fs::create_dir_all(&folder)?;
+    let key = header(headers, "idempotency-key");
+    let name: String = key
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    let done = folder.join(&name);
+    // The result appears whole, with the effect: a link is made or not.
+    let draft = folder.join(format!(".{name}.{}", std::process::id()));
+    fs::write(&draft, body)?;
+    let first = fs::hard_link(&draft, &done).is_ok();
+    fs::remove_file(&draft)?;
+    if first {
+        log(&format!("{key}\t{}", String::from_utf8_lossy(body)))?;
+    }
+    Ok(text(StatusCode::OK, fs::read(&done)?))
+}
+
+fn echo(head: &http::request::Parts, body: &Bytes, trailers: Option<&HeaderMap>) -> Response<Body> {
+    let pairs = |headers: &HeaderMap| -> Vec<(String, String)> {
+        let pair = |(name, value): (&http::HeaderName, &HeaderValue)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        };
+        headers.iter().map(pair).collect()
+    };
+    let seen = json!({
+        "method": head.method.as_str(),
+        "target": head.uri.to_string(),
+        "headers": pairs(&head.headers),
+        "body": String::from_utf8_lossy(body),
+        "trailers": trailers.map(pairs),
+        "pid": std::process::id(),
+    });
+    let mut sent = HeaderMap::new();
+    sent.insert("x-checksum", HeaderValue::from_static("abc"));
+    let frames = [
+        Ok::<_, Infallible>(Frame::data(Bytes::from(seen.to_string()))),
+        Ok(Frame::trailers(sent)),
+    ];
+    let with_trailers = header(&head.headers, "te") == "trailers";
+    let mut response = match with_trailers {
+        true => {
+            let (sender, receiver) = mpsc::channel(2);
+            for frame in frames {
+                let _ = sender.try_send(frame);
+            }
+            Response::new(BodyExt::boxed_unsync(StreamBody::new(Receiver(receiver))))
+        }
+        false => Response::new(Full::new(Bytes::from(seen.to_string())).boxed_unsync()),
+    };
+    if with_trailers {
+        response
+            .headers_mut()
+            .insert("trailer", HeaderValue::from_static("x-checksum"));
+    }
+    let headers = response.headers_mut();
+    headers.append("set-cookie", HeaderValue::from_static("a=1"));
+    headers.append("set-cookie", HeaderValue::from_static("b=2"));
+    headers.insert("connection", HeaderValue::from_static("keep-alive, x-hop"));
+    headers.insert("x-hop", HeaderValue::from_static("not for the client"));
+    response
+}
+
+/// One step of a stream.
+enum Step {
+    Send(String),
+    Wait(Duration),
+    File(PathBuf),
+    Exit,
+}
+
+struct Receiver(mpsc::Receiver<Result<Frame<Bytes>, Infallible>>);
+
+impl futures_core::Stream for Receiver {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+fn stream(steps: Vec<Step>, kind: &'static str) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for step in steps {
+            match step {
+                Step::Wait(pause) => tokio::time::sleep(pause).await,
+                Step::Exit => std::process::exit(43),
+                Step::File(path) => {
+                    let mut look = tokio::time::interval(Duration::from_millis(2));
+                    while !path.exists() {
+                        look.tick().await;
+                    }
+                }
+                Step::Send(text) => {
+                    if sender
+                        .send(Ok(Frame::data(Bytes::from(text))))
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(Receiver(receiver))));
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static(kind));
+    response
+}
+
+/// Speaks another protocol from here on: gives every byte back.
+fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
+    let upgraded = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let mut stream = TokioIo::new(upgraded);
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            if stream.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    response
+        .headers_mut()
+        .insert("upgrade", HeaderValue::from_static("websocket"));
+    response
+        .headers_mut()
+        .insert("connection", HeaderValue::from_static("upgrade"));
+    response
+}

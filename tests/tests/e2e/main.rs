@@ -1,0 +1,11 @@
+//! End-to-end tests against the built binary: one program, one server of its own for each test.
+
+#![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod api;
+mod bad_input;
+mod door;
+mod fault;
+mod kill;
+mod scale;
+mod streams;
