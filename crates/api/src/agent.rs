@@ -207,6 +207,17 @@ pub enum InstanceState {
 }
 
 impl InstanceState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Stopped,
+        Self::Starting,
+        Self::Ready,
+        Self::Unready,
+        Self::Backoff,
+        Self::CrashLoop,
+        Self::Stopping,
+    ];
+
     /// The text form, as on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

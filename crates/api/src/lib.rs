@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod call;
 pub mod health;
+pub mod log;
 pub mod page;
 pub mod problem;
 
@@ -16,6 +17,7 @@ pub use agent::{
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
+pub use log::LogLine;
 pub use page::Page;
 pub use problem::Problem;
 

@@ -25,6 +25,14 @@ use crate::sse::{position_after, position_in_file};
 /// Calls that one unit of an action on many of them touches.
 const STEP: u32 = 128;
 
+/// What is done with each call of many.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Cancel,
+    Redrive,
+    Purge,
+}
+
 /// A stored or growing answer.
 pub type Response = HttpResponse<Body>;
 
@@ -198,7 +206,7 @@ impl Ingress {
                 agent,
                 state: Some(CallState::Dead),
             },
-            async |id| self.redrive(workspace, id).await,
+            Act::Redrive,
         )
         .await
     }
@@ -299,7 +307,7 @@ impl Ingress {
                 agent,
                 state: Some(state),
             },
-            async |id| self.purge(workspace, id).await,
+            Act::Purge,
         )
         .await
     }
@@ -319,11 +327,7 @@ impl Ingress {
                 agent: Some(agent.to_owned()),
                 state: Some(state),
             };
-            cancelled += self
-                .each(workspace, filter, async |id| {
-                    self.cancel(workspace, id).await
-                })
-                .await?;
+            cancelled += self.each(workspace, filter, Act::Cancel).await?;
         }
         let lane = self
             .inner
@@ -344,7 +348,7 @@ impl Ingress {
         &self,
         workspace: &Workspace,
         filter: Filter,
-        act: impl AsyncFn(CallId) -> Result<(), IngressError>,
+        act: Act,
     ) -> Result<u64, IngressError> {
         let (mut before, mut done) = (None, 0);
         loop {
@@ -354,7 +358,12 @@ impl Ingress {
                 .filter_map(|call| call.id.parse().ok())
                 .collect();
             for id in &ids {
-                match act(*id).await {
+                let acted = match act {
+                    Act::Cancel => self.cancel(workspace, *id).await,
+                    Act::Redrive => self.redrive(workspace, *id).await,
+                    Act::Purge => self.purge(workspace, *id).await,
+                };
+                match acted {
                     Ok(()) => done += 1,
                     Err(IngressError::CallState { .. } | IngressError::CallNotFound) => {}
                     Err(error) => return Err(error),

@@ -1,1 +1,45 @@
-//! To be filled.
+//! Agents and what keeps them running.
+//!
+//! - [`Runtime`]: deploys specifications as revisions, supervises an instance of each agent that
+//!   should run, adopts instances that outlived the server, tells where calls can go
+//!   ([`Target`]).
+//! - [`Driver`]: what runs instances; [`ProcessDriver`] runs them as local processes below a shim
+//!   ([`shim_main`]). Heavier drivers are crates of their own; [`conformance`] holds them to the
+//!   contract.
+//! - The supervisor's decisions are a pure machine; tasks, probes and tables are a shell round it.
+//!
+//! What does not live here: calls and how they are treated, HTTP routes, what an agent may do.
+
+mod adopt;
+mod agents;
+mod driver;
+mod error;
+mod logfile;
+mod logs;
+mod port;
+mod probe;
+mod process;
+mod service;
+mod slot;
+mod spec;
+mod supervise;
+mod supervisor;
+mod target;
+mod words;
+
+#[doc(hidden)]
+pub mod conformance;
+
+pub use agents::{Desired, Revision};
+pub use driver::{
+    Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place, Running,
+    StartRequest,
+};
+pub use error::RuntimeError;
+pub use logfile::Rotation;
+pub use logs::LogQuery;
+pub use process::{ProcessDriver, ProcessOptions, shim_main};
+pub use service::{AgentSnapshot, AgentStats, Deployed, Options, Runtime};
+pub use slot::{AgentInfo, InstanceInfo};
+pub use spec::{Health, Limits, Restart, Spec};
+pub use target::{Availability, Target};

@@ -82,7 +82,9 @@ pub(crate) struct Dispatcher {
 fn is_public(method: &Method, path: &str) -> bool {
     PUBLIC.iter().any(|(allowed, pattern)| {
         let fits = match pattern.strip_suffix('*') {
-            Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')),
+            Some(prefix) => path
+                .strip_prefix(prefix)
+                .is_some_and(|rest| !rest.contains('/')),
             None => *pattern == path,
         };
         fits && (method.as_str() == *allowed || (method == Method::HEAD && *allowed == "GET"))
@@ -95,7 +97,11 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
     let whole = uri.path_and_query()?.as_str().strip_prefix(AGENTS)?;
     let end = whole.find(['/', '?']).unwrap_or(whole.len());
     let (agent, rest) = whole.split_at(end);
-    let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let target = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
     Some((agent, target))
 }
 
@@ -107,11 +113,21 @@ impl Dispatcher {
         tls: bool,
         metrics_public: bool,
     ) -> Self {
-        Self { state, router, cors, tls, metrics_public }
+        Self {
+            state,
+            router,
+            cors,
+            tls,
+            metrics_public,
+        }
     }
 
     /// Answers one request. Errors are answers too.
-    pub(crate) async fn answer(&self, remote: IpAddr, mut request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(
+        &self,
+        remote: IpAddr,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
         let id = RequestId::new();
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
@@ -123,7 +139,10 @@ impl Dispatcher {
         }
         let trace = TraceContext::of(request.headers(), id);
         let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
-        let answer = REQUEST.scope(id, self.route(remote, id, trace, request)).instrument(span).await;
+        let answer = REQUEST
+            .scope(id, self.route(remote, id, trace, request))
+            .instrument(span)
+            .await;
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
@@ -154,19 +173,33 @@ impl Dispatcher {
         }
         let principal = self.state.keys.authenticate(request.headers_mut());
         let path = request.uri().path();
-        let public = is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
+        let public =
+            is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
         let Some(workspace) = principal.map(|principal| principal.workspace) else {
             if public {
                 return Ok(self.api(request).await);
             }
-            return Err(ApiError::new(Code::Unauthorized, "the request has no valid API key"));
+            return Err(ApiError::new(
+                Code::Unauthorized,
+                "the request has no valid API key",
+            ));
         };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
             let scheme = if self.tls { "https" } else { "http" };
             let traceparent = trace.header();
-            let context = Context { workspace, request_id: id, remote, scheme, traceparent };
-            let response = self.state.ingress.handle(context, &agent, &target, request).await?;
+            let context = Context {
+                workspace,
+                request_id: id,
+                remote,
+                scheme,
+                traceparent,
+            };
+            let response = self
+                .state
+                .ingress
+                .handle(context, &agent, &target, request)
+                .await?;
             return Ok(response.map(Body::Door));
         }
         request.extensions_mut().insert(Caller(workspace));
@@ -189,7 +222,11 @@ mod tests {
     #[test]
     fn the_target_is_kept_byte_for_byte() {
         for (uri, agent, target) in [
-            ("/agents/a/x/../%2e%2E//y?q=%20&q=+&", "a", "/x/../%2e%2E//y?q=%20&q=+&"),
+            (
+                "/agents/a/x/../%2e%2E//y?q=%20&q=+&",
+                "a",
+                "/x/../%2e%2E//y?q=%20&q=+&",
+            ),
             ("/agents/a", "a", "/"),
             ("/agents/a?x=1", "a", "/?x=1"),
             ("/agents/a/", "a", "/"),

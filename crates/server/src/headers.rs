@@ -3,7 +3,8 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, ORIGIN, STRICT_TRANSPORT_SECURITY, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, ORIGIN, STRICT_TRANSPORT_SECURITY,
+    VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -11,13 +12,17 @@ const SECURITY: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
-    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (
+        "permissions-policy",
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
 /// Skep's own answers load nothing.
-const OWN_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const OWN_POLICY: &str =
+    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 /// What an agent answers shares Skep's origin: a page of it runs in a box of its own.
 const AGENT_POLICY: &str = "sandbox allow-scripts allow-forms; frame-ancestors 'none'";
 const HSTS: &str = "max-age=31536000";
@@ -26,12 +31,18 @@ const HSTS: &str = "max-age=31536000";
 pub(crate) fn secure(headers: &mut HeaderMap, of_agent: bool, tls: bool) {
     for (name, value) in SECURITY {
         let name = HeaderName::from_static(name);
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     let policy = if of_agent { AGENT_POLICY } else { OWN_POLICY };
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(policy));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(policy));
     if tls {
-        headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static(HSTS));
+        headers
+            .entry(STRICT_TRANSPORT_SECURITY)
+            .or_insert(HeaderValue::from_static(HSTS));
     }
 }
 
@@ -46,7 +57,10 @@ impl Cors {
     pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN)?;
         let text = origin.to_str().ok()?;
-        self.origins.iter().any(|allowed| allowed == text).then(|| origin.clone())
+        self.origins
+            .iter()
+            .any(|allowed| allowed == text)
+            .then(|| origin.clone())
     }
 
     /// The headers of the answer to a preflight request, when this is one.
@@ -71,9 +85,14 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("skep-call-id, skep-request-id, idempotency-replayed, location, retry-after"),
+            HeaderValue::from_static(
+                "skep-call-id, skep-request-id, idempotency-replayed, location, retry-after",
+            ),
         );
-        headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+        headers.insert(
+            "cross-origin-resource-policy",
+            HeaderValue::from_static("cross-origin"),
+        );
         headers.append(VARY, HeaderValue::from_static("origin"));
     }
 }
@@ -95,15 +114,24 @@ mod tests {
 
     #[test]
     fn only_configured_origins_ask() {
-        let cors = Cors { origins: vec!["https://ui.example".to_owned()] };
+        let cors = Cors {
+            origins: vec!["https://ui.example".to_owned()],
+        };
         let mut request = HeaderMap::new();
-        request.insert("access-control-request-method", HeaderValue::from_static("POST"));
+        request.insert(
+            "access-control-request-method",
+            HeaderValue::from_static("POST"),
+        );
         request.insert("origin", HeaderValue::from_static("https://evil.example"));
         assert!(cors.preflight(&Method::OPTIONS, &request).is_none());
         request.insert("origin", HeaderValue::from_static("https://ui.example"));
         let answer = cors.preflight(&Method::OPTIONS, &request).unwrap();
         assert_eq!(answer["access-control-allow-origin"], "https://ui.example");
         assert!(cors.preflight(&Method::POST, &request).is_none());
-        assert!(Cors::default().preflight(&Method::OPTIONS, &request).is_none());
+        assert!(
+            Cors::default()
+                .preflight(&Method::OPTIONS, &request)
+                .is_none()
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! Where the capabilities meet: the runtime's agents as the call door knows them.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId, Workspace};
 use skep_ingress::{Agent, Agents, Availability, CallPolicy};
 use skep_runtime::{Runtime, Target};
@@ -12,29 +14,45 @@ use skep_runtime::{Runtime, Target};
 /// The agents of a runtime.
 pub(crate) struct RuntimeAgents {
     runtime: Runtime,
-}
-
-impl RuntimeAgents {
-    pub(crate) fn new(runtime: Runtime) -> Self {
-        Self { runtime }
-    }
+    joined: RwLock<HashMap<AgentId, Arc<Joined>>>,
 }
 
 /// One agent, with its policy worked out once per revision.
 struct Joined {
     target: Arc<Target>,
-    policy: RwLock<(u32, Arc<CallPolicy>)>,
+    policy: RwLock<(Arc<AgentSpec>, Arc<CallPolicy>)>,
+}
+
+impl RuntimeAgents {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        Self {
+            runtime,
+            joined: RwLock::default(),
+        }
+    }
+}
+
+/// It was checked when it was deployed.
+fn policy(spec: &AgentSpec) -> Arc<CallPolicy> {
+    Arc::new(CallPolicy::from_spec(&spec.calls).unwrap_or_default())
 }
 
 impl Agents for RuntimeAgents {
     fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<dyn Agent>> {
         let target = self.runtime.target(workspace, name)?;
-        let joined = target.extension(|target| Joined {
-            target,
-            // Revisions are counted from 1: the first look works the policy out.
-            policy: RwLock::new((0, Arc::default())),
-        });
-        Some(joined)
+        if let Some(joined) = self.joined.read().get(&target.id()) {
+            return Some(joined.clone());
+        }
+        let spec = target.spec();
+        let policy = RwLock::new((spec.clone(), policy(&spec)));
+        let id = target.id();
+        let mut all = self.joined.write();
+        all.retain(|_, joined| joined.target.available() != skep_runtime::Availability::Removed);
+        Some(
+            all.entry(id)
+                .or_insert_with(|| Arc::new(Joined { target, policy }))
+                .clone(),
+        )
     }
 
     fn similar(&self, workspace: &Workspace, name: &str) -> Option<String> {
@@ -48,23 +66,23 @@ impl Agent for Joined {
     }
 
     fn policy(&self) -> Arc<CallPolicy> {
-        let (revision, spec) = self.target.spec();
-        let known = self.policy.read();
-        if known.0 == revision {
-            return known.1.clone();
+        let spec = self.target.spec();
+        {
+            let known = self.policy.read();
+            if Arc::ptr_eq(&known.0, &spec) {
+                return known.1.clone();
+            }
         }
-        drop(known);
-        // It was checked when it was deployed.
-        let policy = Arc::new(CallPolicy::from_spec(&spec.calls).unwrap_or_default());
-        *self.policy.write() = (revision, policy.clone());
+        let policy = policy(&spec);
+        *self.policy.write() = (spec, policy.clone());
         policy
     }
 
     fn availability(&self) -> Availability {
-        match self.target.availability() {
-            skep_runtime::Availability::Ready { instance, addr, .. } => {
-                Availability::Ready { instance, address: addr }
-            }
+        match self.target.available() {
+            skep_runtime::Availability::Ready {
+                instance, address, ..
+            } => Availability::Ready { instance, address },
             skep_runtime::Availability::Waiting => Availability::Waiting,
             skep_runtime::Availability::Stopped => Availability::Stopped,
             skep_runtime::Availability::CrashLoop { reason } => Availability::CrashLoop(reason),
@@ -73,16 +91,20 @@ impl Agent for Joined {
     }
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mut watch = self.target.watch();
-        watch.mark_unchanged();
+        // What is there now counts as seen.
+        let mut availability = self.target.availability();
         Box::pin(async move {
             // An error is the end of the agent: its availability says so already.
-            let _ = watch.changed().await;
+            let _ = availability.changed().await;
         })
     }
 
     fn count(&self, delta: i64) {
-        self.target.count(delta);
+        if delta > 0 {
+            self.target.call_begins();
+        } else {
+            self.target.call_ends();
+        }
     }
 
     fn suspect(&self, instance: InstanceId) {

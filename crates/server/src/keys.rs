@@ -90,13 +90,20 @@ impl Keys {
         let of = workspace.clone();
         let rows = db
             .read(move |reader| {
-                reader.scope(&of).query("SELECT hash FROM api_keys WHERE workspace = ?1", &[])
+                reader
+                    .scope(&of)
+                    .query("SELECT hash FROM api_keys WHERE workspace = ?1", &[])
             })
             .await;
         let rows: Result<Vec<skep_store::Row>, StoreError> = rows;
         let mut by_hash = HashMap::new();
         for row in rows? {
-            by_hash.insert(row.bytes(0)?, Principal { workspace: workspace.clone() });
+            by_hash.insert(
+                row.bytes(0)?,
+                Principal {
+                    workspace: workspace.clone(),
+                },
+            );
         }
         Ok(Self { by_hash })
     }
@@ -125,15 +132,23 @@ impl Keys {
 
 /// Writes the key so that its file is whole or not there, and for its owner only.
 fn keep(path: &Path, key: &str) -> Result<(), ServerError> {
-    let failed = |error: std::io::Error| ServerError::File { path: path.to_owned(), reason: error.to_string() };
+    let failed = |error: std::io::Error| ServerError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         writeln!(file, "{key}")?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write().map_err(failed)
 }
@@ -144,8 +159,12 @@ mod tests {
     use http::HeaderValue;
 
     fn keys() -> Keys {
-        let principal = Principal { workspace: Workspace::default() };
-        Keys { by_hash: HashMap::from([(hash("skep_right"), principal)]) }
+        let principal = Principal {
+            workspace: Workspace::default(),
+        };
+        Keys {
+            by_hash: HashMap::from([(hash("skep_right"), principal)]),
+        }
     }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -156,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_right_key_is_taken_out() {
-        for (name, value) in [("authorization", "bearer skep_right"), ("skep-api-key", "skep_right")] {
+        for (name, value) in [
+            ("authorization", "bearer skep_right"),
+            ("skep-api-key", "skep_right"),
+        ] {
             let mut headers = headers(name, value);
             assert!(keys().authenticate(&mut headers).is_some());
             assert!(headers.is_empty());
@@ -180,7 +202,10 @@ mod tests {
             ("skep-api-key", ""),
             ("x-api-key", "skep_right"),
         ] {
-            assert!(keys().authenticate(&mut headers(name, value)).is_none(), "{name}: {value}");
+            assert!(
+                keys().authenticate(&mut headers(name, value)).is_none(),
+                "{name}: {value}"
+            );
         }
     }
 }

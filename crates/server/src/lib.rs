@@ -104,7 +104,9 @@ impl PublicError for ServerError {
             }
             Self::Listen { .. } => "Choose another address with --listen.".to_owned(),
             Self::Tls { .. } => "Give PEM files in tls.cert and tls.key.".to_owned(),
-            Self::LogFilter(_) => "Write a level such as `info`, or `info,skep_ingress=debug`.".to_owned(),
+            Self::LogFilter(_) => {
+                "Write a level such as `info`, or `info,skep_ingress=debug`.".to_owned()
+            }
             Self::File { .. } => "Make the folder writable for this user.".to_owned(),
             _ => self.code().hint().to_owned(),
         }

@@ -52,7 +52,10 @@ pub(crate) struct TlsFiles {
 }
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
-    let wrong = |path: &PathBuf, reason: String| ServerError::Tls { path: path.clone(), reason };
+    let wrong = |path: &PathBuf, reason: String| ServerError::Tls {
+        path: path.clone(),
+        reason,
+    };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(&files.certificate, error.to_string()))?;
@@ -74,19 +77,30 @@ impl Listener {
         bounds: Bounds,
     ) -> Result<Self, ServerError> {
         let tls = tls.map(acceptor).transpose()?;
-        let socket = TcpListener::bind(address).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => ServerError::PortTaken(address),
-            _ => ServerError::Listen { address, reason: error.to_string() },
-        })?;
-        Ok(Self { socket, tls, bounds })
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::AddrInUse => ServerError::PortTaken(address),
+                _ => ServerError::Listen {
+                    address,
+                    reason: error.to_string(),
+                },
+            })?;
+        Ok(Self {
+            socket,
+            tls,
+            bounds,
+        })
     }
 
     /// The address that was taken.
     pub(crate) fn address(&self) -> Result<SocketAddr, ServerError> {
-        self.socket.local_addr().map_err(|error| ServerError::Listen {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            reason: error.to_string(),
-        })
+        self.socket
+            .local_addr()
+            .map_err(|error| ServerError::Listen {
+                address: SocketAddr::from(([0, 0, 0, 0], 0)),
+                reason: error.to_string(),
+            })
     }
 
     /// Serves until `stop`, then lets the open connections end within `patience`.

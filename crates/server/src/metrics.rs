@@ -15,8 +15,9 @@ use skep_store::CommitStats;
 use crate::state::State;
 
 /// Upper bounds of commit durations, in seconds.
-const COMMIT_SECONDS: [f64; 11] =
-    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 2.0];
+const COMMIT_SECONDS: [f64; 11] = [
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 2.0,
+];
 /// Upper bounds of units in one commit.
 const COMMIT_UNITS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
@@ -86,13 +87,21 @@ impl ServerMetrics {
             "1 while the store takes writes",
             m.writable.clone(),
         );
-        registry.register("skep_instances", "Agents by the state of their instance", m.instances.clone());
+        registry.register(
+            "skep_instances",
+            "Agents by the state of their instance",
+            m.instances.clone(),
+        );
         registry.register(
             "skep_instance_restarts",
             "Restarts of an agent's instance since the server started",
             m.restarts.clone(),
         );
-        registry.register("skep_uptime_seconds", "Time since the server started", m.uptime.clone());
+        registry.register(
+            "skep_uptime_seconds",
+            "Time since the server started",
+            m.uptime.clone(),
+        );
         registry.register(
             "skep_resident_memory_bytes",
             "Resident memory of the server",
@@ -103,7 +112,8 @@ impl ServerMetrics {
 
     pub(crate) fn committed(&self, stats: CommitStats) {
         self.commit_seconds.observe(stats.commit.as_secs_f64());
-        self.commit_units.observe(f64::from(u32::try_from(stats.units).unwrap_or(u32::MAX)));
+        self.commit_units
+            .observe(f64::from(u32::try_from(stats.units).unwrap_or(u32::MAX)));
         if !stats.ok {
             self.commit_failures.inc();
         }
@@ -111,19 +121,27 @@ impl ServerMetrics {
 
     /// Brings the gauges up to date.
     pub(crate) fn refresh(&self, state: &Arc<State>) {
-        self.queued_units.set(i64::try_from(state.db.queued()).unwrap_or(i64::MAX));
+        self.queued_units
+            .set(i64::try_from(state.db.queued()).unwrap_or(i64::MAX));
         self.writable.set(i64::from(state.db.is_writable()));
-        self.uptime.set(i64::try_from(state.uptime().as_secs()).unwrap_or(i64::MAX));
-        self.memory.set(i64::try_from(crate::machine::resident_bytes()).unwrap_or(i64::MAX));
+        self.uptime
+            .set(i64::try_from(state.uptime().as_secs()).unwrap_or(i64::MAX));
+        self.memory
+            .set(i64::try_from(crate::machine::resident_bytes()).unwrap_or(i64::MAX));
         let snapshot = state.runtime.snapshot();
         for of in InstanceState::ALL {
             let count = snapshot.iter().filter(|agent| agent.state == of).count();
-            let gauge = self.instances.get_or_create(&ByState { state: of.as_str() });
+            let gauge = self
+                .instances
+                .get_or_create(&ByState { state: of.as_str() });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.restarts.clear();
         for agent in snapshot.iter().filter(|agent| agent.restarts > 0) {
-            let labels = ByAgent { workspace: agent.workspace.to_string(), agent: agent.name.clone() };
+            let labels = ByAgent {
+                workspace: agent.workspace.to_string(),
+                agent: agent.name.clone(),
+            };
             let restarts = i64::try_from(agent.restarts).unwrap_or(i64::MAX);
             self.restarts.get_or_create(&labels).set(restarts);
         }

@@ -29,7 +29,10 @@ pub(crate) struct Plain {
 
 impl ApiError {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self::Plain(Plain { code, detail: detail.into() })
+        Self::Plain(Plain {
+            code,
+            detail: detail.into(),
+        })
     }
 
     pub(crate) fn public(&self) -> &dyn PublicError {
@@ -92,12 +95,18 @@ pub(crate) fn render(error: &ApiError, request: RequestId) -> http::Response<Str
     *response.status_mut() =
         StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(seconds) = public.retry_after_s() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if code == Code::Unauthorized {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"skep\""));
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"skep\""),
+        );
     }
     if let ApiError::Ingress(error) = error
         && let Some(call) = error.call()
@@ -126,7 +135,9 @@ tokio::task_local! {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let request = REQUEST.try_with(|request| *request).unwrap_or_else(|_| RequestId::new());
+        let request = REQUEST
+            .try_with(|request| *request)
+            .unwrap_or_else(|_| RequestId::new());
         render(&self, request).map(axum::body::Body::from)
     }
 }

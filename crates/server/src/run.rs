@@ -1,6 +1,5 @@
 //! The server's life: opened, recovered, listening, drained, closed.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::Settings;
 use skep_ingress::{Ingress, Limits, Metrics, Retention};
-use skep_runtime::{Driver, ProcessDriver, Runtime};
+use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +29,9 @@ const ADDRESS_FILE: &str = "server.json";
 
 /// What the binary gives the server.
 pub struct RunOptions {
-    /// Program and arguments that run the shim of an instance.
-    pub shim: Vec<OsString>,
+    /// The program whose hidden subcommand `__shim` runs the shim of an instance: the server's own
+    /// binary.
+    pub shim: PathBuf,
     /// Called when the server takes requests.
     pub on_ready: Box<dyn FnOnce(&Started) + Send>,
     /// Ends the server gracefully.
@@ -69,21 +69,28 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let (state, first_key) = compose(&settings, &options.shim, &url).await?;
+    let (state, first_key) = compose(&settings, &options, &url).await?;
     let workspaces = vec![Workspace::default()];
     let recovered = state.ingress.recover(&workspaces).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     let dispatcher = Arc::new(Dispatcher::new(
         state.clone(),
         api::router(state.clone()),
-        Cors { origins: settings.cors_origins.clone() },
+        Cors {
+            origins: settings.cors_origins.clone(),
+        },
         tls.is_some(),
         settings.metrics_public,
     ));
     let background = background(&state, workspaces);
-    let serving = tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
+    let serving =
+        tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
     announce(&settings.data, &url)?;
-    (options.on_ready)(&Started { url, first_key, data: settings.data.clone() });
+    (options.on_ready)(&Started {
+        url,
+        first_key,
+        data: settings.data.clone(),
+    });
     options.stop.cancelled().await;
     tracing::info!("draining");
     close(&state, &settings, serving, background).await;
@@ -92,34 +99,44 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
 
 fn tls_files(settings: &Settings) -> Option<TlsFiles> {
     match (&settings.tls_cert, &settings.tls_key) {
-        (Some(certificate), Some(key)) => {
-            Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
-        }
+        (Some(certificate), Some(key)) => Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        }),
         _ => None,
     }
 }
 
 async fn compose(
     settings: &Settings,
-    shim: &[OsString],
+    options: &RunOptions,
     url: &str,
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
     let call_metrics = Metrics::register(&mut registry);
     let observed = metrics.clone();
-    let store = skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
-    let sets = [keys::MIGRATIONS, skep_runtime::MIGRATIONS, skep_ingress::MIGRATIONS];
+    let store =
+        skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
+    let sets = [
+        keys::MIGRATIONS,
+        Runtime::MIGRATIONS,
+        skep_ingress::MIGRATIONS,
+    ];
     let db = Db::open(store, &sets)?;
     if let Some(backup) = db.backup() {
         tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
     }
     let (keys, first_key) = Keys::open(&db).await?;
-    let process = ProcessDriver::new(shim.to_vec(), settings.agents_log_size, settings.agents_log_files);
-    let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(process)];
+    let mut process = ProcessOptions::new(settings.data.join("agents"), &options.shim);
+    process.rotation = Rotation {
+        file_bytes: settings.agents_log_size,
+        files: settings.agents_log_files,
+    };
+    let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(ProcessDriver::new(process))];
+    let kinds = drivers.iter().map(|driver| driver.kind()).collect();
     let options = skep_runtime::Options {
-        folder: settings.data.join("agents"),
-        server_url: url.to_owned(),
+        url: Some(url.to_owned()),
     };
     let runtime = Runtime::open(db.clone(), options, drivers, &[Workspace::default()]).await?;
     let ingress = Ingress::new(
@@ -130,13 +147,27 @@ async fn compose(
             body_pause: settings.limits_body_timeout,
             ..Limits::default()
         },
-        Retention { age: settings.calls_retention, bytes: settings.calls_retention_bytes },
+        Retention {
+            age: settings.calls_retention,
+            bytes: settings.calls_retention_bytes,
+        },
         call_metrics,
     );
     let started = db.clock().now();
     let registry = Mutex::new(registry);
     let min_free = settings.disk_min_free;
-    Ok((Arc::new(State { db, runtime, ingress, keys, registry, metrics, started, min_free }), first_key))
+    let state = State {
+        db,
+        runtime,
+        ingress,
+        keys,
+        registry,
+        metrics,
+        started,
+        min_free,
+        kinds,
+    };
+    Ok((Arc::new(state), first_key))
 }
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
@@ -149,7 +180,9 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
             for workspace in &workspaces {
                 match orphans.db.sweep_orphan_blobs(workspace).await {
                     Ok(0) => {}
-                    Ok(removed) => tracing::info!(%workspace, removed, "blobs without a row removed"),
+                    Ok(removed) => {
+                        tracing::info!(%workspace, removed, "blobs without a row removed");
+                    }
                     Err(error) => tracing::warn!(%workspace, %error, "blobs were not swept"),
                 }
             }
@@ -166,7 +199,10 @@ async fn watch_disk(state: &State) {
         let low = machine::free_disk(state.db.folder()).is_ok_and(|free| free < state.min_free);
         if low != was_low {
             if low {
-                tracing::error!(min_free = state.min_free, "the disk is nearly full: no calls are taken");
+                tracing::error!(
+                    min_free = state.min_free,
+                    "the disk is nearly full: no calls are taken"
+                );
             } else {
                 tracing::info!("the disk has room again");
             }
@@ -179,14 +215,19 @@ async fn watch_disk(state: &State) {
 /// Says in the data folder where the server is, for tools on this machine.
 fn announce(data: &Path, url: &str) -> Result<(), ServerError> {
     let path = data.join(ADDRESS_FILE);
-    let failed = |error: std::io::Error| ServerError::File { path: path.clone(), reason: error.to_string() };
+    let failed = |error: std::io::Error| ServerError::File {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
     let document = serde_json::json!({
         "url": url,
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
     });
     let new = path.with_extension("new");
-    std::fs::write(&new, document.to_string()).and_then(|()| std::fs::rename(&new, &path)).map_err(failed)
+    std::fs::write(&new, document.to_string())
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(failed)
 }
 
 async fn close(

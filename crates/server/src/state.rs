@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) metrics: ServerMetrics,
     pub(crate) started: Timestamp,
     pub(crate) min_free: u64,
+    /// Kinds of the drivers.
+    pub(crate) kinds: Vec<&'static str>,
 }
 
 impl State {

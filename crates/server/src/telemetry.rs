@@ -7,57 +7,36 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use skep_core::config::{LogFormat, Settings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ServerError;
-
-/// How lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// What is logged, and where to.
-#[derive(Debug, Clone)]
-pub struct LogOptions {
-    /// Levels: `info`, or per module as `info,skep_ingress=debug`.
-    pub filter: String,
-    /// How lines look.
-    pub format: LogFormat,
-    /// The file to write to, instead of standard error.
-    pub file: Option<PathBuf>,
-    /// Bytes after which a new file is begun.
-    pub file_bytes: u64,
-    /// Files that are kept, the current one included.
-    pub files: u32,
-}
 
 /// Begins to log.
 ///
 /// # Errors
 /// [`ServerError::LogFilter`] when the filter cannot be read, [`ServerError::File`] when the file
 /// cannot be written.
-pub fn init(options: &LogOptions) -> Result<(), ServerError> {
-    let filter = EnvFilter::try_new(&options.filter)
+pub fn init(settings: &Settings) -> Result<(), ServerError> {
+    let filter = EnvFilter::try_new(&settings.log_level)
         .map_err(|error| ServerError::LogFilter(error.to_string()))?;
-    let terminal = options.file.is_none() && io::stderr().is_terminal();
-    let json = match options.format {
+    let terminal = settings.log_file.is_none() && io::stderr().is_terminal();
+    let json = match settings.log_format {
         LogFormat::Auto => !terminal,
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    match (&options.file, json) {
-        (None, true) => builder.json().flatten_event(true).with_writer(io::stderr).init(),
+    match (&settings.log_file, json) {
+        (None, true) => builder
+            .json()
+            .flatten_event(true)
+            .with_writer(io::stderr)
+            .init(),
         (None, false) => builder.with_ansi(terminal).with_writer(io::stderr).init(),
         (Some(path), json) => {
-            let file = Rotating::open(path, options.file_bytes, options.files)?;
+            let file = Rotating::open(path, settings.log_file_size, settings.log_files)?;
             match json {
                 true => builder.json().flatten_event(true).with_writer(file).init(),
                 false => builder.with_ansi(false).with_writer(file).init(),
@@ -81,16 +60,31 @@ struct Inner {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 impl Rotating {
     fn open(path: &Path, most_bytes: u64, files: u32) -> Result<Self, ServerError> {
-        let failed = |error: io::Error| ServerError::File { path: path.to_owned(), reason: error.to_string() };
+        let failed = |error: io::Error| ServerError::File {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
         let file = open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let inner = Inner { path: path.to_owned(), file, size, most_bytes, files: files.max(1) };
-        Ok(Self { inner: Mutex::new(inner) })
+        let inner = Inner {
+            path: path.to_owned(),
+            file,
+            size,
+            most_bytes,
+            files: files.max(1),
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+        })
     }
 }
 
@@ -120,7 +114,11 @@ struct Line<'a>(&'a Rotating);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut inner = self.0.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut inner = self
+            .0
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if inner.size > 0 && inner.size + line.len() as u64 > inner.most_bytes {
             // A file that cannot be rotated is written on.
             let _ = inner.rotate();

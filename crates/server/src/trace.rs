@@ -46,17 +46,37 @@ impl TraceContext {
         let mut span = [0; 8];
         // The random half of the request's id.
         span.copy_from_slice(&id[8..]);
-        let sent = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(parse);
+        let sent = headers
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok())
+            .and_then(parse);
         match sent {
-            Some((trace, parent, sampled)) => Self { trace, parent: Some(parent), span, sampled },
-            None => Self { trace: id, parent: None, span, sampled: true },
+            Some((trace, parent, sampled)) => Self {
+                trace,
+                parent: Some(parent),
+                span,
+                sampled,
+            },
+            None => Self {
+                trace: id,
+                parent: None,
+                span,
+                sampled: true,
+            },
         }
     }
 
     /// The header for the agent.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        let (trace, span) = (u128::from_be_bytes(self.trace), u64::from_be_bytes(self.span));
-        HeaderValue::try_from(format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(self.sampled))).ok()
+        let (trace, span) = (
+            u128::from_be_bytes(self.trace),
+            u64::from_be_bytes(self.span),
+        );
+        HeaderValue::try_from(format!(
+            "00-{trace:032x}-{span:016x}-{:02x}",
+            u8::from(self.sampled)
+        ))
+        .ok()
     }
 }
 
@@ -78,7 +98,10 @@ mod tests {
         let text = header.to_str().unwrap();
         assert!(text.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && text.ends_with("-01"));
         assert!(!text.contains("00f067aa0ba902b7"));
-        assert_eq!(context.parent.map(u64::from_be_bytes), Some(0x00f0_67aa_0ba9_02b7));
+        assert_eq!(
+            context.parent.map(u64::from_be_bytes),
+            Some(0x00f0_67aa_0ba9_02b7)
+        );
     }
 
     #[test]

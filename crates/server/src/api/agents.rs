@@ -64,13 +64,16 @@ type Counts = HashMap<String, Vec<(CallState, u64)>>;
 fn with_calls(info: &AgentInfo, counts: &Counts) -> Agent {
     let mut agent = Agent::from(info);
     if let Some(of_agent) = counts.get(&agent.name) {
-        agent.calls = of_agent.iter().map(|(state, count)| (state.as_str().to_owned(), *count)).collect();
+        agent.calls = of_agent
+            .iter()
+            .map(|(state, count)| (state.as_str().to_owned(), *count))
+            .collect();
     }
     agent
 }
 
 async fn find(state: &State, workspace: &Workspace, name: &str) -> Result<Agent, ApiError> {
-    let info = state.runtime.get(workspace, name)?;
+    let info = state.runtime.info(workspace, name)?;
     Ok(with_calls(&info, &state.ingress.counts(workspace).await?))
 }
 
@@ -84,9 +87,15 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Agent>>, ApiError> {
     let limit = limit(query.limit)? as usize;
     let counts = state.ingress.counts(&workspace).await?;
-    let found = state.runtime.list(&workspace, query.cursor.as_deref(), limit + 1);
+    let found = state
+        .runtime
+        .list(&workspace, query.cursor.as_deref(), limit + 1);
     let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
-    let items = found.iter().take(limit).map(|info| with_calls(info, &counts)).collect();
+    let items = found
+        .iter()
+        .take(limit)
+        .map(|info| with_calls(info, &counts))
+        .collect();
     Ok(Json(Page { items, next }))
 }
 
@@ -105,9 +114,16 @@ pub(super) async fn deploy(
 ) -> Result<Response, ApiError> {
     CallPolicy::from_spec(&spec.calls)?;
     let deployed = state.runtime.deploy(&workspace, spec).await?;
-    let status = if deployed.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if deployed.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let agent = find(&state, &workspace, &deployed.agent.name).await?;
-    let location = [(http::header::LOCATION, format!("/api/v1/agents/{}", agent.name))];
+    let location = [(
+        http::header::LOCATION,
+        format!("/api/v1/agents/{}", agent.name),
+    )];
     Ok((status, location, Json(agent)).into_response())
 }
 
@@ -160,14 +176,24 @@ pub(super) async fn revisions(
     let limit = limit(query.limit)?;
     let before = match &query.cursor {
         Some(cursor) => Some(cursor.parse().map_err(|_| {
-            ApiError::new(Code::BadRequest, "query: the cursor is not one that a page gave")
+            ApiError::new(
+                Code::BadRequest,
+                "query: the cursor is not one that a page gave",
+            )
         })?),
         None => None,
     };
-    let mut items = state.runtime.revisions(&workspace, &name, before, limit + 1).await?;
+    let found = state
+        .runtime
+        .revisions(&workspace, &name, before, limit + 1)
+        .await?;
+    let mut items: Vec<Revision> = found.iter().map(Revision::from).collect();
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|revision| revision.number.to_string());
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|revision| revision.number.to_string());
     Ok(Json(Page { items, next }))
 }
 
@@ -216,15 +242,26 @@ fn log_query(query: LogsQuery, now: Timestamp) -> Result<LogQuery, ApiError> {
         Some(text) => Some(match units::parse_duration(text) {
             Some(ago) => now.minus(ago),
             None => text.parse().map_err(|_| {
-                ApiError::new(Code::BadRequest, "query: since is neither a time (RFC 3339) nor a duration (10m)")
+                ApiError::new(
+                    Code::BadRequest,
+                    "query: since is neither a time (RFC 3339) nor a duration (10m)",
+                )
             })?,
         }),
     };
     if query.tail.is_some_and(|tail| tail > MOST_TAIL) {
-        return Err(ApiError::new(Code::BadRequest, format!("query: tail is over {MOST_TAIL}")));
+        return Err(ApiError::new(
+            Code::BadRequest,
+            format!("query: tail is over {MOST_TAIL}"),
+        ));
     }
     let follow = query.follow.unwrap_or(false);
-    Ok(LogQuery { since, tail: query.tail, filter: query.filter, follow })
+    Ok(LogQuery {
+        since,
+        tail: query.tail,
+        filter: query.filter,
+        follow,
+    })
 }
 
 /// What the agent wrote, a JSON object a line.
@@ -241,7 +278,7 @@ pub(super) async fn logs(
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, ApiError> {
     let query = log_query(query, state.db.clock().now())?;
-    let mut lines = state.runtime.logs(&workspace, &name, query).await?;
+    let mut lines = state.runtime.logs(&workspace, &name, query)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(LINES);
     tokio::spawn(async move {
         loop {
@@ -250,7 +287,7 @@ pub(super) async fn logs(
                 () = sender.closed() => return,
             };
             let Some(line) = line else { return };
-            let mut text = skep_api::to_json(&LogLine::from(&line));
+            let mut text = skep_api::to_json(&wire(&line));
             text.push('\n');
             if sender.send(Frame::data(Bytes::from(text))).await.is_err() {
                 return;
@@ -261,8 +298,17 @@ pub(super) async fn logs(
     Ok((kind, Body::new(ReceiverBody(receiver))).into_response())
 }
 
+fn wire(line: &skep_runtime::LogLine) -> LogLine {
+    LogLine {
+        time: line.time.to_string(),
+        stream: line.stream.as_str().to_owned(),
+        instance: line.instance.to_string(),
+        text: line.text.clone(),
+    }
+}
+
 async fn stats_of(state: &State, workspace: &Workspace, name: &str) -> Result<Stats, ApiError> {
-    let mut stats = state.runtime.stats(workspace, name).await?;
+    let mut stats = Stats::from(&state.runtime.stats(workspace, name).await?);
     let load = state.ingress.load(workspace, name);
     stats.in_flight = load.running;
     stats.queued = load.waiting;
@@ -290,7 +336,9 @@ pub(super) async fn all_stats(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Stats>>, ApiError> {
     let limit = limit(query.limit)? as usize;
-    let found = state.runtime.list(&workspace, query.cursor.as_deref(), limit + 1);
+    let found = state
+        .runtime
+        .list(&workspace, query.cursor.as_deref(), limit + 1);
     let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
     let mut items = Vec::with_capacity(found.len());
     for info in found.iter().take(limit) {

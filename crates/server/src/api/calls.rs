@@ -59,12 +59,21 @@ pub(super) async fn list(
     let limit = limit(query.limit)?;
     let before = match &query.cursor {
         Some(cursor) => Some(cursor.parse().map_err(|_| {
-            ApiError::new(Code::BadRequest, "query: the cursor is not one that a page gave")
+            ApiError::new(
+                Code::BadRequest,
+                "query: the cursor is not one that a page gave",
+            )
         })?),
         None => None,
     };
-    let filter = Filter { agent: query.agent, state: query.state };
-    let mut items = state.ingress.list(&workspace, filter, before, limit + 1).await?;
+    let filter = Filter {
+        agent: query.agent,
+        state: query.state,
+    };
+    let mut items = state
+        .ingress
+        .list(&workspace, filter, before, limit + 1)
+        .await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next = items.last().filter(|_| more).map(|call| call.id.clone());
@@ -105,7 +114,11 @@ pub(super) async fn request(
     Caller(workspace): Caller,
     CallPath(id): CallPath,
 ) -> Result<Response, ApiError> {
-    Ok(state.ingress.request_body(&workspace, id).await?.map(axum::body::Body::new))
+    Ok(state
+        .ingress
+        .request_body(&workspace, id)
+        .await?
+        .map(axum::body::Body::new))
 }
 
 /// The agent's answer: stored, or attached to while it comes in.
@@ -126,8 +139,13 @@ pub(super) async fn response(
     Query(query): Query<WaitQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let response = state.ingress.attach(&workspace, id, seen, query.wait.unwrap_or(true)).await?;
+    let seen = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok());
+    let response = state
+        .ingress
+        .attach(&workspace, id, seen, query.wait.unwrap_or(true))
+        .await?;
     Ok(response.map(axum::body::Body::new))
 }
 
@@ -153,7 +171,9 @@ pub(super) async fn replay(
     Caller(workspace): Caller,
     CallPath(id): CallPath,
 ) -> Result<Response, ApiError> {
-    let request = REQUEST.try_with(|id| *id).unwrap_or_else(|_| RequestId::new());
+    let request = REQUEST
+        .try_with(|id| *id)
+        .unwrap_or_else(|_| RequestId::new());
     let id = state.ingress.replay(&workspace, id, request).await?;
     let call = state.ingress.show(&workspace, id).await?;
     let location = [(http::header::LOCATION, format!("/api/v1/calls/{id}"))];
@@ -189,7 +209,9 @@ pub(super) async fn redrive_all(
     Caller(workspace): Caller,
     Query(query): Query<AgentQuery>,
 ) -> Result<Json<Redriven>, ApiError> {
-    Ok(Json(Redriven { calls: state.ingress.redrive_all(&workspace, query.agent).await? }))
+    Ok(Json(Redriven {
+        calls: state.ingress.redrive_all(&workspace, query.agent).await?,
+    }))
 }
 
 /// Forgets every call that ended in a state.
@@ -201,5 +223,10 @@ pub(super) async fn purge_all(
     Query(query): Query<ManyQuery>,
 ) -> Result<Json<Redriven>, ApiError> {
     let ended = query.state.unwrap_or(CallState::Dead);
-    Ok(Json(Redriven { calls: state.ingress.purge_all(&workspace, query.agent, ended).await? }))
+    Ok(Json(Redriven {
+        calls: state
+            .ingress
+            .purge_all(&workspace, query.agent, ended)
+            .await?,
+    }))
 }

@@ -19,7 +19,11 @@ const LOW_MEMORY: u64 = 20;
 #[utoipa::path(get, path = "/api/v1/health/basic", tag = "health", security(()),
     responses((status = 200, body = BasicHealth), (status = 503, body = BasicHealth)))]
 pub(super) async fn basic(Shared(state): Shared<Arc<State>>) -> (StatusCode, Json<BasicHealth>) {
-    let status = if state.db.is_writable() { Health::Ok } else { Health::Failed };
+    let status = if state.db.is_writable() {
+        Health::Ok
+    } else {
+        Health::Failed
+    };
     (code(status), Json(BasicHealth { status }))
 }
 
@@ -35,16 +39,15 @@ pub(super) async fn detailed(
     Caller(workspace): Caller,
 ) -> (StatusCode, Json<DetailedHealth>) {
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
-    checks.extend(state.runtime.drivers().into_iter().map(|kind| Check {
+    checks.extend(state.kinds.iter().map(|kind| Check {
         name: format!("driver:{kind}"),
         status: Health::Ok,
         detail: "available".to_owned(),
     }));
     let agents: Vec<AgentHealth> = state
         .runtime
-        .snapshot()
+        .list(&workspace, None, usize::MAX)
         .into_iter()
-        .filter(|agent| agent.workspace == workspace)
         .map(|agent| AgentHealth {
             status: of_agent(agent.state),
             detail: match &agent.reason {
@@ -99,50 +102,92 @@ const fn of_agent(state: InstanceState) -> Health {
 
 fn store(state: &State) -> Check {
     let (status, detail) = match state.db.is_writable() {
-        true => (Health::Ok, format!("writes; {} units wait", state.db.queued())),
-        false => (Health::Failed, "the last commit failed; reading goes on".to_owned()),
+        true => (
+            Health::Ok,
+            format!("writes; {} units wait", state.db.queued()),
+        ),
+        false => (
+            Health::Failed,
+            "the last commit failed; reading goes on".to_owned(),
+        ),
     };
-    Check { name: "store".to_owned(), status, detail }
+    Check {
+        name: "store".to_owned(),
+        status,
+        detail,
+    }
 }
 
 fn disk(state: &State) -> Check {
     let (status, detail) = match machine::free_disk(state.db.folder()) {
         Ok(free) if free < state.min_free => (
             Health::Failed,
-            format!("{} free; under {} no calls are taken", mib(free), format_bytes(state.min_free)),
+            format!(
+                "{} free; under {} no calls are taken",
+                mib(free),
+                format_bytes(state.min_free)
+            ),
         ),
         Ok(free) if free < state.min_free.saturating_mul(4) => {
             (Health::Degraded, format!("{} free", mib(free)))
         }
         Ok(free) => (Health::Ok, format!("{} free", mib(free))),
-        Err(_) => (Health::Degraded, "the free space cannot be found out".to_owned()),
+        Err(_) => (
+            Health::Degraded,
+            "the free space cannot be found out".to_owned(),
+        ),
     };
-    Check { name: "disk".to_owned(), status, detail }
+    Check {
+        name: "disk".to_owned(),
+        status,
+        detail,
+    }
 }
 
 fn memory() -> Check {
     let own = mib(machine::resident_bytes());
     let (status, detail) = match machine::memory() {
-        Some((free, all)) if free < all / LOW_MEMORY => {
-            (Health::Degraded, format!("{} of {} available; the server holds {own}", mib(free), mib(all)))
-        }
-        Some((free, all)) => {
-            (Health::Ok, format!("{} of {} available; the server holds {own}", mib(free), mib(all)))
-        }
+        Some((free, all)) if free < all / LOW_MEMORY => (
+            Health::Degraded,
+            format!(
+                "{} of {} available; the server holds {own}",
+                mib(free),
+                mib(all)
+            ),
+        ),
+        Some((free, all)) => (
+            Health::Ok,
+            format!(
+                "{} of {} available; the server holds {own}",
+                mib(free),
+                mib(all)
+            ),
+        ),
         None => (Health::Ok, format!("the server holds {own}")),
     };
-    Check { name: "memory".to_owned(), status, detail }
+    Check {
+        name: "memory".to_owned(),
+        status,
+        detail,
+    }
 }
 
 fn clock(state: &State) -> Check {
     let behind = state.db.clock().wall_clock_lag();
     let (status, detail) = if behind.as_secs() > 1 {
         let behind = behind.as_secs();
-        (Health::Degraded, format!("the system's clock is {behind} s behind times that are stored; set it right"))
+        (
+            Health::Degraded,
+            format!("the system's clock is {behind} s behind times that are stored; set it right"),
+        )
     } else {
         (Health::Ok, "not behind".to_owned())
     };
-    Check { name: "clock".to_owned(), status, detail }
+    Check {
+        name: "clock".to_owned(),
+        status,
+        detail,
+    }
 }
 
 fn mib(bytes: u64) -> String {

@@ -65,9 +65,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
-                Err(ApiError::new(Code::BadRequest, format!("query: {}", error.body_text())))
-            }
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => Err(ApiError::new(
+                Code::BadRequest,
+                format!("query: {}", error.body_text()),
+            )),
             Err(_) => Err(ApiError::new(Code::BadRequest, "the query is malformed")),
         }
     }
@@ -85,12 +86,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             Err(JsonRejection::JsonDataError(error)) => {
                 Err(ApiError::new(Code::InvalidSpec, error.body_text()))
             }
-            Err(JsonRejection::MissingJsonContentType(_)) => {
-                Err(ApiError::new(Code::UnsupportedMediaType, "the body is not declared as JSON"))
-            }
-            Err(error) if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::new(Code::BodyTooLarge, "the JSON body is over 2 MiB"))
-            }
+            Err(JsonRejection::MissingJsonContentType(_)) => Err(ApiError::new(
+                Code::UnsupportedMediaType,
+                "the body is not declared as JSON",
+            )),
+            Err(error) if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE => Err(
+                ApiError::new(Code::BodyTooLarge, "the JSON body is over 2 MiB"),
+            ),
             Err(error) => Err(ApiError::new(Code::BadRequest, error.body_text())),
         }
     }

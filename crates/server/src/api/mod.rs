@@ -44,7 +44,9 @@ impl utoipa::Modify for Security {
         use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An API key; also taken from the header `Skep-Api-Key`."))
+            .description(Some(
+                "An API key; also taken from the header `Skep-Api-Key`.",
+            ))
             .build();
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("key", SecurityScheme::Http(scheme));
@@ -88,11 +90,17 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
     let document: serde_json::Value = serde_json::from_str(&openapi()).unwrap_or_default();
     let paths = document["paths"].as_object().cloned().unwrap_or_default();
     let methods = |item: &serde_json::Value| -> Vec<String> {
-        item.as_object().map(|item| item.keys().cloned().collect()).unwrap_or_default()
+        item.as_object()
+            .map(|item| item.keys().cloned().collect())
+            .unwrap_or_default()
     };
     paths
         .iter()
-        .flat_map(|(path, item)| methods(item).into_iter().map(|method| (path.clone(), method)))
+        .flat_map(|(path, item)| {
+            methods(item)
+                .into_iter()
+                .map(|method| (path.clone(), method))
+        })
         .collect()
 }
 
@@ -104,13 +112,18 @@ pub(crate) fn router(state: Arc<State>) -> Router {
     router
         .route(
             "/api/v1/openapi.json",
-            axum::routing::get(move || async move { text("application/json", document.to_string()) }),
+            axum::routing::get(
+                move || async move { text("application/json", document.to_string()) },
+            ),
         )
         .route("/docs/errors/{code}", axum::routing::get(error_page))
         .route(
             "/metrics",
             axum::routing::get(move || async move {
-                text("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.scrape())
+                text(
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                    metrics.scrape(),
+                )
             }),
         )
         .fallback(not_found)
@@ -135,5 +148,8 @@ async fn not_found(request: Request) -> ApiError {
 
 async fn method_not_allowed(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
-    ApiError::new(Code::MethodNotAllowed, format!("{path} does not take {}", request.method()))
+    ApiError::new(
+        Code::MethodNotAllowed,
+        format!("{path} does not take {}", request.method()),
+    )
 }

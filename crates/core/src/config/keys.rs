@@ -1,0 +1,374 @@
+//! The keys: one table that the settings, their defaults, the reference and every check come from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::units;
+
+/// What kind of value a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An IP address and a port.
+    Address,
+    /// A path of the file system.
+    Path,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number from 1.
+    Count,
+    /// A size in bytes.
+    Bytes,
+    /// A length of time.
+    Duration,
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    List,
+}
+
+impl Kind {
+    /// What is allowed, to go after "allowed is".
+    #[must_use]
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Address => "an IP address and a port, such as 127.0.0.1:7537".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Bool => "true or false".to_owned(),
+            Self::Count => "a whole number from 1".to_owned(),
+            Self::Bytes => "a size, such as 512, 64KiB or 1GiB".to_owned(),
+            Self::Duration => "a duration, such as 250ms, 30s or 1h30m".to_owned(),
+            Self::Text => "a text".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::List => "a list of texts (with commas between them in a variable)".to_owned(),
+        }
+    }
+
+    /// The kind in one word, for the reference.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Path => "path",
+            Self::Bool => "bool",
+            Self::Count => "count",
+            Self::Bytes => "size",
+            Self::Duration => "duration",
+            Self::Text => "text",
+            Self::Choice(_) => "choice",
+            Self::List => "list",
+        }
+    }
+}
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// The name, with dots between its parts.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as text; empty when there is none, or when it depends on the machine.
+    pub default: &'static str,
+    /// Whether the value must never be shown.
+    pub secret: bool,
+    doc: &'static str,
+    /// The value in its normal form, if it is one.
+    pub(super) normal: fn(&str) -> Option<String>,
+}
+
+impl Key {
+    /// The key with this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim_start()
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!(
+            "{}{}",
+            super::PREFIX,
+            self.name.to_uppercase().replace('.', "_")
+        )
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A type that a key can have.
+trait Setting: Sized {
+    const KIND: Kind;
+    const SECRET: bool = false;
+
+    fn read(text: &str) -> Option<Self>;
+    fn show(&self) -> String;
+}
+
+impl Setting for SocketAddr {
+    const KIND: Kind = Kind::Address;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for PathBuf {
+    const KIND: Kind = Kind::Path;
+
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::from(text))
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Setting for String {
+    const KIND: Kind = Kind::Text;
+
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    const KIND: Kind = T::KIND;
+    const SECRET: bool = T::SECRET;
+
+    fn read(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        T::read(text).map(Some)
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map(Setting::show).unwrap_or_default()
+    }
+}
+
+impl Setting for bool {
+    const KIND: Kind = Kind::Bool;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u32 {
+    const KIND: Kind = Kind::Count;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|count| *count > 0)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for usize {
+    const KIND: Kind = Kind::Count;
+
+    fn read(text: &str) -> Option<Self> {
+        <u32 as Setting>::read(text).and_then(|count| Self::try_from(count).ok())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Numbers of 64 bits are sizes.
+impl Setting for u64 {
+    const KIND: Kind = Kind::Bytes;
+
+    fn read(text: &str) -> Option<Self> {
+        units::parse_bytes(text)
+    }
+
+    fn show(&self) -> String {
+        units::format_bytes(*self)
+    }
+}
+
+impl Setting for Duration {
+    const KIND: Kind = Kind::Duration;
+
+    fn read(text: &str) -> Option<Self> {
+        units::parse_duration(text)
+    }
+
+    fn show(&self) -> String {
+        units::format_duration(*self)
+    }
+}
+
+impl Setting for Vec<String> {
+    const KIND: Kind = Kind::List;
+
+    fn read(text: &str) -> Option<Self> {
+        let parts = text.split(',').map(str::trim);
+        Some(
+            parts
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    fn show(&self) -> String {
+        self.join(",")
+    }
+}
+
+impl Setting for LogFormat {
+    const KIND: Kind = Kind::Choice(&["auto", "human", "json"]);
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "human" => Some(Self::Human),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto",
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+        .to_owned()
+    }
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $field:ident ($name:literal): $type:ty = $default:literal;)*) => {
+        /// Every setting, typed. A field is called as its key, with `_` for the dot.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $field: $type,)*
+        }
+
+        /// Every key, in the order of the reference.
+        pub const KEYS: &[Key] = &[$(Key {
+            name: $name,
+            kind: <$type as Setting>::KIND,
+            default: $default,
+            secret: <$type as Setting>::SECRET,
+            doc: concat!($($doc),+),
+            normal: |text| <$type as Setting>::read(text).map(|value| value.show()),
+        },)*];
+
+        impl Settings {
+            /// The settings of these texts; fails with the name of the key that cannot be read.
+            pub(super) fn read(text: impl Fn(&'static str) -> String) -> Result<Self, &'static str> {
+                Ok(Self {
+                    $($field: <$type as Setting>::read(&text($name)).ok_or($name)?,)*
+                })
+            }
+        }
+    };
+}
+
+settings! {
+    /// The address and port to listen on.
+    listen("listen"): SocketAddr = "127.0.0.1:7537";
+    /// Accept unencrypted connections on an address that other machines can reach, for example
+    /// behind a proxy that does TLS.
+    listen_plaintext("listen_plaintext"): bool = "false";
+    /// The data folder: database, blobs, logs and homes of agents, the first key. Default:
+    /// `$XDG_DATA_HOME/skep`, else `~/.local/share/skep`.
+    data("data"): PathBuf = "";
+    /// The server's certificate chain, as a PEM file. With it and `tls.key`, Skep speaks TLS.
+    tls_cert("tls.cert"): Option<PathBuf> = "";
+    /// The private key of `tls.cert`, as a PEM file.
+    tls_key("tls.key"): Option<PathBuf> = "";
+    /// The largest body of a request.
+    limits_body("limits.body"): u64 = "64MiB";
+    /// The largest head of a request: target and headers together.
+    limits_headers("limits.headers"): u64 = "64KiB";
+    /// Client connections that may be open at once; more wait to be taken.
+    limits_connections("limits.connections"): usize = "4096";
+    /// Time for the head of a request to arrive.
+    limits_header_timeout("limits.header_timeout"): Duration = "10s";
+    /// Time that a client's connection may be idle between requests.
+    limits_idle_timeout("limits.idle_timeout"): Duration = "75s";
+    /// The longest pause within the body of a request.
+    limits_body_timeout("limits.body_timeout"): Duration = "30s";
+    /// How long ended calls are kept. Dead ones stay until they are redriven or purged.
+    calls_retention("calls.retention"): Duration = "7d";
+    /// Bytes of bodies of ended calls that are kept; the oldest go first.
+    calls_retention_bytes("calls.retention_bytes"): u64 = "1GiB";
+    /// What is logged: a level, or levels by module such as `info,skep_ingress=debug`.
+    log_level("log.level"): String = "info";
+    /// How log lines look: `auto` is human on a terminal and JSON otherwise.
+    log_format("log.format"): LogFormat = "auto";
+    /// The file to log to, instead of standard error.
+    log_file("log.file"): Option<PathBuf> = "";
+    /// Size at which a new log file is begun.
+    log_file_size("log.file_size"): u64 = "64MiB";
+    /// Log files that are kept, the current one included.
+    log_files("log.files"): u32 = "5";
+    /// Where traces go, as OTLP over HTTP, for example `http://127.0.0.1:4318`.
+    otlp_endpoint("otlp.endpoint"): Option<String> = "";
+    /// Origins whose pages may call Skep from a browser, such as `https://app.example.com`.
+    cors_origins("cors.origins"): Vec<String> = "";
+    /// Time that running calls get to end when the server shuts down; then they wait for the next
+    /// start.
+    shutdown_drain("shutdown.drain"): Duration = "30s";
+    /// Free space on the disk below which no call is taken.
+    disk_min_free("disk.min_free"): u64 = "256MiB";
+    /// Size at which a new log file of an agent is begun.
+    agents_log_size("agents.log_size"): u64 = "8MiB";
+    /// Log files that are kept of an agent, the current one included.
+    agents_log_files("agents.log_files"): u32 = "4";
+    /// Whether `/metrics` answers without a key.
+    metrics_public("metrics.public"): bool = "false";
+}
+
+/// Keys whose value makes no sense at zero.
+pub(super) const ABOVE_ZERO: &[&str] = &[
+    "limits.body",
+    "limits.headers",
+    "limits.header_timeout",
+    "limits.idle_timeout",
+    "limits.body_timeout",
+    "log.file_size",
+    "agents.log_size",
+];

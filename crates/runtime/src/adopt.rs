@@ -1,0 +1,127 @@
+//! What becomes of instances that outlived the last server: the one of an agent's current revision
+//! is adopted when the agent should run, all others are ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_core::Workspace;
+use skep_core::units::parse_duration;
+use skep_store::Db;
+use tokio::task::JoinSet;
+
+use crate::agents::{self, Desired, InstanceRow};
+use crate::driver::{Driver, Exit, Place, Running};
+use crate::slot::{Live, Slot};
+
+/// Grace of an instance whose agent says nothing of it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Looks for the instances and tells those to go on with, by agent.
+pub(crate) async fn adopt(
+    db: &Db,
+    drivers: &[Arc<dyn Driver>],
+    workspace: &Workspace,
+    slots: &[Arc<Slot>],
+    open: Vec<InstanceRow>,
+) -> HashMap<String, Live> {
+    let mut found = JoinSet::new();
+    for row in open {
+        let driver = drivers.iter().find(|driver| driver.kind() == row.driver);
+        let Some(driver) = driver.cloned() else {
+            tracing::warn!(
+                agent = row.agent,
+                kind = row.driver,
+                "an instance's driver is gone"
+            );
+            continue;
+        };
+        let place = Place {
+            workspace: workspace.clone(),
+            agent: row.agent.clone(),
+            instance: row.id,
+        };
+        found.spawn(async move {
+            let running = driver.adopt(&place, row.handle.as_deref()).await;
+            (row, running)
+        });
+    }
+    let by_name: HashMap<&str, &Arc<Slot>> = slots.iter().map(|slot| (slot.name(), slot)).collect();
+    let mut adopted: HashMap<String, Live> = HashMap::new();
+    let mut recording = JoinSet::new();
+    while let Some(joined) = found.join_next().await {
+        let (row, running) = match joined {
+            Ok((row, Ok(running))) => (row, running),
+            Ok((row, Err(error))) => {
+                tracing::error!(agent = row.agent, instance = %row.id, %error, "not adopted");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(%error, "adopting an instance broke");
+                continue;
+            }
+        };
+        let Some(running) = running else {
+            recording.spawn(finish(db.clone(), workspace.clone(), row, None, GRACE));
+            continue;
+        };
+        let slot = by_name.get(row.agent.as_str());
+        let wanted = slot.is_some_and(|slot| {
+            slot.desired() == Desired::Running && slot.revision() == row.revision
+        });
+        let newest = adopted
+            .get(&row.agent)
+            .is_none_or(|other| other.instance < row.id);
+        let mut superfluous = Some((row.clone(), running.clone()));
+        if wanted && newest {
+            let live = Live {
+                instance: row.id,
+                started_at: row.started_at,
+                running,
+            };
+            superfluous = adopted.insert(row.agent.clone(), live).map(|other| {
+                let older = InstanceRow {
+                    id: other.instance,
+                    ..row
+                };
+                (older, other.running)
+            });
+        }
+        if let Some((row, running)) = superfluous {
+            let grace = slot
+                .and_then(|slot| parse_duration(slot.target.spec().stop_grace.as_deref()?))
+                .unwrap_or(GRACE);
+            recording.spawn(finish(
+                db.clone(),
+                workspace.clone(),
+                row,
+                Some(running),
+                grace,
+            ));
+        }
+    }
+    while recording.join_next().await.is_some() {}
+    adopted
+}
+
+/// Ends an instance that nobody wants any more, and writes its end down.
+async fn finish(
+    db: Db,
+    workspace: Workspace,
+    row: InstanceRow,
+    running: Option<Arc<dyn Running>>,
+    grace: Duration,
+) {
+    let mut exit = Exit::default();
+    if let Some(running) = running {
+        if let Err(error) = running.stop(grace).await {
+            tracing::error!(agent = row.agent, instance = %row.id, %error, "not ended");
+            return;
+        }
+        exit = running.wait().await;
+    }
+    let ended = agents::end_instance(&db, &workspace, &row.agent, row.id, &exit).await;
+    if let Err(error) = ended {
+        tracing::warn!(agent = row.agent, %error, "an instance's end is not kept");
+    }
+}

@@ -1,0 +1,362 @@
+//! The tables of agents, revisions and instances. Nobody else writes them.
+
+use std::sync::Arc;
+
+use skep_api::AgentSpec;
+use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
+use skep_store::{Db, Migration, MigrationSet, Reader, Row, StoreError, Unit};
+
+use crate::driver::Exit;
+
+/// The tables, to be given to `Db::open`.
+pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
+    component: "runtime",
+    migrations: &[Migration {
+        name: "0001-agents",
+        sql: "
+            CREATE TABLE agents (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                id BLOB NOT NULL,
+                desired TEXT NOT NULL,
+                revision BIGINT NOT NULL,
+                created_at BIGINT NOT NULL,
+                updated_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
+            CREATE TABLE revisions (
+                workspace TEXT NOT NULL,
+                agent TEXT NOT NULL,
+                number BIGINT NOT NULL,
+                format BIGINT NOT NULL,
+                spec TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, agent, number)
+            );
+            CREATE TABLE instances (
+                workspace TEXT NOT NULL,
+                id BLOB NOT NULL,
+                agent TEXT NOT NULL,
+                revision BIGINT NOT NULL,
+                epoch BIGINT NOT NULL,
+                port BIGINT NOT NULL,
+                driver TEXT NOT NULL,
+                handle TEXT,
+                started_at BIGINT NOT NULL,
+                ended_at BIGINT,
+                exit TEXT,
+                PRIMARY KEY (workspace, id)
+            );
+            CREATE INDEX instances_by_agent ON instances (workspace, agent, id);
+            CREATE INDEX instances_open ON instances (workspace, id) WHERE ended_at IS NULL;
+        ",
+    }],
+    workspace_tables: &["agents", "revisions", "instances"],
+};
+
+/// The form in which specifications are stored: JSON of the wire type.
+const SPEC_FORMAT: i64 = 1;
+/// Ended instances of an agent that are kept, with their logs.
+pub(crate) const KEPT_INSTANCES: u32 = 5;
+
+/// What an agent's owner wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// It shall run.
+    Running,
+    /// It shall not.
+    Stopped,
+}
+
+impl Desired {
+    /// The text form: `running` or `stopped`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        if text == "stopped" {
+            Self::Stopped
+        } else {
+            Self::Running
+        }
+    }
+}
+
+/// One immutable deployed specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it was deployed.
+    pub created_at: Timestamp,
+    /// What was deployed.
+    pub spec: Arc<AgentSpec>,
+}
+
+impl From<&Revision> for skep_api::Revision {
+    fn from(revision: &Revision) -> Self {
+        Self {
+            number: revision.number,
+            created_at: revision.created_at.to_string(),
+            spec: AgentSpec::clone(&revision.spec),
+        }
+    }
+}
+
+/// An agent as it is stored, with its current revision.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentRow {
+    pub(crate) id: AgentId,
+    pub(crate) desired: Desired,
+    pub(crate) created_at: Timestamp,
+    pub(crate) revision: Revision,
+}
+
+/// An instance that was running when it was last heard of.
+#[derive(Debug, Clone)]
+pub(crate) struct InstanceRow {
+    pub(crate) id: InstanceId,
+    pub(crate) agent: String,
+    pub(crate) revision: u32,
+    pub(crate) driver: String,
+    pub(crate) handle: Option<String>,
+    pub(crate) started_at: Timestamp,
+}
+
+fn number(row: &Row, column: usize) -> Result<u32, StoreError> {
+    u32::try_from(row.int(column)?)
+        .map_err(|_| StoreError::Statement(format!("column {column} is out of bounds")))
+}
+
+fn read_spec(format: i64, text: &str) -> Result<Arc<AgentSpec>, StoreError> {
+    let unreadable = |why: String| StoreError::Statement(format!("a stored specification: {why}"));
+    if format != SPEC_FORMAT {
+        return Err(unreadable(format!("format {format} is not known")));
+    }
+    let spec = serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))?;
+    Ok(Arc::new(spec))
+}
+
+/// All agents of a workspace.
+pub(crate) fn load(
+    reader: &mut Reader<'_>,
+    workspace: &Workspace,
+) -> Result<Vec<AgentRow>, StoreError> {
+    let rows = reader.scope(workspace).query(
+        "SELECT a.id, a.desired, a.created_at, r.number, r.created_at, r.format, r.spec \
+         FROM agents a JOIN revisions r \
+         ON r.workspace = a.workspace AND r.agent = a.name AND r.number = a.revision \
+         WHERE a.workspace = ?1 ORDER BY a.name",
+        &[],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(AgentRow {
+                id: AgentId::from_bytes(row.bytes(0)?),
+                desired: Desired::parse(row.text(1)?),
+                created_at: row.time(2)?,
+                revision: Revision {
+                    number: number(row, 3)?,
+                    created_at: row.time(4)?,
+                    spec: read_spec(row.int(5)?, row.text(6)?)?,
+                },
+            })
+        })
+        .collect()
+}
+
+/// The instances of a workspace whose end is not known, oldest first.
+pub(crate) fn open_instances(
+    reader: &mut Reader<'_>,
+    workspace: &Workspace,
+) -> Result<Vec<InstanceRow>, StoreError> {
+    let rows = reader.scope(workspace).query(
+        "SELECT id, agent, revision, driver, handle, started_at FROM instances \
+         WHERE workspace = ?1 AND ended_at IS NULL ORDER BY id",
+        &[],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(InstanceRow {
+                id: InstanceId::from_bytes(row.bytes(0)?),
+                agent: row.text(1)?.to_owned(),
+                revision: number(row, 2)?,
+                driver: row.text(3)?.to_owned(),
+                handle: row.opt_text(4)?.map(str::to_owned),
+                started_at: row.time(5)?,
+            })
+        })
+        .collect()
+}
+
+/// Revisions of an agent, newest first, those before `before` only.
+pub(crate) fn revisions(
+    reader: &mut Reader<'_>,
+    workspace: &Workspace,
+    agent: &str,
+    before: Option<u32>,
+    limit: u32,
+) -> Result<Vec<Revision>, StoreError> {
+    let before = before.map_or(i64::MAX, i64::from);
+    let rows = reader.scope(workspace).query(
+        "SELECT number, created_at, format, spec FROM revisions \
+         WHERE workspace = ?1 AND agent = ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4",
+        &[agent.into(), before.into(), limit.into()],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(Revision {
+                number: number(row, 0)?,
+                created_at: row.time(1)?,
+                spec: read_spec(row.int(2)?, row.text(3)?)?,
+            })
+        })
+        .collect()
+}
+
+/// Stores a deployment: the agent, new or not, and its revision.
+pub(crate) fn put_revision(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    id: AgentId,
+    revision: &Revision,
+) -> Result<(), StoreError> {
+    let document = skep_api::to_json(revision.spec.as_ref());
+    let name = revision.spec.name.as_str();
+    let mut scope = unit.scope(workspace);
+    scope.execute(
+        "INSERT INTO agents (workspace, name, id, desired, revision, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, 'running', ?4, ?5, ?5) \
+         ON CONFLICT (workspace, name) DO UPDATE SET \
+         desired = 'running', revision = excluded.revision, updated_at = excluded.updated_at",
+        &[
+            name.into(),
+            id.as_bytes().into(),
+            revision.number.into(),
+            revision.created_at.into(),
+        ],
+    )?;
+    scope.execute(
+        "INSERT INTO revisions (workspace, agent, number, format, spec, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        &[
+            name.into(),
+            revision.number.into(),
+            SPEC_FORMAT.into(),
+            (&document).into(),
+            revision.created_at.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Stores what the owner wants.
+pub(crate) fn set_desired(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    name: &str,
+    desired: Desired,
+) -> Result<(), StoreError> {
+    unit.scope(workspace).execute(
+        "UPDATE agents SET desired = ?3 WHERE workspace = ?1 AND name = ?2",
+        &[name.into(), desired.as_str().into()],
+    )?;
+    Ok(())
+}
+
+/// Removes all rows of an agent.
+pub(crate) fn remove(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    name: &str,
+) -> Result<(), StoreError> {
+    let mut scope = unit.scope(workspace);
+    for sql in [
+        "DELETE FROM instances WHERE workspace = ?1 AND agent = ?2",
+        "DELETE FROM revisions WHERE workspace = ?1 AND agent = ?2",
+        "DELETE FROM agents WHERE workspace = ?1 AND name = ?2",
+    ] {
+        scope.execute(sql, &[name.into()])?;
+    }
+    Ok(())
+}
+
+/// Stores an instance before it is started, so that a later server looks for it.
+pub(crate) async fn begin_instance(
+    db: &Db,
+    workspace: &Workspace,
+    row: InstanceRow,
+    port: u16,
+) -> Result<(), StoreError> {
+    let (workspace, epoch) = (workspace.clone(), db.epoch());
+    db.write(move |unit| {
+        unit.scope(&workspace).execute(
+            "INSERT INTO instances \
+             (workspace, id, agent, revision, epoch, port, driver, started_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            &[
+                row.id.as_bytes().into(),
+                (&row.agent).into(),
+                row.revision.into(),
+                epoch.into(),
+                port.into(),
+                (&row.driver).into(),
+                row.started_at.into(),
+            ],
+        )?;
+        Ok(())
+    })
+    .await
+}
+
+/// Stores what the driver needs to find the instance again.
+pub(crate) async fn set_handle(
+    db: &Db,
+    workspace: &Workspace,
+    instance: InstanceId,
+    handle: String,
+) -> Result<(), StoreError> {
+    let (workspace, epoch) = (workspace.clone(), db.epoch());
+    db.write(move |unit| {
+        unit.scope(&workspace).execute(
+            "UPDATE instances SET handle = ?3, epoch = ?4 WHERE workspace = ?1 AND id = ?2",
+            &[instance.as_bytes().into(), (&handle).into(), epoch.into()],
+        )?;
+        Ok(())
+    })
+    .await
+}
+
+/// Stores how an instance ended, and forgets the oldest ended ones of its agent.
+pub(crate) async fn end_instance(
+    db: &Db,
+    workspace: &Workspace,
+    agent: &str,
+    instance: InstanceId,
+    exit: &Exit,
+) -> Result<(), StoreError> {
+    let (workspace, agent) = (workspace.clone(), agent.to_owned());
+    let exit = exit.to_string();
+    db.write(move |unit| {
+        let now = unit.now();
+        let mut scope = unit.scope(&workspace);
+        scope.execute(
+            "UPDATE instances SET ended_at = ?3, exit = ?4 WHERE workspace = ?1 AND id = ?2",
+            &[instance.as_bytes().into(), now.into(), (&exit).into()],
+        )?;
+        scope.execute(
+            "DELETE FROM instances WHERE workspace = ?1 AND agent = ?2 AND ended_at IS NOT NULL \
+             AND id NOT IN (SELECT id FROM instances \
+             WHERE workspace = ?1 AND agent = ?2 AND ended_at IS NOT NULL \
+             ORDER BY id DESC LIMIT ?3)",
+            &[(&agent).into(), KEPT_INSTANCES.into()],
+        )?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,262 @@
+//! `Driver`: what runs instances. The doc comments here are the contract, and
+//! [`crate::conformance`] holds every driver to it. Domain types only: nothing of processes or
+//! containers, nothing of the store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::{InstanceId, Timestamp, Workspace};
+
+use crate::RuntimeError;
+use crate::spec::Spec;
+
+/// Whose instance it is, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// The agent's name.
+    pub agent: String,
+    /// The instance.
+    pub instance: InstanceId,
+}
+
+/// What a driver needs to start an instance.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// Whose instance it is, and which. An instance is started once in its life.
+    pub place: Place,
+    /// What to run.
+    pub spec: Arc<Spec>,
+    /// The port on loopback at which the instance must be reachable.
+    pub port: u16,
+    /// The contract's variables (`PORT`, `SKEP_…`); they win over those of the specification.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Runs instances of agents.
+///
+/// A driver promises that:
+/// - **One life.** An instance that was started runs until it exits by itself, is stopped or
+///   signalled. It does not end because the server ends, in whatever way.
+/// - **Adoption.** What [`Driver::start`] made, another driver of the same kind and options can
+///   adopt with [`Driver::adopt`] after the server was killed at any instruction: also when the
+///   handle was never stored. Adoption of something that ended answers `None`, and then nothing
+///   of the instance runs or will run.
+/// - **No rest.** When [`Running::wait`] answers, nothing of the instance runs any more, the
+///   processes that it started included.
+/// - **No double start.** Starting a second instance at the same place fails.
+/// - **Logs outlive the instance** until [`Driver::discard`].
+/// - **Cancel-safe.** A dropped future of this trait leaves an instance that was started or
+///   was not, but can be adopted in either case.
+#[async_trait]
+pub trait Driver: Send + Sync + 'static {
+    /// The name that specifications use, for example `process`.
+    fn kind(&self) -> &'static str;
+
+    /// Looks at a specification before it is deployed: whether the program is there, and the like.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidSpec`] with the field that is wrong.
+    fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError>;
+
+    /// Starts an instance. It runs when this answers; whether it is ready is not the driver's
+    /// question.
+    ///
+    /// # Errors
+    /// [`DriverError`]; then nothing runs.
+    async fn start(&self, request: &StartRequest) -> Result<Arc<dyn Running>, DriverError>;
+
+    /// Takes over an instance that an earlier server started, with what [`Running::handle`] said
+    /// then, if that is known. `None`: it ended.
+    ///
+    /// # Errors
+    /// [`DriverError`] when that cannot be found out.
+    async fn adopt(
+        &self,
+        place: &Place,
+        handle: Option<&str>,
+    ) -> Result<Option<Arc<dyn Running>>, DriverError>;
+
+    /// The instances of an agent that logs are kept of, oldest first.
+    ///
+    /// # Errors
+    /// [`DriverError`] when they cannot be listed.
+    async fn kept(
+        &self,
+        workspace: &Workspace,
+        agent: &str,
+    ) -> Result<Vec<InstanceId>, DriverError>;
+
+    /// The log of an instance, running or ended, from `since` on. An instance without a log has
+    /// an empty one.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it cannot be read.
+    async fn logs(
+        &self,
+        place: &Place,
+        since: Option<Timestamp>,
+    ) -> Result<Box<dyn LogSource>, DriverError>;
+
+    /// Removes what is kept of an instance that ended. Done twice is well.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it cannot be removed.
+    async fn discard(&self, place: &Place) -> Result<(), DriverError>;
+
+    /// Removes what is kept of an agent none of whose instances runs: its home above all.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it cannot be removed.
+    async fn discard_agent(&self, workspace: &Workspace, agent: &str) -> Result<(), DriverError>;
+}
+
+/// One instance that was started or adopted.
+#[async_trait]
+pub trait Running: Send + Sync {
+    /// What [`Driver::adopt`] needs to find it again: a JSON document of the driver's own.
+    fn handle(&self) -> String;
+
+    /// Its process id, when it has one on this machine.
+    fn pid(&self) -> Option<u32>;
+
+    /// Where it takes calls.
+    fn address(&self) -> SocketAddr;
+
+    /// Waits for its end. May be asked any number of times, also afterwards.
+    async fn wait(&self) -> Exit;
+
+    /// Asks it to end, and makes it end after `grace`; answers when it has ended. No grace at all
+    /// ends it at once. The end comes even when the future is dropped.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it could not be ended.
+    async fn stop(&self, grace: Duration) -> Result<(), DriverError>;
+
+    /// Sends a signal to all its processes. Well when it has ended.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it could not be sent.
+    async fn signal(&self, signal: i32) -> Result<(), DriverError>;
+
+    /// Whether it runs, and what it uses.
+    ///
+    /// # Errors
+    /// [`DriverError`] when that cannot be found out.
+    async fn inspect(&self) -> Result<Inspection, DriverError>;
+}
+
+/// What an instance is found to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Whether anything of it runs.
+    pub alive: bool,
+    /// CPU time so far, in milliseconds.
+    pub cpu_ms: u64,
+    /// Resident memory, in bytes.
+    pub memory_bytes: u64,
+    /// Number of processes.
+    pub processes: u32,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The status that it exited with.
+    pub code: Option<i32>,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// The last lines of its standard error, when it wrote any.
+    pub last_words: Option<String>,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exited with status {code}"),
+            (None, Some(9)) => write!(f, "was killed (signal 9)"),
+            (None, Some(signal)) => write!(f, "was ended by signal {signal}"),
+            (None, None) => write!(f, "vanished"),
+        }
+    }
+}
+
+/// Where a line of a log comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LogStream {
+    /// The agent's standard output.
+    Stdout,
+    /// The agent's standard error.
+    Stderr,
+    /// Skep itself: what the supervisor did.
+    Skep,
+}
+
+impl LogStream {
+    /// The text form: `stdout`, `stderr` or `skep`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Skep => "skep",
+        }
+    }
+
+    /// The stream with this text form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Stdout, Self::Stderr, Self::Skep]
+            .into_iter()
+            .find(|stream| stream.as_str() == text)
+    }
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was written.
+    pub time: Timestamp,
+    /// Where it comes from.
+    pub stream: LogStream,
+    /// The instance that it is about.
+    pub instance: InstanceId,
+    /// Whether the line goes on in the next one: a very long line comes in pieces.
+    pub partial: bool,
+    /// The text, without the line's end.
+    pub text: String,
+}
+
+/// A log that is read from its beginning.
+pub trait LogSource: Send {
+    /// The next line, oldest first; `None` when there is none yet. Blocks for no longer than a
+    /// disk does, and never waits for a line to be written.
+    ///
+    /// # Errors
+    /// [`DriverError`] when the log cannot be read.
+    fn next(&mut self) -> Result<Option<LogLine>, DriverError>;
+}
+
+/// An error of a driver.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DriverError {
+    /// The agent's program cannot be run as the specification says; trying again gives the same.
+    #[error("{0}")]
+    Refused(String),
+    /// Something on the machine failed; trying again may help.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl DriverError {
+    /// Whether the same request may succeed later without a change of the specification.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}

@@ -1,0 +1,84 @@
+//! What the runtime can refuse, and what it shows of that.
+
+use skep_core::{Code, PublicError};
+use skep_store::StoreError;
+
+use crate::driver::DriverError;
+
+/// An error of the runtime.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RuntimeError {
+    /// There is no agent of this name.
+    #[error("there is no agent `{name}`")]
+    AgentNotFound {
+        /// The name that was asked for.
+        name: String,
+        /// A deployed agent's name that is close to it.
+        similar: Option<String>,
+    },
+    /// A field of a specification is wrong.
+    #[error("`{field}`: {reason}")]
+    InvalidSpec {
+        /// The field, as a path in the document.
+        field: String,
+        /// What is wrong and what to write instead.
+        reason: String,
+    },
+    /// The runtime is ending; it starts nothing any more.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+    /// The driver could not do it.
+    #[error("the driver failed")]
+    Driver(#[from] DriverError),
+    /// The store could not do it.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}
+
+impl RuntimeError {
+    /// An [`RuntimeError::InvalidSpec`].
+    pub(crate) fn spec(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidSpec {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl PublicError for RuntimeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::AgentNotFound { .. } => Code::AgentNotFound,
+            Self::InvalidSpec { .. } => Code::InvalidSpec,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::Driver(_) => Code::Internal,
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::AgentNotFound { name, .. } => format!("There is no agent `{name}`."),
+            Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
+            Self::ShuttingDown | Self::Driver(_) => self.code().title().to_owned(),
+            Self::Store(error) => error.detail(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::AgentNotFound {
+                similar: Some(similar),
+                ..
+            } => format!("Did you mean `{similar}`?"),
+            _ => self.code().hint().to_owned(),
+        }
+    }
+
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Store(error) => error.retry_after_s(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Asking an instance whether it is well: one fresh connection, one GET, no body read.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use skep_core::units::format_duration;
+use tokio::net::TcpStream;
+
+use crate::supervisor::{Miss, MissKind};
+
+/// Where agents usually answer.
+const USUAL_PATHS: [&str; 3] = ["/ping", "/readiness", "/health"];
+
+/// How an instance is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// It is not known yet whether it answers at a usual path.
+    Find,
+    /// At this path.
+    Path(String),
+    /// It has none: the open port is all that can be seen.
+    Port,
+}
+
+/// What was heard.
+enum Answer {
+    Status(StatusCode),
+    /// The port is open, but what came was no HTTP, or nothing before the end.
+    Odd,
+}
+
+/// Asks once. Tells how to ask from now on.
+pub(crate) async fn probe(
+    address: SocketAddr,
+    check: Check,
+    timeout: Duration,
+) -> Result<Check, Miss> {
+    tokio::time::timeout(timeout, look(address, check))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Miss {
+                kind: MissKind::Silent,
+                reason: format!("no answer within {}", format_duration(timeout)),
+            })
+        })
+}
+
+async fn look(address: SocketAddr, check: Check) -> Result<Check, Miss> {
+    match check {
+        Check::Port => connect(address).await.map(|_| Check::Port),
+        Check::Path(path) => {
+            let answer = ask(address, &path).await?;
+            if is_well(&answer) {
+                return Ok(Check::Path(path));
+            }
+            Err(unwell(&path, &answer))
+        }
+        Check::Find => find(address).await,
+    }
+}
+
+async fn find(address: SocketAddr) -> Result<Check, Miss> {
+    for path in USUAL_PATHS {
+        match ask(address, path).await? {
+            // Whatever listens there speaks something else.
+            Answer::Odd => return Ok(Check::Port),
+            // It has such a path, and says that it is not ready yet.
+            answer @ Answer::Status(StatusCode::SERVICE_UNAVAILABLE) => {
+                return Err(unwell(path, &answer));
+            }
+            answer if is_well(&answer) => return Ok(Check::Path(path.to_owned())),
+            Answer::Status(_) => {}
+        }
+    }
+    Ok(Check::Port)
+}
+
+fn is_well(answer: &Answer) -> bool {
+    matches!(answer, Answer::Status(status) if status.is_success() || status.is_redirection())
+}
+
+fn unwell(path: &str, answer: &Answer) -> Miss {
+    let reason = match answer {
+        Answer::Status(status) => format!("GET {path} answered {}", status.as_u16()),
+        Answer::Odd => format!("GET {path} had no HTTP answer"),
+    };
+    Miss {
+        kind: MissKind::Unwell,
+        reason,
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Miss> {
+    let refused = || Miss {
+        kind: MissKind::Refused,
+        reason: format!("nothing listens on port {}", address.port()),
+    };
+    match TcpStream::connect(address).await {
+        // A connection to a port of the ephemeral range may meet itself.
+        Ok(stream) if stream.local_addr().ok() == Some(address) => Err(refused()),
+        Ok(stream) => Ok(stream),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(refused()),
+        Err(error) => Err(Miss {
+            kind: MissKind::Silent,
+            reason: format!("no connection to port {}: {error}", address.port()),
+        }),
+    }
+}
+
+async fn ask(address: SocketAddr, path: &str) -> Result<Answer, Miss> {
+    let stream = connect(address).await?;
+    let request = Request::get(path)
+        .header(HOST, address.to_string())
+        .header(USER_AGENT, "skep-probe")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| Miss {
+            kind: MissKind::Unwell,
+            reason: format!("GET {path} cannot be sent: {error}"),
+        })?;
+    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+        return Ok(Answer::Odd);
+    };
+    let mut connection = pin!(connection);
+    let mut answer = pin!(sender.send_request(request));
+    let mut open = true;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            // The answer tells what came of it.
+            _ = &mut connection, if open => open = false,
+        }
+    };
+    Ok(answer.map_or(Answer::Odd, |answer| Answer::Status(answer.status())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Answers `path` with `status`, everything else with 404.
+    async fn agent(path: &'static str, status: u16) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let length = stream.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                let there = head.starts_with(&format!("GET {path} "));
+                let status = if there { status } else { 404 };
+                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    async fn check(address: SocketAddr, check: Check) -> Result<Check, MissKind> {
+        probe(address, check, Duration::from_secs(5))
+            .await
+            .map_err(|miss| miss.kind)
+    }
+
+    #[tokio::test]
+    async fn finds_the_usual_paths_or_takes_the_port() {
+        let health = agent("/health", 204).await;
+        assert_eq!(
+            check(health, Check::Find).await,
+            Ok(Check::Path("/health".to_owned()))
+        );
+        let none = agent("/none", 200).await;
+        assert_eq!(check(none, Check::Find).await, Ok(Check::Port));
+        let not_yet = agent("/readiness", 503).await;
+        assert_eq!(check(not_yet, Check::Find).await, Err(MissKind::Unwell));
+    }
+
+    #[tokio::test]
+    async fn a_given_path_must_be_well() {
+        let moved = agent("/up", 302).await;
+        let path = Check::Path("/up".to_owned());
+        assert_eq!(check(moved, path.clone()).await, Ok(path.clone()));
+        let wrong = agent("/up", 500).await;
+        assert_eq!(check(wrong, path).await, Err(MissKind::Unwell));
+    }
+
+    #[tokio::test]
+    async fn tells_closed_ports_from_silent_ones() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = probe(address, Check::Find, Duration::from_millis(50)).await;
+        assert_eq!(silent.map_err(|miss| miss.kind), Err(MissKind::Silent));
+        drop(listener);
+        assert_eq!(check(address, Check::Find).await, Err(MissKind::Refused));
+    }
+}

@@ -1,0 +1,90 @@
+//! The folder of an instance: what the server tells the shim, and what the shim tells the server.
+//! The documents carry a format number, since a server adopts what an older one left.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::logfile::Rotation;
+
+/// The format of every document here. An older reader refuses a newer one.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Held (flock) by the shim as long as it lives.
+pub(crate) const LOCK: &str = "lock";
+/// A FIFO with one command a line: `stop <grace in ms>`, `signal <number>`.
+pub(crate) const CONTROL: &str = "control";
+pub(crate) const LOG: &str = "log";
+pub(crate) const START: &str = "start.json";
+pub(crate) const STATE: &str = "state.json";
+pub(crate) const EXIT: &str = "exit.json";
+
+/// What the shim is to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) format: u32,
+    pub(crate) command: Vec<String>,
+    pub(crate) workdir: PathBuf,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) memory: Option<u64>,
+    pub(crate) open_files: Option<u64>,
+    pub(crate) file_size: Option<u64>,
+    pub(crate) processes: Option<u64>,
+    pub(crate) port: u16,
+    pub(crate) rotation: Rotation,
+}
+
+/// What runs: there as soon as the agent does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) format: u32,
+    pub(crate) shim: u32,
+    pub(crate) agent: u32,
+    pub(crate) port: u16,
+}
+
+/// How it ended: there before the shim ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) format: u32,
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+}
+
+/// The one line that the shim prints when it knows whether the agent runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The agent runs.
+    Running(State),
+    /// The agent's program cannot be run.
+    Refused(String),
+    /// The shim itself failed.
+    Failed(String),
+}
+
+/// Writes a document so that a reader sees all of it or none.
+pub(crate) fn put(folder: &Path, name: &str, document: &impl Serialize) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let draft = folder.join(format!("{name}.new"));
+    // Environment variables are nobody else's business.
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(&serde_json::to_vec(document)?)?;
+    std::fs::rename(draft, folder.join(name))
+}
+
+/// Reads a document; `None` when there is none.
+pub(crate) fn get<T: DeserializeOwned>(folder: &Path, name: &str) -> std::io::Result<Option<T>> {
+    match std::fs::read(folder.join(name)) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

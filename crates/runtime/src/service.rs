@@ -1,0 +1,610 @@
+//! `Runtime`: the service that others talk to. It holds the agents, changes them one at a time,
+//! and makes and retires their supervisors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use skep_api::{AgentSpec, InstanceState};
+use skep_core::{AgentId, Workspace};
+use skep_store::{Db, MigrationSet, StoreError};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
+
+use crate::agents::{self, AgentRow, Desired, Revision};
+use crate::driver::{Driver, Inspection, LogLine};
+use crate::logs::{self, LogQuery};
+use crate::slot::{AgentInfo, Live, Slot};
+use crate::spec::Spec;
+use crate::supervise::{Charge, Shared, supervise};
+use crate::target::Target;
+use crate::{RuntimeError, adopt};
+
+/// Agents that can be changed at the same time; two that meet wait for each other.
+const LANES: usize = 64;
+/// Rows of one page.
+const MOST_ROWS: u32 = 1_000;
+/// Time between two looks at the CPU time when there was none before.
+const STATS_WINDOW: Duration = Duration::from_millis(200);
+/// Names that are less alike than this are no help.
+const ALIKE: f64 = 0.8;
+
+/// How the runtime works.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The server's own address, which agents are given as `SKEP_URL`.
+    pub url: Option<String>,
+}
+
+/// What a deployment did.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The agent as it is now.
+    pub agent: AgentInfo,
+    /// Whether there was none of this name.
+    pub created: bool,
+    /// Whether there is a new revision.
+    pub changed: bool,
+}
+
+/// What an agent uses now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentStats {
+    /// The agent's name.
+    pub agent: String,
+    /// Its state.
+    pub state: InstanceState,
+    /// What its processes use.
+    pub usage: Inspection,
+    /// Share of one core since the last look, or over a short moment, in percent.
+    pub cpu_percent: f64,
+    /// Calls that run on it.
+    pub in_flight: u64,
+    /// Restarts since the server started.
+    pub restarts: u64,
+}
+
+impl From<&AgentStats> for skep_api::Stats {
+    /// Without the calls that wait, which the call door knows.
+    fn from(stats: &AgentStats) -> Self {
+        Self {
+            agent: stats.agent.clone(),
+            state: stats.state,
+            cpu_ms: stats.usage.cpu_ms,
+            cpu_percent: stats.cpu_percent,
+            memory_bytes: stats.usage.memory_bytes,
+            processes: stats.usage.processes,
+            in_flight: stats.in_flight,
+            queued: 0,
+            restarts: stats.restarts,
+        }
+    }
+}
+
+/// An agent in numbers, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSnapshot {
+    /// Its workspace.
+    pub workspace: Workspace,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: InstanceState,
+    /// Restarts since the server started.
+    pub restarts: u64,
+    /// Calls that run on it.
+    pub in_flight: u64,
+}
+
+type Slots = HashMap<Workspace, BTreeMap<String, Arc<Slot>>>;
+
+/// The runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    drivers: Vec<Arc<dyn Driver>>,
+    slots: RwLock<Slots>,
+    lanes: Vec<Mutex<()>>,
+    hasher: RandomState,
+    closing: AtomicBool,
+}
+
+impl Runtime {
+    /// The runtime's tables, to be given to `Db::open`.
+    pub const MIGRATIONS: MigrationSet = agents::MIGRATIONS;
+
+    /// Takes up the agents of these workspaces: adopts what outlived the last server and starts
+    /// what should run.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Store`] when the agents cannot be read.
+    pub async fn open(
+        db: Db,
+        options: Options,
+        drivers: Vec<Arc<dyn Driver>>,
+        workspaces: &[Workspace],
+    ) -> Result<Self, RuntimeError> {
+        let runtime = Self {
+            inner: Arc::new(Inner {
+                shared: Arc::new(Shared::new(db, options.url)),
+                drivers,
+                slots: RwLock::default(),
+                lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+                hasher: RandomState::new(),
+                closing: AtomicBool::new(false),
+            }),
+        };
+        for workspace in workspaces {
+            runtime.take_up(workspace).await?;
+        }
+        Ok(runtime)
+    }
+
+    async fn take_up(&self, workspace: &Workspace) -> Result<(), RuntimeError> {
+        let of = workspace.clone();
+        let (rows, open) = self
+            .db()
+            .read(move |reader| -> Result<_, StoreError> {
+                Ok((
+                    agents::load(reader, &of)?,
+                    agents::open_instances(reader, &of)?,
+                ))
+            })
+            .await?;
+        for row in rows {
+            self.insert(workspace, row);
+        }
+        let slots: Vec<_> = self.slots(workspace);
+        let (db, drivers) = (self.db(), &self.inner.drivers);
+        let mut adopted = adopt::adopt(db, drivers, workspace, &slots, open).await;
+        for slot in slots {
+            if slot.desired() == Desired::Running {
+                let live = adopted.remove(slot.name());
+                if let Some(live) = &live {
+                    self.inner.shared.ports.keep(live.running.address().port());
+                }
+                self.supervise(&slot, live);
+            }
+        }
+        Ok(())
+    }
+
+    fn db(&self) -> &Db {
+        &self.inner.shared.db
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        self.inner
+            .drivers
+            .iter()
+            .map(|driver| driver.kind())
+            .collect()
+    }
+
+    fn driver(&self, kind: &str) -> Option<&Arc<dyn Driver>> {
+        self.inner
+            .drivers
+            .iter()
+            .find(|driver| driver.kind() == kind)
+    }
+
+    fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
+        let name = row.revision.spec.name.clone();
+        let folder = self.agent_folder(workspace, &name);
+        let slot = Arc::new(Slot::new(workspace.clone(), row, folder.join("events")));
+        let mut slots = self.inner.slots.write();
+        slots
+            .entry(workspace.clone())
+            .or_default()
+            .insert(name, slot.clone());
+        slot
+    }
+
+    fn agent_folder(&self, workspace: &Workspace, name: &str) -> std::path::PathBuf {
+        self.db()
+            .folder()
+            .join("agents")
+            .join(workspace.as_str())
+            .join(name)
+    }
+
+    fn slots(&self, workspace: &Workspace) -> Vec<Arc<Slot>> {
+        let slots = self.inner.slots.read();
+        let of = slots.get(workspace).map(BTreeMap::values);
+        of.into_iter().flatten().cloned().collect()
+    }
+
+    fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<Slot>> {
+        self.inner.slots.read().get(workspace)?.get(name).cloned()
+    }
+
+    fn slot(&self, workspace: &Workspace, name: &str) -> Result<Arc<Slot>, RuntimeError> {
+        self.find(workspace, name)
+            .ok_or_else(|| RuntimeError::AgentNotFound {
+                name: name.chars().take(80).collect(),
+                similar: self.similar(workspace, name),
+            })
+    }
+
+    /// The lane of an agent: held while it is changed, refused when the runtime is ending.
+    async fn lane(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<MutexGuard<'_, ()>, RuntimeError> {
+        let hash = self.inner.hasher.hash_one((workspace, name));
+        let lane = usize::try_from(hash % LANES as u64).unwrap_or(0);
+        let guard = self.inner.lanes[lane].lock().await;
+        if self.inner.closing.load(Ordering::Acquire) {
+            return Err(RuntimeError::ShuttingDown);
+        }
+        Ok(guard)
+    }
+
+    /// Makes a supervisor of the agent's current revision.
+    fn supervise(&self, slot: &Arc<Slot>, adopted: Option<Live>) {
+        let spec = slot.target.spec();
+        let parsed = Spec::parse(&spec, &self.kinds());
+        let driver = self.driver(&spec.driver);
+        let (spec, driver) = match (parsed, driver) {
+            (Ok(spec), Some(driver)) => (spec, driver),
+            (Err(error), _) => return slot.set_broken(error.to_string()),
+            (Ok(_), None) => return slot.set_broken(format!("no driver `{}`", spec.driver)),
+        };
+        let (generation, orders) = slot.supervise();
+        let charge = Charge {
+            shared: self.inner.shared.clone(),
+            slot: slot.clone(),
+            driver: driver.clone(),
+            spec: Arc::new(spec),
+            revision: slot.revision(),
+        };
+        supervise(charge, generation, orders, adopted);
+    }
+
+    /// Deploys a specification. The same as the current one makes no new revision, but runs an
+    /// agent that was stopped or had crashed too often. A new one takes over when it is ready;
+    /// what served before serves until then.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidSpec`], [`RuntimeError::Store`], [`RuntimeError::ShuttingDown`].
+    pub async fn deploy(
+        &self,
+        workspace: &Workspace,
+        spec: AgentSpec,
+    ) -> Result<Deployed, RuntimeError> {
+        let parsed = Spec::parse(&spec, &self.kinds())?;
+        if let Some(driver) = self.driver(&spec.driver).cloned() {
+            let of = workspace.clone();
+            // Looking for the program asks the file system.
+            tokio::task::spawn_blocking(move || driver.check(&of, &parsed))
+                .await
+                .map_err(|error| crate::DriverError::Failed(error.to_string()))??;
+        }
+        let name = spec.name.clone();
+        let _lane = self.lane(workspace, &name).await?;
+        let slot = self.find(workspace, &name);
+        if let Some(slot) = slot.as_ref().filter(|slot| *slot.target.spec() == spec) {
+            self.run(slot).await?;
+            return Ok(Deployed {
+                agent: slot.info(),
+                created: false,
+                changed: false,
+            });
+        }
+        let number = slot.as_ref().map_or(1, |slot| slot.revision() + 1);
+        let id = slot
+            .as_ref()
+            .map_or_else(AgentId::new, |slot| slot.target.id());
+        let revision = Revision {
+            number,
+            created_at: self.db().clock().now(),
+            spec: Arc::new(spec),
+        };
+        let (of, stored) = (workspace.clone(), revision.clone());
+        self.db()
+            .write(move |unit| agents::put_revision(unit, &of, id, &stored))
+            .await?;
+        let created = slot.is_none();
+        let slot = match slot {
+            Some(slot) => {
+                slot.set_revision(number, revision.spec, revision.created_at);
+                slot
+            }
+            None => self.insert(
+                workspace,
+                AgentRow {
+                    id,
+                    desired: Desired::Running,
+                    created_at: revision.created_at,
+                    revision,
+                },
+            ),
+        };
+        self.supervise(&slot, None);
+        Ok(Deployed {
+            agent: slot.info(),
+            created,
+            changed: true,
+        })
+    }
+
+    async fn set_desired(&self, slot: &Slot, desired: Desired) -> Result<(), RuntimeError> {
+        if slot.desired() != desired {
+            let (of, name) = (slot.workspace.clone(), slot.name().to_owned());
+            self.db()
+                .write(move |unit| agents::set_desired(unit, &of, &name, desired))
+                .await?;
+            slot.set_desired(desired);
+        }
+        Ok(())
+    }
+
+    async fn run(&self, slot: &Arc<Slot>) -> Result<(), RuntimeError> {
+        self.set_desired(slot, Desired::Running).await?;
+        if !slot.order_run() {
+            self.supervise(slot, None);
+        }
+        Ok(())
+    }
+
+    /// Runs an agent that was stopped or had crashed too often. Answers at once.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Store`], [`RuntimeError::ShuttingDown`].
+    pub async fn start(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<AgentInfo, RuntimeError> {
+        let _lane = self.lane(workspace, name).await?;
+        let slot = self.slot(workspace, name)?;
+        self.run(&slot).await?;
+        Ok(slot.info())
+    }
+
+    /// Stops an agent. Answers when that is stored; its instance has its grace still.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn stop(&self, workspace: &Workspace, name: &str) -> Result<AgentInfo, RuntimeError> {
+        let _lane = self.lane(workspace, name).await?;
+        let slot = self.slot(workspace, name)?;
+        self.set_desired(&slot, Desired::Stopped).await?;
+        slot.retire_all();
+        Ok(slot.info())
+    }
+
+    /// Ends the agent's instance with its grace and starts another; one that was stopped or had
+    /// crashed too often is started. Answers at once.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<AgentInfo, RuntimeError> {
+        let _lane = self.lane(workspace, name).await?;
+        let slot = self.slot(workspace, name)?;
+        self.set_desired(&slot, Desired::Running).await?;
+        if !slot.order_restart() {
+            self.supervise(&slot, None);
+        }
+        Ok(slot.info())
+    }
+
+    /// Removes an agent: ends its instance with its grace, then removes its folder with its logs
+    /// and home, then its rows. Answers when nothing of it is left.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`RuntimeError::Driver`] when its folder cannot be removed.
+    pub async fn remove(&self, workspace: &Workspace, name: &str) -> Result<(), RuntimeError> {
+        let _lane = self.lane(workspace, name).await?;
+        let slot = self.slot(workspace, name)?;
+        // Stored first: a server that is killed half-way does not run it again without its home.
+        self.set_desired(&slot, Desired::Stopped).await?;
+        slot.set_removed(true);
+        let removed = self.remove_rest(workspace, &slot).await;
+        if removed.is_err() {
+            slot.set_removed(false);
+        }
+        removed
+    }
+
+    async fn remove_rest(&self, workspace: &Workspace, slot: &Slot) -> Result<(), RuntimeError> {
+        slot.retire_all();
+        slot.retired().await;
+        let name = slot.name().to_owned();
+        for driver in &self.inner.drivers {
+            driver.discard_agent(workspace, &name).await?;
+        }
+        let (of, gone) = (workspace.clone(), name.clone());
+        self.db()
+            .write(move |unit| agents::remove(unit, &of, &gone))
+            .await?;
+        if let Some(slots) = self.inner.slots.write().get_mut(workspace) {
+            slots.remove(&name);
+        }
+        // Drivers that keep nothing of their own leave the folder with our events.
+        let folder = self.agent_folder(workspace, &name);
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
+        Ok(())
+    }
+
+    /// An agent as it is now.
+    #[must_use]
+    pub fn get(&self, workspace: &Workspace, name: &str) -> Option<AgentInfo> {
+        self.find(workspace, name).map(|slot| slot.info())
+    }
+
+    /// As [`Self::get`], with an error that knows similar names.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AgentNotFound`].
+    pub fn info(&self, workspace: &Workspace, name: &str) -> Result<AgentInfo, RuntimeError> {
+        self.slot(workspace, name).map(|slot| slot.info())
+    }
+
+    /// Up to `limit` agents by name, those after `after` only.
+    #[must_use]
+    pub fn list(&self, workspace: &Workspace, after: Option<&str>, limit: usize) -> Vec<AgentInfo> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let slots: Vec<_> = {
+            let slots = self.inner.slots.read();
+            let of = slots
+                .get(workspace)
+                .map(|of| of.range::<str, _>((from, Bound::Unbounded)));
+            of.into_iter()
+                .flatten()
+                .map(|(_, slot)| slot.clone())
+                .take(limit)
+                .collect()
+        };
+        slots.iter().map(|slot| slot.info()).collect()
+    }
+
+    /// The names of all agents, in order.
+    #[must_use]
+    pub fn names(&self, workspace: &Workspace) -> Vec<String> {
+        let slots = self.inner.slots.read();
+        let of = slots.get(workspace).map(BTreeMap::keys);
+        of.into_iter().flatten().cloned().collect()
+    }
+
+    /// The deployed agent's name that is closest to this one, if one is close.
+    #[must_use]
+    pub fn similar(&self, workspace: &Workspace, name: &str) -> Option<String> {
+        let slots = self.inner.slots.read();
+        let of = slots.get(workspace).map(BTreeMap::keys);
+        of.into_iter()
+            .flatten()
+            .map(|other| (strsim::jaro_winkler(name, other), other))
+            .filter(|(alike, _)| *alike >= ALIKE)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, other)| other.clone())
+    }
+
+    /// Up to `limit` revisions of an agent, newest first, those before `before` only.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Store`].
+    pub async fn revisions(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        before: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<Revision>, RuntimeError> {
+        self.slot(workspace, name)?;
+        let (of, name) = (workspace.clone(), name.to_owned());
+        let limit = limit.min(MOST_ROWS);
+        let rows = self
+            .db()
+            .read(move |reader| agents::revisions(reader, &of, &name, before, limit))
+            .await;
+        Ok(rows?)
+    }
+
+    /// What an agent uses now; nothing when it does not run.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Driver`].
+    pub async fn stats(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<AgentStats, RuntimeError> {
+        let slot = self.slot(workspace, name)?;
+        let mut usage = Inspection::default();
+        let mut cpu_percent = 0.0;
+        if let Some(live) = slot.running() {
+            usage = live.running.inspect().await?;
+            let mut before = slot.looked(live.instance, usage.cpu_ms);
+            if before.is_none() {
+                tokio::time::sleep(STATS_WINDOW).await;
+                usage = live.running.inspect().await?;
+                before = slot.looked(live.instance, usage.cpu_ms);
+            }
+            if let Some((at, cpu_ms)) = before {
+                let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));
+                let passed = at.elapsed().as_secs_f64().max(0.001);
+                cpu_percent = used.as_secs_f64() / passed * 100.0;
+            }
+        }
+        Ok(AgentStats {
+            agent: slot.name().to_owned(),
+            state: slot.state(),
+            usage,
+            cpu_percent,
+            in_flight: slot.target.in_flight(),
+            restarts: slot.restarts(),
+        })
+    }
+
+    /// The agent's log over its instances, oldest first.
+    ///
+    /// # Errors
+    /// [`RuntimeError::AgentNotFound`].
+    pub fn logs(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        query: LogQuery,
+    ) -> Result<mpsc::Receiver<LogLine>, RuntimeError> {
+        let slot = self.slot(workspace, name)?;
+        Ok(logs::read(slot, self.inner.drivers.clone(), query))
+    }
+
+    /// Where the agent's calls go. Cheap; the target stays valid when the agent changes.
+    #[must_use]
+    pub fn target(&self, workspace: &Workspace, name: &str) -> Option<Arc<Target>> {
+        let slots = self.inner.slots.read();
+        slots
+            .get(workspace)?
+            .get(name)
+            .map(|slot| slot.target.clone())
+    }
+
+    /// All agents in numbers.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<AgentSnapshot> {
+        let slots = self.inner.slots.read();
+        slots
+            .iter()
+            .flat_map(|(workspace, of)| of.values().map(move |slot| (workspace, slot)))
+            .map(|(workspace, slot)| AgentSnapshot {
+                workspace: workspace.clone(),
+                name: slot.name().to_owned(),
+                state: slot.state(),
+                restarts: slot.restarts(),
+                in_flight: slot.target.in_flight(),
+            })
+            .collect()
+    }
+
+    /// Ends all instances with their grace, at the same time, and refuses changes. What should run
+    /// is started again by the next server.
+    pub async fn shutdown(&self) {
+        self.inner.closing.store(true, Ordering::Release);
+        // Whoever is in a lane has seen that it was open: wait until they are through.
+        for lane in &self.inner.lanes {
+            drop(lane.lock().await);
+        }
+        let slots: Vec<_> = {
+            let slots = self.inner.slots.read();
+            slots.values().flat_map(BTreeMap::values).cloned().collect()
+        };
+        slots.iter().for_each(|slot| slot.retire_all());
+        for slot in slots {
+            slot.retired().await;
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! The supervisor's task: carries out what the machine decides, and tells it what happened. One
+//! task for each revision that runs or is to run; it ends when it was told to stop and nothing of
+//! it runs any more.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_api::InstanceState;
+use skep_core::{InstanceId, Timestamp};
+use skep_store::Db;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
+use crate::driver::{Driver, Exit, Place, Running, StartRequest};
+use crate::port::Ports;
+use crate::probe::{Check, probe};
+use crate::slot::{Live, Orders, Slot, View};
+use crate::spec::Spec;
+use crate::supervisor::{Action, Event, Machine, Miss, Policy};
+
+/// Instances that are started at the same time, so that a server with many agents stays usable
+/// while it begins.
+const STARTS_AT_ONCE: usize = 16;
+
+/// What all supervisors share.
+pub(crate) struct Shared {
+    pub(crate) db: Db,
+    pub(crate) url: Option<String>,
+    pub(crate) ports: Ports,
+    starts: Semaphore,
+}
+
+impl Shared {
+    pub(crate) fn new(db: Db, url: Option<String>) -> Self {
+        Self {
+            db,
+            url,
+            ports: Ports::new(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
+        }
+    }
+}
+
+/// What a supervisor supervises.
+#[derive(Clone)]
+pub(crate) struct Charge {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) revision: u32,
+}
+
+/// Something that was under way and is done.
+enum Done {
+    Launched(Result<Live, Failure>),
+    Probed(InstanceId, Result<Check, Miss>),
+    Exited(InstanceId, Exit),
+    /// What went wrong when an instance was to end.
+    Ended(Option<String>),
+}
+
+struct Failure {
+    reason: String,
+    counts: bool,
+}
+
+struct Supervisor {
+    charge: Charge,
+    generation: u64,
+    machine: Machine,
+    began: Instant,
+    live: Option<Live>,
+    /// The instance that notes are about: the one that runs, begins or ended last.
+    last: InstanceId,
+    check: Check,
+    launches: u64,
+    seen: Orders,
+    jobs: JoinSet<Done>,
+}
+
+/// Supervises until told to stop. `adopted` is an instance that runs already.
+pub(crate) fn supervise(
+    charge: Charge,
+    generation: u64,
+    orders: watch::Receiver<Orders>,
+    adopted: Option<Live>,
+) {
+    let machine = Machine::new(Policy::from(charge.spec.as_ref()), fastrand::u64(..));
+    let check = charge
+        .spec
+        .health
+        .path
+        .clone()
+        .map_or(Check::Find, Check::Path);
+    let supervisor = Supervisor {
+        charge,
+        generation,
+        machine,
+        began: Instant::now(),
+        live: None,
+        last: adopted
+            .as_ref()
+            .map_or_else(InstanceId::new, |live| live.instance),
+        check,
+        launches: 0,
+        seen: Orders::default(),
+        jobs: JoinSet::new(),
+    };
+    tokio::spawn(supervisor.run(orders, adopted));
+}
+
+impl Supervisor {
+    async fn run(mut self, mut orders: watch::Receiver<Orders>, adopted: Option<Live>) {
+        let slot = self.charge.slot.clone();
+        let mut events = VecDeque::from([Event::Run]);
+        if let Some(live) = adopted {
+            // What the machine asks for is there already.
+            self.machine.on(Event::Run, Duration::ZERO);
+            self.note(&format!("adopted {}", describe(&live)));
+            self.launched(live);
+            events = VecDeque::from([Event::Launched]);
+        } else if !self.turn_comes(&mut orders).await {
+            slot.report_end(self.generation);
+            return;
+        }
+        let mut suspects = slot.target.suspects();
+        loop {
+            while let Some(event) = events.pop_front() {
+                let now = self.began.elapsed();
+                for action in self.machine.on(event, now) {
+                    self.act(action);
+                }
+            }
+            self.report();
+            if self.machine.view() == InstanceState::Stopped {
+                break;
+            }
+            let wake = self.machine.wake();
+            tokio::select! {
+                changed = orders.changed() => match changed {
+                    Ok(()) => self.obey(*orders.borrow_and_update(), &mut events),
+                    Err(_) => events.push_back(Event::Stop),
+                },
+                Ok(()) = suspects.changed() => {
+                    let suspect = *suspects.borrow_and_update();
+                    if suspect.is_some() && suspect == self.live.as_ref().map(|l| l.instance) {
+                        events.push_back(Event::Suspect);
+                    }
+                }
+                Some(done) = self.jobs.join_next() => events.extend(self.done(done)),
+                () = tokio::time::sleep_until(self.began + wake.unwrap_or_default()),
+                    if wake.is_some() => events.push_back(Event::Tick),
+            }
+        }
+        slot.report_end(self.generation);
+    }
+
+    /// Waits until those that were told to end before have ended; false when this one is told so
+    /// meanwhile.
+    async fn turn_comes(&self, orders: &mut watch::Receiver<Orders>) -> bool {
+        tokio::select! {
+            stopped = orders.wait_for(|orders| orders.stop) => {
+                drop(stopped);
+                false
+            }
+            () = self.charge.slot.retired() => true,
+        }
+    }
+
+    fn obey(&mut self, orders: Orders, events: &mut VecDeque<Event>) {
+        let before = std::mem::replace(&mut self.seen, orders);
+        if orders.stop {
+            events.push_back(Event::Stop);
+        } else if orders.restarts > before.restarts {
+            events.push_back(Event::Restart);
+        } else if orders.runs > before.runs {
+            events.push_back(Event::Run);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        let now = self.charge.shared.db.clock().now();
+        self.charge.slot.note(now, self.last, text);
+    }
+
+    fn report(&self) {
+        let view = View {
+            state: self.machine.view(),
+            reason: self.machine.reason().map(str::to_owned),
+            live: self.live.clone(),
+        };
+        self.charge.slot.report(self.generation, view);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Launch => {
+                self.launches += 1;
+                if self.launches > 1 {
+                    self.charge.slot.count_restart();
+                }
+                let instance = InstanceId::new();
+                self.last = instance;
+                let charge = self.charge.clone();
+                self.jobs
+                    .spawn(async move { Done::Launched(charge.launch(instance).await) });
+            }
+            Action::Note(text) => self.note(&text),
+            Action::Probe => self.probe(),
+            Action::End { at_once } => self.end(at_once),
+        }
+    }
+
+    fn probe(&mut self) {
+        let Some(live) = &self.live else { return };
+        let (instance, address) = (live.instance, live.running.address());
+        let (check, timeout) = (self.check.clone(), self.charge.spec.health.timeout);
+        self.jobs
+            .spawn(async move { Done::Probed(instance, probe(address, check, timeout).await) });
+    }
+
+    fn end(&mut self, at_once: bool) {
+        let Some(live) = &self.live else { return };
+        let running = live.running.clone();
+        let grace = if at_once {
+            Duration::ZERO
+        } else {
+            self.charge.spec.stop_grace
+        };
+        self.jobs.spawn(async move {
+            Done::Ended(
+                running
+                    .stop(grace)
+                    .await
+                    .err()
+                    .map(|error| error.to_string()),
+            )
+        });
+    }
+
+    fn launched(&mut self, live: Live) {
+        let (instance, running) = (live.instance, live.running.clone());
+        self.jobs
+            .spawn(async move { Done::Exited(instance, running.wait().await) });
+        self.live = Some(live);
+    }
+
+    /// What the machine is to hear of something that is done.
+    fn done(&mut self, done: Result<Done, JoinError>) -> Option<Event> {
+        match done {
+            Ok(Done::Launched(Ok(live))) => {
+                self.note(&format!("started {}", describe(&live)));
+                self.launched(live);
+                Some(Event::Launched)
+            }
+            Ok(Done::Launched(Err(Failure { reason, counts }))) => {
+                Some(Event::LaunchFailed { reason, counts })
+            }
+            Ok(Done::Probed(instance, result)) => {
+                // The answer of an instance that ended meanwhile is nobody's.
+                self.live
+                    .as_ref()
+                    .filter(|live| live.instance == instance)?;
+                let busy = self.charge.slot.target.in_flight() > 0;
+                let result = result.map(|check| self.check = check);
+                Some(Event::Probed { result, busy })
+            }
+            Ok(Done::Exited(instance, exit)) => {
+                let ended = self.live.take_if(|live| live.instance == instance)?;
+                let port = ended.running.address().port();
+                self.charge.shared.ports.release(port);
+                let busy = self.charge.slot.target.was_busy();
+                let how = words(&exit);
+                self.charge.clone().settle(instance, exit);
+                Some(Event::Exited { how, busy })
+            }
+            Ok(Done::Ended(trouble)) => {
+                if let Some(trouble) = trouble {
+                    self.note(&trouble);
+                }
+                None
+            }
+            Err(error) => {
+                tracing::error!(agent = self.charge.slot.name(), %error, "a supervisor's job broke");
+                self.machine.is_launching().then(|| Event::LaunchFailed {
+                    reason: "starting it broke inside Skep".to_owned(),
+                    counts: true,
+                })
+            }
+        }
+    }
+}
+
+/// How it ended, with its last words.
+fn words(exit: &Exit) -> String {
+    match &exit.last_words {
+        Some(words) => format!("{exit}: {words}"),
+        None => exit.to_string(),
+    }
+}
+
+fn describe(live: &Live) -> String {
+    let port = live.running.address().port();
+    match live.running.pid() {
+        Some(pid) => format!("pid {pid} on port {port}"),
+        None => format!("on port {port}"),
+    }
+}
+
+impl Charge {
+    fn place(&self, instance: InstanceId) -> Place {
+        Place {
+            workspace: self.slot.workspace.clone(),
+            agent: self.slot.name().to_owned(),
+            instance,
+        }
+    }
+
+    /// Starts an instance. Its row comes first: a server that is killed in between leaves nothing
+    /// that the next one does not look for.
+    async fn launch(&self, instance: InstanceId) -> Result<Live, Failure> {
+        let own = |reason: String| Failure {
+            reason,
+            counts: false,
+        };
+        let _permit = self.shared.starts.acquire().await;
+        let port = self
+            .shared
+            .ports
+            .take()
+            .map_err(|error| own(format!("no port is free: {error}")))?;
+        let place = self.place(instance);
+        let started_at = self.shared.db.clock().now();
+        let started = self.start(&place, port, started_at).await;
+        if started.is_err() {
+            self.shared.ports.release(port);
+        }
+        let running = started?;
+        Ok(Live {
+            instance: place.instance,
+            started_at,
+            running,
+        })
+    }
+
+    async fn start(
+        &self,
+        place: &Place,
+        port: u16,
+        started_at: Timestamp,
+    ) -> Result<Arc<dyn Running>, Failure> {
+        let (db, workspace) = (&self.shared.db, &self.slot.workspace);
+        let row = InstanceRow {
+            id: place.instance,
+            agent: place.agent.clone(),
+            revision: self.revision,
+            driver: self.driver.kind().to_owned(),
+            handle: None,
+            started_at,
+        };
+        agents::begin_instance(db, workspace, row, port)
+            .await
+            .map_err(|error| Failure {
+                reason: error.to_string(),
+                counts: false,
+            })?;
+        let request = StartRequest {
+            place: place.clone(),
+            spec: self.spec.clone(),
+            port,
+            env: self.contract(place.instance, port),
+        };
+        match self.driver.start(&request).await {
+            Ok(running) => {
+                let handle = running.handle();
+                let kept = agents::set_handle(db, workspace, place.instance, handle).await;
+                if let Err(error) = kept {
+                    // A driver can adopt without it.
+                    tracing::warn!(agent = place.agent, %error, "an instance's handle is not kept");
+                }
+                Ok(running)
+            }
+            Err(error) => {
+                self.clone().settle(place.instance, Exit::default());
+                Err(Failure {
+                    reason: format!("it cannot be started: {error}"),
+                    counts: true,
+                })
+            }
+        }
+    }
+
+    /// The variables of the contract.
+    fn contract(&self, instance: InstanceId, port: u16) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([
+            ("PORT".to_owned(), port.to_string()),
+            ("SKEP_AGENT".to_owned(), self.slot.name().to_owned()),
+            ("SKEP_INSTANCE".to_owned(), instance.to_string()),
+        ]);
+        env.extend(
+            self.shared
+                .url
+                .clone()
+                .map(|url| ("SKEP_URL".to_owned(), url)),
+        );
+        env
+    }
+
+    /// Writes down how an instance ended and removes the oldest that are kept. A task of its own:
+    /// the next start does not wait for it.
+    fn settle(self, instance: InstanceId, exit: Exit) {
+        tokio::spawn(async move {
+            let (db, workspace, agent) = (&self.shared.db, &self.slot.workspace, self.slot.name());
+            let ended = agents::end_instance(db, workspace, agent, instance, &exit).await;
+            if let Err(error) = ended {
+                // The next server finds that it ended.
+                tracing::warn!(agent, %error, "an instance's end is not kept");
+            }
+            if let Err(error) = self.prune().await {
+                tracing::warn!(agent, %error, "old instances are not removed");
+            }
+        });
+    }
+
+    async fn prune(&self) -> Result<(), crate::DriverError> {
+        let kept = self
+            .driver
+            .kept(&self.slot.workspace, self.slot.name())
+            .await?;
+        // The newest may be on its way to run.
+        let most = KEPT_INSTANCES as usize + 1;
+        let old = &kept[..kept.len().saturating_sub(most)];
+        let live = self.slot.live();
+        for instance in old.iter().filter(|instance| !live.contains(instance)) {
+            self.driver.discard(&self.place(*instance)).await?;
+        }
+        Ok(())
+    }
+}
