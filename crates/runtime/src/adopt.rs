@@ -25,7 +25,52 @@ pub(crate) async fn adopt(
     slots: &[Arc<Slot>],
     open: Vec<InstanceRow>,
 ) -> HashMap<String, Live> {
-    let mut found = JoinSet::new();
+    let by_name: HashMap<&str, &Arc<Slot>> = slots.iter().map(|slot| (slot.name(), slot)).collect();
+    let mut adopted: HashMap<String, Live> = HashMap::new();
+    let mut ended = JoinSet::new();
+    for (row, running) in find(drivers, workspace, open).await {
+        let Some(running) = running else {
+            ended.spawn(finish(db.clone(), workspace.clone(), row, None, GRACE));
+            continue;
+        };
+        let slot = by_name.get(row.agent.as_str());
+        let wanted = slot.is_some_and(|slot| {
+            slot.desired() == Desired::Running && slot.revision() == row.revision
+        });
+        // The newest comes first.
+        if wanted && !adopted.contains_key(&row.agent) {
+            let live = Live {
+                instance: row.id,
+                started_at: row.started_at,
+                running,
+            };
+            adopted.insert(row.agent, live);
+            continue;
+        }
+        let grace = slot
+            .and_then(|slot| parse_duration(slot.target.spec().stop_grace.as_deref()?))
+            .unwrap_or(GRACE);
+        // Not waited for: the others shall not wait for one that takes its time.
+        tokio::spawn(finish(
+            db.clone(),
+            workspace.clone(),
+            row,
+            Some(running),
+            grace,
+        ));
+    }
+    while ended.join_next().await.is_some() {}
+    adopted
+}
+
+/// What became of the instances, newest first. Those of which that cannot be found out stay open,
+/// for the next server to look again.
+async fn find(
+    drivers: &[Arc<dyn Driver>],
+    workspace: &Workspace,
+    open: Vec<InstanceRow>,
+) -> Vec<(InstanceRow, Option<Arc<dyn Running>>)> {
+    let mut looks = JoinSet::new();
     for row in open {
         let driver = drivers.iter().find(|driver| driver.kind() == row.driver);
         let Some(driver) = driver.cloned() else {
@@ -41,67 +86,23 @@ pub(crate) async fn adopt(
             agent: row.agent.clone(),
             instance: row.id,
         };
-        found.spawn(async move {
+        looks.spawn(async move {
             let running = driver.adopt(&place, row.handle.as_deref()).await;
             (row, running)
         });
     }
-    let by_name: HashMap<&str, &Arc<Slot>> = slots.iter().map(|slot| (slot.name(), slot)).collect();
-    let mut adopted: HashMap<String, Live> = HashMap::new();
-    let mut recording = JoinSet::new();
-    while let Some(joined) = found.join_next().await {
-        let (row, running) = match joined {
-            Ok((row, Ok(running))) => (row, running),
+    let mut found = Vec::new();
+    while let Some(look) = looks.join_next().await {
+        match look {
+            Ok((row, Ok(running))) => found.push((row, running)),
             Ok((row, Err(error))) => {
                 tracing::error!(agent = row.agent, instance = %row.id, %error, "not adopted");
-                continue;
             }
-            Err(error) => {
-                tracing::error!(%error, "adopting an instance broke");
-                continue;
-            }
-        };
-        let Some(running) = running else {
-            recording.spawn(finish(db.clone(), workspace.clone(), row, None, GRACE));
-            continue;
-        };
-        let slot = by_name.get(row.agent.as_str());
-        let wanted = slot.is_some_and(|slot| {
-            slot.desired() == Desired::Running && slot.revision() == row.revision
-        });
-        let newest = adopted
-            .get(&row.agent)
-            .is_none_or(|other| other.instance < row.id);
-        let mut superfluous = Some((row.clone(), running.clone()));
-        if wanted && newest {
-            let live = Live {
-                instance: row.id,
-                started_at: row.started_at,
-                running,
-            };
-            superfluous = adopted.insert(row.agent.clone(), live).map(|other| {
-                let older = InstanceRow {
-                    id: other.instance,
-                    ..row
-                };
-                (older, other.running)
-            });
-        }
-        if let Some((row, running)) = superfluous {
-            let grace = slot
-                .and_then(|slot| parse_duration(slot.target.spec().stop_grace.as_deref()?))
-                .unwrap_or(GRACE);
-            recording.spawn(finish(
-                db.clone(),
-                workspace.clone(),
-                row,
-                Some(running),
-                grace,
-            ));
+            Err(error) => tracing::error!(%error, "adopting an instance broke"),
         }
     }
-    while recording.join_next().await.is_some() {}
-    adopted
+    found.sort_by_key(|(row, _)| std::cmp::Reverse(row.id));
+    found
 }
 
 /// Ends an instance that nobody wants any more, and writes its end down.

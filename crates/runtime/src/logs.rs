@@ -75,6 +75,8 @@ struct Source {
     of: Option<InstanceId>,
     source: Box<dyn LogSource>,
     head: Option<LogLine>,
+    /// It had no more lines at this look.
+    dry: bool,
 }
 
 /// All sources of an agent's log.
@@ -83,6 +85,8 @@ struct Merge {
     drivers: Vec<Arc<dyn Driver>>,
     since: Option<Timestamp>,
     known: Vec<InstanceId>,
+    /// The instances that lived when this look began.
+    live: Vec<InstanceId>,
     sources: Vec<Source>,
 }
 
@@ -94,16 +98,22 @@ impl Merge {
             drivers,
             since,
             known: Vec::new(),
+            live: Vec::new(),
             sources: vec![Source {
                 of: None,
                 source: Box::new(Events(events)),
                 head: None,
+                dry: false,
             }],
         }
     }
 
-    /// Adds the logs of instances that are new.
+    /// Begins another look: at what the sources had no more of, and for new instances.
     async fn refresh(&mut self) -> Result<(), DriverError> {
+        self.sources
+            .iter_mut()
+            .for_each(|source| source.dry = false);
+        self.live = self.slot.live();
         let (workspace, agent) = (&self.slot.workspace, self.slot.name());
         for driver in &self.drivers {
             for instance in driver.kept(workspace, agent).await? {
@@ -120,6 +130,7 @@ impl Merge {
                     of: Some(instance),
                     source: driver.logs(&place, self.since).await?,
                     head: None,
+                    dry: false,
                 });
             }
         }
@@ -129,8 +140,9 @@ impl Merge {
     /// The oldest line that is there. Blocks on the disk only.
     fn next(&mut self) -> Result<Option<LogLine>, DriverError> {
         for source in &mut self.sources {
-            if source.head.is_none() {
+            if source.head.is_none() && !source.dry {
                 source.head = source.source.next()?;
+                source.dry = source.head.is_none();
             }
         }
         let oldest = self
@@ -144,7 +156,6 @@ impl Merge {
     /// Some lines that the query wants. The second value tells whether there may be more now.
     fn batch(&mut self, query: &LogQuery) -> Result<(Vec<LogLine>, bool), DriverError> {
         let mut lines = Vec::new();
-        let live = self.slot.live();
         for _ in 0..BATCH {
             let Some(line) = self.next()? else {
                 // Read to its end after its instance had ended: nothing more comes of it.
@@ -152,7 +163,7 @@ impl Merge {
                 let mut at = 0;
                 self.sources.retain(|source| {
                     at += 1;
-                    at > newest || source.of.is_none_or(|of| live.contains(&of))
+                    at > newest || source.of.is_none_or(|of| self.live.contains(&of))
                 });
                 return Ok((lines, false));
             };

@@ -2,20 +2,20 @@
 //! and makes and retires their supervisors.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
 use skep_core::{AgentId, Workspace};
 use skep_store::{Db, MigrationSet, StoreError};
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use crate::agents::{self, AgentRow, Desired, Revision};
-use crate::driver::{Driver, Inspection, LogLine};
+use crate::driver::{Driver, DriverError, Inspection, LogLine};
 use crate::logs::{self, LogQuery};
 use crate::slot::{AgentInfo, Live, Slot};
 use crate::spec::Spec;
@@ -23,8 +23,8 @@ use crate::supervise::{Charge, Shared, supervise};
 use crate::target::Target;
 use crate::{RuntimeError, adopt};
 
-/// Agents that can be changed at the same time; two that meet wait for each other.
-const LANES: usize = 64;
+/// Locks of agents that nobody changes any more are thrown away when there are so many.
+const IDLE_LANES: usize = 64;
 /// Rows of one page.
 const MOST_ROWS: u32 = 1_000;
 /// Time between two looks at the CPU time when there was none before.
@@ -99,6 +99,8 @@ pub struct AgentSnapshot {
     pub in_flight: u64,
 }
 
+/// One lock for each agent that is being changed.
+type Lanes = HashMap<(Workspace, String), Arc<Mutex<()>>>;
 type Slots = HashMap<Workspace, BTreeMap<String, Arc<Slot>>>;
 
 /// The runtime. Cheap to clone.
@@ -111,8 +113,7 @@ struct Inner {
     shared: Arc<Shared>,
     drivers: Vec<Arc<dyn Driver>>,
     slots: RwLock<Slots>,
-    lanes: Vec<Mutex<()>>,
-    hasher: RandomState,
+    lanes: SyncMutex<Lanes>,
     closing: AtomicBool,
 }
 
@@ -136,8 +137,7 @@ impl Runtime {
                 shared: Arc::new(Shared::new(db, options.url)),
                 drivers,
                 slots: RwLock::default(),
-                lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
-                hasher: RandomState::new(),
+                lanes: SyncMutex::default(),
                 closing: AtomicBool::new(false),
             }),
         };
@@ -238,14 +238,41 @@ impl Runtime {
         &self,
         workspace: &Workspace,
         name: &str,
-    ) -> Result<MutexGuard<'_, ()>, RuntimeError> {
-        let hash = self.inner.hasher.hash_one((workspace, name));
-        let lane = usize::try_from(hash % LANES as u64).unwrap_or(0);
-        let guard = self.inner.lanes[lane].lock().await;
+    ) -> Result<OwnedMutexGuard<()>, RuntimeError> {
+        let lane = {
+            let mut lanes = self.inner.lanes.lock();
+            if lanes.len() >= IDLE_LANES {
+                lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+            }
+            let of = (workspace.clone(), name.to_owned());
+            lanes.entry(of).or_default().clone()
+        };
+        let guard = lane.lock_owned().await;
         if self.inner.closing.load(Ordering::Acquire) {
             return Err(RuntimeError::ShuttingDown);
         }
         Ok(guard)
+    }
+
+    /// Changes an agent in a task of its own: a change that began is carried through also when
+    /// who asked for it has gone, so that memory and store stay the same.
+    async fn change<T, F>(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        work: impl FnOnce(Self, Workspace, String) -> F + Send + 'static,
+    ) -> Result<T, RuntimeError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RuntimeError>> + Send + 'static,
+    {
+        let (this, workspace, name) = (self.clone(), workspace.clone(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let _lane = this.lane(&workspace, &name).await?;
+            work(this.clone(), workspace, name).await
+        });
+        task.await
+            .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string()).into()))
     }
 
     /// Makes a supervisor of the agent's current revision.
@@ -286,11 +313,21 @@ impl Runtime {
             // Looking for the program asks the file system.
             tokio::task::spawn_blocking(move || driver.check(&of, &parsed))
                 .await
-                .map_err(|error| crate::DriverError::Failed(error.to_string()))??;
+                .map_err(|error| DriverError::Failed(error.to_string()))??;
         }
         let name = spec.name.clone();
-        let _lane = self.lane(workspace, &name).await?;
-        let slot = self.find(workspace, &name);
+        self.change(workspace, &name, |this, workspace, _| async move {
+            this.deploy_checked(&workspace, spec).await
+        })
+        .await
+    }
+
+    async fn deploy_checked(
+        &self,
+        workspace: &Workspace,
+        spec: AgentSpec,
+    ) -> Result<Deployed, RuntimeError> {
+        let slot = self.find(workspace, &spec.name);
         if let Some(slot) = slot.as_ref().filter(|slot| *slot.target.spec() == spec) {
             self.run(slot).await?;
             return Ok(Deployed {
@@ -364,10 +401,12 @@ impl Runtime {
         workspace: &Workspace,
         name: &str,
     ) -> Result<AgentInfo, RuntimeError> {
-        let _lane = self.lane(workspace, name).await?;
-        let slot = self.slot(workspace, name)?;
-        self.run(&slot).await?;
-        Ok(slot.info())
+        self.change(workspace, name, |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            this.run(&slot).await?;
+            Ok(slot.info())
+        })
+        .await
     }
 
     /// Stops an agent. Answers when that is stored; its instance has its grace still.
@@ -375,11 +414,13 @@ impl Runtime {
     /// # Errors
     /// As [`Self::start`].
     pub async fn stop(&self, workspace: &Workspace, name: &str) -> Result<AgentInfo, RuntimeError> {
-        let _lane = self.lane(workspace, name).await?;
-        let slot = self.slot(workspace, name)?;
-        self.set_desired(&slot, Desired::Stopped).await?;
-        slot.retire_all();
-        Ok(slot.info())
+        self.change(workspace, name, |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            this.set_desired(&slot, Desired::Stopped).await?;
+            slot.retire_all();
+            Ok(slot.info())
+        })
+        .await
     }
 
     /// Ends the agent's instance with its grace and starts another; one that was stopped or had
@@ -392,13 +433,15 @@ impl Runtime {
         workspace: &Workspace,
         name: &str,
     ) -> Result<AgentInfo, RuntimeError> {
-        let _lane = self.lane(workspace, name).await?;
-        let slot = self.slot(workspace, name)?;
-        self.set_desired(&slot, Desired::Running).await?;
-        if !slot.order_restart() {
-            self.supervise(&slot, None);
-        }
-        Ok(slot.info())
+        self.change(workspace, name, |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            this.set_desired(&slot, Desired::Running).await?;
+            if !slot.order_restart() {
+                this.supervise(&slot, None);
+            }
+            Ok(slot.info())
+        })
+        .await
     }
 
     /// Removes an agent: ends its instance with its grace, then removes its folder with its logs
@@ -407,16 +450,18 @@ impl Runtime {
     /// # Errors
     /// As [`Self::start`], and [`RuntimeError::Driver`] when its folder cannot be removed.
     pub async fn remove(&self, workspace: &Workspace, name: &str) -> Result<(), RuntimeError> {
-        let _lane = self.lane(workspace, name).await?;
-        let slot = self.slot(workspace, name)?;
-        // Stored first: a server that is killed half-way does not run it again without its home.
-        self.set_desired(&slot, Desired::Stopped).await?;
-        slot.set_removed(true);
-        let removed = self.remove_rest(workspace, &slot).await;
-        if removed.is_err() {
-            slot.set_removed(false);
-        }
-        removed
+        self.change(workspace, name, |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            // Stored first: a server that is killed half-way does not run it without its home.
+            this.set_desired(&slot, Desired::Stopped).await?;
+            slot.set_removed(true);
+            let removed = this.remove_rest(&workspace, &slot).await;
+            if removed.is_err() {
+                slot.set_removed(false);
+            }
+            removed
+        })
+        .await
     }
 
     async fn remove_rest(&self, workspace: &Workspace, slot: &Slot) -> Result<(), RuntimeError> {
@@ -594,8 +639,9 @@ impl Runtime {
     /// is started again by the next server.
     pub async fn shutdown(&self) {
         self.inner.closing.store(true, Ordering::Release);
-        // Whoever is in a lane has seen that it was open: wait until they are through.
-        for lane in &self.inner.lanes {
+        // Whoever is in a lane may not have seen that: wait until they are through.
+        let lanes: Vec<_> = self.inner.lanes.lock().values().cloned().collect();
+        for lane in lanes {
             drop(lane.lock().await);
         }
         let slots: Vec<_> = {

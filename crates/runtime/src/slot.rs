@@ -6,6 +6,7 @@
 //! on serving.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -391,7 +392,14 @@ impl Slot {
     pub(crate) fn note(&self, now: Timestamp, instance: InstanceId, text: &str) {
         tracing::info!(workspace = %self.workspace, agent = self.name(), %instance, "{text}");
         let mut writer = self.events_writer.lock();
-        let writer = writer.get_or_insert_with(|| LogWriter::new(self.events.clone(), EVENTS));
+        let writer = writer.get_or_insert_with(|| {
+            if let Some(folder) = self.events.parent() {
+                let mut make = std::fs::DirBuilder::new();
+                // When it cannot be made, the writer finds that it cannot write.
+                let _ = make.recursive(true).mode(0o700).create(folder);
+            }
+            LogWriter::new(self.events.clone(), EVENTS)
+        });
         let line = format!("{instance} {text}");
         for line in line.lines().filter(|line| !line.is_empty()) {
             writer.add(now, LogStream::Skep, true, line.as_bytes());
@@ -409,7 +417,11 @@ impl Slot {
         let inner = self.inner.lock();
         let view = inner.view();
         let mut reason = view.reason.clone();
-        if let (Some(previous), true) = (&inner.previous, view.state != InstanceState::Ready) {
+        let serving = inner
+            .previous
+            .as_ref()
+            .filter(|one| one.view.ready().is_some());
+        if let Some(previous) = serving {
             let serving = format!("revision {} serves meanwhile", previous.revision);
             reason = Some(reason.map_or(serving.clone(), |why| format!("{why}; {serving}")));
         }
@@ -519,8 +531,12 @@ impl Inner {
             };
         }
         let view = self.view();
+        let comes_back = self
+            .previous
+            .as_ref()
+            .is_some_and(|one| one.view.state != InstanceState::CrashLoop);
         match view.state {
-            InstanceState::CrashLoop if self.previous.is_none() => Availability::CrashLoop {
+            InstanceState::CrashLoop if !comes_back => Availability::CrashLoop {
                 reason: view.reason.unwrap_or_default().into(),
             },
             _ => Availability::Waiting,

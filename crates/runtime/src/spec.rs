@@ -365,7 +365,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn spec(document: serde_json::Value) -> Result<Spec, RuntimeError> {
+    fn spec(document: &serde_json::Value) -> Result<Spec, RuntimeError> {
         let mut whole = serde_json::json!({ "name": "a", "command": ["true"] });
         if let (Some(whole), Some(given)) = (whole.as_object_mut(), document.as_object()) {
             whole.extend(given.clone());
@@ -376,7 +376,7 @@ mod tests {
         )
     }
 
-    fn wrong(document: serde_json::Value) -> (String, String) {
+    fn wrong(document: &serde_json::Value) -> (String, String) {
         match spec(document) {
             Err(RuntimeError::InvalidSpec { field, reason }) => (field, reason),
             other => panic!("{other:?}"),
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn fills_in_the_documented_defaults() {
-        let spec = spec(serde_json::json!({})).unwrap();
+        let spec = spec(&serde_json::json!({})).unwrap();
         assert_eq!(spec.driver, "process");
         assert_eq!(spec.stop_grace, 10 * SECOND);
         assert_eq!(spec.health.interval, 10 * SECOND);
@@ -402,9 +402,9 @@ mod tests {
 
     #[test]
     fn splits_a_single_element() {
-        let split = spec(serde_json::json!({ "command": ["python3 -m 'my agent'"] })).unwrap();
+        let split = spec(&serde_json::json!({ "command": ["python3 -m 'my agent'"] })).unwrap();
         assert_eq!(split.command, ["python3", "-m", "my agent"]);
-        let kept = spec(serde_json::json!({ "command": ["a b", "c d"] })).unwrap();
+        let kept = spec(&serde_json::json!({ "command": ["a b", "c d"] })).unwrap();
         assert_eq!(kept.command, ["a b", "c d"]);
     }
 
@@ -468,7 +468,7 @@ mod tests {
             ),
             (json!({"stop_grace": "2d"}), "stop_grace", "1h"),
         ] {
-            let (at, reason) = wrong(document);
+            let (at, reason) = wrong(&document);
             assert_eq!(at, field);
             assert!(reason.contains(part), "{field}: {reason}");
         }
@@ -477,7 +477,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in ".*", grace in ".{0,8}") {
-            let _ = spec(serde_json::json!({
+            let _ = spec(&serde_json::json!({
                 "command": [text.clone()], "workdir": text, "stop_grace": grace,
                 "env": { text.clone(): text }, "health": { "path": text },
             }));

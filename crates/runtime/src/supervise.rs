@@ -107,7 +107,7 @@ pub(crate) fn supervise(
             .as_ref()
             .map_or_else(InstanceId::new, |live| live.instance),
         check,
-        launches: 0,
+        launches: u64::from(adopted.is_some()),
         seen: Orders::default(),
         jobs: JoinSet::new(),
     };

@@ -213,7 +213,7 @@ impl Machine {
             Event::Stop => self.end(After::Stop),
             Event::Restart => self.restart(),
             Event::Launched => self.launched(now),
-            Event::LaunchFailed { reason, counts } => self.launch_failed(reason, counts, now),
+            Event::LaunchFailed { reason, counts } => self.launch_failed(&reason, counts, now),
             Event::Probed { result, busy } => self.probed(result, busy, now),
             Event::Suspect => self.suspect(now),
             Event::Exited { how, busy } => self.exited(&how, busy, now),
@@ -291,7 +291,7 @@ impl Machine {
         vec![Action::Probe]
     }
 
-    fn launch_failed(&mut self, reason: String, counts: bool, now: Duration) -> Vec<Action> {
+    fn launch_failed(&mut self, reason: &str, counts: bool, now: Duration) -> Vec<Action> {
         let State::Launching { then } = &mut self.state else {
             return Vec::new();
         };
@@ -414,9 +414,9 @@ impl Machine {
             State::Ending { after } => self.ended(after, now),
             State::Ready { since, .. } | State::Unready { since, .. } => {
                 let counts = self.judge(since, busy, now);
-                self.failed(how.to_owned(), counts, now)
+                self.failed(how, counts, now)
             }
-            State::Starting { .. } => self.failed(format!("{how} before it was ready"), true, now),
+            State::Starting { .. } => self.failed(&format!("{how} before it was ready"), true, now),
             State::Launching { .. } | State::Stopped | State::Backoff { .. } | State::CrashLoop => {
                 Vec::new()
             }
@@ -434,11 +434,11 @@ impl Machine {
                 self.forgive();
                 self.launch()
             }
-            After::Failure { why, counts } => self.failed(why, counts, now),
+            After::Failure { why, counts } => self.failed(&why, counts, now),
         }
     }
 
-    fn failed(&mut self, why: String, counts: bool, now: Duration) -> Vec<Action> {
+    fn failed(&mut self, why: &str, counts: bool, now: Duration) -> Vec<Action> {
         let doublings = if counts {
             self.streak += 1;
             // The first restart in a row is immediate.
@@ -453,7 +453,7 @@ impl Machine {
             self.reason = Some(reason.clone());
             return vec![Action::Note(format!("crash loop: {reason}"))];
         }
-        self.reason = Some(why.clone());
+        self.reason = Some(why.to_owned());
         let Some(doublings) = doublings else {
             let mut actions = vec![Action::Note(format!("{why}; restarting at once"))];
             actions.extend(self.launch());

@@ -379,6 +379,33 @@ async fn a_new_revision_takes_over_when_it_is_ready() {
 }
 
 #[tokio::test]
+async fn a_change_is_carried_through_when_the_caller_goes() {
+    let house = House::new();
+    let runtime = house.open().await;
+    // Given up at ever later points on its way.
+    for turns in 0..20 {
+        let mut next = server("web");
+        next.env.insert("NUMBER".to_owned(), turns.to_string());
+        tokio::select! {
+            biased;
+            deployed = runtime.deploy(&house.ws, next) => drop(deployed.unwrap()),
+            () = async {
+                for _ in 0..turns * turns {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+    }
+    let last = runtime.deploy(&house.ws, server("web")).await.unwrap();
+    house.ready(&runtime, "web").await;
+    let revisions = runtime.revisions(&house.ws, "web", None, 10).await.unwrap();
+    assert_eq!(revisions[0].number, last.agent.revision);
+    runtime.shutdown().await;
+    let left = runtime.get(&house.ws, "web").unwrap();
+    assert!(left.instance.is_none(), "{left:?}");
+}
+
+#[tokio::test]
 async fn crash_loops_end_and_begin_again_on_demand() {
     let house = House::new();
     let runtime = house.open().await;

@@ -127,6 +127,8 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
     };
     // An agent that no server could adopt must not stay: it ends with the shim.
     files::put(folder, files::STATE, &state).map_err(failed(files::STATE))?;
+    // What the environment holds need not lie on the disk any longer.
+    let _ = std::fs::remove_file(folder.join(files::START));
     Ok(Shim {
         folder: folder.to_owned(),
         state,
