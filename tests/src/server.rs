@@ -295,6 +295,7 @@ fn spawn(folder: &Path, setup: &Setup) -> Child {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", folder)
         .env("SKEP_LOG_LEVEL", "info")
+        .env("SKEP_SHUTDOWN_DRAIN", "3s")
         .envs(setup.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -191,8 +191,12 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
+            // A length of its own would leave no room for trailers in HTTP/1.1.
+            Kind::Full {
+                trailers: Some(_), ..
+            } => SizeHint::default(),
             Kind::Full { bytes, .. } => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Kind::Channel { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Passing(passing) => passing.inner.size_hint(),

@@ -308,16 +308,22 @@ impl Inner {
         wishes: &Wishes,
         replayed: bool,
     ) -> Result<Response<Body>, IngressError> {
+        if wishes.asynchronous && wishes.wait.is_none() && !replayed {
+            return self.accepted(workspace, id).await;
+        }
         let patience = match (wishes.asynchronous, wishes.wait) {
             (true, None) => Some(std::time::Duration::ZERO),
             (true, Some(wait)) => Some(wait),
             (false, _) => None,
         };
+        let enough = |phase: &Phase| match phase {
+            Phase::Waiting => false,
+            // Who does not want to wait does not want to listen either.
+            Phase::Streaming(_) => !wishes.asynchronous,
+            Phase::Answered(_) | Phase::Ended(_) => true,
+        };
         let told = async {
-            match phase
-                .wait_for(|phase| !matches!(phase, Phase::Waiting))
-                .await
-            {
+            match phase.wait_for(enough).await {
                 Ok(phase) => phase.clone(),
                 Err(_) => Phase::Ended(IngressError::Store(StoreError::Closed)),
             }

@@ -75,12 +75,11 @@ impl Inner {
                 self.expire(&lane, id).await;
             }
             Outcome::Complete(complete) => {
-                lane.metrics.attempt("answered");
                 self.complete(running, *complete).await;
             }
             Outcome::Failed(end) => {
                 lane.metrics.attempt(match &end {
-                    End::Answered { .. } => "retry_status",
+                    End::Answered { .. } => "answered",
                     End::Undelivered(_) => "undelivered",
                     End::Cut(_) => "cut",
                     End::Broken(_) => "broken",
@@ -127,9 +126,11 @@ impl Inner {
         let after = self.after(&running, &end);
         if !matches!(after.state, CallState::Succeeded | CallState::Failed) {
             drop(CutOffOnDrop(complete.recording));
+            running.lane.metrics.attempt("retry_status");
             self.moved(running, after, end).await;
             return;
         }
+        running.lane.metrics.attempt("answered");
         let Complete {
             answer,
             pin,

@@ -154,7 +154,14 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
     let attempt = header(headers, "skep-attempt").to_owned();
     let count = number(query, "n");
     let steps: Vec<Step> = match path {
-        "/cut" => vec![Step::Send("data: one\n\n".to_owned()), Step::Exit],
+        "/cut" => {
+            let file = home().join("step-1");
+            vec![
+                Step::Send("data: one\n\n".to_owned()),
+                Step::File(file),
+                Step::Exit,
+            ]
+        }
         "/events" => (1..=count)
             .flat_map(|n| {
                 [

@@ -145,6 +145,7 @@ async fn a_stream_that_is_cut_off_ends_badly_and_is_tried_again() {
         read_until(&mut body, "\n\n").await,
         "id: 1.1\ndata: one\n\n"
     );
+    step(&server, 1);
     assert!(
         body.frame().await.expect("an end").is_err(),
         "half a stream must not look whole"
@@ -154,7 +155,11 @@ async fn a_stream_that_is_cut_off_ends_badly_and_is_tried_again() {
         .expect("an id")
         .to_owned();
     let call = server.wait_call(&id, "dead").await;
-    assert_eq!(call["attempts"], 2);
+    let history = call["history"].as_array().cloned().unwrap_or_default();
+    let cut = history
+        .iter()
+        .filter(|end| end["reason"].to_string().contains("broke"));
+    assert_eq!(cut.count(), 2, "{history:?}");
 }
 
 #[tokio::test]
