@@ -413,7 +413,14 @@ fn unknown(name: &str, origin: Origin) -> ConfigError {
 fn similar_variable(name: &str) -> Option<String> {
     let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
     let all = variables.iter().map(String::as_str);
-    closest(name, all.chain(OTHER_VARIABLES.iter().copied()))
+    // The prefix that all share would make everything look alike.
+    let bare = |name: &'_ str| name.trim_start_matches(PREFIX).to_owned();
+    let names: Vec<String> = all
+        .chain(OTHER_VARIABLES.iter().copied())
+        .map(bare)
+        .collect();
+    let found = closest(&bare(name), names.iter().map(String::as_str))?;
+    Some(format!("{PREFIX}{found}"))
 }
 
 /// The reference of all keys, for `docs/reference/config.md`.
@@ -555,6 +562,8 @@ mod tests {
         let (detail, hint) = wrong(None, &[("SKEP_LISTN", "x")]);
         assert_eq!(detail, "the environment variable SKEP_LISTN sets nothing");
         assert_eq!(hint, "Did you mean `SKEP_LISTEN`?");
+        let (_, hint) = wrong(None, &[("SKEP_BOGUS", "x")]);
+        assert!(!hint.contains("Did you mean"), "{hint}");
         let (_, hint) = wrong(None, &[("SKEP_TLS_KEY_FILE", "/run/key.pem")]);
         assert_eq!(hint, "Did you mean `SKEP_TLS_KEY`?");
         assert!(load(None, &[("SKEP_SERVER", "x"), ("SKEP_AGENT", "x")], &[]).is_ok());

@@ -1,1 +1,85 @@
-fn main() {}
+//! The binary: the CLI, and the entries of the processes that a server starts from itself.
+//!
+//! Verbs live in `cmd`, the command line in `cli`, where a verb works in `session`, what is printed
+//! in `output` and `failure`. Everything but `up` and `doctor` talks to a server through
+//! `skep-client` only.
+
+mod agent;
+mod cli;
+mod cmd;
+mod failure;
+mod output;
+mod serve;
+mod session;
+mod table;
+mod yaml;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+use crate::failure::{Exit, Failure, Result};
+use crate::output::Format;
+use crate::session::Session;
+
+fn main() -> ExitCode {
+    // A server starts the first, many times, and it needs a process without threads; the others
+    // are no verbs either.
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("__shim") => return skep_runtime::shim_main(args),
+        Some("__agent") => return agent::main(),
+        Some("__document") => return cmd::pages::document(args.next().as_ref()),
+        _ => {}
+    }
+    let cli = Cli::parse();
+    let json = cli.global.output == Format::Json;
+    let verbose = cli.global.verbose > 0;
+    match run(cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            let text = failure.render(json, verbose);
+            // Nobody is left to tell when standard error is closed.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result {
+    let session = Session::new(cli.global)?;
+    match cli.verb {
+        Verb::Up(args) => cmd::up::up(&session, &args),
+        Verb::Completions(args) => cmd::pages::completions(&session, &args),
+        Verb::Man(args) => cmd::pages::man(&session, &args),
+        Verb::Config(verb) => cmd::config::run(&session, verb),
+        verb => runtime()?.block_on(client_verb(&session, verb)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(Failure::from)
+}
+
+async fn client_verb(session: &Session, verb: Verb) -> Result {
+    match verb {
+        Verb::Demo(args) => cmd::demo::demo(session, &args).await,
+        Verb::Doctor => cmd::doctor::doctor(session).await,
+        Verb::Deploy(args) => cmd::deploy::deploy(session, args).await,
+        Verb::List => cmd::agents::list(session).await,
+        Verb::Inspect(args) => cmd::agents::inspect(session, args).await,
+        Verb::Logs(args) => cmd::logs::logs(session, args).await,
+        Verb::Start(args) => cmd::agents::start(session, args).await,
+        Verb::Stop(args) => cmd::agents::stop(session, args).await,
+        Verb::Restart(args) => cmd::agents::restart(session, args).await,
+        Verb::Remove(args) => cmd::agents::remove(session, args).await,
+        Verb::Call(args) => cmd::call::call(session, args).await,
+        Verb::Calls(verb) => cmd::calls::run(session, verb).await,
+        Verb::Health => cmd::health::health(session).await,
+        Verb::Stats(args) => cmd::health::stats(session, args).await,
+        Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => Ok(()),
+    }
+}

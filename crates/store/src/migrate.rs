@@ -68,7 +68,10 @@ const TABLE: &str = "
 
 type Step = (&'static str, &'static Migration);
 
-fn applied(engine: &mut Sqlite) -> Result<Vec<(String, String, [u8; 32])>, StoreError> {
+/// Component, name and hash of a migration that was applied.
+type Applied = (String, String, Vec<u8>);
+
+fn applied(engine: &mut Sqlite) -> Result<Vec<Applied>, StoreError> {
     let present = engine.query(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'",
         &[],
@@ -86,17 +89,14 @@ fn applied(engine: &mut Sqlite) -> Result<Vec<(String, String, [u8; 32])>, Store
             Ok((
                 row.text(0)?.to_owned(),
                 row.text(1)?.to_owned(),
-                row.bytes(2)?,
+                row.blob(2)?.to_owned(),
             ))
         })
         .collect()
 }
 
 /// The steps that are still to be taken.
-fn pending(
-    sets: &[MigrationSet],
-    applied: &[(String, String, [u8; 32])],
-) -> Result<Vec<Step>, StoreError> {
+fn pending(sets: &[MigrationSet], applied: &[Applied]) -> Result<Vec<Step>, StoreError> {
     let known: Vec<Step> = sets
         .iter()
         .flat_map(|set| set.migrations.iter().map(|m| (set.component, m)))
@@ -109,7 +109,7 @@ fn pending(
                 name: name.clone(),
             });
         };
-        if Hash::of(migration.sql.as_bytes()).as_bytes() != hash {
+        if Hash::of(migration.sql.as_bytes()).as_bytes()[..] != hash[..] {
             return Err(StoreError::MigrationChanged {
                 component: component.clone(),
                 name: name.clone(),

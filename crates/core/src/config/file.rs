@@ -31,6 +31,14 @@ fn origin(path: &Path, text: &str, at: Option<usize>) -> Origin {
     }
 }
 
+/// The file as a whole.
+fn whole(path: &Path) -> Origin {
+    Origin::File {
+        path: path.to_owned(),
+        line: None,
+    }
+}
+
 fn syntax(path: &Path, text: &str, error: &TomlError) -> ConfigError {
     ConfigError::Syntax {
         origin: origin(path, text, error.span().map(|span| span.start)),
@@ -140,9 +148,9 @@ fn toml_value(key: &Key, normal: &str) -> Value {
 /// [`ConfigError`] when there is no such key, the value is none of its kind, or the file cannot be
 /// read or written.
 pub fn set_in_file(path: &Path, key: &str, value: &str) -> Result<(), ConfigError> {
-    let key = known(key, Origin::Flag(key.to_owned()))?;
-    let raw = Raw::Text(value.to_owned());
-    let normal = super::normal(key, &raw, &Origin::Flag(key.name.to_owned()))?;
+    let origin = whole(path);
+    let key = known(key, origin.clone())?;
+    let normal = super::normal(key, &Raw::Text(value.to_owned()), &origin)?;
     let mut document = open(path)?;
     let (section, leaf) = key.name.split_once('.').unwrap_or(("", key.name));
     let table: &mut dyn TableLike = if section.is_empty() {
@@ -151,15 +159,8 @@ pub fn set_in_file(path: &Path, key: &str, value: &str) -> Result<(), ConfigErro
         let item = document
             .entry(section)
             .or_insert_with(|| Item::Table(Table::new()));
-        item.as_table_like_mut().ok_or_else(|| {
-            unknown(
-                section,
-                Origin::File {
-                    path: path.to_owned(),
-                    line: None,
-                },
-            )
-        })?
+        item.as_table_like_mut()
+            .ok_or_else(|| unknown(section, origin))?
     };
     let mut new = toml_value(key, &normal);
     match table.get_mut(leaf) {
@@ -181,7 +182,7 @@ pub fn set_in_file(path: &Path, key: &str, value: &str) -> Result<(), ConfigErro
 /// # Errors
 /// As [`set_in_file`].
 pub fn reset_in_file(path: &Path, key: &str) -> Result<bool, ConfigError> {
-    let key = known(key, Origin::Flag(key.to_owned()))?;
+    let key = known(key, whole(path))?;
     let mut document = open(path)?;
     let (section, leaf) = key.name.split_once('.').unwrap_or(("", key.name));
     let table: Option<&mut dyn TableLike> = match section {

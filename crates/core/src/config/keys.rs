@@ -325,10 +325,9 @@ settings! {
     limits_headers("limits.headers"): u64 = "64KiB";
     /// Client connections that may be open at once; more wait to be taken.
     limits_connections("limits.connections"): usize = "4096";
-    /// Time for the head of a request to arrive.
-    limits_header_timeout("limits.header_timeout"): Duration = "10s";
-    /// Time that a client's connection may be idle between requests.
-    limits_idle_timeout("limits.idle_timeout"): Duration = "75s";
+    /// Time for the head of a request to arrive, and that a client's connection may be idle before
+    /// the next one.
+    limits_header_timeout("limits.header_timeout"): Duration = "30s";
     /// The longest pause within the body of a request.
     limits_body_timeout("limits.body_timeout"): Duration = "30s";
     /// How long ended calls are kept. Dead ones stay until they are redriven or purged.
@@ -367,7 +366,6 @@ pub(super) const ABOVE_ZERO: &[&str] = &[
     "limits.body",
     "limits.headers",
     "limits.header_timeout",
-    "limits.idle_timeout",
     "limits.body_timeout",
     "log.file_size",
     "agents.log_size",

@@ -1,0 +1,696 @@
+//! The client: one method for each route.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use serde::de::DeserializeOwned;
+use skep_api::{
+    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision, Stats,
+};
+
+use crate::request::{Query, encode};
+use crate::response::{Answer, Body, Logs};
+use crate::transport::Transport;
+use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery};
+
+/// Time for an answer of the management API. Calls to agents have no bound but their own deadline.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const USER_AGENT: &str = concat!("skep-client/", env!("CARGO_PKG_VERSION"));
+const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// A deployed agent.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The agent.
+    pub agent: Agent,
+    /// Whether there was none of that name before.
+    pub created: bool,
+}
+
+/// What a client is made of.
+#[derive(Clone)]
+pub struct ClientBuilder {
+    url: String,
+    key: Option<String>,
+    ca: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl ClientBuilder {
+    /// The API key.
+    #[must_use]
+    pub fn key(mut self, key: Option<&str>) -> Self {
+        self.key = key.map(str::to_owned);
+        self
+    }
+
+    /// A PEM file with the certificates to trust, instead of the system's.
+    #[must_use]
+    pub fn ca_file(mut self, path: Option<&Path>) -> Self {
+        self.ca = path.map(Path::to_owned);
+        self
+    }
+
+    /// Time for an answer of the management API; default 60 s.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Request`] when the address or the key cannot be used,
+    /// [`ClientError::Certificates`] when the certificates cannot.
+    pub fn build(self) -> Result<Client, ClientError> {
+        let url = self.url.trim_end_matches('/').to_owned();
+        let wrong = || {
+            ClientError::Request(format!(
+                "`{}` is not the address of a server, such as http://127.0.0.1:7537",
+                self.url
+            ))
+        };
+        let base: Uri = url.parse().map_err(|_| wrong())?;
+        let web = matches!(base.scheme_str(), Some("http" | "https"));
+        if !web || base.host().is_none_or(str::is_empty) || base.query().is_some() {
+            return Err(wrong());
+        }
+        let key = self.key.as_deref().map(Key::new).transpose()?;
+        let transport = Transport::new(&base, self.ca.as_deref())?;
+        let timeout = self.timeout;
+        Ok(Client {
+            inner: Arc::new(Inner {
+                url,
+                key,
+                transport,
+                timeout,
+            }),
+        })
+    }
+}
+
+/// An API key as it is sent: alone, and as a bearer's.
+#[derive(Debug)]
+struct Key {
+    alone: HeaderValue,
+    bearer: HeaderValue,
+}
+
+impl Key {
+    fn new(key: &str) -> Result<Self, ClientError> {
+        let value = |text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_| {
+                ClientError::Request("the API key has characters that no key has".to_owned())
+            })?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        Ok(Self {
+            alone: value(key)?,
+            bearer: value(&format!("Bearer {key}"))?,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    url: String,
+    key: Option<Key>,
+    transport: Transport,
+    timeout: Duration,
+}
+
+/// A client of one server. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+impl Client {
+    /// A client with the defaults.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn new(url: &str, key: Option<&str>) -> Result<Self, ClientError> {
+        Self::builder(url).key(key).build()
+    }
+
+    /// A client with more to say.
+    #[must_use]
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder {
+            url: url.to_owned(),
+            key: None,
+            ca: None,
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// Agents, by name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agents(&self, page: &PageQuery) -> Result<Page<Agent>, ClientError> {
+        self.get("/agents", &Query::default().page(page)).await
+    }
+
+    /// Deploys an agent, or a new revision of one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn deploy(&self, spec: &AgentSpec) -> Result<Deployed, ClientError> {
+        let body = Bytes::from(skep_api::to_json(spec));
+        let answer = self.api(Method::POST, "/agents", Some(body)).await?;
+        let created = answer.status() == StatusCode::CREATED;
+        let agent = self.in_time(answer.json()).await?;
+        Ok(Deployed { agent, created })
+    }
+
+    /// One agent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agent(&self, name: &str) -> Result<Agent, ClientError> {
+        self.get(&agent_path(name, ""), &Query::default()).await
+    }
+
+    /// Stops and forgets an agent; with `force` also when it has open calls.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_agent(&self, name: &str, force: bool) -> Result<(), ClientError> {
+        let query = Query::default().with("force", force.then_some("true"));
+        let path = agent_path(name, query.as_str());
+        self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// The revisions of an agent, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revisions(
+        &self,
+        name: &str,
+        page: &PageQuery,
+    ) -> Result<Page<Revision>, ClientError> {
+        let query = Query::default().page(page);
+        self.get(&agent_path(name, "/revisions"), &query).await
+    }
+
+    /// Starts a stopped agent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start(&self, name: &str) -> Result<Agent, ClientError> {
+        self.post(&agent_path(name, "/start")).await
+    }
+
+    /// Stops an agent.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stop(&self, name: &str) -> Result<Agent, ClientError> {
+        self.post(&agent_path(name, "/stop")).await
+    }
+
+    /// Replaces an agent's instance by a new one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn restart(&self, name: &str) -> Result<Agent, ClientError> {
+        self.post(&agent_path(name, "/restart")).await
+    }
+
+    /// The lines of an agent's log, as they come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn logs(&self, name: &str, query: &LogsQuery) -> Result<Logs, ClientError> {
+        let path = agent_path(name, &format!("/logs{}", Query::logs(query).as_str()));
+        Ok(Logs::new(self.api(Method::GET, &path, None).await?))
+    }
+
+    /// What an agent uses now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agent_stats(&self, name: &str) -> Result<Stats, ClientError> {
+        self.get(&agent_path(name, "/stats"), &Query::default())
+            .await
+    }
+
+    /// What every agent uses now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stats(&self, page: &PageQuery) -> Result<Page<Stats>, ClientError> {
+        self.get("/stats", &Query::default().page(page)).await
+    }
+
+    /// Calls, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn calls(&self, query: &CallsQuery) -> Result<Page<Call>, ClientError> {
+        self.get("/calls", &Query::calls(query)).await
+    }
+
+    /// One call, with its attempts and headers.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn show_call(&self, id: &str) -> Result<Call, ClientError> {
+        self.get(&call_path(id, ""), &Query::default()).await
+    }
+
+    /// The body of a call's request.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn call_request(&self, id: &str) -> Result<Answer, ClientError> {
+        self.api(Method::GET, &call_path(id, "/request"), None)
+            .await
+    }
+
+    /// The agent's answer to a call, stored or as it comes in. Without `wait`, refused when there
+    /// is none yet. `last_event_id` continues an event stream behind that event.
+    ///
+    /// # Errors
+    /// [`ClientError`]; how the call ended, when it ended without an answer.
+    pub async fn call_response(
+        &self,
+        id: &str,
+        wait: bool,
+        last_event_id: Option<&str>,
+    ) -> Result<Answer, ClientError> {
+        let path = format!(
+            "/api/v1{}",
+            call_path(id, &format!("/response?wait={wait}"))
+        );
+        let mut headers = HeaderMap::new();
+        if let Some(id) = last_event_id {
+            let value = HeaderValue::from_str(id).map_err(|_| {
+                ClientError::Request("the event id has characters that no header has".to_owned())
+            })?;
+            headers.insert("last-event-id", value);
+        }
+        let answer = self.send(Method::GET, &path, headers, Bytes::new()).await?;
+        unless_refused(answer).await
+    }
+
+    /// Ends a call that is not wanted any more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cancel_call(&self, id: &str) -> Result<Call, ClientError> {
+        self.post(&call_path(id, "/cancel")).await
+    }
+
+    /// Makes a new call of the same request.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn replay_call(&self, id: &str) -> Result<Call, ClientError> {
+        self.post(&call_path(id, "/replay")).await
+    }
+
+    /// Gives a dead call another round of attempts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn redrive_call(&self, id: &str) -> Result<Call, ClientError> {
+        self.post(&call_path(id, "/redrive")).await
+    }
+
+    /// Forgets a call that has ended.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn purge_call(&self, id: &str) -> Result<(), ClientError> {
+        self.api(Method::DELETE, &call_path(id, ""), None)
+            .await
+            .map(drop)
+    }
+
+    /// Gives every dead call, or those of one agent, another round of attempts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn redrive_calls(&self, agent: Option<&str>) -> Result<Redriven, ClientError> {
+        let query = Query::default().with("agent", agent);
+        self.post(&format!("/calls/redrive{}", query.as_str()))
+            .await
+    }
+
+    /// Forgets every call that ended in a state (`dead` unless said otherwise), of one agent or
+    /// all. The page of the query is not looked at.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn purge_calls(&self, query: &CallsQuery) -> Result<Redriven, ClientError> {
+        let query = Query::calls(&CallsQuery {
+            page: PageQuery::default(),
+            ..query.clone()
+        });
+        self.post(&format!("/calls/purge{}", query.as_str())).await
+    }
+
+    /// Whether the server takes calls. Needs no key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn health_basic(&self) -> Result<BasicHealth, ClientError> {
+        self.health("/api/v1/health/basic").await
+    }
+
+    /// Everything that the server knows of its own health.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn health_detailed(&self) -> Result<DetailedHealth, ClientError> {
+        self.health("/api/v1/health/detailed").await
+    }
+
+    /// The metrics, in the text format of `OpenMetrics`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn metrics(&self) -> Result<Bytes, ClientError> {
+        let sent = self.send(Method::GET, "/metrics", HeaderMap::new(), Bytes::new());
+        let answer = unless_refused(self.in_time(sent).await?).await?;
+        self.in_time(success(answer)?.bytes()).await
+    }
+
+    /// The `OpenAPI` document of the API. Needs no key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn openapi(&self) -> Result<Bytes, ClientError> {
+        let answer = self.api(Method::GET, "/openapi.json", None).await?;
+        self.in_time(answer.bytes()).await
+    }
+
+    /// Calls an agent. Whatever the agent answers is the answer, also outside 2xx; what Skep
+    /// refuses is an error.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn call(&self, request: CallRequest) -> Result<Answer, ClientError> {
+        let slash = if request.target.starts_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        let path = format!(
+            "/agents/{}{slash}{}",
+            encode(&request.agent),
+            request.target
+        );
+        let sent = self.send(request.method, &path, request.headers, request.body);
+        unless_refused(sent.await?).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T, ClientError> {
+        let path = format!("{path}{}", query.as_str());
+        let answer = self.api(Method::GET, &path, None).await?;
+        self.in_time(answer.json()).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.api(Method::POST, path, None).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// A failed health is an answer, with 503.
+    async fn health<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let sent = self.send(Method::GET, path, HeaderMap::new(), Bytes::new());
+        let answer = unless_refused(self.in_time(sent).await?).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// A request to the management API whose answer is a success.
+    async fn api(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Bytes>,
+    ) -> Result<Answer, ClientError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
+        if json.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let path = format!("/api/v1{path}");
+        let sent = self.send(method, &path, headers, json.unwrap_or_default());
+        success(unless_refused(self.in_time(sent).await?).await?)
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let after = self.inner.timeout;
+        tokio::time::timeout(after, work)
+            .await
+            .unwrap_or(Err(ClientError::Timeout { after }))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        let inner = &*self.inner;
+        let mut request = Request::new(Full::new(body));
+        *request.uri_mut() = format!("{}{path}", inner.url).parse().map_err(|_| {
+            ClientError::Request(format!(
+                "`{path}` is not the path of a URL; percent-encode what is not in ASCII"
+            ))
+        })?;
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        let headers = request.headers_mut();
+        // An Authorization of the caller's own is meant for the agent: our key goes beside it.
+        if let Some(key) = &inner.key {
+            if headers.contains_key(AUTHORIZATION) {
+                let name = HeaderName::from_static(skep_api::HEADER_API_KEY);
+                headers.insert(name, key.alone.clone());
+            } else {
+                headers.insert(AUTHORIZATION, key.bearer.clone());
+            }
+        }
+        headers
+            .entry(http::header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(USER_AGENT));
+        let url = inner.url.clone();
+        match inner.transport.send(request).await {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                Ok(Answer {
+                    status: parts.status,
+                    headers: parts.headers,
+                    body: Body::Incoming(body),
+                    url,
+                })
+            }
+            Err(error) if error.is_connect() => Err(ClientError::Unreachable {
+                url,
+                source: error.into(),
+            }),
+            Err(error) => Err(ClientError::Interrupted {
+                url,
+                source: error.into(),
+            }),
+        }
+    }
+}
+
+fn agent_path(name: &str, rest: &str) -> String {
+    format!("/agents/{}{rest}", encode(name))
+}
+
+fn call_path(id: &str, rest: &str) -> String {
+    format!("/calls/{}{rest}", encode(id))
+}
+
+fn success(answer: Answer) -> Result<Answer, ClientError> {
+    match answer.status().is_success() {
+        true => Ok(answer),
+        false => Err(answer.strange(format!("status {}", answer.status()))),
+    }
+}
+
+/// The answer, unless it is a problem document of Skep's own. An agent may send problem documents
+/// too; it does not know the id of the request, which Skep's hold.
+async fn unless_refused(answer: Answer) -> Result<Answer, ClientError> {
+    let kind = answer.headers().get(CONTENT_TYPE);
+    if answer.status().as_u16() < 400 || kind.is_none_or(|kind| kind != PROBLEM_TYPE) {
+        return Ok(answer);
+    }
+    let (answer, body) = answer.gathered().await?;
+    let problem = serde_json::from_slice::<Problem>(&body).ok();
+    match problem.filter(|problem| answer.request_id() == Some(&problem.request_id)) {
+        None => Ok(answer),
+        Some(problem) => Err(ClientError::Problem {
+            problem: Box::new(problem),
+            retry_after: retry_after(answer.headers()),
+            call: answer.call_id().map(str::to_owned),
+        }),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that gives one answer to one request; gives back what it read.
+    async fn serve_once(answer: String) -> (Client, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                read.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(read).unwrap()
+        });
+        (Client::new(&url, Some("skep_k")).unwrap(), served)
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
+    }
+
+    fn problem(request: &str) -> String {
+        format!(
+            "{{\"type\":\"/docs/errors/queue-full\",\"title\":\"t\",\"status\":429,\"detail\":\"d\",\
+             \"code\":\"queue-full\",\"request_id\":\"{request}\",\"hint\":\"h\"}}"
+        )
+    }
+
+    const PROBLEM_HEADERS: &str = "content-type: application/problem+json\r\nretry-after: 2\r\n\
+         skep-request-id: req_1\r\nskep-call-id: call_1\r\n";
+
+    #[tokio::test]
+    async fn what_skep_refuses_is_an_error() {
+        let body = problem("req_1");
+        let (client, served) = serve_once(answer("429 No", PROBLEM_HEADERS, &body)).await;
+        let error = client.agent("a/b").await.unwrap_err();
+        assert!(error.is_retryable());
+        assert_eq!(error.code(), Some("queue-full"));
+        let ClientError::Problem {
+            retry_after, call, ..
+        } = error
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (retry_after, call.as_deref()),
+            (Some(Duration::from_secs(2)), Some("call_1"))
+        );
+        let request = served.await.unwrap();
+        assert!(
+            request.starts_with("GET /api/v1/agents/a%2Fb HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(
+            request.contains("authorization: Bearer skep_k\r\n"),
+            "{request}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_problem_of_the_agents_own_is_its_answer() {
+        let body = problem("req_other");
+        let (client, served) = serve_once(answer("429 No", PROBLEM_HEADERS, &body)).await;
+        let mut request = CallRequest::new(Method::GET, "hello", "x?q=%20");
+        request
+            .headers
+            .insert(AUTHORIZATION, HeaderValue::from_static("Basic eA=="));
+        let answer = client.call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.bytes().await.unwrap(), body.as_bytes());
+        let request = served.await.unwrap();
+        assert!(
+            request.starts_with("GET /agents/hello/x?q=%20 HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(
+            request.contains("authorization: Basic eA==\r\n"),
+            "{request}"
+        );
+        assert!(request.contains("skep-api-key: skep_k\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn lines_of_a_log_are_cut_anywhere() {
+        let line = |text: &str| {
+            format!(
+                "{{\"time\":\"t\",\"stream\":\"stdout\",\"instance\":\"i\",\"text\":\"{text}\"}}\n"
+            )
+        };
+        let (one, two) = (line("one"), line("two"));
+        let (first, second) = (&one[..20], format!("{}{two}", &one[20..]));
+        let chunks = [first, &second].map(|part| format!("{:x}\r\n{part}\r\n", part.len()));
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let (client, _served) = serve_once(format!("{head}{}0\r\n\r\n", chunks.concat())).await;
+        let mut logs = client.logs("a", &LogsQuery::default()).await.unwrap();
+        let mut texts = Vec::new();
+        while let Some(line) = logs.next().await.unwrap() {
+            texts.push(line.text);
+        }
+        assert_eq!(texts, ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_reached_is_told_from_what_was_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new(&url, None).unwrap();
+        let lost = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+        let error = client.health_basic().await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Interrupted { .. }),
+            "{error:?}"
+        );
+        lost.await.unwrap();
+        let error = client.health_basic().await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Unreachable { .. }),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        for bad in ["", "127.0.0.1:7537", "ftp://x", "http://", "http://x/?q"] {
+            assert!(Client::new(bad, None).is_err(), "{bad}");
+        }
+        assert!(Client::new("http://x/prefix/", Some("k")).is_ok());
+        assert!(Client::new("http://x", Some("k\n")).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! What comes back: an agent's answer as it streams in, and the lines of a log.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use skep_api::{Call, LogLine};
+
+use crate::ClientError;
+
+/// The longest line of a log that is taken.
+const MOST_LINE_BYTES: usize = 4 << 20;
+/// The largest answer that [`Answer::bytes`] gathers.
+const MOST_BODY_BYTES: usize = 256 << 20;
+
+/// A body that comes in pieces, or that had to be read to know what it is.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Incoming(Incoming),
+    Gathered(Bytes),
+}
+
+/// An answer whose body comes in pieces.
+#[derive(Debug)]
+pub struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) url: String,
+}
+
+impl Answer {
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The headers.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The id of the call that the answer belongs to; `None` when it was not journaled.
+    #[must_use]
+    pub fn call_id(&self) -> Option<&str> {
+        self.text(skep_api::HEADER_CALL_ID)
+    }
+
+    /// The id of the request, to look up in the server's log.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        self.text(skep_api::HEADER_REQUEST_ID)
+    }
+
+    /// Whether an earlier request with the same idempotency key got this answer.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        self.text(skep_api::HEADER_REPLAYED) == Some("true")
+    }
+
+    /// Whether this is Skep's word that the call is durable and will be answered later, instead of
+    /// the agent's answer.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let location = self
+            .text("location")
+            .and_then(|at| at.strip_prefix("/api/v1/calls/"));
+        self.status == StatusCode::ACCEPTED && location.is_some() && location == self.call_id()
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ClientError::Interrupted`] when the connection was lost before the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let body = match &mut self.body {
+            Body::Incoming(body) => body,
+            Body::Gathered(bytes) => {
+                return Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()));
+            }
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ClientError::Interrupted {
+                url: self.url.clone(),
+                source: error.into(),
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// As [`Answer::chunk`]; [`ClientError::Protocol`] when it is over 256 MiB.
+    pub async fn bytes(mut self) -> Result<Bytes, ClientError> {
+        let mut all = BytesMut::new();
+        while let Some(piece) = self.chunk().await? {
+            if all.len() + piece.len() > MOST_BODY_BYTES {
+                return Err(self.strange("the body is larger than can be gathered".to_owned()));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+
+    pub(crate) async fn gathered(self) -> Result<(Self, Bytes), ClientError> {
+        let (status, headers, url) = (self.status, self.headers.clone(), self.url.clone());
+        let bytes = self.bytes().await?;
+        let body = Body::Gathered(bytes.clone());
+        let answer = Self {
+            status,
+            headers,
+            body,
+            url,
+        };
+        Ok((answer, bytes))
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// As [`Answer::bytes`]; [`ClientError::Protocol`] when it is not what was expected.
+    pub async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, ClientError> {
+        let url = self.url.clone();
+        let body = self.bytes().await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::Protocol {
+            url,
+            detail: error.to_string(),
+        })
+    }
+
+    /// The call, of an answer that is [accepted](Self::is_accepted).
+    ///
+    /// # Errors
+    /// As [`Answer::json`].
+    pub async fn accepted(self) -> Result<Call, ClientError> {
+        self.json().await
+    }
+
+    pub(crate) fn strange(&self, detail: String) -> ClientError {
+        ClientError::Protocol {
+            url: self.url.clone(),
+            detail,
+        }
+    }
+}
+
+/// The lines of a log as they come.
+#[derive(Debug)]
+pub struct Logs {
+    answer: Answer,
+    buffer: BytesMut,
+}
+
+impl Logs {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self {
+            answer,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Interrupted`], and [`ClientError::Protocol`] when a line is not one.
+    pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
+        let mut searched = 0;
+        loop {
+            let fresh = &self.buffer[searched..];
+            if let Some(end) = fresh.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(searched + end);
+                self.buffer.advance(1);
+                return self.line(&line).map(Some);
+            }
+            searched = self.buffer.len();
+            if searched > MOST_LINE_BYTES {
+                return Err(self
+                    .answer
+                    .strange("a line of the log has no end".to_owned()));
+            }
+            match self.answer.chunk().await? {
+                Some(piece) => self.buffer.extend_from_slice(&piece),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => {
+                    let line = self.buffer.split();
+                    return self.line(&line).map(Some);
+                }
+            }
+        }
+    }
+
+    fn line(&self, line: &[u8]) -> Result<LogLine, ClientError> {
+        serde_json::from_slice(line).map_err(|error| self.answer.strange(error.to_string()))
+    }
+}

@@ -1,0 +1,227 @@
+//! The command line: global flags, and the verbs with theirs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::cmd::{agents, call, calls, config, deploy, logs, up};
+use crate::output::{Color, Format};
+
+/// The house that AI agents live in: runs them, answers for them, keeps what they know.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version, disable_help_subcommand = true)]
+#[command(after_help = "Start with `skep demo`, or `skep up` and `skep deploy`.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// How results look
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+    /// The server's address [env: SKEP_SERVER] [default: the one that the configuration starts]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// A file with the API key [env: SKEP_API_KEY_FILE, or the key in SKEP_API_KEY]
+    /// [default: admin.key in the data folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// PEM certificates to trust, instead of the system's
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A server and key by the name that contexts.toml gives them
+    #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The workspace; there is only `default` yet
+    #[arg(
+        hide_short_help = true,
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "default"
+    )]
+    pub(crate) workspace: String,
+    /// The configuration file [env: SKEP_CONFIG] [default: ./skep.toml, else the user's]
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The data folder
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Never ask
+    #[arg(hide_short_help = true, long, global = true)]
+    pub(crate) no_input: bool,
+    /// Say yes to every question
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Print results only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Print more: request ids with errors, debug logs of `up`
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(
+        hide_short_help = true,
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
+    pub(crate) color: Color,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a server here
+    Up(up::UpArgs),
+    /// Watch agent and server crash, and every call be answered once
+    Demo(DemoArgs),
+    /// Deploy an agent, or a new revision of one
+    Deploy(deploy::DeployArgs),
+    /// List the agents
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show an agent
+    Inspect(agents::InspectArgs),
+    /// Print what an agent wrote
+    Logs(logs::LogsArgs),
+    /// Start a stopped agent
+    Start(agents::WaitArgs),
+    /// Stop an agent; its calls wait
+    Stop(agents::WaitArgs),
+    /// Replace an agent's instance by a new one
+    Restart(agents::WaitArgs),
+    /// Stop and forget an agent
+    #[command(visible_alias = "rm")]
+    Remove(agents::RemoveArgs),
+    /// Call an agent
+    Call(call::CallArgs),
+    /// List, show and mend calls
+    #[command(subcommand)]
+    Calls(calls::CallsVerb),
+    /// Show how the server and its agents are
+    Health,
+    /// Show what agents use
+    Stats(StatsArgs),
+    /// Show and change the configuration
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+    /// Find out what is wrong with this machine's server
+    Doctor,
+    /// Print a completion script
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Starts a server in a folder of its own, deploys an agent, sends it calls, \
+    kills the agent and then the server with SIGKILL, and checks that every call was answered \
+    exactly once."
+)]
+pub(crate) struct DemoArgs {
+    /// End after the story instead of serving on
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How many calls to send
+    #[arg(long, default_value_t = 40, value_name = "N",
+        value_parser = clap::value_parser!(u64).range(8..=10_000))]
+    pub(crate) calls: u64,
+}
+
+/// Flags of `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Only this agent
+    pub(crate) agent: Option<String>,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  skep completions bash > ~/.local/share/bash-completion/completions/skep"
+)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Flags of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write a page for each verb into this folder
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, CommandFactory};
+
+    const WIDTH: usize = 80;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_is_as_it_was() {
+        let all = crate::cmd::pages::helps();
+        let settings = {
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path("../tests/help");
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            settings
+        };
+        for (name, help) in &all {
+            assert!(
+                help.lines().all(|line| line.chars().count() <= WIDTH),
+                "{name}: {help}"
+            );
+            settings.bind(|| insta::assert_snapshot!(name.replace(' ', "-"), help));
+        }
+        // Nobody may take a verb away and leave its golden behind.
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help");
+        let goldens = std::fs::read_dir(folder).unwrap().flatten();
+        let goldens = goldens.filter(|file| file.path().extension().is_some_and(|e| e == "snap"));
+        assert_eq!(goldens.count(), all.len());
+    }
+
+    #[test]
+    fn every_verb_and_flag_says_what_it_is() {
+        fn check(command: &Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(
+                    arg.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,277 @@
+//! `call`: one request to an agent, written and read as `curl` would.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use skep_client::{Answer, CallRequest, Client, ClientError};
+use skep_core::units;
+
+use super::wait::duration;
+use crate::failure::{Exit, Failure, Result};
+use crate::session::Session;
+
+/// Flags of `call`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  skep call hello /greet -d '{\"name\":\"you\"}'
+  skep call hello /report -d @data.json --async
+  skep call hello /ping -i")]
+pub(crate) struct CallArgs {
+    /// The agent
+    agent: String,
+    /// Path and query, as the agent sees them
+    #[arg(default_value = "/")]
+    path: String,
+    /// The HTTP method [default: POST with a body, else GET]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    request: Option<String>,
+    /// The body; `@FILE` reads a file, `-` standard input
+    #[arg(short = 'd', long, value_name = "BODY", allow_hyphen_values = true)]
+    body: Option<String>,
+    /// A header, as `Name: value`
+    #[arg(short = 'H', long, value_name = "HEADER")]
+    header: Vec<String>,
+    /// Return as soon as the call is durable, and print its id
+    #[arg(long = "async")]
+    asynchronous: bool,
+    /// The same key gets the same answer, however often it is sent
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How long to wait for the answer; the call goes on
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Print status and headers too
+    #[arg(short, long)]
+    include: bool,
+}
+
+pub(crate) async fn call(session: &Session, args: CallArgs) -> Result {
+    let mut request = request(&args)?;
+    let client = session.client()?;
+    if args.asynchronous {
+        let answer = client.call(request.respond_async()).await?;
+        if !answer.is_accepted() {
+            session
+                .output
+                .note("The call was not journaled: this is the agent's own answer.");
+            return print(session, answer, args.include).await;
+        }
+        let call = answer.accepted().await?;
+        let said = format!("{} is {}.", call.id, call.state.as_str());
+        session.output.done(&call, &call.id, &said)?;
+        session.output.note(&format!(
+            "  hint: `skep calls attach {}` waits for its answer.",
+            call.id
+        ));
+        return Ok(());
+    }
+    let Some(timeout) = args.timeout else {
+        return print(session, client.call(request).await?, args.include).await;
+    };
+    // The call is made durable first: so its id is known when the patience ends.
+    request = request.respond_async();
+    let mut id = None;
+    let work = async {
+        let answer = client.call(request).await?;
+        id = answer.call_id().map(str::to_owned);
+        let answer = follow(&client, answer).await?;
+        print(session, answer, args.include).await
+    };
+    match tokio::time::timeout(timeout, work).await {
+        Ok(done) => done,
+        Err(_) => Err(late(timeout, id.as_deref())),
+    }
+}
+
+async fn follow(client: &Client, answer: Answer) -> Result<Answer, ClientError> {
+    match answer.call_id().map(str::to_owned) {
+        Some(id) if answer.is_accepted() => client.call_response(&id, true, None).await,
+        _ => Ok(answer),
+    }
+}
+
+/// The failure of a wait that took too long.
+pub(crate) fn late(timeout: Duration, id: Option<&str>) -> Failure {
+    let after = units::format_duration(timeout);
+    match id {
+        Some(id) => Failure::new(Exit::Timeout, format!("{id} has no answer after {after}")).hint(
+            format!("It goes on: `skep calls attach {id}` waits for its answer."),
+        ),
+        None => Failure::new(Exit::Timeout, format!("no answer after {after}"))
+            .hint("The request was not journaled; give it more with --timeout."),
+    }
+}
+
+/// Prints an answer as it comes; one of 400 or more is a failure.
+pub(crate) async fn print(session: &Session, mut answer: Answer, include: bool) -> Result {
+    let output = &session.output;
+    if output.verbose {
+        let id = answer
+            .call_id()
+            .unwrap_or("none, it was not journaled")
+            .to_owned();
+        let request = answer.request_id().unwrap_or("none").to_owned();
+        output.note(&format!("call: {id}\nrequest: {request}"));
+    }
+    let status = answer.status();
+    if include {
+        let mut head = format!("HTTP/1.1 {status}\n").into_bytes();
+        for (name, value) in answer.headers() {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.push(b'\n');
+        }
+        head.push(b'\n');
+        output.raw(&head)?;
+    }
+    let id = answer.call_id().map(str::to_owned);
+    loop {
+        match answer.chunk().await {
+            Ok(Some(piece)) => output.raw(&piece)?,
+            Ok(None) => break,
+            Err(error) => {
+                let failure = Failure::from(error);
+                return Err(match id {
+                    Some(id) => failure.hint(format!("`skep calls attach {id}` goes on with it.")),
+                    None => failure,
+                });
+            }
+        }
+    }
+    if status.as_u16() < 400 {
+        return Ok(());
+    }
+    let failure = Failure::plain(format!("the agent answered {status}"));
+    Err(match id {
+        Some(id) => failure.hint(format!("Look at it with `skep calls show {id}`.")),
+        None => failure,
+    })
+}
+
+fn request(args: &CallArgs) -> Result<CallRequest> {
+    let body = args.body.as_deref().map(body).transpose()?;
+    let mut headers = HeaderMap::new();
+    for line in &args.header {
+        let (name, value) = header(line)?;
+        headers.append(name, value);
+    }
+    let method = match (&args.request, &body) {
+        (Some(word), _) => Method::from_bytes(word.to_ascii_uppercase().as_bytes())
+            .map_err(|_| Failure::usage(format!("`{word}` is not an HTTP method")))?,
+        (None, Some(_)) => Method::POST,
+        (None, None) => Method::GET,
+    };
+    if let Some(body) = &body
+        && !headers.contains_key(CONTENT_TYPE)
+    {
+        let json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        let kind = match json {
+            true => "application/json",
+            false => "text/plain; charset=utf-8",
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    let mut request = CallRequest::new(method, &args.agent, &args.path);
+    request.headers = headers;
+    request.body = body.unwrap_or_default();
+    match &args.idempotency_key {
+        Some(key) => Ok(request.idempotency_key(key)?),
+        None => Ok(request),
+    }
+}
+
+fn body(text: &str) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    match (text, text.strip_prefix('@')) {
+        ("-" | "@-", _) => {
+            std::io::stdin().read_to_end(&mut bytes)?;
+        }
+        (_, Some(path)) => {
+            bytes = std::fs::read(path)
+                .map_err(|error| Failure::usage(format!("{path} cannot be read: {error}")))?;
+        }
+        _ => bytes = text.as_bytes().to_vec(),
+    }
+    Ok(bytes.into())
+}
+
+fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
+    let wrong = || {
+        Failure::usage(format!(
+            "`{line}` is not a header, such as `Accept: text/html`"
+        ))
+    };
+    let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+    let name = name.trim().parse().map_err(|_| wrong())?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CallArgs,
+    }
+
+    fn made(words: &[&str]) -> Result<CallRequest> {
+        request(&Line::parse_from([&["call", "hello"], words].concat()).args)
+    }
+
+    #[test]
+    fn bodies_make_a_post_of_their_kind() {
+        let kind =
+            |request: &CallRequest| request.headers[CONTENT_TYPE].to_str().unwrap().to_owned();
+        let get = made(&["/ping"]).unwrap();
+        assert_eq!((get.method, get.headers.len()), (Method::GET, 0));
+        let json = made(&["-d", "{\"a\":1}"]).unwrap();
+        assert_eq!(
+            (&json.method, kind(&json).as_str()),
+            (&Method::POST, "application/json")
+        );
+        let text = made(&["-d", "-x", "-X", "put"]).unwrap();
+        assert_eq!((text.method.as_str(), &text.body[..]), ("PUT", &b"-x"[..]));
+        assert_eq!(kind(&text), "text/plain; charset=utf-8");
+        let own = made(&[
+            "-d",
+            "{}",
+            "-H",
+            "content-type: x/y",
+            "-H",
+            "A:b",
+            "-H",
+            "A: c",
+        ])
+        .unwrap();
+        assert_eq!(
+            (kind(&own).as_str(), own.headers.get_all("a").iter().count()),
+            ("x/y", 2)
+        );
+    }
+
+    #[test]
+    fn files_are_bodies_and_wrong_ones_are_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[1]").unwrap();
+        let at = format!("@{}", file.path().display());
+        assert_eq!(made(&["-d", &at]).unwrap().body, "[1]");
+        for words in [
+            &["-d", "@/nowhere/at/all"][..],
+            &["-H", "x"],
+            &["-X", "a b"],
+        ] {
+            assert_eq!(made(words).unwrap_err().exit, Exit::Usage, "{words:?}");
+        }
+        let key = made(&["--idempotency-key", "k"]).unwrap();
+        assert_eq!(key.headers["idempotency-key"], "k");
+    }
+}

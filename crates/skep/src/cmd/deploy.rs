@@ -1,0 +1,219 @@
+//! `deploy`: a specification from flags or a file, and the wait until it answers.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use skep_api::AgentSpec;
+
+use super::wait::{Goal, Patience, wait_for};
+use crate::failure::{Failure, Result};
+use crate::session::Session;
+
+/// Flags of `deploy`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  skep deploy hello --command \"python3 agent.py\"
+  skep deploy hello --env MODE=fast --memory 1GiB -- python3 agent.py --fast
+  skep deploy -f hello.json")]
+pub(crate) struct DeployArgs {
+    /// The agent's name; the file's own when there is a file
+    #[arg(required_unless_present = "file")]
+    name: Option<String>,
+    /// The program and its arguments, split as a shell splits words
+    #[arg(long, value_name = "COMMAND")]
+    command: Option<String>,
+    /// The program and its arguments, word by word
+    #[arg(last = true, value_name = "WORD", conflicts_with = "command")]
+    words: Vec<String>,
+    /// A variable for the agent; `KEY` alone takes it from here
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    /// Where it runs [default: here]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// The path that tells whether it is well
+    #[arg(long, value_name = "PATH")]
+    health_path: Option<String>,
+    /// Calls that may run at once
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+    /// Attempts before a call is dead
+    #[arg(long, value_name = "N")]
+    attempts: Option<u32>,
+    /// Address space of each of its processes, such as 2GiB
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// A specification as JSON, which the flags are laid over; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
+    let here = std::env::current_dir()?;
+    let spec = specification(&args, &here)?;
+    let client = session.client()?;
+    let deployed = client.deploy(&spec).await?;
+    let (mut agent, patience) = (deployed.agent, &args.patience);
+    if !patience.no_wait {
+        let goal = Goal::Revision(agent.revision);
+        agent = wait_for(session, &client, &agent.name, &goal, patience.timeout).await?;
+    }
+    let (name, state) = (&agent.name, agent.state.as_str());
+    let what = match deployed.created {
+        true => "is deployed".to_owned(),
+        false => format!("is at revision {}", agent.revision),
+    };
+    let said = format!("{name} {what} and {state}.\nCall it with `skep call {name}`.");
+    session.output.done(&agent, name, &said)
+}
+
+/// The specification that the flags and the file say.
+fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
+    let mut spec = match &args.file {
+        Some(path) => read(path)?,
+        None => AgentSpec {
+            name: String::new(),
+            driver: "process".to_owned(),
+            command: Vec::new(),
+            workdir: None,
+            env: std::collections::BTreeMap::new(),
+            resources: skep_api::Resources::default(),
+            health: skep_api::HealthSpec::default(),
+            restart: skep_api::RestartSpec::default(),
+            stop_grace: None,
+            calls: skep_api::CallSpec::default(),
+        },
+    };
+    if let Some(name) = &args.name {
+        spec.name.clone_from(name);
+    }
+    if let Some(command) = &args.command {
+        spec.command = vec![command.clone()];
+    }
+    if !args.words.is_empty() {
+        spec.command.clone_from(&args.words);
+    }
+    if spec.command.is_empty() {
+        return Err(Failure::usage("there is no command to run")
+            .hint("Give it as --command \"…\", or after `--`."));
+    }
+    for pair in &args.env {
+        let (key, value) = variable(pair)?;
+        spec.env.insert(key, value);
+    }
+    let folder = args
+        .workdir
+        .clone()
+        .or_else(|| spec.workdir.take().map(PathBuf::from));
+    let folder = folder.map_or_else(|| here.to_owned(), |folder| here.join(folder));
+    spec.workdir = Some(folder.to_string_lossy().into_owned());
+    replace(&mut spec.health.path, args.health_path.as_ref());
+    replace(&mut spec.calls.concurrency, args.concurrency.as_ref());
+    replace(&mut spec.calls.attempts, args.attempts.as_ref());
+    replace(&mut spec.resources.memory, args.memory.as_ref());
+    Ok(spec)
+}
+
+fn replace<T: Clone>(slot: &mut Option<T>, with: Option<&T>) {
+    if let Some(value) = with {
+        *slot = Some(value.clone());
+    }
+}
+
+fn read(path: &Path) -> Result<AgentSpec> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| Failure::usage(format!("{shown} cannot be read: {error}"));
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+    } else {
+        text = std::fs::read_to_string(path).map_err(failed)?;
+    }
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("{shown} is not a specification: {error}"))
+            .hint("It is JSON with at least `name` and `command`, a list of words.")
+    })
+}
+
+fn variable(pair: &str) -> Result<(String, String)> {
+    let wrong = |why: &str| Failure::usage(format!("--env {pair}: {why}"));
+    match pair.split_once('=') {
+        Some(("", _)) => Err(wrong("the variable has no name")),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => match std::env::var(pair) {
+            Ok(value) => Ok((pair.to_owned(), value)),
+            Err(_) => Err(wrong("it is not set here; give it a value as KEY=VALUE")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DeployArgs,
+    }
+
+    fn spec(words: &[&str]) -> Result<AgentSpec> {
+        let line = Line::parse_from([&["deploy"], words].concat());
+        specification(&line.args, Path::new("/here"))
+    }
+
+    #[test]
+    fn flags_make_a_specification() {
+        let made = spec(&[
+            "hello",
+            "--env",
+            "A=b=c",
+            "--memory",
+            "1GiB",
+            "--attempts",
+            "3",
+            "--workdir",
+            "sub",
+            "--",
+            "python3",
+            "agent.py",
+        ])
+        .unwrap();
+        assert_eq!(made.command, ["python3", "agent.py"]);
+        assert_eq!(made.env["A"], "b=c");
+        assert_eq!(made.workdir.as_deref(), Some("/here/sub"));
+        assert_eq!(made.resources.memory.as_deref(), Some("1GiB"));
+        assert_eq!(made.calls.attempts, Some(3));
+        let made = spec(&["hello", "--command", "a 'b c'"]).unwrap();
+        assert_eq!(
+            (made.command, made.workdir.as_deref()),
+            (vec!["a 'b c'".into()], Some("/here"))
+        );
+    }
+
+    #[test]
+    fn flags_are_laid_over_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(
+            &path,
+            r#"{"name":"a","command":["x"],"calls":{"attempts":9}}"#,
+        )
+        .unwrap();
+        let path = path.to_str().unwrap();
+        let made = spec(&["-f", path, "b", "--concurrency", "2"]).unwrap();
+        assert_eq!((made.name.as_str(), made.calls.attempts), ("b", Some(9)));
+        assert_eq!(made.calls.concurrency, Some(2));
+    }
+
+    #[test]
+    fn what_is_missing_is_a_usage_error() {
+        for words in [&["hello"][..], &["hello", "--command", "x", "--env", "=x"]] {
+            assert_eq!(spec(words).unwrap_err().exit, crate::failure::Exit::Usage);
+        }
+    }
+}

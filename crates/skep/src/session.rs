@@ -1,0 +1,271 @@
+//! Where a verb works: the configuration, the server, the key, and the questions it may ask.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use skep_client::Client;
+use skep_core::config::{self, Config};
+
+use crate::cli::Global;
+use crate::failure::{Exit, Failure, Result};
+use crate::output::Output;
+
+/// The first key, in the data folder.
+pub(crate) const KEY_FILE: &str = "admin.key";
+/// Where a running server says in the data folder that it is.
+const ADDRESS_FILE: &str = "server.json";
+const CONTEXTS_FILE: &str = "contexts.toml";
+
+/// Where a running server is.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) url: String,
+    pub(crate) pid: u32,
+}
+
+impl Address {
+    /// What the server of this data folder says; `None` when none has said anything.
+    pub(crate) fn read(data: &Path) -> Option<Self> {
+        let text = std::fs::read(data.join(ADDRESS_FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+/// What every verb has.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) output: Output,
+}
+
+/// A server and a key that go by a name.
+#[derive(Debug, Default)]
+struct Context {
+    server: Option<String>,
+    api_key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+}
+
+/// An environment variable; an empty one counts as unset.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The user's configuration folder.
+fn config_home() -> Option<PathBuf> {
+    let xdg = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    xdg.filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")))
+}
+
+/// The file that is made when a key is set and there is none.
+pub(crate) fn default_config_file() -> Option<PathBuf> {
+    config_home().map(|home| home.join("skep").join(config::FILE_NAME))
+}
+
+impl Session {
+    pub(crate) fn new(global: Global) -> Result<Self> {
+        let output = Output::new(
+            global.output,
+            global.color,
+            global.quiet,
+            global.verbose > 0,
+        );
+        if global.workspace != "default" {
+            let detail = format!("there is no workspace `{}`", global.workspace);
+            let hint = "There is only `default` yet; leave --workspace out.";
+            return Err(Failure::usage(detail).hint(hint));
+        }
+        Ok(Self { global, output })
+    }
+
+    /// The configuration file, if there is one.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        let named = self.global.config.clone();
+        let named = named.or_else(|| variable("SKEP_CONFIG").map(PathBuf::from));
+        config::find_file(named.as_deref(), Path::new(""), config_home().as_deref())
+    }
+
+    /// The configuration with these flags on top.
+    pub(crate) fn config(&self, mut flags: Vec<(&str, String)>) -> Result<Config> {
+        if let Some(data) = &self.global.data {
+            flags.push(("data", data.display().to_string()));
+        }
+        let file = self.config_file();
+        Ok(Config::load(file.as_deref(), std::env::vars_os(), &flags)?)
+    }
+
+    fn context(&self) -> Result<Context> {
+        let Some(name) = &self.global.context else {
+            return Ok(Context::default());
+        };
+        let folder = config_home().map(|home| home.join("skep"));
+        let path = folder.unwrap_or_default().join(CONTEXTS_FILE);
+        let wrong = |detail: String| Failure::usage(format!("{}: {detail}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            wrong(error.to_string()).hint(
+                "Write it as `[NAME]` with `server = \"https://…\"` and `api_key_file = \"…\"`.",
+            )
+        })?;
+        let document: toml_edit::DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| wrong(error.message().to_owned()))?;
+        let names: Vec<&str> = document.iter().map(|(name, _)| name).collect();
+        let table = document
+            .get(name)
+            .and_then(toml_edit::Item::as_table_like)
+            .ok_or_else(|| {
+                wrong(format!("there is no context `{name}`"))
+                    .hint(format!("There are: {}.", names.join(", ")))
+            })?;
+        let mut context = Context::default();
+        for (key, item) in table.iter() {
+            let value = item.as_str();
+            let value = value.ok_or_else(|| wrong(format!("`{name}.{key}` is not a text")))?;
+            let file = || path.parent().map(|folder| folder.join(value));
+            match key {
+                "server" => context.server = Some(value.to_owned()),
+                "api_key_file" => context.api_key_file = file(),
+                "ca_file" => context.ca_file = file(),
+                _ => {
+                    return Err(wrong(format!("there is no key `{name}.{key}`"))
+                        .hint("There are: server, api_key_file, ca_file."));
+                }
+            }
+        }
+        Ok(context)
+    }
+
+    /// A client of the server that is meant.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let context = self.context()?;
+        let named =
+            self.global.server.clone().or(context.server).or_else(|| {
+                variable("SKEP_SERVER").map(|value| value.to_string_lossy().into_owned())
+            });
+        let url = match &named {
+            Some(url) => url.clone(),
+            None => self.own_url()?,
+        };
+        let key_file = self.global.api_key_file.clone().or(context.api_key_file);
+        let key = match named_key(key_file)? {
+            Some(key) => Some(key),
+            // The first key of this machine is nobody else's business.
+            None if named.is_some() && !is_local(&url) => None,
+            None => {
+                let path = self.config(Vec::new())?.settings().data.join(KEY_FILE);
+                match path.exists() {
+                    true => Some(read_key(&path)?),
+                    // The server may want none, for what is public.
+                    false => None,
+                }
+            }
+        };
+        let ca = self.global.ca_file.clone().or(context.ca_file);
+        let builder = Client::builder(&url)
+            .key(key.as_deref())
+            .ca_file(ca.as_deref());
+        Ok(builder.build()?)
+    }
+
+    /// Where the configuration's own server is: as it says itself, else as it would listen.
+    fn own_url(&self) -> Result<String> {
+        let config = self.config(Vec::new())?;
+        let settings = config.settings();
+        if let Some(address) = Address::read(&settings.data) {
+            return Ok(reachable(&address.url));
+        }
+        let scheme = match settings.tls_cert {
+            Some(_) => "https",
+            None => "http",
+        };
+        Ok(reachable(&format!("{scheme}://{}", settings.listen)))
+    }
+
+    /// Asks before something is lost.
+    pub(crate) fn confirm(&self, question: &str) -> Result {
+        if self.global.yes {
+            return Ok(());
+        }
+        if self.global.no_input || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(
+                Failure::usage(format!("{question} Nobody is there to say yes"))
+                    .hint("Pass --yes if you mean it."),
+            );
+        }
+        write!(io::stderr(), "{question} [y/N] ")?;
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        match line.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::new(Exit::Cancelled, "nothing was done")),
+        }
+    }
+}
+
+fn named_key(file: Option<PathBuf>) -> Result<Option<String>> {
+    if let Some(path) = file {
+        return read_key(&path).map(Some);
+    }
+    let key = variable("SKEP_API_KEY");
+    let file = variable("SKEP_API_KEY_FILE");
+    match (key, file) {
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "SKEP_API_KEY and SKEP_API_KEY_FILE are both set",
+        )
+        .hint("Unset one of them.")),
+        (Some(key), None) => Ok(Some(key.to_string_lossy().trim().to_owned())),
+        (None, Some(path)) => read_key(Path::new(&path)).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_key(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path);
+    text.map(|text| text.trim().to_owned()).map_err(|error| {
+        let detail = format!("the key file {} cannot be read: {error}", path.display());
+        Failure::new(Exit::Auth, detail).hint("Name a file with a key by --api-key-file.")
+    })
+}
+
+/// Whether an address is on this machine.
+fn is_local(url: &str) -> bool {
+    let uri: Option<http::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.is_loopback())
+}
+
+/// A server that listens everywhere is reached on loopback.
+fn reachable(url: &str) -> String {
+    url.replacen("//0.0.0.0:", "//127.0.0.1:", 1)
+        .replacen("//[::]:", "//[::1]:", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_goes_to_this_machine_only() {
+        for url in [
+            "http://127.0.0.1:7537",
+            "https://localhost",
+            "http://[::1]:1/",
+        ] {
+            assert!(is_local(url), "{url}");
+        }
+        for url in [
+            "http://10.0.0.1:7537",
+            "https://localhost.evil.example",
+            "x",
+            "",
+        ] {
+            assert!(!is_local(url), "{url}");
+        }
+        assert_eq!(reachable("http://0.0.0.0:1"), "http://127.0.0.1:1");
+    }
+}

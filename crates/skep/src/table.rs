@@ -1,0 +1,128 @@
+//! Tables as `kubectl` prints them: capitals, two spaces between columns, no lines, and as wide as
+//! the terminal.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+const GAP: usize = 2;
+/// What a column keeps as long as others are wider, and what it keeps at all.
+const NARROW: usize = 9;
+const NARROWEST: usize = 5;
+
+/// Gives a cell of a column another look; the text keeps its width.
+pub(crate) type Paint<'a> = &'a dyn Fn(usize, &str) -> Option<&'static str>;
+
+/// The table as text. `width` of `None` cuts nothing. `paint` gives the SGR code of a cell.
+pub(crate) fn render(
+    headers: &[&str],
+    rows: &[Vec<String>],
+    width: Option<usize>,
+    paint: Paint<'_>,
+) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| clean(cell)).collect())
+        .collect();
+    let mut widths: Vec<usize> = headers.iter().map(|header| header.width()).collect();
+    for row in &rows {
+        for (slot, cell) in widths.iter_mut().zip(row) {
+            *slot = (*slot).max(cell.width());
+        }
+    }
+    if let Some(width) = width {
+        shrink(&mut widths, width);
+    }
+    let mut out = String::new();
+    line(&mut out, headers.iter().copied(), &widths, &|_, _| None);
+    for row in &rows {
+        line(&mut out, row.iter().map(String::as_str), &widths, paint);
+    }
+    out
+}
+
+/// Takes what is missing from the widest columns; the first, which people copy, gives last.
+fn shrink(widths: &mut [usize], width: usize) {
+    let gaps = GAP * widths.len().saturating_sub(1);
+    for (first, least) in [(1, NARROW), (1, NARROWEST), (0, NARROW)] {
+        while widths.iter().sum::<usize>() + gaps > width {
+            let rest = widths.get_mut(first..).unwrap_or_default();
+            match rest.iter_mut().filter(|width| **width > least).max() {
+                Some(widest) => *widest -= 1,
+                None => break,
+            }
+        }
+    }
+}
+
+fn line<'a>(
+    out: &mut String,
+    cells: impl Iterator<Item = &'a str>,
+    widths: &[usize],
+    paint: Paint<'_>,
+) {
+    let start = out.len();
+    for (index, (cell, width)) in cells.zip(widths).enumerate() {
+        if index > 0 {
+            out.extend(std::iter::repeat_n(' ', GAP));
+        }
+        let shown = cut(cell, *width);
+        match paint(index, cell) {
+            Some(code) => out.push_str(&format!("\x1b[{code}m{shown}\x1b[0m")),
+            None => out.push_str(&shown),
+        }
+        out.extend(std::iter::repeat_n(' ', width - shown.width()));
+    }
+    let end = start + out[start..].trim_end().len();
+    out.truncate(end);
+    out.push('\n');
+}
+
+fn cut(cell: &str, width: usize) -> String {
+    if cell.width() <= width {
+        return cell.to_owned();
+    }
+    let mut shown = String::new();
+    let mut used = 0;
+    for c in cell.chars() {
+        let wide = c.width().unwrap_or(0);
+        if used + wide >= width {
+            break;
+        }
+        used += wide;
+        shown.push(c);
+    }
+    shown.push('…');
+    shown
+}
+
+/// Text of others must not move the cursor.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_fit_the_terminal_and_the_widest_give_way() {
+        let rows = vec![
+            vec![
+                "hello".into(),
+                "ready".into(),
+                "a long text that goes on and on".into(),
+            ],
+            vec!["w\x1b[31m".into(), "日本".into(), String::new()],
+        ];
+        assert_eq!(
+            render(&["NAME", "STATE", "REASON"], &rows, Some(32), &|_, _| None),
+            "NAME    STATE  REASON\nhello   ready  a long text that…\nw\u{fffd}[31m  日本\n"
+        );
+        assert!(
+            render(&["A"], &[vec!["x".repeat(99)]], None, &|_, _| None).contains(&"x".repeat(99))
+        );
+        let painted = render(&["A"], &[vec!["x".into()]], None, &|_, _| Some("32"));
+        assert_eq!(painted, "A\n\x1b[32mx\x1b[0m\n");
+    }
+}
