@@ -1,7 +1,7 @@
 //! The composition root: the store, the runtime and the call door joined into one server, with the
 //! HTTP surface, its keys, health, metrics and logs.
 //!
-//! [`run`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
+//! [`run()`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
 //! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
 
 mod api;

@@ -292,6 +292,7 @@ impl Db {
 
     /// Commits what waits, refuses what comes, closes the file and gives up the data folder.
     pub async fn close(&self) {
+        self.inner.readers.lock().clear();
         let (done, closed) = oneshot::channel();
         if self.inner.queue.send(Message::Close(done)).await.is_ok() {
             let _ = closed.await;

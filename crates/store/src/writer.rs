@@ -322,6 +322,10 @@ impl Writer {
             "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
             &[now.into()],
         );
+        // Whoever copies the database of a stopped server has everything in one file.
+        if let Err(error) = self.engine.batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the write-ahead log stays beside the database");
+        }
         drop(self.engine);
         drop(self.lock);
         if let Some(done) = closing {
