@@ -37,6 +37,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) live: &'a Live,
     pub(crate) idle: Duration,
     pub(crate) answer_limit: u64,
+    /// The attempt's own trace context, instead of the stored one.
+    pub(crate) traceparent: Option<HeaderValue>,
 }
 
 /// A complete answer. The pin holds until its row is committed; the recording's end is told then.
@@ -136,6 +138,9 @@ impl Attempt<'_> {
             }
         }
         headers.insert(skep_api::HEADER_ATTEMPT, HeaderValue::from(self.number));
+        if let Some(traceparent) = &self.traceparent {
+            headers.insert("traceparent", traceparent.clone());
+        }
         *message.headers_mut() = headers;
         Ok(message)
     }

@@ -29,6 +29,7 @@ mod prefer;
 mod run;
 mod schema;
 mod service;
+mod spans;
 mod sse;
 mod sweep;
 
@@ -41,3 +42,4 @@ pub use metrics::Metrics;
 pub use policy::{CallPolicy, Durability};
 pub use schema::MIGRATIONS;
 pub use service::{Context, Ingress, Limits, Load, Retention};
+pub use spans::{AttemptSpan, Beginning, Ending, Spans};

@@ -15,6 +15,7 @@ use crate::life::{End, Event, Lease, Life};
 use crate::live::{Live, Phase, Progress};
 use crate::policy::{CallPolicy, Durability};
 use crate::service::Inner;
+use crate::spans::{AttemptSpan, Beginning, Ending};
 
 /// The wait before a result that the store did not take is offered again.
 const STORE_WAIT: Duration = Duration::from_millis(500);
@@ -53,6 +54,40 @@ enum Outcome {
     Late,
 }
 
+impl Outcome {
+    /// The word for it in metrics and traces.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Complete(_) | Self::Failed(End::Answered { .. }) => "answered",
+            Self::Failed(End::Undelivered(_)) => "undelivered",
+            Self::Failed(End::Cut(_)) => "cut",
+            Self::Failed(End::Broken(_)) => "broken",
+            Self::Failed(End::Unrecorded(_)) => "unrecorded",
+            Self::Stopped => "stopped",
+            Self::Late => "expired",
+        }
+    }
+
+    fn ending(&self) -> Ending<'_> {
+        let (status, reason) = match self {
+            Self::Complete(complete) => (Some(complete.answer.status), None),
+            Self::Failed(End::Answered { status, .. }) => (Some(*status), None),
+            Self::Failed(
+                End::Undelivered(reason)
+                | End::Cut(reason)
+                | End::Broken(reason)
+                | End::Unrecorded(reason),
+            ) => (None, Some(reason.as_str())),
+            Self::Stopped | Self::Late => (None, None),
+        };
+        Ending {
+            end: self.word(),
+            status,
+            reason,
+        }
+    }
+}
+
 impl Inner {
     pub(crate) fn spawn_run(self: &Arc<Self>, running: Running) {
         let inner = self.clone();
@@ -61,15 +96,16 @@ impl Inner {
 
     async fn run(self: Arc<Self>, running: Running) {
         let outcome = self.attempt(&running).await;
+        let word = outcome.word();
         let lane = running.lane.clone();
         let now = self.db.clock().now();
         lane.metrics
             .attempt_seconds
             .observe(elapsed_s(now, running.began));
         match outcome {
-            Outcome::Stopped => lane.metrics.attempt("stopped"),
+            Outcome::Stopped => lane.metrics.attempt(word),
             Outcome::Late => {
-                lane.metrics.attempt("expired");
+                lane.metrics.attempt(word);
                 let id = running.id;
                 drop(running);
                 self.expire(&lane, id).await;
@@ -78,19 +114,28 @@ impl Inner {
                 self.complete(running, *complete).await;
             }
             Outcome::Failed(end) => {
-                lane.metrics.attempt(match &end {
-                    End::Answered { .. } => "answered",
-                    End::Undelivered(_) => "undelivered",
-                    End::Cut(_) => "cut",
-                    End::Broken(_) => "broken",
-                    End::Unrecorded(_) => "unrecorded",
-                });
+                lane.metrics.attempt(word);
                 self.failed(running, end).await;
             }
         }
     }
 
+    fn begin_span(&self, running: &Running) -> Option<Box<dyn AttemptSpan>> {
+        let place = running.slot.place;
+        self.spans.clone()?.begin(&Beginning {
+            call: running.id,
+            agent: &running.lane.name,
+            number: running.life.attempt,
+            instance: place.instance,
+            address: place.address,
+            method: &running.request.method,
+            target: &running.request.target,
+            headers: &running.request.headers,
+        })
+    }
+
     async fn attempt(&self, running: &Running) -> Outcome {
+        let span = self.begin_span(running);
         let attempt = Attempt {
             lane: &running.lane,
             blobs: self.db.blobs(),
@@ -100,6 +145,7 @@ impl Inner {
             live: &running.live,
             idle: running.policy.idle_timeout,
             answer_limit: self.limits.answer,
+            traceparent: span.as_ref().and_then(|span| span.traceparent()),
         };
         let left = running.life.deadline.since(self.db.clock().now());
         let work = async {
@@ -111,9 +157,13 @@ impl Inner {
                 },
             }
         };
-        tokio::time::timeout(left, work)
+        let outcome = tokio::time::timeout(left, work)
             .await
-            .unwrap_or(Outcome::Late)
+            .unwrap_or(Outcome::Late);
+        if let Some(span) = span {
+            span.end(&outcome.ending());
+        }
+        outcome
     }
 
     /// The agent answered: the machine says whether that ends the call.

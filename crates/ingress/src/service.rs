@@ -17,6 +17,7 @@ use crate::agents::{Agent, Agents, Availability};
 use crate::lane::Lane;
 use crate::live::Registry;
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 use crate::{Body, IngressError, pass};
 
 /// Bounds of the door.
@@ -94,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
     pub(crate) metrics: Metrics,
+    /// Who traces attempts, when somebody does.
+    pub(crate) spans: Option<Arc<dyn Spans>>,
     pub(crate) registry: Registry,
     pub(crate) lanes: RwLock<HashMap<Workspace, HashMap<String, Arc<Lane>>>>,
     pub(crate) closing: AtomicBool,
@@ -111,6 +114,7 @@ impl Ingress {
         limits: Limits,
         retention: Retention,
         metrics: Metrics,
+        spans: Option<Arc<dyn Spans>>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -119,6 +123,7 @@ impl Ingress {
                 limits,
                 retention,
                 metrics,
+                spans,
                 registry: Registry::default(),
                 lanes: RwLock::default(),
                 closing: AtomicBool::new(false),

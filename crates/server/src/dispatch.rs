@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use axum::Router;
+use axum::extract::MatchedPath;
 use bytes::Bytes;
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use crate::api::Caller;
 use crate::headers::{Cors, secure};
 use crate::problem::{ApiError, REQUEST, render};
 use crate::state::State;
+use crate::telemetry::Open;
 use crate::trace::TraceContext;
 
 /// The path under which agents answer.
@@ -70,6 +72,36 @@ impl http_body::Body for Body {
     }
 }
 
+/// A body on its way to the client. The request's span, if it has one, lasts as long as it does.
+pub(crate) struct Traced {
+    body: Body,
+    span: Option<Box<Open>>,
+}
+
+impl http_body::Body for Traced {
+    type Data = Bytes;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(Some(Err(error))), Some(span)) = (&polled, &mut self.span) {
+            span.fail("cut_off", &error.to_string());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Answers requests.
 pub(crate) struct Dispatcher {
     state: Arc<State>,
@@ -105,6 +137,19 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
     Some((agent, target))
 }
 
+/// Leaves the route that answers in the response, for the span's name.
+async fn tell_route(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
 impl Dispatcher {
     pub(crate) fn new(
         state: Arc<State>,
@@ -113,6 +158,11 @@ impl Dispatcher {
         tls: bool,
         metrics_public: bool,
     ) -> Self {
+        let router = match &state.tracer {
+            // Only the router knows which route a path fits.
+            Some(_) => router.layer(axum::middleware::from_fn(tell_route)),
+            None => router,
+        };
         Self {
             state,
             router,
@@ -127,7 +177,7 @@ impl Dispatcher {
         &self,
         remote: IpAddr,
         mut request: Request<Incoming>,
-    ) -> Response<Body> {
+    ) -> Response<Traced> {
         let id = RequestId::new();
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
@@ -138,6 +188,11 @@ impl Dispatcher {
             request.headers_mut().insert(HOST, host);
         }
         let trace = TraceContext::of(request.headers(), id);
+        if trace.parent.is_none() {
+            // It tells of a trace that is not this one (Trace Context, section 3.3).
+            request.headers_mut().remove("tracestate");
+        }
+        let mut traced = self.traced(trace, id, &request);
         let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
         let answer = REQUEST
             .scope(id, self.route(remote, id, trace, request))
@@ -155,7 +210,33 @@ impl Dispatcher {
         if let Ok(value) = HeaderValue::try_from(id.to_string()) {
             headers.insert(HeaderName::from_static(skep_api::HEADER_REQUEST_ID), value);
         }
-        response
+        if let Some(span) = &mut traced {
+            if let Some(route) = response.extensions().get::<MatchedPath>() {
+                span.route(route.as_str());
+            }
+            span.answered(&response);
+        }
+        response.map(|body| Traced { body, span: traced })
+    }
+
+    /// The request's span, when it is recorded.
+    fn traced(
+        &self,
+        trace: TraceContext,
+        id: RequestId,
+        request: &Request<Incoming>,
+    ) -> Option<Box<Open>> {
+        let tracer = self.state.tracer.as_ref()?;
+        let mut span = Open::request(tracer, trace, id, self.scheme(), request)?;
+        if let Some((agent, _)) = split(request.uri()) {
+            span.route("/agents/{agent}");
+            span.set("skep.agent", agent);
+        }
+        Some(Box::new(span))
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
     }
 
     async fn route(
@@ -186,7 +267,7 @@ impl Dispatcher {
         };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
-            let scheme = if self.tls { "https" } else { "http" };
+            let scheme = self.scheme();
             let traceparent = trace.header();
             let context = Context {
                 workspace,

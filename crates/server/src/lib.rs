@@ -1,5 +1,5 @@
 //! The composition root: the store, the runtime and the call door joined into one server, with the
-//! HTTP surface, its keys, health, metrics and logs.
+//! HTTP surface, its keys, health, metrics, logs and traces.
 //!
 //! [`run()`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
 //! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
@@ -64,6 +64,9 @@ pub enum ServerError {
     /// The log filter cannot be read.
     #[error("log.level: {0}")]
     LogFilter(String),
+    /// The collector's endpoint cannot be used.
+    #[error("otlp.endpoint: {0}")]
+    Otlp(String),
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -82,9 +85,11 @@ impl PublicError for ServerError {
     fn code(&self) -> Code {
         match self {
             Self::PortTaken(_) => Code::PortTaken,
-            Self::Listen { .. } | Self::Plaintext(_) | Self::Tls { .. } | Self::LogFilter(_) => {
-                Code::ConfigInvalid
-            }
+            Self::Listen { .. }
+            | Self::Plaintext(_)
+            | Self::Tls { .. }
+            | Self::LogFilter(_)
+            | Self::Otlp(_) => Code::ConfigInvalid,
             Self::File { .. } | Self::Random(_) => Code::Internal,
             Self::Store(error) => error.code(),
             Self::Runtime(error) => error.code(),
@@ -106,6 +111,9 @@ impl PublicError for ServerError {
             Self::Tls { .. } => "Give PEM files in tls.cert and tls.key.".to_owned(),
             Self::LogFilter(_) => {
                 "Write a level such as `info`, or `info,skep_ingress=debug`.".to_owned()
+            }
+            Self::Otlp(_) => {
+                "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
             }
             Self::File { .. } => "Make the folder writable for this user.".to_owned(),
             _ => self.code().hint().to_owned(),

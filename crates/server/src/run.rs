@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::Settings;
-use skep_ingress::{Ingress, Limits, Metrics, Retention};
+use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans};
 use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::keys::{self, Keys};
 use crate::listen::{Bounds, Listener, TlsFiles};
 use crate::metrics::ServerMetrics;
 use crate::state::State;
+use crate::telemetry::Tracer;
 use crate::{ServerError, api, machine};
 
 /// How often the free space is looked at.
@@ -115,6 +116,10 @@ async fn compose(
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
     let call_metrics = Metrics::register(&mut registry);
+    let tracer = match &settings.otlp_endpoint {
+        Some(endpoint) => Some(Tracer::start(endpoint, &mut registry)?),
+        None => None,
+    };
     let observed = metrics.clone();
     let store =
         skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
@@ -128,12 +133,7 @@ async fn compose(
         tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
     }
     let (keys, first_key) = Keys::open(&db).await?;
-    let mut process = ProcessOptions::new(settings.data.join("agents"), &options.shim);
-    process.rotation = Rotation {
-        file_bytes: settings.agents_log_size,
-        files: settings.agents_log_files,
-    };
-    let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(ProcessDriver::new(process))];
+    let drivers = drivers(settings, &options.shim);
     let kinds = drivers.iter().map(|driver| driver.kind()).collect();
     let options = skep_runtime::Options {
         url: Some(url.to_owned()),
@@ -152,6 +152,7 @@ async fn compose(
             bytes: settings.calls_retention_bytes,
         },
         call_metrics,
+        tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
     );
     let started = db.clock().now();
     let registry = Mutex::new(registry);
@@ -163,11 +164,21 @@ async fn compose(
         keys,
         registry,
         metrics,
+        tracer,
         started,
         min_free,
         kinds,
     };
     Ok((Arc::new(state), first_key))
+}
+
+fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
+    let mut process = ProcessOptions::new(settings.data.join("agents"), shim);
+    process.rotation = Rotation {
+        file_bytes: settings.agents_log_size,
+        files: settings.agents_log_files,
+    };
+    vec![Arc::new(ProcessDriver::new(process))]
 }
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
@@ -243,6 +254,9 @@ async fn close(
         task.abort();
     }
     state.runtime.shutdown().await;
+    if let Some(tracer) = &state.tracer {
+        tracer.close().await;
+    }
     state.db.close().await;
     tracing::info!("stopped");
 }

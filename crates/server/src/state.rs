@@ -12,6 +12,7 @@ use skep_store::Db;
 
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
+use crate::telemetry::Tracer;
 
 /// The composed server.
 pub(crate) struct State {
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) metrics: ServerMetrics,
+    /// Where spans go, when they go somewhere.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     pub(crate) started: Timestamp,
     pub(crate) min_free: u64,
     /// Kinds of the drivers.

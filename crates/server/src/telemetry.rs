@@ -1,5 +1,9 @@
 //! Logs: human lines on a terminal, JSON otherwise, to standard error or to files that are rotated
-//! by size.
+//! by size. Beside them, in rooms of their own, traces: spans, and their way to a collector.
+
+mod export;
+mod otlp;
+mod span;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::ServerError;
+
+pub(crate) use export::Tracer;
+pub(crate) use span::Open;
 
 /// Begins to log.
 ///

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue};
 use skep_core::RequestId;
 
-/// The context of one request.
+/// The context of one span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TraceContext {
     pub(crate) trace: [u8; 16],
@@ -39,6 +39,17 @@ fn parse(value: &str) -> Option<([u8; 16], [u8; 8], bool)> {
     (whole && version != [0xff]).then_some((trace, parent, flags & 1 == 1))
 }
 
+fn sent(headers: &HeaderMap) -> Option<([u8; 16], [u8; 8], bool)> {
+    parse(headers.get("traceparent")?.to_str().ok()?)
+}
+
+/// What other tracing systems left in the headers, as one line.
+pub(crate) fn state(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all("tracestate").iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
 impl TraceContext {
     /// The context of a request: its own span under the client's, if that gave one.
     pub(crate) fn of(headers: &HeaderMap, request: RequestId) -> Self {
@@ -46,11 +57,7 @@ impl TraceContext {
         let mut span = [0; 8];
         // The random half of the request's id.
         span.copy_from_slice(&id[8..]);
-        let sent = headers
-            .get("traceparent")
-            .and_then(|value| value.to_str().ok())
-            .and_then(parse);
-        match sent {
+        match sent(headers) {
             Some((trace, parent, sampled)) => Self {
                 trace,
                 parent: Some(parent),
@@ -64,6 +71,19 @@ impl TraceContext {
                 sampled: true,
             },
         }
+    }
+
+    /// The context of a new span below the one that the headers name.
+    pub(crate) fn below(headers: &HeaderMap) -> Option<Self> {
+        let (trace, parent, sampled) = sent(headers)?;
+        let mut span = [0; 8];
+        getrandom::fill(&mut span).ok()?;
+        Some(Self {
+            trace,
+            parent: Some(parent),
+            span,
+            sampled,
+        })
     }
 
     /// The header for the agent.
@@ -102,6 +122,20 @@ mod tests {
             context.parent.map(u64::from_be_bytes),
             Some(0x00f0_67aa_0ba9_02b7)
         );
+    }
+
+    #[test]
+    fn a_span_below_another_is_of_the_same_trace() {
+        let request = with("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+        let mut headers = HeaderMap::new();
+        assert_eq!(TraceContext::below(&headers), None);
+        headers.insert("traceparent", request.header().unwrap());
+        let below = TraceContext::below(&headers).unwrap();
+        assert_eq!(
+            (below.trace, below.parent),
+            (request.trace, Some(request.span))
+        );
+        assert!(below.span != request.span && !below.sampled);
     }
 
     #[test]

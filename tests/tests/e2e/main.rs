@@ -9,3 +9,4 @@ mod fault;
 mod kill;
 mod scale;
 mod streams;
+mod traces;
