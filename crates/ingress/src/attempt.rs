@@ -1,6 +1,7 @@
 //! One attempt: the request to the agent's instance and its answer, complete and recorded, or why
 //! there is none.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use skep_core::{CallId, Workspace};
 use skep_store::{BlobWriter, Blobs, PinnedBlob};
@@ -21,7 +21,7 @@ use crate::lane::Lane;
 use crate::life::End;
 use crate::live::{Live, Phase, Progress, Recording};
 use crate::payload::{INLINE_BYTES, MEMORY_BYTES, append, blocking, read_stretch, store_answer};
-use crate::pool::{Place, Sender, connect};
+use crate::pool::{Link, Place};
 use crate::sse::Stamper;
 
 /// An answer of unknown length that takes longer is shown to the client as it comes.
@@ -64,19 +64,20 @@ impl Drop for CutOffOnDrop {
 impl Attempt<'_> {
     /// Runs the attempt to its end.
     pub(crate) async fn run(&self, request: &Request) -> Result<Complete, End> {
-        let (response, sender) = self.send(request).await?;
+        let (response, mut link) = self.send(request).await?;
         let (head, body) = response.into_parts();
         let mut headers = head.headers;
         let retry_after = retry_after(&headers);
         strip_hop_by_hop(&mut headers);
         let reader = Reading {
             attempt: self,
+            link: &mut link,
             body,
             headers,
             status: head.status.as_u16(),
         };
         let complete = reader.read(retry_after).await?;
-        self.lane.pool.keep(self.place, sender);
+        self.lane.pool.keep(self.place, link);
         Ok(complete)
     }
 
@@ -91,21 +92,21 @@ impl Attempt<'_> {
         .map_err(|error| End::Undelivered(format!("the request's body cannot be read: {error}")))
     }
 
-    async fn send(&self, request: &Request) -> Result<(Response<Incoming>, Sender), End> {
+    async fn send(&self, request: &Request) -> Result<(Response<Incoming>, Link), End> {
         let mut reused = self.lane.pool.reuse(self.place).await;
         loop {
             let fresh = reused.is_none();
-            let mut sender = match reused.take() {
-                Some(sender) => sender,
-                None => connect(self.place).await.map_err(|reason| {
+            let mut link = match reused.take() {
+                Some(link) => link,
+                None => Link::open(self.place).await.map_err(|reason| {
                     self.lane.agent.suspect(self.place.instance);
                     End::Undelivered(format!("cannot connect: {reason}"))
                 })?,
             };
             let message = self.message(request, self.body(request).await?)?;
-            match tokio::time::timeout(self.idle, sender.try_send_request(message)).await {
+            match tokio::time::timeout(self.idle, link.send(message)).await {
                 Err(_) => return Err(End::Broken(silence(self.idle))),
-                Ok(Ok(response)) => return Ok((response, sender)),
+                Ok(Ok(response)) => return Ok((response, link)),
                 // The connection was closed while it was idle, before anything was sent on it.
                 Ok(Err(error)) if error.message().is_some() && !fresh => {}
                 Ok(Err(error)) => {
@@ -196,6 +197,7 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
 /// The answer while it is read.
 struct Reading<'a> {
     attempt: &'a Attempt<'a>,
+    link: &'a mut Link,
     body: Incoming,
     status: u16,
     headers: HeaderMap,
@@ -211,7 +213,9 @@ enum Got {
 impl Reading<'_> {
     async fn frame(&mut self) -> Result<Got, End> {
         let idle = self.attempt.idle;
-        match tokio::time::timeout(idle, self.body.frame()).await {
+        match tokio::time::timeout(idle, poll_fn(|cx| self.link.poll_frame(&mut self.body, cx)))
+            .await
+        {
             Err(_) => Err(End::Broken(silence(idle))),
             Ok(None) => Ok(Got::End),
             Ok(Some(Err(error))) => {

@@ -14,7 +14,9 @@ use skep_store::{Blobs, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use crate::lane::Lane;
 use crate::payload::{Payload, blocking, read_stretch};
+use crate::pool::{Link, Place};
 use skep_core::Workspace;
 
 /// Frames that wait for a slow reader.
@@ -210,29 +212,40 @@ pub(crate) struct Passing {
     limit: u64,
     pause: Duration,
     silence: Option<Pin<Box<Sleep>>>,
-    at_end: Option<Box<dyn FnOnce() + Send + Sync>>,
+    /// The connection that the body comes from, when the one who reads must drive it.
+    link: Option<(Arc<Lane>, Place, Link)>,
 }
 
 impl Passing {
-    /// `at_end` is called when the whole body has passed, not when it broke off.
-    pub(crate) fn new(
-        inner: Incoming,
-        limit: u64,
-        pause: Duration,
-        at_end: Option<Box<dyn FnOnce() + Send + Sync>>,
-    ) -> Self {
+    pub(crate) fn new(inner: Incoming, limit: u64, pause: Duration) -> Self {
         Self {
             inner,
             limit,
             pause,
             silence: None,
-            at_end,
+            link: None,
+        }
+    }
+
+    /// With the connection to an agent that the body comes from. It is kept for the next request
+    /// when the whole body has passed, and closed when it broke off.
+    pub(crate) fn from_agent(
+        inner: Incoming,
+        pause: Duration,
+        link: (Arc<Lane>, Place, Link),
+    ) -> Self {
+        Self {
+            inner,
+            limit: u64::MAX,
+            pause,
+            silence: None,
+            link: Some(link),
         }
     }
 
     fn ended(&mut self) {
-        if let Some(at_end) = self.at_end.take() {
-            at_end();
+        if let Some((lane, place, link)) = self.link.take() {
+            lane.pool.keep(place, link);
         }
     }
 
@@ -240,7 +253,11 @@ impl Passing {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let polled = match &mut self.link {
+            Some((_, _, link)) => link.poll_frame(&mut self.inner, cx),
+            None => Pin::new(&mut self.inner).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if size > self.limit {

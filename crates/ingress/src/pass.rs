@@ -16,7 +16,7 @@ use crate::agents::Availability;
 use crate::body::{Body, Passing};
 use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::Lane;
-use crate::pool::{Place, Sender, connect};
+use crate::pool::{Link, Place, connect};
 use crate::{Context, IngressError, Limits};
 
 /// Bytes that are held for each direction of an upgraded connection.
@@ -57,22 +57,18 @@ pub(crate) async fn pass(
             request.into_body(),
             limits.body,
             limits.body_pause,
-            None,
         )),
     };
     let message = message(method, target, headers, body)?;
-    let (response, sender) = send(&lane, place, message, idle).await?;
+    let (response, link) = send(&lane, place, message, idle).await?;
     let (mut head, body) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
     if body.is_end_stream() {
-        lane.pool.keep(place, sender);
+        lane.pool.keep(place, link);
         return Ok(respond(head, Body::empty()));
     }
-    let keep = Box::new(move || lane.pool.keep(place, sender));
-    Ok(respond(
-        head,
-        Body::passing(Passing::new(body, u64::MAX, idle, Some(keep))),
-    ))
+    let body = Passing::from_agent(body, idle, (lane, place, link));
+    Ok(respond(head, Body::passing(body)))
 }
 
 fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
@@ -102,20 +98,20 @@ async fn send(
     place: Place,
     mut message: Request<Body>,
     idle: Duration,
-) -> Result<(Response<Incoming>, Sender), IngressError> {
+) -> Result<(Response<Incoming>, Link), IngressError> {
     let mut reused = lane.pool.reuse(place).await;
     loop {
         let fresh = reused.is_none();
-        let mut sender = match reused.take() {
-            Some(sender) => sender,
-            None => connect(place).await.map_err(|reason| {
+        let mut link = match reused.take() {
+            Some(link) => link,
+            None => Link::open(place).await.map_err(|reason| {
                 lane.agent.suspect(place.instance);
                 IngressError::AgentUnreachable(reason)
             })?,
         };
-        match tokio::time::timeout(idle, sender.try_send_request(message)).await {
+        match tokio::time::timeout(idle, link.send(message)).await {
             Err(_) => return Err(IngressError::AgentTimeout),
-            Ok(Ok(response)) => return Ok((response, sender)),
+            Ok(Ok(response)) => return Ok((response, link)),
             Ok(Err(mut error)) => match error.take_message() {
                 // Closed while it was idle: nothing was sent.
                 Some(unsent) if !fresh => message = unsent,
@@ -150,10 +146,12 @@ async fn upgrade(
     }
     let client = hyper::upgrade::on(&mut request);
     let message = message(request.method().clone(), target, headers, Body::empty())?;
-    let mut sender = connect(place).await.map_err(|reason| {
+    let (mut sender, connection) = connect(place).await.map_err(|reason| {
         lane.agent.suspect(place.instance);
         IngressError::AgentUnreachable(reason)
     })?;
+    // It ends with its connection; what went wrong shows at the request.
+    tokio::spawn(connection.with_upgrades());
     let sending = tokio::time::timeout(idle, sender.send_request(message));
     let mut response = match sending.await {
         Err(_) => return Err(IngressError::AgentTimeout),
@@ -169,7 +167,7 @@ async fn upgrade(
         strip_hop_by_hop(&mut head.headers);
         return Ok(respond(
             head,
-            Body::passing(Passing::new(body, u64::MAX, idle, None)),
+            Body::passing(Passing::new(body, u64::MAX, idle)),
         ));
     }
     let agent = hyper::upgrade::on(&mut response);

@@ -112,6 +112,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     report.print()?;
     let out = root().join(&options.out);
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
     fs::write(&out, serde_json::to_string_pretty(&report.json()?)?)?;
     println!("\nwritten to {}", options.out.display());
     Ok(())
