@@ -26,8 +26,6 @@ const MOST_IDLE: usize = 256;
 /// seconds, and a request that meets the close is lost on the way.
 const IDLE: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Headers that an agent may answer with.
-const MOST_HEADERS: usize = 256;
 /// The largest head of an answer.
 const HEAD_BYTES: usize = 256 << 10;
 
@@ -156,7 +154,6 @@ pub(crate) async fn connect(
     // Small requests go out at once.
     let _ = stream.set_nodelay(true);
     http1::Builder::new()
-        .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await

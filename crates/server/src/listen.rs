@@ -24,8 +24,6 @@ use crate::dispatch::Dispatcher;
 
 /// Calls that one HTTP/2 connection may have open.
 const STREAMS: u32 = 256;
-/// Headers of one request.
-const MOST_HEADERS: usize = 128;
 /// The wait after the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -160,8 +158,7 @@ impl Listener {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.bounds.header_timeout)
-            .max_buf_size(self.bounds.header_bytes)
-            .max_headers(MOST_HEADERS);
+            .max_buf_size(self.bounds.header_bytes);
         builder
             .http2()
             .timer(TokioTimer::new())
