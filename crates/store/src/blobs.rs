@@ -20,6 +20,8 @@ use skep_core::Workspace;
 use crate::StoreError;
 
 const TEMPORARY: &str = "tmp";
+/// Blobs that are noted as perhaps unnamed.
+const MOST_LOOSE: usize = 100_000;
 
 /// The SHA-256 of a blob.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +91,8 @@ struct Inner {
     root: PathBuf,
     next: AtomicU64,
     pins: Mutex<HashMap<(Workspace, Hash), u32>>,
+    /// Blobs that lost a pin or their row: perhaps nothing names them any more.
+    loose: Mutex<Vec<(Workspace, Hash)>>,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -120,6 +124,7 @@ impl Blobs {
                 root,
                 next: AtomicU64::new(0),
                 pins: Mutex::default(),
+                loose: Mutex::default(),
             }),
         })
     }
@@ -201,8 +206,27 @@ impl Blobs {
             *count -= 1;
             if *count == 0 {
                 pins.remove(&key);
+                drop(pins);
+                self.loosen(workspace, hash);
             }
         }
+    }
+
+    /// Notes a blob that perhaps nothing names any more. What does not fit waits for the search of
+    /// the next start.
+    pub(crate) fn loosen(&self, workspace: &Workspace, hash: Hash) {
+        let mut loose = self.inner.loose.lock();
+        if loose.len() < MOST_LOOSE {
+            loose.push((workspace.clone(), hash));
+        }
+    }
+
+    pub(crate) fn take_loose(&self) -> Vec<(Workspace, Hash)> {
+        std::mem::take(&mut self.inner.loose.lock())
+    }
+
+    pub(crate) fn give_back(&self, loose: &[(Workspace, Hash)]) {
+        self.inner.loose.lock().extend_from_slice(loose);
     }
 
     /// The hashes of a workspace's blobs whose first byte is `first`.

@@ -244,15 +244,24 @@ async fn blobs_live_as_long_as_their_references(db: &Db) {
             .await;
         swept.expect("sweeps")
     };
-    assert_eq!(sweep().await, 0, "a pinned blob stays");
+    assert_eq!(sweep().await, 1, "a row without references goes");
+    assert_eq!(
+        db.sweep_loose_blobs().await.unwrap(),
+        0,
+        "the file of a pinned blob stays"
+    );
     assert_eq!(
         db.sweep_orphan_blobs(&workspace).await.unwrap(),
         0,
         "a pinned orphan stays"
     );
     drop((kept, dropped, orphan));
-    assert_eq!(sweep().await, 1);
-    assert_eq!(db.sweep_orphan_blobs(&workspace).await.unwrap(), 1);
+    assert_eq!(
+        db.sweep_loose_blobs().await.unwrap(),
+        2,
+        "so do they when the pins go"
+    );
+    assert_eq!(db.sweep_orphan_blobs(&workspace).await.unwrap(), 0);
     assert!(db.blobs().open_blob(&workspace, &keep.hash).is_ok());
     assert!(db.blobs().open_blob(&workspace, &drop_later.hash).is_err());
     assert!(

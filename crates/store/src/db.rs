@@ -65,7 +65,7 @@ struct Inner {
     folder: PathBuf,
     queue: mpsc::Sender<Message>,
     readers: Mutex<Vec<Sqlite>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     rules: Arc<Rules>,
     blobs: Blobs,
     clock: Clock,
@@ -127,7 +127,7 @@ impl Db {
             inner: Arc::new(Inner {
                 folder,
                 queue,
-                permits: Semaphore::new(options.readers),
+                permits: Arc::new(Semaphore::new(options.readers)),
                 readers: Mutex::new(readers),
                 rules,
                 blobs,
@@ -195,13 +195,14 @@ impl Db {
         E: From<StoreError> + Send + 'static,
     {
         let inner = self.inner.clone();
-        let _permit = self
-            .inner
-            .permits
-            .acquire()
+        let permits = self.inner.permits.clone();
+        let permit = permits
+            .acquire_owned()
             .await
             .map_err(|_| StoreError::Closed)?;
         tokio::task::spawn_blocking(move || {
+            // It goes back with the connection, also when nobody waits for the answer any more.
+            let _permit = permit;
             let mut engine = inner.readers.lock().pop().ok_or(StoreError::Closed)?;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 engine.batch("BEGIN")?;
@@ -285,6 +286,35 @@ impl Db {
                         Ok(count)
                     })
                     .await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the files of blobs that lost their last row or pin and that nothing names now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn sweep_loose_blobs(&self) -> Result<usize, StoreError> {
+        let loose = self.inner.blobs.take_loose();
+        let mut removed = 0;
+        for step in loose.chunks(ORPHAN_STEP) {
+            let kept = step.to_vec();
+            let swept: Result<usize, StoreError> = self
+                .write(move |unit| {
+                    let mut count = 0;
+                    for (workspace, hash) in &kept {
+                        count += usize::from(unit.scope(workspace).remove_orphan_blob(hash)?);
+                    }
+                    Ok(count)
+                })
+                .await;
+            match swept {
+                Ok(count) => removed += count,
+                Err(error) => {
+                    self.inner.blobs.give_back(step);
+                    return Err(error);
+                }
             }
         }
         Ok(removed)

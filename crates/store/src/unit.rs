@@ -270,7 +270,9 @@ impl Scope<'_> {
         Ok(())
     }
 
-    /// Removes up to `limit` blobs without references, files first. Tells how many went.
+    /// Forgets up to `limit` blobs without references; tells how many. Their files go afterwards
+    /// ([`crate::Db::sweep_loose_blobs`]): a row that comes back with a failed commit must find its
+    /// file.
     ///
     /// # Errors
     /// As [`Scope::execute`].
@@ -279,20 +281,15 @@ impl Scope<'_> {
             "SELECT hash FROM blobs WHERE workspace = ?1 AND refs <= 0 LIMIT ?2",
             &[limit.into()],
         )?;
-        let mut removed = 0;
         for row in &rows {
             let hash = crate::Hash::from_bytes(row.bytes(0)?);
-            // The writer runs one unit at a time, so nobody links the blob meanwhile; who put it
-            // and has not linked it yet holds a pin.
-            if self.blobs.remove_unpinned(self.workspace, &hash)? {
-                self.execute(
-                    "DELETE FROM blobs WHERE workspace = ?1 AND hash = ?2",
-                    &[hash.as_bytes().into()],
-                )?;
-                removed += 1;
-            }
+            self.execute(
+                "DELETE FROM blobs WHERE workspace = ?1 AND hash = ?2",
+                &[hash.as_bytes().into()],
+            )?;
+            self.blobs.loosen(self.workspace, hash);
         }
-        Ok(removed)
+        Ok(rows.len())
     }
 
     /// Removes the file of a blob that no row names. False when a row or a pin holds it.

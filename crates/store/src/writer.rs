@@ -89,7 +89,7 @@ where
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
         let outcome = match (committed, self.outcome) {
             (Ok(()), Some(outcome)) => outcome,
-            // A refusal that the unit found by itself stands, whatever became of the commit.
+            // Also for a unit that refused by itself: what it saw may be gone with the batch.
             (Err(error), _) => Err(error.into()),
             (Ok(()), None) => Err(StoreError::Closed.into()),
         };
