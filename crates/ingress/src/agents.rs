@@ -46,6 +46,9 @@ pub trait Agent: Send + Sync + 'static {
     /// A call begins (`+1`) or ends (`-1`) on the agent's instance.
     fn count(&self, delta: i64);
 
+    /// Whether this instance was ended on purpose: a stop, a restart, a deployment.
+    fn was_ended(&self, instance: InstanceId) -> bool;
+
     /// The connection to this instance failed: it may be gone.
     fn suspect(&self, instance: InstanceId);
 }

@@ -66,6 +66,11 @@ impl Attempt<'_> {
     pub(crate) async fn run(&self, request: &Request) -> Result<Complete, End> {
         let (response, mut link) = self.send(request).await?;
         let (head, body) = response.into_parts();
+        if head.status.is_informational() {
+            return Err(End::Broken(
+                "the agent changed the protocol unasked".to_owned(),
+            ));
+        }
         let mut headers = head.headers;
         let retry_after = retry_after(&headers);
         strip_hop_by_hop(&mut headers);

@@ -8,11 +8,12 @@ use http_body::Body as _;
 use http_body::Frame;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
-use skep_api::CallState;
+use skep_api::{Call, CallState};
 use skep_core::{CallId, InstanceId, RequestId, Timestamp, Workspace};
 use skep_store::{Hash, StoreError, Unit};
 use tokio::sync::{mpsc, watch};
 
+use crate::agents::Availability;
 use crate::body::{Body, BodyError, send_stretch};
 use crate::headers::toward_agent;
 use crate::journal::{Answer, NewCall, Request, find_by_key, insert};
@@ -47,6 +48,42 @@ struct Offer {
 }
 
 impl Offer {
+    /// The call as it will be accepted. What is known is not read back: nothing may fail after the
+    /// acceptance that the client must not take for a refusal.
+    fn shown(&self) -> Call {
+        let state = match self.slot {
+            Some(_) => CallState::Running,
+            None => CallState::Accepted,
+        };
+        let at = self.life.due.to_string();
+        Call {
+            id: self.id.to_string(),
+            agent: self.lane.name.clone(),
+            state,
+            method: self.request.method.to_string(),
+            target: self.request.target.clone(),
+            attempts: u32::from(self.slot.is_some()),
+            status: None,
+            reason: None,
+            idempotency_key: self.key.clone(),
+            replay_of: None,
+            request_bytes: self.request.body.size,
+            response_bytes: None,
+            accepted_at: at.clone(),
+            due_at: None,
+            deadline_at: self.life.deadline.to_string(),
+            started_at: self.slot.as_ref().map(|_| at),
+            finished_at: None,
+            instance: self
+                .slot
+                .as_ref()
+                .map(|slot| slot.place.instance.to_string()),
+            history: Vec::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
+
     /// The accepting unit: the call that holds the same key, or this one.
     fn write(
         &self,
@@ -117,6 +154,10 @@ impl Inner {
             return Err(IngressError::QueueFull(policy.queue));
         }
         let (request, pin) = self.receive(&context, target, request).await?;
+        // While the body came in, the agent may have been stopped, removed or deployed anew.
+        let lane = self.lane(&context.workspace, &lane.name)?;
+        let policy = lane.agent.policy();
+        self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
         let fingerprint = match &wishes.key {
             Some(_) => fingerprint(&request),
             // Nobody compares it.
@@ -143,6 +184,7 @@ impl Inner {
             life,
             slot,
         };
+        let shown = offer.shown();
         let live = self.registry.enter(id);
         let phase = live.watch();
         let inner = self.clone();
@@ -159,6 +201,7 @@ impl Inner {
             .await
             .unwrap_or(Err(IngressError::Store(StoreError::Closed)))?
         {
+            Accepted::New if wishes.asynchronous && wishes.wait.is_none() => Ok(accepted(&shown)),
             Accepted::New => {
                 self.respond(&context.workspace, id, phase, &wishes, false)
                     .await
@@ -184,6 +227,7 @@ impl Inner {
             body,
             self.limits.body,
             self.limits.body_pause,
+            &self.held,
         )
         .await?;
         let request = Request {
@@ -238,6 +282,12 @@ impl Inner {
                     self.spawn_run(running);
                 }
                 None => self.enqueue(&lane, id, &life),
+            }
+            // The removal cancels what is accepted by then; this one came after it.
+            if offer.lane.agent.availability() == Availability::Removed {
+                self.step(&offer.lane.workspace, id, Event::Cancel).await?;
+                self.registry
+                    .finish(id, Phase::Ended(IngressError::CallCancelled(id)));
             }
         }
         Ok(accepted)
@@ -308,9 +358,6 @@ impl Inner {
         wishes: &Wishes,
         replayed: bool,
     ) -> Result<Response<Body>, IngressError> {
-        if wishes.asynchronous && wishes.wait.is_none() && !replayed {
-            return self.accepted(workspace, id).await;
-        }
         let patience = match (wishes.asynchronous, wishes.wait) {
             (true, None) => Some(std::time::Duration::ZERO),
             (true, Some(wait)) => Some(wait),
@@ -358,20 +405,7 @@ impl Inner {
                 listing::detail(&mut reader.scope(&of), id)?.ok_or(IngressError::CallNotFound)
             })
             .await?;
-        let json = skep_api::to_json(&call);
-        let mut response = Response::new(Body::full(json.into()));
-        *response.status_mut() = StatusCode::ACCEPTED;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            "preference-applied",
-            HeaderValue::from_static("respond-async"),
-        );
-        if let Ok(location) = HeaderValue::try_from(format!("/api/v1/calls/{id}")) {
-            headers.insert(LOCATION, location);
-        }
-        mark(headers, id, false);
-        Ok(response)
+        Ok(accepted(&call))
     }
 
     pub(crate) async fn answered(
@@ -388,6 +422,25 @@ impl Inner {
         .await?;
         Ok(response(answer.status, &answer.headers, body))
     }
+}
+
+/// 202 with a call as it stands.
+fn accepted(call: &Call) -> Response<Body> {
+    let mut response = Response::new(Body::full(skep_api::to_json(call).into()));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        "preference-applied",
+        HeaderValue::from_static("respond-async"),
+    );
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/calls/{}", call.id)) {
+        headers.insert(LOCATION, location);
+    }
+    if let Ok(id) = HeaderValue::try_from(&call.id) {
+        headers.insert(skep_api::HEADER_CALL_ID, id);
+    }
+    response
 }
 
 fn mark(headers: &mut HeaderMap, id: CallId, replayed: bool) {
@@ -442,7 +495,13 @@ async fn send_recording(
     loop {
         let now = progress.borrow_and_update().clone();
         let end = match &now {
-            Progress::Coming(end) | Progress::Whole(end, _) => *end,
+            // With the last byte of a known length the client has everything: that one waits until
+            // it is on disk.
+            Progress::Coming(end) => match recording.length {
+                Some(length) => (*end).min(length.saturating_sub(1)),
+                None => *end,
+            },
+            Progress::Whole(end, _) => *end,
             Progress::CutOff => {
                 let _ = sender.send(Err(BodyError::CutOff)).await;
                 return;

@@ -18,8 +18,24 @@ fn state_counter(agent: &str, state: CallState) -> String {
     format!("calls/{agent}/{}", state.as_str())
 }
 
-/// The counter of all bytes that calls hold.
-const BYTES: &str = "call-bytes";
+/// The counter of the bytes that ended calls hold, of those that retention may take.
+const BYTES: &str = "ended-call-bytes";
+
+/// What a call holds besides [`ROW_BYTES`].
+macro_rules! held {
+    () => {
+        "request_bytes + LENGTH(request_headers) + COALESCE(response_bytes, 0) \
+         + COALESCE(LENGTH(response_headers), 0)"
+    };
+}
+
+/// Whether retention may take a call in this state. Dead ones wait until somebody decides.
+const fn is_retained(state: CallState) -> bool {
+    matches!(
+        state,
+        CallState::Succeeded | CallState::Failed | CallState::Cancelled | CallState::Expired
+    )
+}
 
 /// A request as an agent gets it.
 #[derive(Debug, Clone)]
@@ -101,8 +117,7 @@ pub(crate) fn insert(scope: &mut Scope<'_>, call: &NewCall<'_>) -> Result<(), St
     if let Some(blob) = &request.body.blob {
         scope.link_blob(blob)?;
     }
-    scope.count(state_counter(call.agent, life.state), 1)?;
-    scope.count(BYTES, bytes + ROW_BYTES)
+    scope.count(state_counter(call.agent, life.state), 1)
 }
 
 /// The call that holds an idempotency key.
@@ -226,12 +241,13 @@ pub(crate) fn apply(
     brings: &Brings<'_>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let changed = match brings {
+    let held = match brings {
         Brings::Answer(answer) => settle(scope, before, after, answer, now)?,
         _ => move_on(scope, before, after, brings, now)?,
     };
-    if changed == 0 {
-        return Ok(false);
+    let Some(held) = held else { return Ok(false) };
+    if is_retained(after.state) {
+        scope.count(BYTES, held + ROW_BYTES)?;
     }
     if let Brings::End(end) = brings {
         remember_attempt(
@@ -255,15 +271,19 @@ fn settle(
     after: &Life,
     answer: &Answer,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let headers = encode(&answer.headers);
     let trailers = answer.trailers.as_ref().map(encode);
     let bytes = i64::try_from(answer.body.size).unwrap_or(i64::MAX);
-    let changed = scope.execute(
-        "UPDATE calls SET state = ?6, tries = ?7, finished_at = ?8, reason = ?9, status = ?10, \
-         response_headers = ?11, response_trailers = ?12, response_body = ?13, response_blob = ?14, \
-         response_bytes = ?15 \
-         WHERE workspace = ?1 AND id = ?2 AND state = ?3 AND attempt = ?4 AND epoch = ?5",
+    let row = scope.query_opt(
+        concat!(
+            "UPDATE calls SET state = ?6, tries = ?7, finished_at = ?8, reason = ?9, ",
+            "status = ?10, response_headers = ?11, response_trailers = ?12, ",
+            "response_body = ?13, response_blob = ?14, response_bytes = ?15 ",
+            "WHERE workspace = ?1 AND id = ?2 AND state = ?3 AND attempt = ?4 AND epoch = ?5 ",
+            "RETURNING ",
+            held!()
+        ),
         &[
             before.id.as_bytes().into(),
             before.life.state.as_str().into(),
@@ -277,17 +297,20 @@ fn settle(
             headers.as_slice().into(),
             trailers.as_deref().into(),
             answer.body.column().into(),
-            answer.body.blob.as_ref().map(|blob| blob.hash.as_bytes()).into(),
+            answer
+                .body
+                .blob
+                .as_ref()
+                .map(|blob| blob.hash.as_bytes())
+                .into(),
             bytes.into(),
         ],
     )?;
-    if changed > 0 {
-        scope.count(BYTES, bytes)?;
-        if let Some(blob) = &answer.body.blob {
-            scope.link_blob(blob)?;
-        }
+    let held = row.map(|row| row.int(0)).transpose()?;
+    if let (Some(_), Some(blob)) = (held, &answer.body.blob) {
+        scope.link_blob(blob)?;
     }
-    Ok(changed)
+    Ok(held)
 }
 
 fn move_on(
@@ -296,16 +319,20 @@ fn move_on(
     after: &Life,
     brings: &Brings<'_>,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let (instance, started) = match brings {
         Brings::Begin(instance) => (Some(*instance), Some(now)),
         _ => (before.instance, before.started),
     };
-    scope.execute(
-        "UPDATE calls SET state = ?6, attempt = ?7, tries = ?8, crashes = ?9, epoch = ?10, \
-         due_at = ?11, deadline_at = ?12, reason = ?13, instance = ?14, started_at = ?15, \
-         finished_at = ?16 \
-         WHERE workspace = ?1 AND id = ?2 AND state = ?3 AND attempt = ?4 AND epoch = ?5",
+    let row = scope.query_opt(
+        concat!(
+            "UPDATE calls SET state = ?6, attempt = ?7, tries = ?8, crashes = ?9, epoch = ?10, ",
+            "due_at = ?11, deadline_at = ?12, reason = ?13, instance = ?14, started_at = ?15, ",
+            "finished_at = ?16 ",
+            "WHERE workspace = ?1 AND id = ?2 AND state = ?3 AND attempt = ?4 AND epoch = ?5 ",
+            "RETURNING ",
+            held!()
+        ),
         &[
             before.id.as_bytes().into(),
             before.life.state.as_str().into(),
@@ -323,7 +350,8 @@ fn move_on(
             started.into(),
             after.state.is_final().then_some(now).into(),
         ],
-    )
+    )?;
+    row.map(|row| row.int(0)).transpose()
 }
 
 fn remember_attempt(
@@ -425,19 +453,21 @@ pub(crate) fn counts(scope: &mut Scope<'_>) -> Result<Vec<(String, CallState, u6
         .collect())
 }
 
-/// The bytes that calls hold, from the counter.
-pub(crate) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
+/// The bytes that ended calls hold, from the counter.
+pub(crate) fn ended_bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
     let counters = scope.counters(BYTES)?;
-    Ok(counters
-        .first()
-        .map_or(0, |(_, value)| u64::try_from(*value).unwrap_or(0)))
+    let bytes = counters.first().map_or(0, |(_, value)| *value);
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Forgets a call that has ended, with its history and its bodies.
 pub(crate) fn remove(scope: &mut Scope<'_>, id: CallId) -> Result<(), StoreError> {
     let row = scope.query_opt(
-        "SELECT agent, state, request_blob, response_blob, request_bytes, response_bytes \
-         FROM calls WHERE workspace = ?1 AND id = ?2",
+        concat!(
+            "SELECT agent, state, request_blob, response_blob, ",
+            held!(),
+            " FROM calls WHERE workspace = ?1 AND id = ?2"
+        ),
         &[id.as_bytes().into()],
     )?;
     let Some(row) = row else { return Ok(()) };
@@ -454,31 +484,35 @@ pub(crate) fn remove(scope: &mut Scope<'_>, id: CallId) -> Result<(), StoreError
         "DELETE FROM calls WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
-    scope.count(state_counter(row.text(0)?, state(&row, 1)?), -1)?;
-    scope.count(
-        BYTES,
-        -(row.int(4)? + row.opt_int(5)?.unwrap_or(0) + ROW_BYTES),
-    )
+    let state = state(&row, 1)?;
+    if is_retained(state) {
+        scope.count(BYTES, -(row.int(4)? + ROW_BYTES))?;
+    }
+    scope.count(state_counter(row.text(0)?, state), -1)
 }
 
-/// Ended calls that retention may take, oldest first: those that were accepted before `before`.
-/// Dead ones wait until somebody decides.
+/// Calls that retention may take and that ended before `before`, those that ended first first, with
+/// the bytes that each holds.
 pub(crate) fn oldest_ended(
     scope: &mut Scope<'_>,
     before: Timestamp,
     limit: u32,
-) -> Result<Vec<CallId>, StoreError> {
-    // Identifiers begin with the millisecond of their making, so the oldest are the first.
-    let millis = u64::try_from(before.as_micros() / 1000).unwrap_or(0);
-    let mut bound = [0; 16];
-    bound[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+) -> Result<Vec<(CallId, u64)>, StoreError> {
     scope
         .query(
-            "SELECT id FROM calls WHERE workspace = ?1 AND id < ?2 \
-             AND state IN ('succeeded', 'failed', 'cancelled', 'expired') ORDER BY id LIMIT ?3",
-            &[(&bound).into(), limit.into()],
+            concat!(
+                "SELECT id, ",
+                held!(),
+                " FROM calls WHERE workspace = ?1 AND finished_at < ?2 ",
+                "AND state IN ('succeeded', 'failed', 'cancelled', 'expired') ",
+                "ORDER BY finished_at LIMIT ?3"
+            ),
+            &[before.into(), limit.into()],
         )?
         .iter()
-        .map(|row| Ok(CallId::from_bytes(row.bytes(0)?)))
+        .map(|row| {
+            let held = u64::try_from(row.int(1)? + ROW_BYTES).unwrap_or(0);
+            Ok((CallId::from_bytes(row.bytes(0)?), held))
+        })
         .collect()
 }

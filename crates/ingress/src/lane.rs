@@ -101,8 +101,8 @@ pub(crate) enum Admission {
 
 /// What the lane's dispatcher does next.
 pub(crate) enum Next {
-    /// Run this call.
-    Run(CallId, Slot),
+    /// Run this call, which waited so.
+    Run(CallId, Waiting, Slot),
     /// This call's deadline passed.
     Expire(CallId),
     /// Nothing until then, or until something changes.
@@ -226,6 +226,7 @@ impl Lane {
                 self.agent.count(1);
                 Next::Run(
                     id,
+                    waiting,
                     Slot {
                         lane: self.clone(),
                         place,

@@ -64,8 +64,10 @@ pub enum End {
     Cut(String),
     /// The agent was silent for too long, or its answer broke a bound.
     Broken(String),
-    /// The answer could not be recorded: not the agent's fault.
+    /// The answer could not be recorded: nobody's fault.
     Unrecorded(String),
+    /// The instance was ended on purpose during the attempt: not the call's fault.
+    Ordered(String),
 }
 
 /// What happens to a call.
@@ -253,7 +255,10 @@ impl Life {
             End::Unrecorded(reason) if policy.retry_interrupted => {
                 self.again(now.plus(UNRECORDED_WAIT), reason.clone());
             }
-            End::Unrecorded(reason) => self.interrupted(policy, now, jitter, reason),
+            End::Ordered(reason) if policy.retry_interrupted => self.again(now, reason.clone()),
+            End::Unrecorded(reason) | End::Ordered(reason) => {
+                self.interrupted(policy, now, jitter, reason);
+            }
             End::Cut(reason) => {
                 self.crashes += 1;
                 self.interrupted(policy, now, jitter, reason);

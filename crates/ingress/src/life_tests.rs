@@ -31,6 +31,8 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         Just(End::Undelivered("refused".to_owned())),
         Just(End::Cut("reset".to_owned())),
         Just(End::Broken("silent".to_owned())),
+        Just(End::Unrecorded("disk full".to_owned())),
+        Just(End::Ordered("restarted".to_owned())),
     ];
     let deed = prop_oneof![
         6 => Just(Deed::Begin),

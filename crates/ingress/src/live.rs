@@ -104,6 +104,15 @@ impl Registry {
         }
     }
 
+    /// Ends every attempt without a word to the journal, and tells who waits to come again: the
+    /// next start releases the leases.
+    pub(crate) fn abandon(&self) {
+        for (_, live) in self.calls.lock().drain() {
+            live.stop.cancel();
+            live.tell(Phase::Ended(IngressError::ShuttingDown));
+        }
+    }
+
     /// Forgets a call that nobody but the caller (who gives its own handle) runs or waits for.
     pub(crate) fn leave(&self, id: CallId, live: Arc<Live>) {
         let mut calls = self.calls.lock();

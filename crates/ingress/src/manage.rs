@@ -10,6 +10,7 @@ use skep_core::{CallId, RequestId, Workspace};
 use skep_store::{Hash, StoreError};
 
 use crate::IngressError;
+use crate::agents::Availability;
 use crate::body::{Body, send_stretch};
 use crate::call::{ended, follow, response};
 use crate::journal::{self, Brings, NewCall};
@@ -329,12 +330,15 @@ impl Ingress {
             };
             cancelled += self.each(workspace, filter, Act::Cancel).await?;
         }
-        let lane = self
-            .inner
-            .lanes
-            .write()
-            .get_mut(workspace)
-            .and_then(|lanes| lanes.remove(agent));
+        let lane = {
+            let mut lanes = self.inner.lanes.write();
+            let of_workspace = lanes.get_mut(workspace);
+            // An agent of the same name that was deployed meanwhile keeps its lane.
+            of_workspace.and_then(|lanes| match lanes.get(agent)?.agent.availability() {
+                Availability::Removed => lanes.remove(agent),
+                _ => None,
+            })
+        };
         if let Some(lane) = lane {
             lane.metrics.forget();
             lane.wake.notify_one();
@@ -388,7 +392,7 @@ async fn position(
 
 impl Inner {
     /// Takes one step of a call's life that somebody asked for.
-    async fn step(
+    pub(crate) async fn step(
         self: &Arc<Self>,
         workspace: &Workspace,
         id: CallId,

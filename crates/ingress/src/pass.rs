@@ -1,10 +1,11 @@
 //! Requests that are not journaled: passed through as they come, and protocol upgrades
 //! (WebSocket) as a pair of byte streams.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,10 @@ use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::Lane;
 use crate::pool::{Link, Place, connect};
 use crate::{Context, IngressError, Limits};
+
+/// The client's place among the server's connections, which the server leaves in the extensions of
+/// a request; an upgraded connection holds it on.
+type ClientPlace = Arc<dyn Any + Send + Sync>;
 
 /// Bytes that are held for each direction of an upgraded connection.
 const UPGRADED_BUFFER: usize = 16 << 10;
@@ -49,6 +54,7 @@ pub(crate) async fn pass(
         return Err(IngressError::BodyTooLarge(limits.body));
     }
     let mut headers = std::mem::take(request.headers_mut());
+    strip_ours(&mut headers);
     toward_agent(&mut headers, context);
     let method = request.method().clone();
     let body = match request.body().is_end_stream() {
@@ -61,14 +67,41 @@ pub(crate) async fn pass(
     };
     let message = message(method, target, headers, body)?;
     let (response, link) = send(&lane, place, message, idle).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // The link is dropped: nobody knows what it speaks now.
+        return Err(IngressError::AgentUnreachable(
+            "the agent changed the protocol unasked".to_owned(),
+        ));
+    }
     let (mut head, body) = response.into_parts();
-    strip_hop_by_hop(&mut head.headers);
+    toward_client(&mut head.headers);
     if body.is_end_stream() {
         lane.pool.keep(place, link);
         return Ok(respond(head, Body::empty()));
     }
     let body = Passing::from_agent(body, idle, (lane, place, link));
     Ok(respond(head, Body::passing(body)))
+}
+
+/// Removes what only Skep says to agents. None of it is said of a request that is not a call.
+fn strip_ours(headers: &mut HeaderMap) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with("skep-");
+    let ours: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// Turns an agent's headers into those of the answer, without what only Skep says.
+fn toward_client(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    for name in [
+        skep_api::HEADER_CALL_ID,
+        skep_api::HEADER_REQUEST_ID,
+        skep_api::HEADER_REPLAYED,
+    ] {
+        headers.remove(name);
+    }
 }
 
 fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
@@ -136,6 +169,7 @@ async fn upgrade(
 ) -> Result<Response<Body>, IngressError> {
     let protocol = request.headers().get(http::header::UPGRADE).cloned();
     let mut headers = request.headers().clone();
+    strip_ours(&mut headers);
     toward_agent(&mut headers, context);
     if let Some(protocol) = protocol {
         headers.insert(http::header::UPGRADE, protocol);
@@ -164,23 +198,28 @@ async fn upgrade(
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = response.into_parts();
-        strip_hop_by_hop(&mut head.headers);
+        toward_client(&mut head.headers);
         return Ok(respond(
             head,
             Body::passing(Passing::new(body, u64::MAX, idle)),
         ));
     }
     let agent = hyper::upgrade::on(&mut response);
+    let place = request.extensions().get::<ClientPlace>().cloned();
     tokio::spawn(async move {
+        let _place = place;
         if let (Ok(client), Ok(agent)) = tokio::join!(client, agent) {
             join(TokioIo::new(client), TokioIo::new(agent), idle).await;
         }
     });
-    let (head, _) = response.into_parts();
+    let (mut head, _) = response.into_parts();
+    // Connection and Upgrade stay: they are the answer.
+    strip_ours(&mut head.headers);
     Ok(respond(head, Body::empty()))
 }
 
-/// Copies both ways until each side has ended or both are silent for too long.
+/// Copies both ways until each side has ended, one breaks or takes nothing, or both are silent for
+/// too long.
 async fn join(
     client: impl AsyncRead + AsyncWrite + Unpin,
     agent: impl AsyncRead + AsyncWrite + Unpin,
@@ -189,31 +228,31 @@ async fn join(
     let (from_client, to_client) = tokio::io::split(client);
     let (from_agent, to_agent) = tokio::io::split(agent);
     let last = Mutex::new(Instant::now());
-    tokio::join!(
+    // However it ended: both streams are dropped now.
+    let _ = tokio::try_join!(
         copy(from_client, to_agent, &last, idle),
         copy(from_agent, to_client, &last, idle)
     );
 }
 
+/// Copies to the end of one direction, which the other may outlive.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     last: &Mutex<Instant>,
     idle: Duration,
-) {
+) -> std::io::Result<()> {
     let mut buffer = vec![0; UPGRADED_BUFFER];
     loop {
         let quiet_until = *last.lock() + idle;
-        match tokio::time::timeout_at(quiet_until, from.read(&mut buffer)).await {
-            Err(_) if last.lock().elapsed() < idle => {}
-            Ok(Ok(count @ 1..)) => {
-                *last.lock() = Instant::now();
-                if to.write_all(&buffer[..count]).await.is_err() {
-                    break;
-                }
-            }
-            _ => break,
+        let count = match tokio::time::timeout_at(quiet_until, from.read(&mut buffer)).await {
+            Err(_) if last.lock().elapsed() < idle => continue,
+            read => read??,
+        };
+        *last.lock() = Instant::now();
+        if count == 0 {
+            return tokio::time::timeout(idle, to.shutdown()).await?;
         }
+        tokio::time::timeout(idle, to.write_all(&buffer[..count])).await??;
     }
-    let _ = to.shutdown().await;
 }

@@ -2,6 +2,7 @@
 //! from clients within their bounds.
 
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,8 @@ use crate::IngressError;
 pub(crate) const INLINE_BYTES: usize = 16 << 10;
 /// Bodies up to this size are also held in memory while their call runs.
 pub(crate) const MEMORY_BYTES: usize = 256 << 10;
+/// While bodies that are being received hold more, further ones go to disk at once.
+const INTAKE_BYTES: u64 = 64 << 20;
 /// Bytes read from a blob at once.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 
@@ -117,6 +120,16 @@ struct Intake<'a> {
     memory: BytesMut,
     spool: Option<BlobWriter>,
     size: u64,
+    /// Bytes of all bodies that are being received in memory.
+    held: &'a AtomicU64,
+    /// What this one adds to it.
+    counted: u64,
+}
+
+impl Drop for Intake<'_> {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.counted, Ordering::Relaxed);
+    }
 }
 
 impl Intake<'_> {
@@ -124,7 +137,9 @@ impl Intake<'_> {
         self.size += data.len() as u64;
         if let Some(writer) = self.spool.take() {
             self.spool = Some(append(writer, data).await?);
-        } else if self.size > MEMORY_BYTES as u64 {
+        } else if self.size > MEMORY_BYTES as u64
+            || self.held.load(Ordering::Relaxed) > INTAKE_BYTES
+        {
             let (blobs, workspace) = (self.blobs.clone(), self.workspace.clone());
             let parts = [
                 std::mem::take(&mut self.first),
@@ -137,7 +152,13 @@ impl Intake<'_> {
                 Ok(writer)
             });
             self.spool = Some(spool.await?);
-        } else if self.first.is_empty() && self.memory.is_empty() {
+            self.held
+                .fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
+            return Ok(());
+        }
+        self.held.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.counted += data.len() as u64;
+        if self.first.is_empty() && self.memory.is_empty() {
             self.first = data;
         } else {
             self.memory
@@ -147,12 +168,12 @@ impl Intake<'_> {
         Ok(())
     }
 
-    async fn finish(self) -> Result<(Payload, Option<PinnedBlob>), StoreError> {
-        let Some(writer) = self.spool else {
+    async fn finish(mut self) -> Result<(Payload, Option<PinnedBlob>), StoreError> {
+        let Some(writer) = self.spool.take() else {
             let bytes = if self.memory.is_empty() {
-                self.first
+                std::mem::take(&mut self.first)
             } else {
-                self.memory.freeze()
+                self.memory.split().freeze()
             };
             return store(self.blobs, self.workspace, bytes).await;
         };
@@ -175,6 +196,7 @@ pub(crate) async fn receive(
     mut body: Incoming,
     limit: u64,
     pause: Duration,
+    held: &AtomicU64,
 ) -> Result<Received, IngressError> {
     let (first, memory) = (Bytes::new(), BytesMut::new());
     let mut intake = Intake {
@@ -184,6 +206,8 @@ pub(crate) async fn receive(
         memory,
         spool: None,
         size: 0,
+        held,
+        counted: 0,
     };
     let mut trailers = None;
     loop {

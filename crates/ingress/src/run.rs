@@ -63,6 +63,7 @@ impl Outcome {
             Self::Failed(End::Cut(_)) => "cut",
             Self::Failed(End::Broken(_)) => "broken",
             Self::Failed(End::Unrecorded(_)) => "unrecorded",
+            Self::Failed(End::Ordered(_)) => "ordered",
             Self::Stopped => "stopped",
             Self::Late => "expired",
         }
@@ -76,7 +77,8 @@ impl Outcome {
                 End::Undelivered(reason)
                 | End::Cut(reason)
                 | End::Broken(reason)
-                | End::Unrecorded(reason),
+                | End::Unrecorded(reason)
+                | End::Ordered(reason),
             ) => (None, Some(reason.as_str())),
             Self::Stopped | Self::Late => (None, None),
         };
@@ -153,6 +155,9 @@ impl Inner {
                 () = running.live.stop.cancelled() => Outcome::Stopped,
                 done = attempt.run(&running.request) => match done {
                     Ok(complete) => Outcome::Complete(Box::new(complete)),
+                    Err(End::Cut(_)) if running.lane.agent.was_ended(running.slot.place.instance) => {
+                        Outcome::Failed(End::Ordered("the instance was ended".to_owned()))
+                    }
                     Err(end) => Outcome::Failed(end),
                 },
             }
@@ -381,10 +386,10 @@ impl Inner {
             let changed = lane.agent.changed();
             let now = self.db.clock().now();
             match lane.next(&lane.agent.policy(), now) {
-                Next::Run(id, slot) => {
+                Next::Run(id, waiting, slot) => {
                     let (inner, lane) = (self.clone(), lane.clone());
                     self.tasks
-                        .spawn(async move { inner.begin(lane, id, slot).await });
+                        .spawn(async move { inner.begin(lane, id, waiting, slot).await });
                 }
                 Next::Expire(id) => {
                     let (inner, lane) = (self.clone(), lane.clone());
@@ -405,7 +410,7 @@ impl Inner {
     }
 
     /// Takes the lease of a call that waited, and runs it.
-    async fn begin(self: Arc<Self>, lane: Arc<Lane>, id: CallId, slot: Slot) {
+    async fn begin(self: Arc<Self>, lane: Arc<Lane>, id: CallId, waiting: Waiting, slot: Slot) {
         let policy = lane.agent.policy();
         let (epoch, instance) = (self.db.epoch(), slot.place.instance);
         let (workspace, rules) = (lane.workspace.clone(), policy.clone());
@@ -451,10 +456,6 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(call = %id, %error, "the lease was not written");
                 let due = self.db.clock().now().plus(STORE_WAIT);
-                let waiting = Waiting {
-                    deadline: due.plus(policy.deadline),
-                    alone: false,
-                };
                 if lane.enqueue(id, due, waiting) {
                     self.spawn_dispatcher(lane.clone());
                 }

@@ -48,6 +48,8 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 WHERE state IN ('accepted', 'running');
             CREATE INDEX calls_ended_badly ON calls (workspace, state, id)
                 WHERE state IN ('failed', 'dead', 'cancelled', 'expired');
+            CREATE INDEX calls_by_end ON calls (workspace, finished_at)
+                WHERE state IN ('succeeded', 'failed', 'cancelled', 'expired');
             CREATE UNIQUE INDEX calls_by_key ON calls (workspace, agent, idempotency_key)
                 WHERE idempotency_key IS NOT NULL;
             CREATE TABLE attempts (

@@ -103,6 +103,8 @@ pub(crate) struct Inner {
     /// Free bytes under which nothing is accepted; set while the disk is that full.
     pub(crate) disk_floor: AtomicU64,
     pub(crate) tasks: TaskTracker,
+    /// Bytes of all bodies that are being received in memory.
+    pub(crate) held: AtomicU64,
 }
 
 impl Ingress {
@@ -129,6 +131,7 @@ impl Ingress {
                 closing: AtomicBool::new(false),
                 disk_floor: AtomicU64::new(0),
                 tasks: TaskTracker::new(),
+                held: AtomicU64::new(0),
             }),
         }
     }
@@ -204,6 +207,8 @@ impl Ingress {
                 "calls still run; the next start takes them up"
             );
         }
+        // Before the agents are ended: what that does to an attempt is not the call's fault.
+        self.inner.registry.abandon();
     }
 }
 

@@ -10,6 +10,9 @@ use bytes::{Bytes, BytesMut};
 /// From the first event that is longer, the rest of a stream passes without ids of ours.
 const MOST_EVENT_BYTES: usize = 256 << 10;
 
+/// Bytes of a line that are compared with an id.
+const MOST_ID_LINE: usize = 8 << 10;
+
 /// Adds `id: ATTEMPT.INDEX` to the events of a stream as they pass.
 #[derive(Debug)]
 pub(crate) struct Stamper {
@@ -50,7 +53,12 @@ impl Stamper {
                 self.line_ended(&mut out);
             }
         }
-        if self.event.len() > MOST_EVENT_BYTES {
+        // A line may also end with a bare CR: streams of that kind pass as they are.
+        let tail = &self.event[self.line.min(self.event.len())..];
+        let bare = tail
+            .windows(2)
+            .any(|pair| pair[0] == b'\r' && pair[1] != b'\n');
+        if bare || self.event.len() > MOST_EVENT_BYTES {
             self.off = true;
             out.extend_from_slice(&self.finish());
         }
@@ -103,20 +111,28 @@ pub(crate) fn position_after(stream: impl Read, id: &str) -> std::io::Result<Opt
     let mut reader = BufReader::new(stream);
     let (mut position, mut found, mut line) = (0_u64, false, Vec::new());
     loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
-        if read == 0 {
+        let part = reader.fill_buf()?;
+        if part.is_empty() {
             return Ok(None);
         }
-        position += read as u64;
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let end = part.iter().position(|&byte| byte == b'\n');
+        let taken = end.map_or(part.len(), |end| end + 1);
+        // What is longer than any id is not one: the rest of the line is passed over.
+        let room = MOST_ID_LINE.saturating_sub(line.len());
+        line.extend_from_slice(&part[..end.unwrap_or(taken).min(room)]);
+        reader.consume(taken);
+        position += taken as u64;
+        if end.is_none() {
+            continue;
+        }
+        let text = line.strip_suffix(b"\r").unwrap_or(&line);
         if let Some(value) = text.strip_prefix(b"id:") {
             found |= value.strip_prefix(b" ").unwrap_or(value) == id.as_bytes();
         }
         if found && text.is_empty() {
             return Ok(Some(position));
         }
+        line.clear();
     }
 }
 

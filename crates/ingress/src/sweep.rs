@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use skep_api::CallState;
-use skep_core::{CallId, Workspace};
-use skep_store::StoreError;
+use skep_core::{CallId, Timestamp, Workspace};
+use skep_store::{Scope, StoreError};
 
 use crate::IngressError;
 use crate::journal::{self, Brings};
 use crate::life::{End, Event};
-use crate::service::{Ingress, Inner};
+use crate::service::{Ingress, Inner, Retention};
 
 /// Calls that one unit of recovery or retention touches.
 const STEP: u32 = 200;
+/// A call that ended more recently is not taken for its size: its client may be about to ask again
+/// with the same key.
+const FRESH: Duration = Duration::from_secs(300);
 /// How often retention looks.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -154,31 +157,46 @@ impl Inner {
         Ok(write?)
     }
 
-    /// Forgets ended calls that are too old, or the oldest while there are too many bytes.
+    /// Forgets ended calls that are too old, and the oldest while they hold too many bytes.
     async fn retain(&self, workspace: &Workspace) -> Result<(), StoreError> {
         loop {
-            let of = workspace.clone();
-            let (age, most) = (self.retention.age, self.retention.bytes);
+            let (of, retention) = (workspace.clone(), self.retention.clone());
             let removed: usize = self
                 .db
-                .write(move |unit| -> Result<_, StoreError> {
+                .write(move |unit| {
                     let now = unit.now();
-                    let mut scope = unit.scope(&of);
-                    let mut ids: Vec<CallId> =
-                        journal::oldest_ended(&mut scope, now.minus(age), STEP)?;
-                    if ids.is_empty() && journal::bytes(&mut scope)? > most {
-                        ids = journal::oldest_ended(&mut scope, now, STEP)?;
-                    }
-                    for id in &ids {
-                        journal::remove(&mut scope, *id)?;
-                    }
-                    scope.sweep_blobs(STEP)?;
-                    Ok(ids.len())
+                    forget_some(&mut unit.scope(&of), &retention, now)
                 })
                 .await?;
+            self.db.sweep_loose_blobs().await?;
             if removed < STEP as usize {
                 return Ok(());
             }
         }
     }
+}
+
+/// One small step of retention; tells how many calls went.
+fn forget_some(
+    scope: &mut Scope<'_>,
+    retention: &Retention,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let mut gone = journal::oldest_ended(scope, now.minus(retention.age), STEP)?;
+    if gone.is_empty() {
+        let mut excess = journal::ended_bytes(scope)?.saturating_sub(retention.bytes);
+        if excess > 0 {
+            gone = journal::oldest_ended(scope, now.minus(FRESH.min(retention.age)), STEP)?;
+            gone.retain(|(_, held)| {
+                let taken = excess > 0;
+                excess = excess.saturating_sub(*held);
+                taken
+            });
+        }
+    }
+    for (id, _) in &gone {
+        journal::remove(scope, *id)?;
+    }
+    scope.sweep_blobs(STEP)?;
+    Ok(gone.len())
 }

@@ -226,6 +226,7 @@ impl Supervisor {
 
     fn end(&mut self, at_once: bool) {
         let Some(live) = &self.live else { return };
+        self.charge.slot.target.note_ended(live.instance);
         let running = live.running.clone();
         let grace = if at_once {
             Duration::ZERO

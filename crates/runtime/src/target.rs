@@ -1,5 +1,6 @@
 //! Where an agent's calls can go now: what the call door sees of an agent. Cheap to look at.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,8 @@ use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId};
 use tokio::sync::watch;
 
+/// Instances that are remembered as ended by us.
+const MOST_ENDED: usize = 16;
 /// A call that ended so shortly before its agent did may have been the cause: the connection's end
 /// is seen before the process's.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -48,6 +51,8 @@ pub struct Target {
     availability: watch::Sender<Availability>,
     suspects: watch::Sender<Option<InstanceId>>,
     in_flight: AtomicU64,
+    /// The instances that were ended last, newest last.
+    ended: RwLock<VecDeque<InstanceId>>,
     /// Milliseconds after `began` at which a call last ended, plus one; 0 for never.
     last_end: AtomicU64,
     began: Instant,
@@ -62,6 +67,7 @@ impl Target {
             availability: watch::Sender::new(Availability::Stopped),
             suspects: watch::Sender::new(None),
             in_flight: AtomicU64::new(0),
+            ended: RwLock::default(),
             last_end: AtomicU64::new(0),
             began: Instant::now(),
         }
@@ -122,6 +128,21 @@ impl Target {
     /// A connection to this instance was refused or cut: the supervisor probes at once.
     pub fn report_unreachable(&self, instance: InstanceId) {
         self.suspects.send_replace(Some(instance));
+    }
+
+    /// Whether this instance was ended by us: a stop, a restart, a deployment. What that does to a
+    /// call is not the call's fault.
+    #[must_use]
+    pub fn was_ended(&self, instance: InstanceId) -> bool {
+        self.ended.read().contains(&instance)
+    }
+
+    pub(crate) fn note_ended(&self, instance: InstanceId) {
+        let mut ended = self.ended.write();
+        if ended.len() >= MOST_ENDED {
+            ended.pop_front();
+        }
+        ended.push_back(instance);
     }
 
     pub(crate) fn suspects(&self) -> watch::Receiver<Option<InstanceId>> {

@@ -107,6 +107,10 @@ impl Agent for Joined {
         }
     }
 
+    fn was_ended(&self, instance: InstanceId) -> bool {
+        self.target.was_ended(instance)
+    }
+
     fn suspect(&self, instance: InstanceId) {
         self.target.report_unreachable(instance);
     }
