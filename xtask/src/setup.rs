@@ -20,7 +20,14 @@ type Need = (&'static str, &'static str);
 
 const TEST: &[Need] = &[("strace", "strace"), ("python3", "python3"), ("gcc", "gcc")];
 const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
-const POWERCUT: &[Need] = &[("mkfs.ext4", "e2fsprogs"), ("dmsetup", "dmsetup")];
+// The guest's kernel is not installed: the suite unpacks it into its own folder.
+const POWERCUT: &[Need] = &[
+    ("mkfs.ext4", "e2fsprogs"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("strip", "binutils"),
+    ("python3", "python3"),
+];
 
 /// Installs what is missing. Says what it does.
 pub(crate) fn install(purpose: Purpose) -> Result<()> {

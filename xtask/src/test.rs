@@ -1,5 +1,6 @@
 //! `cargo xtask test`, and the slow suites that are run by hand.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -75,10 +76,28 @@ pub(crate) fn kill(seconds: u64) -> Result<()> {
 /// Power cuts on a real file system.
 pub(crate) fn powercut(rounds: u32) -> Result<()> {
     setup::install(Purpose::Powercut)?;
-    shell("cargo", &["build", "--release", "--package", "skep"])?;
-    let script = root().join("tests/powercut/run.py");
+    let target = root().join(generate::target());
+    let given = std::env::var_os("SKEP_BIN").map(PathBuf::from);
+    if given.is_none() {
+        // The agent of the tests is a program of theirs.
+        let both = ["--package", "skep", "--package", "skep-tests", "--bins"];
+        shell("cargo", &[&["build", "--release"], &both[..]].concat())?;
+    }
+    let skep = given.unwrap_or_else(|| target.join("release/skep"));
     shell(
         "python3",
-        &[script.to_string_lossy().as_ref(), &rounds.to_string()],
+        &[
+            // No compiled files beside the sources.
+            "-B",
+            root()
+                .join("tests/powercut/run.py")
+                .to_string_lossy()
+                .as_ref(),
+            &rounds.to_string(),
+            "--skep",
+            skep.to_string_lossy().as_ref(),
+            "--work",
+            target.join("powercut").to_string_lossy().as_ref(),
+        ],
     )
 }

@@ -137,24 +137,10 @@ impl Intake<'_> {
         self.size += data.len() as u64;
         if let Some(writer) = self.spool.take() {
             self.spool = Some(append(writer, data).await?);
-        } else if self.size > MEMORY_BYTES as u64
-            || self.held.load(Ordering::Relaxed) > INTAKE_BYTES
-        {
-            let (blobs, workspace) = (self.blobs.clone(), self.workspace.clone());
-            let parts = [
-                std::mem::take(&mut self.first),
-                self.memory.split().freeze(),
-                data,
-            ];
-            let spool = blocking(move || {
-                let mut writer = blobs.writer(&workspace)?;
-                parts.iter().try_for_each(|part| writer.write(part))?;
-                Ok(writer)
-            });
-            self.spool = Some(spool.await?);
-            self.held
-                .fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
             return Ok(());
+        }
+        if self.size > MEMORY_BYTES as u64 || self.held.load(Ordering::Relaxed) > INTAKE_BYTES {
+            return self.spill(data).await;
         }
         self.held.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.counted += data.len() as u64;
@@ -165,6 +151,25 @@ impl Intake<'_> {
                 .extend_from_slice(&std::mem::take(&mut self.first));
             self.memory.extend_from_slice(&data);
         }
+        Ok(())
+    }
+
+    /// Goes on in a blob, with what is in memory first.
+    async fn spill(&mut self, data: Bytes) -> Result<(), StoreError> {
+        let (blobs, workspace) = (self.blobs.clone(), self.workspace.clone());
+        let parts = [
+            std::mem::take(&mut self.first),
+            self.memory.split().freeze(),
+            data,
+        ];
+        let spool = blocking(move || {
+            let mut writer = blobs.writer(&workspace)?;
+            parts.iter().try_for_each(|part| writer.write(part))?;
+            Ok(writer)
+        });
+        self.spool = Some(spool.await?);
+        self.held
+            .fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
         Ok(())
     }
 

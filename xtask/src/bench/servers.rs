@@ -36,8 +36,11 @@ pub(crate) struct Skep {
     data: PathBuf,
 }
 
-/// Where the release binary is.
+/// Where the release binary is, unless the environment names another.
 pub(crate) fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SKEP_BIN") {
+        return PathBuf::from(path);
+    }
     root().join(crate::generate::target()).join("release/skep")
 }
 
@@ -54,15 +57,19 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result
 }
 
 impl Skep {
-    /// Starts a server on a new data folder.
+    /// Starts a server on a new data folder, or on one that another has left.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
         let data = folder.join("data");
         fs::create_dir_all(&data)?;
+        // What a dead server left must not be taken for the new one's.
+        let _ = fs::remove_file(data.join("server.json"));
         let log = fs::File::create(folder.join("skep.log"))?;
         let started = Instant::now();
         let child = Command::new(binary())
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(&data)
+            // It is ours, and the server refuses keys that it does not know.
+            .env_remove("SKEP_BIN")
             .env("SKEP_LOG_LEVEL", "warn")
             .env("SKEP_LIMITS_CONNECTIONS", "10000")
             .stdin(Stdio::null())

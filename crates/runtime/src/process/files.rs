@@ -80,10 +80,11 @@ pub(crate) fn put(folder: &Path, name: &str, document: &impl Serialize) -> std::
     std::fs::rename(draft, folder.join(name))
 }
 
-/// Reads a document; `None` when there is none.
+/// Reads a document; `None` when there is none. One that cannot be read is what a power cut left: it
+/// is renamed whole but not synced, as nothing that it tells of outlives the machine.
 pub(crate) fn get<T: DeserializeOwned>(folder: &Path, name: &str) -> std::io::Result<Option<T>> {
     match std::fs::read(folder.join(name)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
