@@ -711,3 +711,109 @@ async fn relaxed_calls_are_recorded_all_the_same() {
     assert_eq!(answer.text(), "quick");
     server.wait_call(&answer.call(), "succeeded").await;
 }
+
+#[tokio::test]
+async fn what_its_owner_does_to_an_agent_costs_a_call_no_try() {
+    let server = Server::start().await;
+    server.deploy("a", json!({ "attempts": 1 })).await;
+    let asynchronous = [("prefer", "respond-async")];
+    let call = send(&server, "/agents/a/steps?n=1", "", &asynchronous)
+        .await
+        .call();
+    server.wait_call(&call, "running").await;
+    let before = server.agent("a").await["instance"]["id"].clone();
+    server.client.post("/api/v1/agents/a/restart", "").await;
+    eventually("another instance", async || {
+        let agent = server.agent("a").await;
+        (agent["state"] == "ready" && agent["instance"]["id"] != before).then_some(())
+    })
+    .await;
+    std::fs::write(server.home("a").join("step-1"), "").expect("a step");
+    let call = server.wait_call(&call, "succeeded").await;
+    assert!(call["attempts"].as_u64() >= Some(2), "{call}");
+}
+
+#[tokio::test]
+async fn what_the_drain_does_not_see_end_is_left_to_the_next_start() {
+    let mut server = Server::start().await;
+    server.deploy("a", json!({ "attempts": 1 })).await;
+    let asynchronous = [("prefer", "respond-async")];
+    let call = send(&server, "/agents/a/steps?n=1", "", &asynchronous)
+        .await
+        .call();
+    server.wait_call(&call, "running").await;
+    assert!(server.terminate());
+    server.restart().await;
+    std::fs::write(server.home("a").join("step-1"), "").expect("a step");
+    server.wait_call(&call, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_being_sent_while_its_agent_is_removed_ends() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    let head = "POST /agents/a/work HTTP/1.1\nhost: x\nauthorization: Bearer KEY\n\
+                expect: 100-continue\ncontent-length: 6\n\n";
+    let mut stream = raw(&server, head).await;
+    // The door reads the body by now.
+    read_until(&mut stream, "100 Continue").await;
+    let remove = server
+        .client
+        .request(Method::DELETE, "/api/v1/agents/a", "");
+    let removed = server.client.send(remove).await.expect("an answer");
+    assert_eq!(removed.status, 204);
+    stream.write_all(b"and on").await.expect("it is sent");
+    let answer = read_until(&mut stream, "agent-not-found").await;
+    assert!(answer.contains("404"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_agent_that_changes_the_protocol_unasked_has_not_answered() {
+    let server = Server::start().await;
+    server.deploy("a", json!({ "attempts": 1 })).await;
+    let answer = server.post("a", "/upgrade", "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "call-dead"));
+}
+
+#[tokio::test]
+async fn ended_calls_go_when_they_are_old_and_dead_ones_stay() {
+    let env = vec![("SKEP_CALLS_RETENTION".to_owned(), "1s".to_owned())];
+    let setup = skep_tests::Setup {
+        env,
+        ..Default::default()
+    };
+    let server = Server::start_with(setup).await;
+    server.deploy("a", json!({ "attempts": 1 })).await;
+    let large = "x".repeat(20_000);
+    let ended = server.post("a", "/work", &large).await.call();
+    let dead = server.post("a", "/flaky?fails=9", "").await.call();
+    eventually("the end of the old call", async || {
+        let answer = server.client.get(&format!("/api/v1/calls/{ended}")).await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    assert_eq!(server.call(&dead).await["state"], "dead");
+    let blobs = server.data().join("blobs/by-hash/default");
+    eventually("the end of its body", async || {
+        let folders = std::fs::read_dir(&blobs).expect("blobs");
+        let files = folders
+            .flatten()
+            .filter_map(|folder| std::fs::read_dir(folder.path()).ok())
+            .flatten();
+        (files.count() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_hang_up_harm_nobody() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    let asynchronous = [("prefer", "respond-async")];
+    for _ in 0..100 {
+        let head = "GET /api/v1/calls?limit=1000 HTTP/1.1\nhost: x\nauthorization: Bearer KEY\n\n";
+        drop(raw(&server, head).await);
+        let answer = send(&server, "/agents/a/work", "", &asynchronous).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+}

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod door;
 mod fault;
+mod hostile;
 mod kill;
 mod scale;
 mod streams;
