@@ -447,6 +447,8 @@ fn mark(headers: &mut HeaderMap, id: CallId, replayed: bool) {
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         headers.insert(skep_api::HEADER_CALL_ID, value);
     }
+    // An agent's own word on this does not count.
+    headers.remove(skep_api::HEADER_REPLAYED);
     if replayed {
         headers.insert(skep_api::HEADER_REPLAYED, HeaderValue::from_static("true"));
     }

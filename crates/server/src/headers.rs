@@ -25,9 +25,11 @@ const OWN_POLICY: &str =
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 /// What an agent answers shares Skep's origin: a page of it runs in a box of its own.
 const AGENT_POLICY: &str = "sandbox allow-scripts allow-forms; frame-ancestors 'none'";
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const HSTS: &str = "max-age=31536000";
 
-/// Adds the headers of safety that the answer does not have yet.
+/// Adds the headers of safety that the answer does not have yet. The content policy is added to
+/// one of an agent's own, wherever its answer is read: a browser obeys both.
 pub(crate) fn secure(headers: &mut HeaderMap, of_agent: bool, tls: bool) {
     for (name, value) in SECURITY {
         let name = HeaderName::from_static(name);
@@ -36,9 +38,9 @@ pub(crate) fn secure(headers: &mut HeaderMap, of_agent: bool, tls: bool) {
             .or_insert(HeaderValue::from_static(value));
     }
     let policy = if of_agent { AGENT_POLICY } else { OWN_POLICY };
-    headers
-        .entry(CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static(policy));
+    headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    // What the browser keeps of this origin is not one agent's.
+    headers.remove(CLEAR_SITE_DATA);
     if tls {
         headers
             .entry(STRICT_TRANSPORT_SECURITY)
@@ -110,6 +112,20 @@ mod tests {
         assert_eq!(headers["x-content-type-options"], "nosniff");
         assert_eq!(headers["content-security-policy"], AGENT_POLICY);
         assert!(headers.contains_key("strict-transport-security"));
+    }
+
+    #[test]
+    fn an_agent_cannot_loosen_the_policy() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src *"),
+        );
+        headers.insert(CLEAR_SITE_DATA, HeaderValue::from_static("\"*\""));
+        secure(&mut headers, true, false);
+        let policies: Vec<_> = headers.get_all(CONTENT_SECURITY_POLICY).iter().collect();
+        assert_eq!(policies, ["default-src *", AGENT_POLICY]);
+        assert!(!headers.contains_key(CLEAR_SITE_DATA));
     }
 
     #[test]

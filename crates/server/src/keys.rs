@@ -8,8 +8,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use skep_core::{KeyId, Workspace};
 use skep_store::{Db, Migration, MigrationSet, StoreError};
@@ -108,25 +108,48 @@ impl Keys {
         Ok(Self { by_hash })
     }
 
-    /// Who sends this request. The key is taken out of the headers, so that no agent sees it; an
-    /// `Authorization` that is not ours stays, for the agent.
+    /// Who sends this request. Every credential of ours is taken out of the headers, so that no
+    /// agent sees one; an `Authorization` that is not ours stays, for the agent.
     pub(crate) fn authenticate(&self, headers: &mut HeaderMap) -> Option<Principal> {
-        if let Some(value) = headers.remove(skep_api::HEADER_API_KEY) {
-            return self.find(value.to_str().ok()?);
+        let bearer = headers.get(AUTHORIZATION).and_then(bearer);
+        let of_bearer = bearer.and_then(|key| self.find(key));
+        take_out(headers, of_bearer.is_some());
+        match headers.remove(skep_api::HEADER_API_KEY) {
+            Some(value) => self.find(value.to_str().ok()?),
+            None => of_bearer,
         }
-        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, key) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let principal = self.find(key.trim())?;
-        headers.remove(AUTHORIZATION);
-        Some(principal)
     }
 
     /// The map is asked by the hash of what was sent: how long that takes tells nothing of a key.
     fn find(&self, key: &str) -> Option<Principal> {
         self.by_hash.get(&hash(key)).cloned()
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Whether a key of ours, valid or not, stands anywhere in an `Authorization`.
+fn has_key(value: &HeaderValue) -> bool {
+    value
+        .as_bytes()
+        .split(|byte| byte.is_ascii_whitespace() || b",;:=\"'".contains(byte))
+        .any(|word| word.starts_with(PREFIX.as_bytes()))
+}
+
+/// Leaves the `Authorization` of an agent's own.
+fn take_out(headers: &mut HeaderMap, first_is_ours: bool) {
+    let values = headers.get_all(AUTHORIZATION);
+    if !first_is_ours && !values.iter().any(has_key) {
+        return;
+    }
+    let others = values.iter().skip(usize::from(first_is_ours));
+    let others: Vec<_> = others.filter(|value| !has_key(value)).cloned().collect();
+    headers.remove(AUTHORIZATION);
+    for value in others {
+        headers.append(AUTHORIZATION, value);
     }
 }
 
@@ -156,7 +179,6 @@ fn keep(path: &Path, key: &str) -> Result<(), ServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn keys() -> Keys {
         let principal = Principal {
@@ -191,6 +213,27 @@ mod tests {
         both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
         assert!(keys().authenticate(&mut both).is_some());
         assert_eq!(both, headers("authorization", "Bearer agents-own"));
+    }
+
+    #[test]
+    fn no_key_of_ours_stays_beside_another() {
+        for value in [
+            "Bearer skep_right",
+            "bearer  skep_other",
+            "skep_right",
+            "Digest username=\"skep_other\"",
+        ] {
+            let mut both = headers("authorization", value);
+            both.append(AUTHORIZATION, HeaderValue::from_static("Bearer agents-own"));
+            both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
+            assert!(keys().authenticate(&mut both).is_some(), "{value}");
+            assert_eq!(both, headers("authorization", "Bearer agents-own"));
+        }
+        // A wrong key is not mended by a right one beside it, and goes too.
+        let mut both = headers("authorization", "Bearer skep_right");
+        both.insert("skep-api-key", HeaderValue::from_static("skep_wrong"));
+        assert!(keys().authenticate(&mut both).is_none());
+        assert!(both.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod api;
 mod channel;
+mod connection;
 mod dispatch;
 mod headers;
 mod join;

@@ -1,25 +1,23 @@
 //! The listener: connections within their bound, TLS where it is wanted, HTTP/1.1 and HTTP/2, and
 //! a graceful end.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::ServerError;
+use crate::connection::{Place, Serving, serve};
 use crate::dispatch::Dispatcher;
 
 /// Calls that one HTTP/2 connection may have open.
@@ -109,8 +107,12 @@ impl Listener {
         patience: Duration,
     ) {
         let permits = Arc::new(Semaphore::new(self.bounds.connections));
-        let graceful = Arc::new(GracefulShutdown::new());
-        let builder = Arc::new(self.builder());
+        let connections = TaskTracker::new();
+        let serving = Arc::new(Serving {
+            dispatcher,
+            builder: self.builder(),
+            idle: self.bounds.header_timeout,
+        });
         loop {
             // One more than the bound waits in the system's own queue.
             let permit = tokio::select! {
@@ -129,27 +131,26 @@ impl Listener {
                     continue;
                 }
             };
-            let (tls, watcher) = (self.tls.clone(), graceful.watcher());
-            let (dispatcher, builder) = (dispatcher.clone(), builder.clone());
-            let timeout = self.bounds.header_timeout;
-            tokio::spawn(async move {
-                let _permit = permit;
+            let (tls, serving) = (self.tls.clone(), serving.clone());
+            // Each its own, as every poll of a connection looks at it.
+            let stop = stop.child_token();
+            connections.spawn(async move {
+                let place: Place = Arc::new(permit);
                 // Small answers go out at once.
                 let _ = stream.set_nodelay(true);
                 match tls {
-                    None => connection(stream, remote, dispatcher, &builder, watcher).await,
+                    None => serve(&serving, stream, remote, place, stop).await,
                     Some(tls) => {
-                        if let Some(stream) = shake_hands(&tls, stream, timeout).await {
-                            connection(stream, remote, dispatcher, &builder, watcher).await;
+                        if let Some(stream) = shake_hands(&tls, stream, serving.idle).await {
+                            serve(&serving, stream, remote, place, stop).await;
                         }
                     }
                 }
             });
         }
         drop(self.socket);
-        if let Some(graceful) = Arc::into_inner(graceful) {
-            let _ = tokio::time::timeout(patience, graceful.shutdown()).await;
-        }
+        connections.close();
+        let _ = tokio::time::timeout(patience, connections.wait()).await;
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -181,22 +182,5 @@ async fn shake_hands(
             None
         }
         Err(_) => None,
-    }
-}
-
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    remote: SocketAddr,
-    dispatcher: Arc<Dispatcher>,
-    builder: &auto::Builder<TokioExecutor>,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = service_fn(move |request| {
-        let dispatcher = dispatcher.clone();
-        async move { Ok::<_, Infallible>(dispatcher.answer(remote.ip(), request).await) }
-    });
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(serving.into_owned()).await {
-        tracing::debug!(%remote, %error, "connection ended");
     }
 }

@@ -135,10 +135,10 @@ async fn compose(
     let (keys, first_key) = Keys::open(&db).await?;
     let drivers = drivers(settings, &options.shim);
     let kinds = drivers.iter().map(|driver| driver.kind()).collect();
-    let options = skep_runtime::Options {
+    let of_runtime = skep_runtime::Options {
         url: Some(url.to_owned()),
     };
-    let runtime = Runtime::open(db.clone(), options, drivers, &[Workspace::default()]).await?;
+    let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;
     let ingress = Ingress::new(
         db.clone(),
         Arc::new(RuntimeAgents::new(runtime.clone())),
@@ -168,6 +168,7 @@ async fn compose(
         started,
         min_free,
         kinds,
+        stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
 }

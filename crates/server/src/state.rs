@@ -9,6 +9,7 @@ use skep_core::Timestamp;
 use skep_ingress::Ingress;
 use skep_runtime::Runtime;
 use skep_store::Db;
+use tokio_util::sync::CancellationToken;
 
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub(crate) min_free: u64,
     /// Kinds of the drivers.
     pub(crate) kinds: Vec<&'static str>,
+    /// Fires when the server ends; what has no end of its own ends then.
+    pub(crate) stop: CancellationToken,
 }
 
 impl State {

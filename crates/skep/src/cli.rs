@@ -113,8 +113,7 @@ pub(crate) enum Verb {
     /// Call an agent
     Call(call::CallArgs),
     /// List, show and mend calls
-    #[command(subcommand)]
-    Calls(calls::CallsVerb),
+    Calls(calls::CallsArgs),
     /// Show how the server and its agents are
     Health,
     /// Show what agents use

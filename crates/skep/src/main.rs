@@ -77,7 +77,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Restart(args) => cmd::agents::restart(session, args).await,
         Verb::Remove(args) => cmd::agents::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
-        Verb::Calls(verb) => cmd::calls::run(session, verb).await,
+        Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health => cmd::health::health(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,
         Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => Ok(()),

@@ -278,12 +278,16 @@ pub(super) async fn logs(
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, ApiError> {
     let query = log_query(query, state.db.clock().now())?;
+    let follow = query.follow;
     let mut lines = state.runtime.logs(&workspace, &name, query)?;
     let (sender, receiver) = tokio::sync::mpsc::channel(LINES);
+    let stop = state.stop.clone();
     tokio::spawn(async move {
         loop {
             let line = tokio::select! {
                 line = lines.recv() => line,
+                // Nothing else ends it, and the server waits for its answers.
+                () = stop.cancelled(), if follow => return,
                 () = sender.closed() => return,
             };
             let Some(line) = line else { return };

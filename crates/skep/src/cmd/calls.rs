@@ -13,6 +13,14 @@ use crate::failure::{Failure, Result};
 use crate::output::{Format, Row, age};
 use crate::session::Session;
 
+/// What comes behind `calls`.
+#[derive(Debug, Args)]
+#[command(after_help = "Without a command it lists calls, as `skep calls list` does.")]
+pub(crate) struct CallsArgs {
+    #[command(subcommand)]
+    verb: Option<CallsVerb>,
+}
+
 /// What to do with calls.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CallsVerb {
@@ -35,6 +43,9 @@ pub(crate) enum CallsVerb {
     Purge(PurgeArgs),
 }
 
+/// Rows of a list that says nothing of them.
+const LIMIT: usize = 50;
+
 /// Flags of `calls list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
@@ -45,7 +56,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_parser = state, value_name = "STATE")]
     state: Option<CallState>,
     /// At most so many; 0 is all
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = LIMIT, value_name = "N")]
     limit: usize,
 }
 
@@ -56,7 +67,7 @@ pub(crate) struct DeadArgs {
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// At most so many; 0 is all
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = LIMIT, value_name = "N")]
     limit: usize,
 }
 
@@ -157,8 +168,13 @@ impl Row for Call {
     }
 }
 
-pub(crate) async fn run(session: &Session, verb: CallsVerb) -> Result {
+pub(crate) async fn run(session: &Session, args: CallsArgs) -> Result {
     let client = session.client()?;
+    let verb = args.verb.unwrap_or(CallsVerb::List(ListArgs {
+        agent: None,
+        state: None,
+        limit: LIMIT,
+    }));
     match verb {
         CallsVerb::List(args) => list(session, &client, args.agent, args.state, args.limit).await,
         CallsVerb::Dead(args) => {

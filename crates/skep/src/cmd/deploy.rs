@@ -66,7 +66,10 @@ pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
         true => "is deployed".to_owned(),
         false => format!("is at revision {}", agent.revision),
     };
-    let said = format!("{name} {what} and {state}.\nCall it with `skep call {name}`.");
+    let said = format!(
+        "{name} {what} and {state}.\n\
+         Send it a request with `skep call {name} /PATH -d BODY`."
+    );
     session.output.done(&agent, name, &said)
 }
 
