@@ -10,14 +10,15 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use skep_api::{Call, CallState};
 use skep_core::{CallId, InstanceId, RequestId, Timestamp, Workspace};
-use skep_store::{Hash, StoreError, Unit};
-use tokio::sync::{mpsc, watch};
+use skep_store::{Hash, PinnedBlob, StoreError, Unit};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agents::Availability;
 use crate::body::{Body, BodyError, send_stretch};
 use crate::headers::toward_agent;
 use crate::journal::{Answer, NewCall, Request, find_by_key, insert};
-use crate::lane::{Admission, Lane, Slot, Waiting};
+use crate::lane::{Admission, Entry, Lane, Slot, Waiting};
 use crate::life::{Event, Life};
 use crate::listing;
 use crate::live::{Live, Phase, Progress, Recording};
@@ -45,6 +46,29 @@ struct Offer {
     key: Option<String>,
     life: Life,
     slot: Option<Slot>,
+}
+
+/// What a call holds on to until it is accepted or refused.
+struct Held {
+    live: Arc<Live>,
+    entered: Entered,
+    _pin: Option<PinnedBlob>,
+    _entry: Option<Entry>,
+}
+
+/// A call's entry in the registry, taken back unless the call is accepted.
+struct Entered {
+    inner: Arc<Inner>,
+    id: CallId,
+    accepted: bool,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if !self.accepted {
+            self.inner.registry.forget(self.id);
+        }
+    }
 }
 
 impl Offer {
@@ -187,20 +211,21 @@ impl Inner {
         let shown = offer.shown();
         let live = self.registry.enter(id);
         let phase = live.watch();
-        let inner = self.clone();
-        // A task of its own: the client may leave at any moment, the call may not.
-        let accepting = self.tasks.spawn(async move {
-            let accepted = inner.clone().accept(offer, live).await;
-            if !matches!(accepted, Ok(Accepted::New)) {
-                inner.registry.forget(id);
-            }
-            drop((pin, entry));
-            accepted
-        });
-        match accepting
-            .await
-            .unwrap_or(Err(IngressError::Store(StoreError::Closed)))?
-        {
+        let entered = Entered {
+            inner: self.clone(),
+            id,
+            accepted: false,
+        };
+        let held = Held {
+            live,
+            entered,
+            _pin: pin,
+            _entry: entry,
+        };
+        let (told, outcome) = oneshot::channel();
+        self.accept(offer, held, told).await?;
+        // Without a word the store was closed before it came to this call.
+        match outcome.await.unwrap_or(Err(StoreError::Closed.into()))? {
             Accepted::New if wishes.asynchronous && wishes.wait.is_none() => Ok(accepted(&shown)),
             Accepted::New => {
                 self.respond(&context.workspace, id, phase, &wishes, false)
@@ -217,7 +242,7 @@ impl Inner {
         context: &Context,
         target: &str,
         request: HttpRequest<Incoming>,
-    ) -> Result<(Arc<Request>, Option<skep_store::PinnedBlob>), IngressError> {
+    ) -> Result<(Arc<Request>, Option<PinnedBlob>), IngressError> {
         let (mut head, body) = request.into_parts();
         toward_agent(&mut head.headers, context);
         let blobs = self.db.blobs();
@@ -240,12 +265,14 @@ impl Inner {
         Ok((Arc::new(request), received.pin))
     }
 
-    /// Makes the call durable and lets it run or wait.
+    /// Hands the call to the journal. What follows is done as soon as it is durable, whether the
+    /// client still waits or not; `told` hears how it went.
     async fn accept(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         mut offer: Offer,
-        live: Arc<Live>,
-    ) -> Result<Accepted, IngressError> {
+        mut held: Held,
+        told: oneshot::Sender<Result<Accepted, IngressError>>,
+    ) -> Result<(), IngressError> {
         let slot = offer.slot.take();
         if slot.is_some() {
             let begin = Event::Begin {
@@ -257,40 +284,54 @@ impl Inner {
         }
         let instance = slot.as_ref().map(|slot| slot.place.instance);
         let offer = Arc::new(offer);
-        let written = offer.clone();
-        let write = self.db.write(move |unit| written.write(unit, instance));
-        let accepted = write.await?;
-        if matches!(accepted, Accepted::New) {
-            offer.lane.metrics.accepted.inc();
-            let (id, life) = (offer.id, offer.life.clone());
-            let (lane, policy) = (offer.lane.clone(), offer.policy.clone());
-            match slot {
-                Some(slot) => {
-                    let (accepted, request) = (life.due, offer.request.clone());
-                    let began = accepted;
-                    let running = Running {
-                        id,
-                        lane,
-                        policy,
-                        life,
-                        slot,
-                        request,
-                        live,
-                        accepted,
-                        began,
-                    };
-                    self.spawn_run(running);
-                }
-                None => self.enqueue(&lane, id, &life),
+        let (written, inner) = (offer.clone(), self.clone());
+        let runtime = Handle::current();
+        let then = move |accepted: Result<Accepted, IngressError>| {
+            // The writer's thread has no runtime of its own.
+            let _runtime = runtime.enter();
+            if matches!(accepted, Ok(Accepted::New)) {
+                held.entered.accepted = true;
+                inner.go_on(&offer, slot, held.live.clone());
             }
-            // The removal cancels what is accepted by then; this one came after it.
-            if offer.lane.agent.availability() == Availability::Removed {
-                self.step(&offer.lane.workspace, id, Event::Cancel).await?;
-                self.registry
-                    .finish(id, Phase::Ended(IngressError::CallCancelled(id)));
-            }
+            drop(held);
+            // The client may have left.
+            let _ = told.send(accepted);
+        };
+        let submitted = self
+            .db
+            .submit(move |unit| written.write(unit, instance), then);
+        Ok(submitted.await?)
+    }
+
+    /// What follows the acceptance: the call runs, or it waits.
+    fn go_on(self: &Arc<Self>, offer: &Arc<Offer>, slot: Option<Slot>, live: Arc<Live>) {
+        offer.lane.metrics.accepted.inc();
+        match slot {
+            Some(slot) => self.spawn_run(Running {
+                id: offer.id,
+                lane: offer.lane.clone(),
+                policy: offer.policy.clone(),
+                life: offer.life.clone(),
+                slot,
+                request: offer.request.clone(),
+                live,
+                accepted: offer.life.due,
+                began: offer.life.due,
+            }),
+            None => self.enqueue(&offer.lane, offer.id, &offer.life),
         }
-        Ok(accepted)
+        // The removal cancels what is accepted by then; this one came after it.
+        if offer.lane.agent.availability() == Availability::Removed {
+            let (inner, workspace) = (self.clone(), offer.lane.workspace.clone());
+            let id = offer.id;
+            self.tasks.spawn(async move {
+                if let Err(error) = inner.step(&workspace, id, Event::Cancel).await {
+                    tracing::warn!(call = %id, %error, "a call of a removed agent stays open");
+                }
+                let gone = Phase::Ended(IngressError::CallCancelled(id));
+                inner.registry.finish(id, gone);
+            });
+        }
     }
 
     /// Puts an accepted call into its lane's queue.

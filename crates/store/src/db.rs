@@ -139,32 +139,27 @@ impl Db {
         })
     }
 
-    /// Hands a unit to the writer; the other end answers when it is committed or refused. Dropping
-    /// that end does not take the unit back.
+    /// Hands a unit to the writer. `then` is told how it ended when it is committed or refused, on
+    /// the writer's thread: it must be quick and must not wait. It saves who only passes the
+    /// outcome on a wake-up of its own. When it comes to nothing at all (the store is closed),
+    /// `then` is dropped.
     ///
     /// # Errors
     /// [`StoreError::Closed`].
-    pub async fn submit<T, E, F>(
-        &self,
-        work: F,
-    ) -> Result<oneshot::Receiver<Result<T, E>>, StoreError>
+    pub async fn submit<T, E, F, R>(&self, work: F, then: R) -> Result<(), StoreError>
     where
         F: FnOnce(&mut Unit<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
+        R: FnOnce(Result<T, E>) + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
         let job = Work {
             work: Some(work),
             outcome: None,
-            reply,
+            reply: then,
         };
-        self.inner
-            .queue
-            .send(Message::Job(Box::new(job)))
-            .await
-            .map_err(|_| StoreError::Closed)?;
-        Ok(answer)
+        let sending = self.inner.queue.send(Message::Job(Box::new(job)));
+        sending.await.map_err(|_| StoreError::Closed)
     }
 
     /// Runs a unit and waits until it is on disk. An error of the unit rolls it back.
@@ -178,10 +173,11 @@ impl Db {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.submit(work)
-            .await?
-            .await
-            .map_err(|_| StoreError::Closed)?
+        let (reply, answer) = oneshot::channel();
+        // Who does not wait for the answer has dropped the other end.
+        self.submit(work, |outcome| drop(reply.send(outcome)))
+            .await?;
+        answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Reads from a consistent view of what is committed.

@@ -57,17 +57,19 @@ pub(crate) enum JobError {
 }
 
 /// A job made of a closure.
-pub(crate) struct Work<F, T, E> {
+pub(crate) struct Work<F, T, E, R> {
     pub(crate) work: Option<F>,
     pub(crate) outcome: Option<Result<T, E>>,
-    pub(crate) reply: oneshot::Sender<Result<T, E>>,
+    /// Told how it ended, on the writer's thread.
+    pub(crate) reply: R,
 }
 
-impl<F, T, E> Job for Work<F, T, E>
+impl<F, T, E, R> Job for Work<F, T, E, R>
 where
     F: FnOnce(&mut Unit<'_>) -> Result<T, E> + Send,
     T: Send,
     E: From<StoreError> + Send,
+    R: FnOnce(Result<T, E>) + Send,
 {
     fn run(&mut self, unit: &mut Unit<'_>) -> Result<(), JobError> {
         let Some(work) = self.work.take() else {
@@ -93,8 +95,10 @@ where
             (Err(error), _) => Err(error.into()),
             (Ok(()), None) => Err(StoreError::Closed.into()),
         };
-        // Who does not wait for the answer has dropped the other end.
-        let _ = self.reply.send(outcome);
+        let reply = self.reply;
+        if catch_unwind(AssertUnwindSafe(|| reply(outcome))).is_err() {
+            tracing::error!("what was to follow a unit of work panicked");
+        }
     }
 }
 
