@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use skep_api::CallState;
 use skep_core::{CallId, Timestamp};
-use skep_store::StoreError;
+use skep_store::{StoreError, Unit};
+use tokio::sync::oneshot;
 
 use crate::attempt::{Attempt, Complete, CutOffOnDrop};
 use crate::call::{elapsed_s, ended};
@@ -209,25 +210,27 @@ impl Inner {
         // The agent is free for the next call while the disk takes the result.
         drop(running.slot);
         let (settled, next) = (answer.clone(), after.clone());
+        let (inner, of, shown) = (self.clone(), lane.clone(), recording.clone());
+        let tell = move || {
+            of.metrics.ended(after.state.as_str());
+            let took = elapsed_s(inner.db.clock().now(), accepted);
+            of.metrics.call_seconds.observe(took);
+            if let Some(recording) = &shown {
+                recording.progress.send_replace(whole.clone());
+            }
+            inner.registry.finish(id, Phase::Answered(answer.clone()));
+        };
         let took = self
             .persist(
                 move |scope, now| {
                     journal::apply(scope, &row, &next, &Brings::Answer(&settled), now)
                 },
+                tell,
                 &lane,
             )
             .await;
         drop(pin);
-        if took == Some(true) {
-            lane.metrics.ended(after.state.as_str());
-            lane.metrics
-                .call_seconds
-                .observe(elapsed_s(self.db.clock().now(), accepted));
-            if let Some(recording) = &recording {
-                recording.progress.send_replace(whole);
-            }
-            self.registry.finish(id, Phase::Answered(answer));
-        } else {
+        if took != Some(true) {
             drop(CutOffOnDrop(recording));
             self.overtaken(&lane, id).await;
         }
@@ -272,6 +275,7 @@ impl Inner {
         let took = self
             .persist(
                 move |scope, now| journal::apply(scope, &row, &next, &Brings::End(&end), now),
+                || (),
                 &lane,
             )
             .await;
@@ -306,22 +310,33 @@ impl Inner {
     }
 
     /// Writes until the store takes it. `None`: the store is closed, and the next start decides.
-    async fn persist<F>(&self, change: F, lane: &Lane) -> Option<bool>
+    /// `done` is called on the writer's thread as soon as the change is durable.
+    async fn persist<F, D>(&self, change: F, done: D, lane: &Lane) -> Option<bool>
     where
         F: Fn(&mut skep_store::Scope<'_>, Timestamp) -> Result<bool, StoreError>
             + Clone
             + Send
             + 'static,
+        D: FnOnce() + Clone + Send + 'static,
     {
         loop {
-            let (change, workspace) = (change.clone(), lane.workspace.clone());
-            let written = self
-                .db
-                .write(move |unit| {
-                    let now = unit.now();
-                    change(&mut unit.scope(&workspace), now)
-                })
-                .await;
+            let (change, done) = (change.clone(), done.clone());
+            let workspace = lane.workspace.clone();
+            let work = move |unit: &mut Unit<'_>| {
+                let now = unit.now();
+                change(&mut unit.scope(&workspace), now)
+            };
+            let (told, outcome) = oneshot::channel();
+            let then = move |took: Result<bool, StoreError>| {
+                if matches!(took, Ok(true)) {
+                    done();
+                }
+                let _ = told.send(took);
+            };
+            let written = match self.db.submit(work, then).await {
+                Ok(()) => outcome.await.unwrap_or(Err(StoreError::Closed)),
+                Err(error) => Err(error),
+            };
             match written {
                 Ok(took) => return Some(took),
                 Err(StoreError::Closed) => return None,

@@ -44,8 +44,32 @@ pub(crate) struct Usage {
     pub(crate) memory: u64,
 }
 
-/// What a process has used; nothing when it is gone.
+/// What a process and its children (nginx's workers) have used; nothing when they are gone.
 pub(crate) fn usage(pid: u32) -> Usage {
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok());
+    let mut sum = of_one(pid);
+    // Only those of the same program: Skep's agents are not Skep.
+    for child in children.filter(|child| name(*child) == name(pid)) {
+        let one = of_one(child);
+        sum.cpu += one.cpu;
+        sum.memory += one.memory;
+    }
+    sum
+}
+
+fn name(pid: u32) -> Option<String> {
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let is_shim = words.contains("__shim");
+    (!is_shim)
+        .then(|| fs::read_to_string(format!("/proc/{pid}/comm")).ok())
+        .flatten()
+}
+
+fn of_one(pid: u32) -> Usage {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return Usage::default();
     };
