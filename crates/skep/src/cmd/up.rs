@@ -90,7 +90,7 @@ fn banner(started: &Started) -> String {
     };
     format!(
         "\n  Skep {version} listens at {url}\n\n  data     {data}\n  key      {key}\n  \
-         try      skep deploy hello --command \"python3 agent.py\"\n  stop     Ctrl-C\n",
+         try      skep deploy NAME --command \"COMMAND\"\n  stop     Ctrl-C\n",
         version = env!("CARGO_PKG_VERSION"),
         url = started.url,
     )
