@@ -25,6 +25,8 @@ use crate::state::State;
 use crate::telemetry::Open;
 use crate::trace::TraceContext;
 
+/// Headers that an answer gets from here at most: its table grows once, not step by step.
+const OWN_HEADERS: usize = 16;
 /// The path under which agents answer.
 const AGENTS: &str = "/agents/";
 
@@ -203,6 +205,7 @@ impl Dispatcher {
             Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
         };
         let headers = response.headers_mut();
+        headers.reserve(OWN_HEADERS);
         secure(headers, of_agent, self.tls);
         if let Some(origin) = origin {
             Cors::mark(headers, origin);

@@ -10,8 +10,9 @@ use crate::unit::Session;
 use crate::{Param, Row, StoreError, Value};
 
 const STATEMENT_CACHE: usize = 256;
-/// Pages of 4 KiB in the write-ahead log after which a commit also checkpoints.
-const CHECKPOINT_PAGES: u32 = 4000;
+/// Pages of 4 KiB in the write-ahead log after which a commit also checkpoints, and all that wait
+/// with it: seldom, as most pages are written again and again and copied once.
+const CHECKPOINT_PAGES: u32 = 16_384;
 /// Readers and the writer do not block each other; only recovery at open waits.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files up to this size are checked page by page at every start.
