@@ -13,6 +13,9 @@ const STATEMENT_CACHE: usize = 256;
 /// Pages of 4 KiB in the write-ahead log after which a commit also checkpoints, and all that wait
 /// with it: seldom, as most pages are written again and again and copied once.
 const CHECKPOINT_PAGES: u32 = 16_384;
+/// What the writer keeps of the file in memory, once it has used so much: the inner pages of the
+/// indexes of a journal of some hundred thousand calls.
+const CACHE_KIB: u32 = 16 << 10;
 /// Readers and the writer do not block each other; only recovery at open waits.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files up to this size are checked page by page at every start.
@@ -32,7 +35,9 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let engine = Self::open(path, flags)?;
         engine.batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        engine.batch(&format!("PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};"))?;
+        engine.batch(&format!(
+            "PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA cache_size = -{CACHE_KIB};"
+        ))?;
         engine.check()?;
         Ok(engine)
     }
