@@ -20,7 +20,7 @@ use crate::journal::{Answer, Request};
 use crate::lane::Lane;
 use crate::life::End;
 use crate::live::{Live, Phase, Progress, Recording};
-use crate::payload::{INLINE_BYTES, MEMORY_BYTES, append, blocking, read_stretch, store_answer};
+use crate::payload::{INLINE_BYTES, MEMORY_BYTES, Payload, append, blocking, read_stretch, store};
 use crate::pool::{Link, Place};
 use crate::sse::Stamper;
 
@@ -266,7 +266,7 @@ impl Reading<'_> {
             }
         }
         let bytes = join(first, &rest);
-        let (body, pin) = store_answer(self.attempt.blobs, self.attempt.workspace(), bytes)
+        let (body, pin) = store(self.attempt.blobs, self.attempt.workspace(), bytes)
             .await
             .map_err(|error| End::Unrecorded(error.to_string()))?;
         let answer = Answer {
@@ -408,8 +408,7 @@ fn join(first: Bytes, rest: &BytesMut) -> Bytes {
 async fn finish(
     writer: BlobWriter,
     file: Arc<std::fs::File>,
-) -> Result<(crate::payload::Payload, Option<PinnedBlob>), End> {
-    use crate::payload::Payload;
+) -> Result<(Payload, Option<PinnedBlob>), End> {
     let size = writer.size();
     let kept = blocking(move || {
         if size <= INLINE_BYTES as u64 {

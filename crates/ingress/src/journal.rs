@@ -7,8 +7,9 @@ use skep_core::{CallId, InstanceId, RequestId, Timestamp};
 use skep_store::{BlobRef, Hash, Param, Row, Scope, StoreError};
 
 use crate::headers::{decode, encode};
-use crate::life::{End, Life};
+use crate::life::{End, Event, Life};
 use crate::payload::Payload;
+use crate::policy::CallPolicy;
 
 /// What a row costs besides its bodies, for retention by size.
 const ROW_BYTES: i64 = 1024;
@@ -265,6 +266,26 @@ pub(crate) fn apply(
     Ok(true)
 }
 
+/// Lets an event happen to a call as it stands now: the life after it, or the state that does not
+/// allow it. `None`: there is no such call.
+pub(crate) fn happen(
+    scope: &mut Scope<'_>,
+    id: CallId,
+    event: &Event,
+    policy: &CallPolicy,
+    brings: &Brings<'_>,
+    now: Timestamp,
+) -> Result<Option<Result<Life, CallState>>, StoreError> {
+    let Some(before) = find(scope, id)? else {
+        return Ok(None);
+    };
+    let Ok(after) = before.life.step(event, policy, now, 0.0) else {
+        return Ok(Some(Err(before.life.state)));
+    };
+    apply(scope, &before, &after, brings, now)?;
+    Ok(Some(Ok(after)))
+}
+
 fn settle(
     scope: &mut Scope<'_>,
     before: &Standing,
@@ -440,9 +461,15 @@ pub(crate) fn load_answer(scope: &mut Scope<'_>, id: CallId) -> Result<Option<An
     .transpose()
 }
 
-/// The numbers of calls by agent and state, from the counters.
-pub(crate) fn counts(scope: &mut Scope<'_>) -> Result<Vec<(String, CallState, u64)>, StoreError> {
-    let counters = scope.counters("calls/")?;
+/// The numbers of calls by agent and state, of one agent or of all, from the counters.
+pub(crate) fn counts(
+    scope: &mut Scope<'_>,
+    agent: Option<&str>,
+) -> Result<Vec<(String, CallState, u64)>, StoreError> {
+    let counters = match agent {
+        Some(agent) => scope.counters(&format!("calls/{agent}/"))?,
+        None => scope.counters("calls/")?,
+    };
     Ok(counters
         .iter()
         .filter_map(|(name, value)| {

@@ -69,19 +69,20 @@ impl Ingress {
         read.await
     }
 
-    /// Numbers of calls by agent and state.
+    /// Numbers of calls by agent and state, of one agent or of all.
     ///
     /// # Errors
     /// The store's own.
     pub async fn counts(
         &self,
         workspace: &Workspace,
+        agent: Option<&str>,
     ) -> Result<HashMap<String, Vec<(CallState, u64)>>, IngressError> {
-        let of = workspace.clone();
+        let (of, agent) = (workspace.clone(), agent.map(str::to_owned));
         let counts: Result<_, StoreError> = self
             .inner
             .db
-            .read(move |reader| journal::counts(&mut reader.scope(&of)))
+            .read(move |reader| journal::counts(&mut reader.scope(&of), agent.as_deref()))
             .await;
         let mut by_agent: HashMap<String, Vec<(CallState, u64)>> = HashMap::new();
         for (agent, state, count) in counts? {
@@ -420,15 +421,14 @@ impl Inner {
             .write(move |unit| -> Result<_, IngressError> {
                 let now = unit.now();
                 let mut scope = unit.scope(&of);
-                let before = journal::find(&mut scope, id)?.ok_or(IngressError::CallNotFound)?;
-                let after = before.life.step(&event, &policy, now, 0.0).map_err(|_| {
-                    IngressError::CallState {
-                        call: id,
-                        state: before.life.state.as_str(),
-                    }
-                })?;
-                journal::apply(&mut scope, &before, &after, &Brings::Nothing, now)?;
-                Ok(after)
+                let happened =
+                    journal::happen(&mut scope, id, &event, &policy, &Brings::Nothing, now)?;
+                happened
+                    .ok_or(IngressError::CallNotFound)?
+                    .map_err(|state| {
+                        let state = state.as_str();
+                        IngressError::CallState { call: id, state }
+                    })
             })
             .await?;
         if let Some(lane) = lane {

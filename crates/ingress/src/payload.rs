@@ -62,7 +62,7 @@ impl Payload {
 }
 
 /// Stores complete bytes: inline when they are few, else as a blob. Blocks on the disk for a blob.
-async fn store(
+pub(crate) async fn store(
     blobs: &Blobs,
     workspace: &Workspace,
     bytes: Bytes,
@@ -92,15 +92,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or(Err(StoreError::Closed))
-}
-
-/// Complete bytes of an answer, stored.
-pub(crate) async fn store_answer(
-    blobs: &Blobs,
-    workspace: &Workspace,
-    bytes: Bytes,
-) -> Result<(Payload, Option<PinnedBlob>), StoreError> {
-    store(blobs, workspace, bytes).await
 }
 
 /// A request's body as it was received.

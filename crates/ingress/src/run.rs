@@ -361,14 +361,10 @@ impl Inner {
                 .write(move |unit| {
                     let now = unit.now();
                     let mut scope = unit.scope(&workspace);
-                    let Some(before) = journal::find(&mut scope, id)? else {
-                        return Ok(None);
-                    };
-                    let Ok(after) = before.life.step(&Event::Expire, &policy, now, 0.0) else {
-                        return Ok(None);
-                    };
-                    journal::apply(&mut scope, &before, &after, &Brings::Nothing, now)?;
-                    Ok(Some(after))
+                    let expire = Event::Expire;
+                    let happened =
+                        journal::happen(&mut scope, id, &expire, &policy, &Brings::Nothing, now)?;
+                    Ok(happened.and_then(Result::ok))
                 })
                 .await;
             match result {
@@ -434,17 +430,13 @@ impl Inner {
             .write(move |unit| {
                 let now = unit.now();
                 let mut scope = unit.scope(&workspace);
-                let Some(before) = journal::find(&mut scope, id)? else {
+                let (begin, brings) = (Event::Begin { epoch }, Brings::Begin(instance));
+                let happened = journal::happen(&mut scope, id, &begin, &rules, &brings, now)?;
+                let Some(Ok(life)) = happened else {
                     return Ok(None);
                 };
-                let Ok(life) = before.life.step(&Event::Begin { epoch }, &rules, now, 0.0) else {
-                    return Ok(None);
-                };
-                let Some(request) = journal::load_request(&mut scope, id)? else {
-                    return Ok(None);
-                };
-                journal::apply(&mut scope, &before, &life, &Brings::Begin(instance), now)?;
-                Ok(Some((life, request, now)))
+                let request = journal::load_request(&mut scope, id)?;
+                Ok(request.map(|request| (life, request, now)))
             })
             .await;
         match begun {

@@ -231,19 +231,6 @@ impl Scope<'_> {
         .collect()
     }
 
-    /// Removes the counters whose names begin with `prefix`.
-    ///
-    /// # Errors
-    /// As [`Scope::execute`].
-    pub fn remove_counters(&mut self, prefix: &str) -> Result<(), StoreError> {
-        let end = format!("{prefix}\u{10ffff}");
-        self.execute(
-            "DELETE FROM counters WHERE workspace = ?1 AND name >= ?2 AND name < ?3",
-            &[prefix.into(), (&end).into()],
-        )?;
-        Ok(())
-    }
-
     /// Adds a reference to a blob. The blob must be pinned until the commit.
     ///
     /// # Errors

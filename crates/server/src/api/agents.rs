@@ -17,7 +17,7 @@ use skep_ingress::CallPolicy;
 use skep_runtime::{AgentInfo, LogQuery};
 use utoipa::IntoParams;
 
-use super::input::{self, Caller, Path, Query, limit};
+use super::input::{self, Caller, Path, Query, cursor, limit, page};
 use crate::channel::ReceiverBody;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -74,7 +74,10 @@ fn with_calls(info: &AgentInfo, counts: &Counts) -> Agent {
 
 async fn find(state: &State, workspace: &Workspace, name: &str) -> Result<Agent, ApiError> {
     let info = state.runtime.info(workspace, name)?;
-    Ok(with_calls(&info, &state.ingress.counts(workspace).await?))
+    Ok(with_calls(
+        &info,
+        &state.ingress.counts(workspace, Some(name)).await?,
+    ))
 }
 
 /// Agents, by name.
@@ -85,17 +88,13 @@ pub(super) async fn list(
     Caller(workspace): Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Agent>>, ApiError> {
-    let limit = limit(query.limit)? as usize;
-    let counts = state.ingress.counts(&workspace).await?;
+    let limit = limit(query.limit)?;
+    let counts = state.ingress.counts(&workspace, None).await?;
     let found = state
         .runtime
-        .list(&workspace, query.cursor.as_deref(), limit + 1);
-    let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
-    let items = found
-        .iter()
-        .take(limit)
-        .map(|info| with_calls(info, &counts))
-        .collect();
+        .list(&workspace, query.cursor.as_deref(), limit as usize + 1);
+    let Page { items, next } = page(found, limit, |info| info.name.clone());
+    let items = items.iter().map(|info| with_calls(info, &counts)).collect();
     Ok(Json(Page { items, next }))
 }
 
@@ -174,27 +173,15 @@ pub(super) async fn revisions(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Revision>>, ApiError> {
     let limit = limit(query.limit)?;
-    let before = match &query.cursor {
-        Some(cursor) => Some(cursor.parse().map_err(|_| {
-            ApiError::new(
-                Code::BadRequest,
-                "query: the cursor is not one that a page gave",
-            )
-        })?),
-        None => None,
-    };
+    let before = cursor(query.cursor.as_deref())?;
     let found = state
         .runtime
         .revisions(&workspace, &name, before, limit + 1)
         .await?;
-    let mut items: Vec<Revision> = found.iter().map(Revision::from).collect();
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|revision| revision.number.to_string());
-    Ok(Json(Page { items, next }))
+    let items = found.iter().map(Revision::from).collect();
+    Ok(Json(page(items, limit, |revision: &Revision| {
+        revision.number.to_string()
+    })))
 }
 
 /// Starts a stopped agent.
@@ -339,13 +326,13 @@ pub(super) async fn all_stats(
     Caller(workspace): Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Stats>>, ApiError> {
-    let limit = limit(query.limit)? as usize;
+    let limit = limit(query.limit)?;
     let found = state
         .runtime
-        .list(&workspace, query.cursor.as_deref(), limit + 1);
-    let next = (found.len() > limit).then(|| found[limit - 1].name.clone());
+        .list(&workspace, query.cursor.as_deref(), limit as usize + 1);
+    let Page { items: found, next } = page(found, limit, |info| info.name.clone());
     let mut items = Vec::with_capacity(found.len());
-    for info in found.iter().take(limit) {
+    for info in &found {
         match stats_of(&state, &workspace, &info.name).await {
             Ok(stats) => items.push(stats),
             // Removed meanwhile.

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use skep_api::{Call, CallState, Page, Problem, Redriven};
-use skep_core::{Code, RequestId};
+use skep_core::RequestId;
 use skep_ingress::Filter;
 use utoipa::IntoParams;
 
-use super::input::{CallPath, Caller, Query, limit};
+use super::input::{CallPath, Caller, Query, cursor, limit, page};
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -57,27 +57,16 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<Call>>, ApiError> {
     let limit = limit(query.limit)?;
-    let before = match &query.cursor {
-        Some(cursor) => Some(cursor.parse().map_err(|_| {
-            ApiError::new(
-                Code::BadRequest,
-                "query: the cursor is not one that a page gave",
-            )
-        })?),
-        None => None,
-    };
+    let before = cursor(query.cursor.as_deref())?;
     let filter = Filter {
         agent: query.agent,
         state: query.state,
     };
-    let mut items = state
+    let items = state
         .ingress
         .list(&workspace, filter, before, limit + 1)
         .await?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|call| call.id.clone());
-    Ok(Json(Page { items, next }))
+    Ok(Json(page(items, limit, |call: &Call| call.id.clone())))
 }
 
 /// One call, with its attempts and headers.

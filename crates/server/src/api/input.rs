@@ -1,9 +1,12 @@
 //! What handlers take from requests, with errors as problem documents.
 
+use std::str::FromStr;
+
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use skep_api::Page;
 use skep_core::{CallId, Code, Workspace};
 
 use crate::problem::ApiError;
@@ -107,4 +110,27 @@ pub(crate) fn limit(wanted: Option<u32>) -> Result<u32, ApiError> {
             format!("query: limit is {other}, and must be between 1 and {MOST_LIMIT}"),
         )),
     }
+}
+
+/// Where a page begins, from the cursor that the page before gave.
+pub(crate) fn cursor<T: FromStr>(cursor: Option<&str>) -> Result<Option<T>, ApiError> {
+    let wrong = |_| {
+        ApiError::new(
+            Code::BadRequest,
+            "query: the cursor is not one that a page gave",
+        )
+    };
+    cursor
+        .map(|cursor| cursor.parse().map_err(wrong))
+        .transpose()
+}
+
+/// A page of rows of which one more than `limit` was asked for: that one tells whether there is
+/// another page, whose cursor is `key` of this one's last row.
+pub(crate) fn page<T>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Page<T> {
+    let limit = limit as usize;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(key);
+    Page { items, next }
 }
