@@ -3,11 +3,14 @@
 //! It keeps `executed.log` in `$HOME`: one line for each request to `/work` and `/once` that it
 //! carried out, written before it answers.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,17 +28,21 @@ use tokio::sync::mpsc;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Error = Box<dyn std::error::Error + Send + Sync>;
+/// What `/once` did, by its key.
+type Done = Rc<RefCell<HashMap<String, String>>>;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> Result<(), Error> {
     let port: u16 = std::env::var("PORT")?.parse()?;
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    let done: Done = Rc::new(RefCell::new(mend_ledger()?));
     loop {
         let (stream, _) = listener.accept().await?;
         let _ = stream.set_nodelay(true);
-        tokio::spawn(async move {
-            let service = service_fn(|request| async move {
-                Ok::<_, Infallible>(answer(request).await.unwrap_or_else(|error| {
+        let done = done.clone();
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request| async {
+                Ok::<_, Infallible>(answer(&done, request).await.unwrap_or_else(|error| {
                     text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
                 }))
             });
@@ -65,14 +72,41 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
         .unwrap_or("-")
 }
 
-/// Appends one line, whole or not at all.
+fn ledger() -> PathBuf {
+    home().join("executed.log")
+}
+
+/// Appends one line. What a kill cuts in half is gone with the next start: see [`mend_ledger`].
 fn log(line: &str) -> Result<(), Error> {
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)
-        .open(home().join("executed.log"))?;
+        .open(ledger())?;
     file.write_all(format!("{line}\n").as_bytes())?;
     Ok(())
+}
+
+/// Takes away the half line that a kill may have left, so that the next one stands alone, and
+/// gives back the lines that are whole, by their first column.
+fn mend_ledger() -> Result<HashMap<String, String>, Error> {
+    let bytes = match fs::read(ledger()) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let whole = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        let file = OpenOptions::new().write(true).open(ledger())?;
+        file.set_len(u64::try_from(whole)?)?;
+    }
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+    Ok(pairs
+        .map(|(key, body)| (key.to_owned(), body.to_owned()))
+        .collect())
 }
 
 fn number(query: &str, name: &str) -> u64 {
@@ -82,7 +116,7 @@ fn number(query: &str, name: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
+async fn answer(done: &Done, mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let pause = Duration::from_millis(number(&query, "ms"));
@@ -103,12 +137,13 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Error>
     }
     match path.as_str() {
         "/cut" | "/events" | "/steps" => Ok(streaming(&path, &query, &head.headers)),
-        _ => work(&path, &query, &head, body, trailers.as_ref()),
+        _ => work(done, &path, &query, &head, body, trailers.as_ref()),
     }
 }
 
 /// Answers that come at once.
 fn work(
+    done: &Done,
     path: &str,
     query: &str,
     head: &http::request::Parts,
@@ -121,7 +156,7 @@ fn work(
             log(&format!("{call}\t{}", String::from_utf8_lossy(&body)))?;
             Ok(text(StatusCode::OK, body))
         }
-        "/once" => once(&head.headers, &body),
+        "/once" => once(done, &head.headers, &body),
         "/poison" if body.starts_with(b"poison") => std::process::exit(42),
         "/poison" => Ok(text(StatusCode::OK, body)),
         "/flaky" => {
@@ -181,25 +216,18 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
     stream(steps, "text/event-stream")
 }
 
-/// Does its work at most once for each key, however often it is asked.
-fn once(headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Error> {
-    let folder = home().join("once");
-    fs::create_dir_all(&folder)?;
+/// Does its work at most once for each key, however often it is asked. The line in the ledger *is*
+/// the work: there is no moment at which the one is done and the other is not.
+fn once(done: &Done, headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Error> {
     let key = header(headers, "idempotency-key");
-    let name: String = key
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
-    let done = folder.join(&name);
-    // The result appears whole, with the effect: a link is made or not.
-    let draft = folder.join(format!(".{name}.{}", std::process::id()));
-    fs::write(&draft, body)?;
-    let first = fs::hard_link(&draft, &done).is_ok();
-    fs::remove_file(&draft)?;
-    if first {
-        log(&format!("{key}\t{}", String::from_utf8_lossy(body)))?;
+    let mut done = done.borrow_mut();
+    if let Some(result) = done.get(key) {
+        return Ok(text(StatusCode::OK, result.clone()));
     }
-    Ok(text(StatusCode::OK, fs::read(&done)?))
+    let result = String::from_utf8_lossy(body).into_owned();
+    log(&format!("{key}\t{result}"))?;
+    done.insert(key.to_owned(), result.clone());
+    Ok(text(StatusCode::OK, result))
 }
 
 fn echo(head: &http::request::Parts, body: &Bytes, trailers: Option<&HeaderMap>) -> Response<Body> {
