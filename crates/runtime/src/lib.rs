@@ -14,6 +14,7 @@ mod adopt;
 mod agents;
 mod driver;
 mod error;
+mod fleet;
 mod logfile;
 mod logs;
 mod port;
