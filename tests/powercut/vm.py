@@ -190,8 +190,9 @@ class Machine:
         """What the guest's own script wrote behind a word, in this power-on."""
         with open(self.console, encoding="utf-8", errors="replace") as console:
             for line in console:
-                # Lines of the kernel and of the server stand between, and before, ours.
-                if f"GUEST {word}" in line:
+                # Lines of the kernel and of the server stand between, and before, ours. The last
+                # may be half written.
+                if f"GUEST {word}" in line and line.endswith("\n"):
                     return line.split(f"GUEST {word}", 1)[1].strip() or word
         return None
 
