@@ -34,6 +34,15 @@ pub struct AgentSpec {
     /// What happens when it exits by itself.
     #[serde(default)]
     pub restart: RestartSpec,
+    /// Copies of it; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
+    /// How a new revision takes over.
+    #[serde(default, skip_serializing_if = "RolloutSpec::is_default")]
+    pub rollout: RolloutSpec,
+    /// Time that calls in flight have to end before an instance is asked to; default `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
     /// Time between SIGTERM and SIGKILL; default `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<String>,
@@ -42,8 +51,94 @@ pub struct AgentSpec {
     pub calls: CallSpec,
 }
 
+impl AgentSpec {
+    /// The specification of an agent with this command, and nothing else said.
+    #[must_use]
+    pub fn new(name: impl Into<String>, command: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            driver: default_driver(),
+            command,
+            workdir: None,
+            env: BTreeMap::new(),
+            resources: Resources::default(),
+            health: HealthSpec::default(),
+            restart: RestartSpec::default(),
+            replicas: None,
+            rollout: RolloutSpec::default(),
+            drain: None,
+            stop_grace: None,
+            calls: CallSpec::default(),
+        }
+    }
+}
+
 fn default_driver() -> String {
     "process".to_owned()
+}
+
+/// How many copies of an agent run: always the same number, or as many as its calls ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Replicas {
+    /// So many.
+    Fixed(u32),
+    /// Between two bounds.
+    Scaled(Scaling),
+}
+
+/// Copies by load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// The fewest copies; 0 lets the agent sleep when nobody calls. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<u32>,
+    /// The most copies.
+    pub max: u32,
+    /// Calls in flight that one copy is to have; default 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u32>,
+    /// The time over which calls in flight are averaged, and after which copies go; default `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// The time without a call after which the last copy goes, when `min` is 0; default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<String>,
+}
+
+/// How a new revision takes over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSpec {
+    /// Copies above `replicas` while it does; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surge: Option<u32>,
+    /// Shares of the calls that it gets one after the other, before it gets all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RolloutStep>,
+    /// Whether a revision that does not become ready makes way for the one before; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<bool>,
+}
+
+impl RolloutSpec {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A share of the calls for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutStep {
+    /// The share in percent, 1 to 99.
+    pub weight: u8,
+    /// How long; without it until `skep rollout resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
 }
 
 /// What an agent may use. Absent means the operating system's own limit.
@@ -141,6 +236,9 @@ pub struct CallSpec {
     /// Calls that may wait; one more gets 429. Default 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<u32>,
+    /// A header: requests with the same value of it go to the same instance while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
 }
 
 /// A named thing that answers calls.
@@ -154,9 +252,16 @@ pub struct Agent {
     pub desired: String,
     /// The current revision's number.
     pub revision: u32,
-    /// The current instance, if there is one.
+    /// The instance that serves, or will; one of several when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
+    /// All its instances, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<Instance>,
+    /// Copies that are wanted now.
+    pub replicas: u32,
+    /// How far the current revision is.
+    pub rollout: Rollout,
     /// The state in one word: that of the instance, else `stopped`.
     pub state: InstanceState,
     /// Why it is in this state, when there is more to say.
@@ -173,6 +278,60 @@ pub struct Agent {
     pub created_at: String,
     /// When it was last deployed.
     pub updated_at: String,
+}
+
+/// How far a revision is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rollout {
+    /// Where it stands.
+    pub state: RolloutState,
+    /// The revision that has proven itself last; absent before the first has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<u32>,
+    /// The share of the calls that the current revision gets, in percent.
+    pub weight: u8,
+    /// Why it was rolled back, or by whom it was paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The wish to run another revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The revision's number; without it the one before the current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+    /// Why, for the agent's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// The current revision is taking over.
+    Progressing,
+    /// It waits: for `skep rollout resume`, or for the time of its step.
+    Paused,
+    /// The current revision has proven itself.
+    Done,
+    /// A revision failed and made way for this one.
+    RolledBack,
+}
+
+impl RolloutState {
+    /// The text form, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Progressing => "progressing",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::RolledBack => "rolled_back",
+        }
+    }
 }
 
 /// One immutable deployed specification.
@@ -192,6 +351,8 @@ pub struct Revision {
 pub enum InstanceState {
     /// Nothing runs, as wanted.
     Stopped,
+    /// Nothing runs because nobody called for a while; the next call wakes it.
+    Asleep,
     /// Started, not ready yet.
     Starting,
     /// It takes calls.
@@ -208,8 +369,9 @@ pub enum InstanceState {
 
 impl InstanceState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Stopped,
+        Self::Asleep,
         Self::Starting,
         Self::Ready,
         Self::Unready,
@@ -223,6 +385,7 @@ impl InstanceState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
+            Self::Asleep => "asleep",
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Unready => "unready",
@@ -240,6 +403,8 @@ pub struct Instance {
     pub id: String,
     /// The revision that it runs.
     pub revision: u32,
+    /// What it is doing.
+    pub state: InstanceState,
     /// The process id of the agent, under the process driver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -12,8 +12,9 @@ pub mod page;
 pub mod problem;
 
 pub use agent::{
-    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Resources, RestartSpec,
-    Revision, Stats,
+    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Replicas, Resources,
+    RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep, Scaling,
+    Stats,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};

@@ -91,6 +91,8 @@ codes! {
         "Check the path against /api/v1/openapi.json.";
     AgentNotFound = "agent-not-found", 404, "No such agent",
         "List the agents with `skep list`.";
+    RevisionNotFound = "revision-not-found", 404, "No such revision",
+        "List the revisions with `skep rollout history AGENT`.";
     CallNotFound = "call-not-found", 404, "No such call",
         "List the calls with `skep calls list`; old ones are swept by retention.";
     MethodNotAllowed = "method-not-allowed", 405, "This address does not take that method",

@@ -9,18 +9,40 @@ use skep_core::{AgentId, InstanceId, Workspace};
 
 use crate::policy::CallPolicy;
 
+/// One instance that takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Which one.
+    pub instance: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The revision that it runs.
+    pub revision: u32,
+}
+
+/// How calls are shared between a revision and all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The revision.
+    pub revision: u32,
+    /// Its share in percent.
+    pub weight: u8,
+}
+
 /// Whether an agent takes calls now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
-    /// This instance does.
+    /// These instances do.
     Ready {
-        /// Which one.
-        instance: InstanceId,
-        /// Where it listens.
-        address: SocketAddr,
+        /// Never empty.
+        endpoints: Vec<Endpoint>,
+        /// How calls are shared; `None`: evenly.
+        split: Option<Split>,
     },
     /// None does, but one is to come: it starts, or its probes fail for now.
     Waiting,
+    /// None does because nobody called for a while; [`Agent::wake`] changes that.
+    Asleep,
     /// Its owner stopped it.
     Stopped,
     /// It crashed too often; somebody must look at it.
@@ -43,8 +65,14 @@ pub trait Agent: Send + Sync + 'static {
     /// Completes when the availability changes after this was called.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// A call begins (`+1`) or ends (`-1`) on the agent's instance.
-    fn count(&self, delta: i64);
+    /// Whether this instance takes calls, as of now.
+    fn is_ready(&self, instance: InstanceId) -> bool;
+
+    /// A call begins (`+1`) or ends (`-1`) on this instance.
+    fn count(&self, instance: InstanceId, delta: i64);
+
+    /// A call waits for an agent that sleeps.
+    fn wake(&self);
 
     /// Whether this instance was ended on purpose: a stop, a restart, a deployment.
     fn was_ended(&self, instance: InstanceId) -> bool;

@@ -14,9 +14,9 @@ use skep_store::{Blobs, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::lane::Lane;
+use crate::lane::Held;
 use crate::payload::{Payload, blocking, read_stretch};
-use crate::pool::{Link, Place};
+use crate::pool::Link;
 use skep_core::Workspace;
 
 /// Frames that wait for a slow reader.
@@ -213,7 +213,7 @@ pub(crate) struct Passing {
     pause: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     /// The connection that the body comes from, when the one who reads must drive it.
-    link: Option<(Arc<Lane>, Place, Link)>,
+    link: Option<(Held, Link)>,
 }
 
 impl Passing {
@@ -229,11 +229,7 @@ impl Passing {
 
     /// With the connection to an agent that the body comes from. It is kept for the next request
     /// when the whole body has passed, and closed when it broke off.
-    pub(crate) fn from_agent(
-        inner: Incoming,
-        pause: Duration,
-        link: (Arc<Lane>, Place, Link),
-    ) -> Self {
+    pub(crate) fn from_agent(inner: Incoming, pause: Duration, link: (Held, Link)) -> Self {
         Self {
             inner,
             limit: u64::MAX,
@@ -244,8 +240,8 @@ impl Passing {
     }
 
     fn ended(&mut self) {
-        if let Some((lane, place, link)) = self.link.take() {
-            lane.pool.keep(place, link);
+        if let Some((held, link)) = self.link.take() {
+            held.lane.pool.keep(held.place, link);
         }
     }
 
@@ -254,7 +250,7 @@ impl Passing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.link {
-            Some((_, _, link)) => link.poll_frame(&mut self.inner, cx),
+            Some((_, link)) => link.poll_frame(&mut self.inner, cx),
             None => Pin::new(&mut self.inner).poll_frame(cx),
         };
         match polled {

@@ -25,7 +25,8 @@ use crate::live::{Live, Phase, Progress, Recording};
 use crate::payload::receive;
 use crate::policy::CallPolicy;
 use crate::prefer::Wishes;
-use crate::run::Running;
+use crate::router::Choice;
+use crate::run::{Running, affinity};
 use crate::service::Inner;
 use crate::{Context, IngressError};
 
@@ -45,6 +46,7 @@ struct Offer {
     fingerprint: Hash,
     key: Option<String>,
     life: Life,
+    choice: Choice,
     slot: Option<Slot>,
 }
 
@@ -101,7 +103,7 @@ impl Offer {
             instance: self
                 .slot
                 .as_ref()
-                .map(|slot| slot.place.instance.to_string()),
+                .map(|slot| slot.place().instance.to_string()),
             history: Vec::new(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
@@ -189,7 +191,11 @@ impl Inner {
         };
         let now = self.db.clock().now();
         let life = Life::accepted(now, now.plus(policy.deadline));
-        let (slot, entry) = match lane.admit(&policy, now) {
+        let choice = Choice {
+            avoid: None,
+            key: affinity(&policy, &request.headers),
+        };
+        let (slot, entry) = match lane.admit(&policy, choice, now) {
             Admission::Run(slot) => (Some(slot), None),
             Admission::Wait(entry) => (None, Some(entry)),
             Admission::Full => return Err(IngressError::QueueFull(policy.queue)),
@@ -206,6 +212,7 @@ impl Inner {
             fingerprint,
             key,
             life,
+            choice,
             slot,
         };
         let shown = offer.shown();
@@ -282,7 +289,7 @@ impl Inner {
             // An accepted call that is due may begin.
             offer.life = begun.map_err(|_| IngressError::Store(StoreError::Closed))?;
         }
-        let instance = slot.as_ref().map(|slot| slot.place.instance);
+        let instance = slot.as_ref().map(|slot| slot.place().instance);
         let offer = Arc::new(offer);
         let (written, inner) = (offer.clone(), self.clone());
         let runtime = Handle::current();
@@ -318,7 +325,10 @@ impl Inner {
                 accepted: offer.life.due,
                 began: offer.life.due,
             }),
-            None => self.enqueue(&offer.lane, offer.id, &offer.life),
+            None => {
+                let waiting = Waiting::of(&offer.life, offer.choice);
+                self.enqueue(&offer.lane, offer.id, waiting, offer.life.due);
+            }
         }
         // The removal cancels what is accepted by then; this one came after it.
         if offer.lane.agent.availability() == Availability::Removed {
@@ -335,8 +345,14 @@ impl Inner {
     }
 
     /// Puts an accepted call into its lane's queue.
-    pub(crate) fn enqueue(self: &Arc<Self>, lane: &Arc<Lane>, id: CallId, life: &Life) {
-        if lane.enqueue(id, life.due, Waiting::of(life)) {
+    pub(crate) fn enqueue(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        id: CallId,
+        waiting: Waiting,
+        due: Timestamp,
+    ) {
+        if lane.enqueue(id, due, waiting) {
             self.spawn_dispatcher(lane.clone());
         }
     }

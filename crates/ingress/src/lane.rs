@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use skep_core::{CallId, Timestamp, Workspace};
@@ -12,6 +13,7 @@ use crate::life::Life;
 use crate::metrics::LaneMetrics;
 use crate::policy::CallPolicy;
 use crate::pool::{Place, Pool};
+use crate::router::{Choice, Router, Verdict};
 
 /// A call that was on this many attempts when the agent cut them off runs alone from then on: if
 /// it is what kills the agent, nobody else's call dies with it.
@@ -22,13 +24,15 @@ const SUSPECT_AFTER: u32 = 2;
 pub(crate) struct Waiting {
     pub(crate) deadline: Timestamp,
     pub(crate) alone: bool,
+    pub(crate) choice: Choice,
 }
 
 impl Waiting {
-    pub(crate) fn of(life: &Life) -> Self {
+    pub(crate) fn of(life: &Life, choice: Choice) -> Self {
         Self {
             deadline: life.deadline,
             alone: life.crashes >= SUSPECT_AFTER,
+            choice,
         }
     }
 }
@@ -55,25 +59,54 @@ pub(crate) struct Lane {
     pub(crate) metrics: LaneMetrics,
     pub(crate) wake: Notify,
     state: Mutex<State>,
+    router: Mutex<Router>,
+}
+
+/// A request that is counted on an instance, from before it is sent until its answer has passed: as
+/// long as this is there, the instance is not asked to end.
+pub(crate) struct Held {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) place: Place,
+    /// How it ended, as far as the instance is concerned.
+    pub(crate) verdict: Verdict,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let instance = self.place.instance;
+        let mut router = self.lane.router.lock();
+        let ejected = router.ended(instance, self.verdict, Instant::now());
+        drop(router);
+        if ejected {
+            tracing::warn!(agent = self.lane.name, %instance, "failed again and again: it gets no calls for a while");
+        }
+        self.lane.agent.count(instance, -1);
+    }
 }
 
 /// The right to run one call on the agent now.
 pub(crate) struct Slot {
-    lane: Arc<Lane>,
-    pub(crate) place: Place,
+    pub(crate) held: Held,
     alone: bool,
+}
+
+impl Slot {
+    /// Where it runs.
+    pub(crate) fn place(&self) -> Place {
+        self.held.place
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.lane.agent.count(-1);
-        let mut state = self.lane.state.lock();
+        let lane = &self.held.lane;
+        let mut state = lane.state.lock();
         state.running -= 1;
         if self.alone {
             state.alone = false;
         }
         if !state.queue.is_empty() {
-            self.lane.wake.notify_one();
+            lane.wake.notify_one();
         }
     }
 }
@@ -126,14 +159,45 @@ impl Lane {
             pool: Pool::default(),
             wake: Notify::new(),
             state: Mutex::default(),
+            router: Mutex::default(),
         }
     }
 
-    fn place(&self) -> Option<Place> {
-        match self.agent.availability() {
-            Availability::Ready { instance, address } => Some(Place { instance, address }),
-            _ => None,
+    /// Picks an instance and counts a request on it. `None`: no instance is ready.
+    pub(crate) fn hold(self: &Arc<Self>, choice: Choice) -> Option<Held> {
+        loop {
+            let (endpoints, split) = match self.agent.availability() {
+                Availability::Ready { endpoints, split } => (endpoints, split),
+                Availability::Asleep => {
+                    self.agent.wake();
+                    return None;
+                }
+                _ => return None,
+            };
+            let (now, random) = (Instant::now(), fastrand::u64(..));
+            let mut router = self.router.lock();
+            let picked = router.pick(&endpoints, split, choice, now, random)?;
+            drop(router);
+            self.agent.count(picked.instance, 1);
+            let held = Held {
+                lane: self.clone(),
+                place: Place {
+                    instance: picked.instance,
+                    address: picked.address,
+                },
+                verdict: Verdict::Unknown,
+            };
+            // Looked at again after it was counted: an instance that is told to end meanwhile
+            // waits for this one, or is not ready any more.
+            if self.agent.is_ready(picked.instance) {
+                return Some(held);
+            }
         }
+    }
+
+    /// Instances that get no calls now because they failed again and again.
+    pub(crate) fn ejected(&self) -> usize {
+        self.router.lock().ejected(Instant::now())
     }
 
     /// Whether the queue has no room. Asked before a body is read; [`Lane::admit`] decides.
@@ -144,26 +208,25 @@ impl Lane {
     }
 
     /// Lets a new call run at once when nothing that is due waits before it, else keeps it a place.
-    pub(crate) fn admit(self: &Arc<Self>, policy: &CallPolicy, now: Timestamp) -> Admission {
-        let place = self.place();
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        policy: &CallPolicy,
+        choice: Choice,
+        now: Timestamp,
+    ) -> Admission {
+        let held = self.hold(choice);
         let mut state = self.state.lock();
         let overtakes = state
             .queue
             .first_key_value()
             .is_some_and(|((due, _), _)| *due <= now);
-        if let Some(place) = place
+        if let Some(held) = held
             && !overtakes
             && !state.alone
             && state.running < policy.concurrency
         {
             state.running += 1;
-            drop(state);
-            self.agent.count(1);
-            return Admission::Run(Slot {
-                lane: self.clone(),
-                place,
-                alone: false,
-            });
+            return Admission::Run(Slot { held, alone: false });
         }
         if state.queue.len() as u64 + u64::from(state.entering) >= u64::from(policy.queue) {
             return Admission::Full;
@@ -194,7 +257,6 @@ impl Lane {
 
     /// What to do next.
     pub(crate) fn next(self: &Arc<Self>, policy: &CallPolicy, now: Timestamp) -> Next {
-        let place = self.place();
         let mut state = self.state.lock();
         if state.next_deadline.is_some_and(|deadline| deadline <= now) {
             let late = state
@@ -217,26 +279,20 @@ impl Lane {
             true => state.running == 0,
             false => state.running < policy.concurrency && !state.alone,
         };
-        match place {
-            Some(place) if room && due <= now => {
-                state.queue.remove(&(due, id));
-                state.running += 1;
-                state.alone = waiting.alone;
-                drop(state);
-                self.agent.count(1);
-                Next::Run(
-                    id,
-                    waiting,
-                    Slot {
-                        lane: self.clone(),
-                        place,
-                        alone: waiting.alone,
-                    },
-                )
-            }
-            Some(_) if room => Next::Sleep(Some(state.next_deadline.map_or(due, |d| d.min(due)))),
-            _ => Next::Sleep(state.next_deadline),
+        if !room {
+            return Next::Sleep(state.next_deadline);
         }
+        if due > now {
+            return Next::Sleep(Some(state.next_deadline.map_or(due, |d| d.min(due))));
+        }
+        let Some(held) = self.hold(waiting.choice) else {
+            return Next::Sleep(state.next_deadline);
+        };
+        state.queue.remove(&(due, id));
+        state.running += 1;
+        state.alone = waiting.alone;
+        let alone = waiting.alone;
+        Next::Run(id, waiting, Slot { held, alone })
     }
 
     /// How many calls run and how many wait.

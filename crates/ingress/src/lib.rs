@@ -26,6 +26,7 @@ mod payload;
 mod policy;
 mod pool;
 mod prefer;
+mod router;
 mod run;
 mod schema;
 mod service;
@@ -33,7 +34,7 @@ mod spans;
 mod sse;
 mod sweep;
 
-pub use agents::{Agent, Agents, Availability};
+pub use agents::{Agent, Agents, Availability, Endpoint, Split};
 pub use body::{Body, BodyError};
 pub use error::IngressError;
 pub use listing::Filter;

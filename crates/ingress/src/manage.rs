@@ -15,11 +15,13 @@ use crate::body::{Body, send_stretch};
 use crate::call::{ended, follow, response};
 use crate::journal::{self, Brings, NewCall};
 use crate::lane::Admission;
+use crate::lane::Waiting;
 use crate::life::{Event, Life};
 use crate::listing::{self, Filter};
 use crate::live::Phase;
 use crate::payload::blocking;
 use crate::prefer::Wishes;
+use crate::router::Choice;
 use crate::service::{Ingress, Inner};
 use crate::sse::{position_after, position_in_file};
 
@@ -231,7 +233,7 @@ impl Ingress {
         let policy = lane.agent.policy();
         let now = inner.db.clock().now();
         // It goes through the queue even when it could run at once: nobody waits for it.
-        let admission = lane.admit(&policy, now);
+        let admission = lane.admit(&policy, Choice::default(), now);
         if matches!(admission, Admission::Full) {
             return Err(IngressError::QueueFull(policy.queue));
         }
@@ -263,7 +265,8 @@ impl Ingress {
             .await?;
         lane.metrics.accepted.inc();
         drop(admission);
-        inner.enqueue(&lane, id, &life);
+        let waiting = Waiting::of(&life, Choice::default());
+        inner.enqueue(&lane, id, waiting, life.due);
         Ok(id)
     }
 
@@ -433,7 +436,10 @@ impl Inner {
             .await?;
         if let Some(lane) = lane {
             match life.state {
-                CallState::Accepted => self.enqueue(&lane, id, &life),
+                CallState::Accepted => {
+                    let waiting = Waiting::of(&life, Choice::default());
+                    self.enqueue(&lane, id, waiting, life.due);
+                }
                 _ => lane.withdraw(id),
             }
         }

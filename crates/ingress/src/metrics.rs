@@ -40,6 +40,7 @@ pub struct Metrics {
     passed: Family<ByAgent, Counter>,
     running: Family<ByAgent, Gauge>,
     waiting: Family<ByAgent, Gauge>,
+    ejected: Family<ByAgent, Gauge>,
 }
 
 impl Metrics {
@@ -54,6 +55,7 @@ impl Metrics {
             passed: Family::default(),
             running: Family::default(),
             waiting: Family::default(),
+            ejected: Family::default(),
         };
         let m = &metrics;
         registry.register("skep_calls_accepted", "Calls accepted", m.accepted.clone());
@@ -92,6 +94,11 @@ impl Metrics {
             "Calls that wait now",
             m.waiting.clone(),
         );
+        registry.register(
+            "skep_instances_ejected",
+            "Instances that get no calls for a while because they failed again and again",
+            m.ejected.clone(),
+        );
         metrics
     }
 
@@ -108,6 +115,7 @@ impl Metrics {
             passed: self.passed.get_or_create(&labels).clone(),
             running: self.running.get_or_create(&labels).clone(),
             waiting: self.waiting.get_or_create(&labels).clone(),
+            ejected: self.ejected.get_or_create(&labels).clone(),
             labels,
         }
     }
@@ -123,6 +131,7 @@ pub(crate) struct LaneMetrics {
     pub(crate) passed: Counter,
     pub(crate) running: Gauge,
     pub(crate) waiting: Gauge,
+    pub(crate) ejected: Gauge,
 }
 
 impl LaneMetrics {
@@ -147,6 +156,7 @@ impl LaneMetrics {
     pub(crate) fn forget(&self) {
         let all = &self.all;
         all.running.remove(&self.labels);
+        all.ejected.remove(&self.labels);
         all.waiting.remove(&self.labels);
     }
 }

@@ -16,8 +16,10 @@ use tokio::time::Instant;
 use crate::agents::Availability;
 use crate::body::{Body, Passing};
 use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
-use crate::lane::Lane;
-use crate::pool::{Link, Place, connect};
+use crate::lane::{Held, Lane};
+use crate::pool::{Link, connect};
+use crate::router::{Choice, Verdict};
+use crate::run::affinity;
 use crate::{Context, IngressError, Limits};
 
 /// The client's place among the server's connections, which the server leaves in the extensions of
@@ -27,12 +29,33 @@ type ClientPlace = Arc<dyn Any + Send + Sync>;
 /// Bytes that are held for each direction of an upgraded connection.
 const UPGRADED_BUFFER: usize = 16 << 10;
 
-fn place(lane: &Lane) -> Result<Place, IngressError> {
-    match lane.agent.availability() {
-        Availability::Ready { instance, address } => Ok(Place { instance, address }),
-        Availability::Waiting => Err(IngressError::AgentNotReady),
-        Availability::Stopped | Availability::Removed => Err(IngressError::AgentStopped),
-        Availability::CrashLoop(reason) => Err(IngressError::AgentCrashLoop(reason.to_string())),
+/// The longest that a request waits for an agent that sleeps.
+const WAKING: Duration = Duration::from_secs(60);
+
+/// Takes an instance for a request; one that sleeps is woken and waited for.
+async fn hold(lane: &Arc<Lane>, choice: Choice) -> Result<Held, IngressError> {
+    let until = Instant::now() + WAKING;
+    let mut asleep = false;
+    loop {
+        let changed = lane.agent.changed();
+        if let Some(held) = lane.hold(choice) {
+            return Ok(held);
+        }
+        match lane.agent.availability() {
+            Availability::Ready { .. } => continue,
+            Availability::Asleep => asleep = true,
+            Availability::Waiting if asleep => {}
+            Availability::Waiting => return Err(IngressError::AgentNotReady),
+            Availability::Stopped | Availability::Removed => {
+                return Err(IngressError::AgentStopped);
+            }
+            Availability::CrashLoop(reason) => {
+                return Err(IngressError::AgentCrashLoop(reason.to_string()));
+            }
+        }
+        if tokio::time::timeout_at(until, changed).await.is_err() {
+            return Err(IngressError::AgentNotReady);
+        }
     }
 }
 
@@ -44,11 +67,16 @@ pub(crate) async fn pass(
     target: &str,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, IngressError> {
-    let place = place(&lane)?;
-    let idle = lane.agent.policy().idle_timeout;
+    let policy = lane.agent.policy();
+    let idle = policy.idle_timeout;
+    let choice = Choice {
+        avoid: None,
+        key: affinity(&policy, request.headers()),
+    };
+    let held = hold(&lane, choice).await?;
     lane.metrics.passed.inc();
     if wants_upgrade(request.version(), request.headers()) {
-        return upgrade(&lane, context, place, target, request, idle).await;
+        return upgrade(held, context, target, request, idle).await;
     }
     if request.body().size_hint().lower() > limits.body {
         return Err(IngressError::BodyTooLarge(limits.body));
@@ -66,7 +94,7 @@ pub(crate) async fn pass(
         )),
     };
     let message = message(method, target, headers, body)?;
-    let (response, link) = send(&lane, place, message, idle).await?;
+    let (response, held, link) = send(held, choice, message, idle).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // The link is dropped: nobody knows what it speaks now.
         return Err(IngressError::AgentUnreachable(
@@ -76,10 +104,10 @@ pub(crate) async fn pass(
     let (mut head, body) = response.into_parts();
     toward_client(&mut head.headers);
     if body.is_end_stream() {
-        lane.pool.keep(place, link);
+        lane.pool.keep(held.place, link);
         return Ok(respond(head, Body::empty()));
     }
-    let body = Passing::from_agent(body, idle, (lane, place, link));
+    let body = Passing::from_agent(body, idle, (held, link));
     Ok(respond(head, Body::passing(body)))
 }
 
@@ -126,30 +154,44 @@ fn message(
     Ok(message)
 }
 
+/// Sends a request to the instance that it holds. When nothing of it could be sent there, another
+/// instance is tried.
 async fn send(
-    lane: &Lane,
-    place: Place,
+    mut held: Held,
+    mut choice: Choice,
     mut message: Request<Body>,
     idle: Duration,
-) -> Result<(Response<Incoming>, Link), IngressError> {
-    let mut reused = lane.pool.reuse(place).await;
+) -> Result<(Response<Incoming>, Held, Link), IngressError> {
+    let mut reused = held.lane.pool.reuse(held.place).await;
     loop {
         let fresh = reused.is_none();
-        let mut link = match reused.take() {
-            Some(link) => link,
-            None => Link::open(place).await.map_err(|reason| {
-                lane.agent.suspect(place.instance);
-                IngressError::AgentUnreachable(reason)
-            })?,
+        let opened = match reused.take() {
+            Some(link) => Ok(link),
+            None => Link::open(held.place).await,
+        };
+        let mut link = match opened {
+            Ok(link) => link,
+            Err(reason) => {
+                held =
+                    elsewhere(held, &mut choice).ok_or(IngressError::AgentUnreachable(reason))?;
+                reused = held.lane.pool.reuse(held.place).await;
+                continue;
+            }
         };
         match tokio::time::timeout(idle, link.send(message)).await {
-            Err(_) => return Err(IngressError::AgentTimeout),
-            Ok(Ok(response)) => return Ok((response, link)),
+            Err(_) => {
+                held.verdict = Verdict::Failed;
+                return Err(IngressError::AgentTimeout);
+            }
+            Ok(Ok(response)) => {
+                held.verdict = Verdict::Well;
+                return Ok((response, held, link));
+            }
             Ok(Err(mut error)) => match error.take_message() {
                 // Closed while it was idle: nothing was sent.
                 Some(unsent) if !fresh => message = unsent,
                 _ => {
-                    lane.agent.suspect(place.instance);
+                    fail(&mut held);
                     return Err(IngressError::AgentUnreachable(
                         "the connection broke".to_owned(),
                     ));
@@ -159,10 +201,26 @@ async fn send(
     }
 }
 
+fn fail(held: &mut Held) {
+    held.verdict = Verdict::Failed;
+    held.lane.agent.suspect(held.place.instance);
+}
+
+/// Another instance than the one that cannot be reached, once.
+fn elsewhere(mut held: Held, choice: &mut Choice) -> Option<Held> {
+    fail(&mut held);
+    let (lane, failed) = (held.lane.clone(), held.place.instance);
+    drop(held);
+    if choice.avoid.replace(failed).is_some() {
+        return None;
+    }
+    let other = lane.hold(*choice)?;
+    (other.place.instance != failed).then_some(other)
+}
+
 async fn upgrade(
-    lane: &Lane,
+    mut held: Held,
     context: &Context,
-    place: Place,
     target: &str,
     mut request: Request<Incoming>,
     idle: Duration,
@@ -180,10 +238,13 @@ async fn upgrade(
     }
     let client = hyper::upgrade::on(&mut request);
     let message = message(request.method().clone(), target, headers, Body::empty())?;
-    let (mut sender, connection) = connect(place).await.map_err(|reason| {
-        lane.agent.suspect(place.instance);
-        IngressError::AgentUnreachable(reason)
-    })?;
+    let (mut sender, connection) = match connect(held.place).await {
+        Ok(connected) => connected,
+        Err(reason) => {
+            fail(&mut held);
+            return Err(IngressError::AgentUnreachable(reason));
+        }
+    };
     // It ends with its connection; what went wrong shows at the request.
     tokio::spawn(connection.with_upgrades());
     let sending = tokio::time::timeout(idle, sender.send_request(message));
@@ -204,10 +265,11 @@ async fn upgrade(
             Body::passing(Passing::new(body, u64::MAX, idle)),
         ));
     }
+    held.verdict = Verdict::Well;
     let agent = hyper::upgrade::on(&mut response);
     let place = request.extensions().get::<ClientPlace>().cloned();
     tokio::spawn(async move {
-        let _place = place;
+        let (_place, _held) = (place, held);
         if let (Ok(client), Ok(agent)) = tokio::join!(client, agent) {
             join(TokioIo::new(client), TokioIo::new(agent), idle).await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use skep_api::CallSpec;
 use skep_core::units::parse_duration;
 
@@ -48,6 +48,8 @@ pub struct CallPolicy {
     pub concurrency: u32,
     /// Calls that may wait.
     pub queue: u32,
+    /// Requests with the same value of this header go to the same instance while it is there.
+    pub affinity: Option<HeaderName>,
 }
 
 impl Default for CallPolicy {
@@ -64,6 +66,7 @@ impl Default for CallPolicy {
             idle_timeout: Duration::from_secs(300),
             concurrency: 256,
             queue: 10_000,
+            affinity: None,
         }
     }
 }
@@ -159,6 +162,7 @@ impl CallPolicy {
                 MOST_CONCURRENT,
             )?,
             queue: count("queue", spec.queue, default.queue, LONGEST_QUEUE)?,
+            affinity: spec.affinity.as_deref().map(header).transpose()?,
         })
     }
 
@@ -185,6 +189,11 @@ impl CallPolicy {
             .min(self.max_backoff);
         full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
+}
+
+fn header(name: &str) -> Result<HeaderName, IngressError> {
+    name.parse()
+        .map_err(|_| invalid("affinity", format!("`{name}` is not a header's name")))
 }
 
 fn method(name: &str) -> Result<Method, IngressError> {

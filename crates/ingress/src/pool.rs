@@ -1,5 +1,6 @@
-//! Connections to one agent's instance: kept alive while they are young, one request at a time.
+//! Connections to one agent's instances: kept alive while they are young, one request at a time.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 
-/// Idle connections that are kept.
+/// Idle connections that are kept of each instance.
 const MOST_IDLE: usize = 256;
 /// A connection that was idle for longer is not used again: many servers close theirs after five
 /// seconds, and a request that meets the close is lost on the way.
@@ -105,15 +106,15 @@ impl Link {
 
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: Mutex<Vec<(Place, Instant, Link)>>,
+    idle: Mutex<HashMap<InstanceId, Vec<(Instant, Link)>>>,
 }
 
 impl Pool {
     /// A connection that was used before and seems to be open.
     pub(crate) async fn reuse(&self, place: Place) -> Option<Link> {
         loop {
-            let (of, since, mut link) = self.idle.lock().pop()?;
-            if of == place && since.elapsed() < IDLE && link.is_ready().await {
+            let (since, mut link) = self.idle.lock().get_mut(&place.instance)?.pop()?;
+            if since.elapsed() < IDLE && link.is_ready().await {
                 return Some(link);
             }
         }
@@ -125,17 +126,19 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.lock();
+        let idle = idle.entry(place.instance).or_default();
         if idle.len() >= MOST_IDLE {
             idle.remove(0);
         }
-        idle.push((place, Instant::now(), link));
+        idle.push((Instant::now(), link));
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
-        self.idle
-            .lock()
-            .retain(|(_, since, _)| since.elapsed() < IDLE);
+        self.idle.lock().retain(|_, idle| {
+            idle.retain(|(since, _)| since.elapsed() < IDLE);
+            !idle.is_empty()
+        });
     }
 }
 

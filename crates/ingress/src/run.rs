@@ -1,8 +1,10 @@
 //! Running a call: attempts under their leases, and what becomes of the call after each.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use skep_api::CallState;
 use skep_core::{CallId, Timestamp};
 use skep_store::{StoreError, Unit};
@@ -15,6 +17,7 @@ use crate::lane::{Lane, Next, Slot, Waiting};
 use crate::life::{End, Event, Lease, Life};
 use crate::live::{Live, Phase, Progress};
 use crate::policy::{CallPolicy, Durability};
+use crate::router::{Choice, Verdict};
 use crate::service::Inner;
 use crate::spans::{AttemptSpan, Beginning, Ending};
 
@@ -40,7 +43,7 @@ impl Running {
             id: self.id,
             agent: self.lane.name.clone(),
             life: self.life.clone(),
-            instance: Some(self.slot.place.instance),
+            instance: Some(self.slot.place().instance),
             started: Some(self.began),
         }
     }
@@ -67,6 +70,17 @@ impl Outcome {
             Self::Failed(End::Ordered(_)) => "ordered",
             Self::Stopped => "stopped",
             Self::Late => "expired",
+        }
+    }
+
+    /// What it says of the instance.
+    const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Complete(_) | Self::Failed(End::Answered { .. }) => Verdict::Well,
+            Self::Failed(End::Undelivered(_) | End::Cut(_) | End::Broken(_)) => Verdict::Failed,
+            Self::Failed(End::Unrecorded(_) | End::Ordered(_)) | Self::Stopped | Self::Late => {
+                Verdict::Unknown
+            }
         }
     }
 
@@ -97,8 +111,9 @@ impl Inner {
         self.tasks.spawn(async move { inner.run(running).await });
     }
 
-    async fn run(self: Arc<Self>, running: Running) {
+    async fn run(self: Arc<Self>, mut running: Running) {
         let outcome = self.attempt(&running).await;
+        running.slot.held.verdict = outcome.verdict();
         let word = outcome.word();
         let lane = running.lane.clone();
         let now = self.db.clock().now();
@@ -124,7 +139,7 @@ impl Inner {
     }
 
     fn begin_span(&self, running: &Running) -> Option<Box<dyn AttemptSpan>> {
-        let place = running.slot.place;
+        let place = running.slot.place();
         self.spans.clone()?.begin(&Beginning {
             call: running.id,
             agent: &running.lane.name,
@@ -144,7 +159,7 @@ impl Inner {
             blobs: self.db.blobs(),
             id: running.id,
             number: running.life.attempt,
-            place: running.slot.place,
+            place: running.slot.place(),
             live: &running.live,
             idle: running.policy.idle_timeout,
             answer_limit: self.limits.answer,
@@ -156,7 +171,7 @@ impl Inner {
                 () = running.live.stop.cancelled() => Outcome::Stopped,
                 done = attempt.run(&running.request) => match done {
                     Ok(complete) => Outcome::Complete(Box::new(complete)),
-                    Err(End::Cut(_)) if running.lane.agent.was_ended(running.slot.place.instance) => {
+                    Err(End::Cut(_)) if running.lane.agent.was_ended(running.slot.place().instance) => {
                         Outcome::Failed(End::Ordered("the instance was ended".to_owned()))
                     }
                     Err(end) => Outcome::Failed(end),
@@ -270,6 +285,10 @@ impl Inner {
         running.live.tell(Phase::Waiting);
         // Who waits keeps the call's live side; without anybody it is made again when it runs.
         let live = running.live.clone();
+        let choice = Choice {
+            avoid: Some(running.slot.place().instance),
+            key: affinity(&running.policy, &running.request.headers),
+        };
         drop(running);
         let next = after.clone();
         let took = self
@@ -282,7 +301,7 @@ impl Inner {
         match took {
             Some(true) if after.state == CallState::Accepted => {
                 self.registry.leave(id, live);
-                self.enqueue(&lane, id, &after);
+                self.enqueue(&lane, id, Waiting::of(&after, choice), after.due);
             }
             Some(true) => {
                 lane.metrics.ended(after.state.as_str());
@@ -423,7 +442,7 @@ impl Inner {
     /// Takes the lease of a call that waited, and runs it.
     async fn begin(self: Arc<Self>, lane: Arc<Lane>, id: CallId, waiting: Waiting, slot: Slot) {
         let policy = lane.agent.policy();
-        let (epoch, instance) = (self.db.epoch(), slot.place.instance);
+        let (epoch, instance) = (self.db.epoch(), slot.place().instance);
         let (workspace, rules) = (lane.workspace.clone(), policy.clone());
         let begun: Result<_, StoreError> = self
             .db
@@ -469,6 +488,14 @@ impl Inner {
             }
         }
     }
+}
+
+/// The number by which a request finds its instance again, when the agent's calls do so.
+pub(crate) fn affinity(policy: &CallPolicy, headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(policy.affinity.as_ref()?)?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(value.as_bytes());
+    Some(hasher.finish())
 }
 
 /// The millisecond in which a call's identifier was made, which is that of its acceptance.

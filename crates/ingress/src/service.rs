@@ -180,6 +180,8 @@ impl Ingress {
             lane.metrics
                 .waiting
                 .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            let ejected = i64::try_from(lane.ejected()).unwrap_or(i64::MAX);
+            lane.metrics.ejected.set(ejected);
         }
     }
 

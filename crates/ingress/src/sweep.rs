@@ -9,7 +9,9 @@ use skep_store::{Scope, StoreError};
 
 use crate::IngressError;
 use crate::journal::{self, Brings};
+use crate::lane::Waiting;
 use crate::life::{End, Event};
+use crate::router::Choice;
 use crate::service::{Ingress, Inner, Retention};
 
 /// Calls that one unit of recovery or retention touches.
@@ -125,7 +127,12 @@ impl Inner {
             for call in &accepted {
                 match self.lane(workspace, &call.agent) {
                     Ok(lane) => {
-                        self.enqueue(&lane, call.id, &call.life);
+                        let choice = Choice {
+                            avoid: call.instance,
+                            key: None,
+                        };
+                        let waiting = Waiting::of(&call.life, choice);
+                        self.enqueue(&lane, call.id, waiting, call.life.due);
                         queued += 1;
                     }
                     // A removal that the crash cut in two.

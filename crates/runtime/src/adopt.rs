@@ -1,5 +1,5 @@
-//! What becomes of instances that outlived the last server: the one of an agent's current revision
-//! is adopted when the agent should run, all others are ended.
+//! What becomes of instances that outlived the last server: those of an agent's revisions in play
+//! are adopted when the agent should run, all others are ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use skep_core::units::parse_duration;
 use skep_store::Db;
 use tokio::task::JoinSet;
 
-use crate::agents::{self, Desired, InstanceRow};
+use crate::agents::{self, InstanceRow};
 use crate::driver::{Driver, Exit, Place, Running};
 use crate::slot::{Live, Slot};
 
@@ -24,9 +24,9 @@ pub(crate) async fn adopt(
     workspace: &Workspace,
     slots: &[Arc<Slot>],
     open: Vec<InstanceRow>,
-) -> HashMap<String, Live> {
+) -> HashMap<String, Vec<(u32, Live)>> {
     let by_name: HashMap<&str, &Arc<Slot>> = slots.iter().map(|slot| (slot.name(), slot)).collect();
-    let mut adopted: HashMap<String, Live> = HashMap::new();
+    let mut adopted: HashMap<String, Vec<(u32, Live)>> = HashMap::new();
     let mut ended = JoinSet::new();
     for (row, running) in find(drivers, workspace, open).await {
         let Some(running) = running else {
@@ -34,17 +34,17 @@ pub(crate) async fn adopt(
             continue;
         };
         let slot = by_name.get(row.agent.as_str());
-        let wanted = slot.is_some_and(|slot| {
-            slot.desired() == Desired::Running && slot.revision() == row.revision
-        });
-        // The newest comes first.
-        if wanted && !adopted.contains_key(&row.agent) {
+        let wanted = slot.map_or(0, |slot| slot.wants(row.revision)) as usize;
+        let of_agent = adopted.entry(row.agent.clone()).or_default();
+        let there = of_agent.iter().filter(|(of, _)| *of == row.revision);
+        // The newest come first.
+        if there.count() < wanted {
             let live = Live {
                 instance: row.id,
                 started_at: row.started_at,
                 running,
             };
-            adopted.insert(row.agent, live);
+            of_agent.push((row.revision, live));
             continue;
         }
         let grace = slot

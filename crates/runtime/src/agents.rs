@@ -20,6 +20,11 @@ pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
                 id BLOB NOT NULL,
                 desired TEXT NOT NULL,
                 revision BIGINT NOT NULL,
+                newest BIGINT NOT NULL,
+                stable BIGINT,
+                step BIGINT NOT NULL,
+                paused BIGINT NOT NULL,
+                failed TEXT,
                 created_at BIGINT NOT NULL,
                 updated_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
@@ -108,13 +113,54 @@ impl From<&Revision> for skep_api::Revision {
     }
 }
 
-/// An agent as it is stored, with its current revision.
+/// How far the current revision is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RolloutRow {
+    /// The current revision.
+    pub(crate) revision: u32,
+    /// The one that has proven itself last.
+    pub(crate) stable: Option<u32>,
+    /// Steps that are behind it.
+    pub(crate) step: u32,
+    /// Whether somebody holds it.
+    pub(crate) paused: bool,
+    /// Why another revision made way for the current one.
+    pub(crate) failed: Option<String>,
+}
+
+/// An agent as it is stored, with the revisions that are in play.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentRow {
+    pub(crate) name: String,
     pub(crate) id: AgentId,
     pub(crate) desired: Desired,
     pub(crate) created_at: Timestamp,
-    pub(crate) revision: Revision,
+    /// The highest number that a revision has.
+    pub(crate) newest: u32,
+    pub(crate) rollout: RolloutRow,
+    /// The current revision.
+    pub(crate) current: Revision,
+    /// The one that has proven itself, when it is another.
+    pub(crate) stable: Option<Revision>,
+}
+
+impl AgentRow {
+    /// A new agent with its first revision.
+    pub(crate) fn new(id: AgentId, first: Revision) -> Self {
+        Self {
+            name: first.spec.name.clone(),
+            id,
+            desired: Desired::Running,
+            created_at: first.created_at,
+            newest: first.number,
+            rollout: RolloutRow {
+                revision: first.number,
+                ..RolloutRow::default()
+            },
+            current: first,
+            stable: None,
+        }
+    }
 }
 
 /// An instance that was running when it was last heard of.
@@ -148,26 +194,61 @@ pub(crate) fn load(
     workspace: &Workspace,
 ) -> Result<Vec<AgentRow>, StoreError> {
     let rows = reader.scope(workspace).query(
-        "SELECT a.id, a.desired, a.created_at, r.number, r.created_at, r.format, r.spec \
+        "SELECT r.number, r.created_at, r.format, r.spec, a.name, a.id, a.desired, a.created_at, \
+         a.newest, a.stable, a.step, a.paused, a.failed, s.number, s.created_at, s.format, s.spec \
          FROM agents a JOIN revisions r \
          ON r.workspace = a.workspace AND r.agent = a.name AND r.number = a.revision \
+         LEFT JOIN revisions s ON s.workspace = a.workspace AND s.agent = a.name \
+         AND s.number = a.stable AND s.number <> a.revision \
          WHERE a.workspace = ?1 ORDER BY a.name",
         &[],
     )?;
-    rows.iter()
-        .map(|row| {
-            Ok(AgentRow {
-                id: AgentId::from_bytes(row.bytes(0)?),
-                desired: Desired::parse(row.text(1)?),
-                created_at: row.time(2)?,
-                revision: Revision {
-                    number: number(row, 3)?,
-                    created_at: row.time(4)?,
-                    spec: read_spec(row.int(5)?, row.text(6)?)?,
-                },
-            })
-        })
-        .collect()
+    rows.iter().map(read_agent).collect()
+}
+
+fn read_agent(row: &Row) -> Result<AgentRow, StoreError> {
+    let current = read_revision(row, 0)?;
+    let other = row.opt_int(13)?;
+    Ok(AgentRow {
+        name: row.text(4)?.to_owned(),
+        id: AgentId::from_bytes(row.bytes(5)?),
+        desired: Desired::parse(row.text(6)?),
+        created_at: row.time(7)?,
+        newest: number(row, 8)?,
+        rollout: RolloutRow {
+            revision: current.number,
+            stable: row.opt_int(9)?.map(|_| number(row, 9)).transpose()?,
+            step: number(row, 10)?,
+            paused: row.int(11)? != 0,
+            failed: row.opt_text(12)?.map(str::to_owned),
+        },
+        stable: other.map(|_| read_revision(row, 13)).transpose()?,
+        current,
+    })
+}
+
+/// A revision whose columns begin at `at`.
+fn read_revision(row: &Row, at: usize) -> Result<Revision, StoreError> {
+    Ok(Revision {
+        number: number(row, at)?,
+        created_at: row.time(at + 1)?,
+        spec: read_spec(row.int(at + 2)?, row.text(at + 3)?)?,
+    })
+}
+
+/// One revision of an agent.
+pub(crate) fn revision(
+    reader: &mut Reader<'_>,
+    workspace: &Workspace,
+    agent: &str,
+    number: u32,
+) -> Result<Option<Revision>, StoreError> {
+    let row = reader.scope(workspace).query_opt(
+        "SELECT number, created_at, format, spec FROM revisions \
+         WHERE workspace = ?1 AND agent = ?2 AND number = ?3",
+        &[agent.into(), number.into()],
+    )?;
+    row.as_ref().map(|row| read_revision(row, 0)).transpose()
 }
 
 /// The instances of a workspace whose end is not known, oldest first.
@@ -208,15 +289,7 @@ pub(crate) fn revisions(
          WHERE workspace = ?1 AND agent = ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4",
         &[agent.into(), before.into(), limit.into()],
     )?;
-    rows.iter()
-        .map(|row| {
-            Ok(Revision {
-                number: number(row, 0)?,
-                created_at: row.time(1)?,
-                spec: read_spec(row.int(2)?, row.text(3)?)?,
-            })
-        })
-        .collect()
+    rows.iter().map(|row| read_revision(row, 0)).collect()
 }
 
 /// Stores a deployment: the agent, new or not, and its revision.
@@ -230,10 +303,11 @@ pub(crate) fn put_revision(
     let name = revision.spec.name.as_str();
     let mut scope = unit.scope(workspace);
     scope.execute(
-        "INSERT INTO agents (workspace, name, id, desired, revision, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, 'running', ?4, ?5, ?5) \
+        "INSERT INTO agents (workspace, name, id, desired, revision, newest, step, paused, \
+         created_at, updated_at) VALUES (?1, ?2, ?3, 'running', ?4, ?4, 0, 0, ?5, ?5) \
          ON CONFLICT (workspace, name) DO UPDATE SET \
-         desired = 'running', revision = excluded.revision, updated_at = excluded.updated_at",
+         desired = 'running', revision = excluded.revision, newest = excluded.newest, step = 0, \
+         paused = 0, failed = NULL, updated_at = excluded.updated_at",
         &[
             name.into(),
             id.as_bytes().into(),
@@ -265,6 +339,28 @@ pub(crate) fn set_desired(
     unit.scope(workspace).execute(
         "UPDATE agents SET desired = ?3 WHERE workspace = ?1 AND name = ?2",
         &[name.into(), desired.as_str().into()],
+    )?;
+    Ok(())
+}
+
+/// Stores how far the current revision is.
+pub(crate) fn set_rollout(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    name: &str,
+    rollout: &RolloutRow,
+) -> Result<(), StoreError> {
+    unit.scope(workspace).execute(
+        "UPDATE agents SET revision = ?3, stable = ?4, step = ?5, paused = ?6, failed = ?7 \
+         WHERE workspace = ?1 AND name = ?2",
+        &[
+            name.into(),
+            rollout.revision.into(),
+            rollout.stable.into(),
+            rollout.step.into(),
+            i64::from(rollout.paused).into(),
+            rollout.failed.as_deref().into(),
+        ],
     )?;
     Ok(())
 }

@@ -67,17 +67,11 @@ pub fn request(kind: &str, command: &[&str]) -> StartRequest {
     else {
         panic!("no port is free")
     };
+    let command = command.iter().map(|&word| word.to_owned()).collect();
     let spec = AgentSpec {
-        name: "conformance".to_owned(),
         driver: kind.to_owned(),
-        command: command.iter().map(|&word| word.to_owned()).collect(),
-        workdir: None,
         env: BTreeMap::from([("OWN".to_owned(), "a b".to_owned())]),
-        resources: skep_api::Resources::default(),
-        health: skep_api::HealthSpec::default(),
-        restart: skep_api::RestartSpec::default(),
-        stop_grace: None,
-        calls: skep_api::CallSpec::default(),
+        ..AgentSpec::new("conformance", command)
     };
     let spec = Spec::parse(&spec, &[kind])
         .unwrap_or_else(|error| panic!("the suite's own specification: {error}"));

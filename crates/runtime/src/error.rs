@@ -16,6 +16,14 @@ pub enum RuntimeError {
         /// A deployed agent's name that is close to it.
         similar: Option<String>,
     },
+    /// The agent has no such revision.
+    #[error("`{agent}` has no revision {number}")]
+    RevisionNotFound {
+        /// The agent.
+        agent: String,
+        /// The number that was asked for.
+        number: u32,
+    },
     /// A field of a specification is wrong.
     #[error("`{field}`: {reason}")]
     InvalidSpec {
@@ -49,6 +57,7 @@ impl PublicError for RuntimeError {
     fn code(&self) -> Code {
         match self {
             Self::AgentNotFound { .. } => Code::AgentNotFound,
+            Self::RevisionNotFound { .. } => Code::RevisionNotFound,
             Self::InvalidSpec { .. } => Code::InvalidSpec,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::Driver(_) => Code::Internal,
@@ -59,6 +68,10 @@ impl PublicError for RuntimeError {
     fn detail(&self) -> String {
         match self {
             Self::AgentNotFound { name, .. } => format!("There is no agent `{name}`."),
+            Self::RevisionNotFound { agent, number } => match number {
+                0 => format!("`{agent}` has no revision before its first."),
+                _ => format!("`{agent}` has no revision {number}."),
+            },
             Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
             Self::ShuttingDown | Self::Driver(_) => self.code().title().to_owned(),
             Self::Store(error) => error.detail(),

@@ -32,7 +32,7 @@ impl Wish {
     }
 
     /// Copies that are to be fresh now.
-    fn fresh(&self) -> u32 {
+    pub(crate) fn fresh(&self) -> u32 {
         let share = u64::from(self.replicas) * u64::from(self.share);
         u32::try_from(share.div_ceil(100)).unwrap_or(self.replicas)
     }
@@ -189,7 +189,10 @@ fn make_way(wish: &Wish, fresh: &[&Member], old: &[&Member], serving: &mut usize
 
 /// During a canary step, old members that are missing: the agent grew, or one failed.
 fn fill_up(wish: &Wish, fresh: &[&Member], old: &[&Member]) -> Vec<Step> {
-    let Some(stable) = wish.stable.filter(|_| wish.is_rolling() && wish.share < 100) else {
+    let Some(stable) = wish
+        .stable
+        .filter(|_| wish.is_rolling() && wish.share < 100)
+    else {
         return Vec::new();
     };
     let room = wish.replicas.saturating_sub(count(fresh).max(wish.fresh()));

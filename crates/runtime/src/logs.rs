@@ -113,7 +113,7 @@ impl Merge {
         self.sources
             .iter_mut()
             .for_each(|source| source.dry = false);
-        self.live = self.slot.live();
+        self.live = self.slot.live().0;
         let (workspace, agent) = (&self.slot.workspace, self.slot.name());
         for driver in &self.drivers {
             for instance in driver.kept(workspace, agent).await? {

@@ -1,11 +1,12 @@
-//! Asking an instance whether it is well: one fresh connection, one GET, no body read.
+//! Asking an instance whether it is well: one fresh connection, one GET, and of the body only
+//! whether it says that the agent works (`{"status": "HealthyBusy"}`, as AgentCore agents do).
 
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
@@ -18,6 +19,9 @@ use crate::supervisor::{Miss, MissKind};
 /// Where agents usually answer.
 const USUAL_PATHS: [&str; 3] = ["/ping", "/readiness", "/health"];
 
+/// Of a longer body nothing is read out.
+const MOST_BODY: usize = 4 << 10;
+
 /// How an instance is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Check {
@@ -29,9 +33,31 @@ pub(crate) enum Check {
     Port,
 }
 
+/// An instance that is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Well {
+    /// How to ask from now on.
+    pub(crate) check: Check,
+    /// Whether it says that it works, also when no call runs.
+    pub(crate) busy: bool,
+}
+
+impl From<Check> for Well {
+    fn from(check: Check) -> Self {
+        Self { check, busy: false }
+    }
+}
+
+/// The part of a health document that is looked at.
+#[derive(serde::Deserialize)]
+struct Health {
+    status: String,
+}
+
 /// What was heard.
 enum Answer {
-    Status(StatusCode),
+    /// A status, and whether the body says that the agent works.
+    Status(StatusCode, bool),
     /// The port is open, but what came was no HTTP, or nothing before the end.
     Odd,
 }
@@ -41,7 +67,7 @@ pub(crate) async fn probe(
     address: SocketAddr,
     check: Check,
     timeout: Duration,
-) -> Result<Check, Miss> {
+) -> Result<Well, Miss> {
     tokio::time::timeout(timeout, look(address, check))
         .await
         .unwrap_or_else(|_| {
@@ -52,43 +78,51 @@ pub(crate) async fn probe(
         })
 }
 
-async fn look(address: SocketAddr, check: Check) -> Result<Check, Miss> {
+async fn look(address: SocketAddr, check: Check) -> Result<Well, Miss> {
     match check {
-        Check::Port => connect(address).await.map(|_| Check::Port),
+        Check::Port => connect(address).await.map(|_| Check::Port.into()),
         Check::Path(path) => {
             let answer = ask(address, &path).await?;
-            if is_well(&answer) {
-                return Ok(Check::Path(path));
-            }
-            Err(unwell(&path, &answer))
+            is_well(&path, &answer).ok_or_else(|| unwell(&path, &answer))
         }
         Check::Find => find(address).await,
     }
 }
 
-async fn find(address: SocketAddr) -> Result<Check, Miss> {
+async fn find(address: SocketAddr) -> Result<Well, Miss> {
     for path in USUAL_PATHS {
         match ask(address, path).await? {
             // Whatever listens there speaks something else.
-            Answer::Odd => return Ok(Check::Port),
+            Answer::Odd => return Ok(Check::Port.into()),
             // It has such a path, and says that it is not ready yet.
-            answer @ Answer::Status(StatusCode::SERVICE_UNAVAILABLE) => {
+            answer @ Answer::Status(StatusCode::SERVICE_UNAVAILABLE, _) => {
                 return Err(unwell(path, &answer));
             }
-            answer if is_well(&answer) => return Ok(Check::Path(path.to_owned())),
-            Answer::Status(_) => {}
+            answer => {
+                if let Some(well) = is_well(path, &answer) {
+                    return Ok(well);
+                }
+            }
         }
     }
-    Ok(Check::Port)
+    Ok(Check::Port.into())
 }
 
-fn is_well(answer: &Answer) -> bool {
-    matches!(answer, Answer::Status(status) if status.is_success() || status.is_redirection())
+fn is_well(path: &str, answer: &Answer) -> Option<Well> {
+    match answer {
+        Answer::Status(status, busy) if status.is_success() || status.is_redirection() => {
+            Some(Well {
+                check: Check::Path(path.to_owned()),
+                busy: *busy,
+            })
+        }
+        _ => None,
+    }
 }
 
 fn unwell(path: &str, answer: &Answer) -> Miss {
     let reason = match answer {
-        Answer::Status(status) => format!("GET {path} answered {}", status.as_u16()),
+        Answer::Status(status, _) => format!("GET {path} answered {}", status.as_u16()),
         Answer::Odd => format!("GET {path} had no HTTP answer"),
     };
     Miss {
@@ -129,16 +163,24 @@ async fn ask(address: SocketAddr, path: &str) -> Result<Answer, Miss> {
         return Ok(Answer::Odd);
     };
     let mut connection = pin!(connection);
-    let mut answer = pin!(sender.send_request(request));
+    let mut asking = pin!(async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MOST_BODY).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes);
+        let health = body.map(|body| serde_json::from_slice::<Health>(&body));
+        let busy = matches!(health, Ok(Ok(health)) if health.status == "HealthyBusy");
+        Ok::<_, hyper::Error>(Answer::Status(status, busy))
+    });
     let mut open = true;
     let answer = loop {
         tokio::select! {
-            answer = &mut answer => break answer,
+            answer = &mut asking => break answer,
             // The answer tells what came of it.
             _ = &mut connection, if open => open = false,
         }
     };
-    Ok(answer.map_or(Answer::Odd, |answer| Answer::Status(answer.status())))
+    Ok(answer.unwrap_or(Answer::Odd))
 }
 
 #[cfg(test)]
@@ -168,6 +210,7 @@ mod tests {
     async fn check(address: SocketAddr, check: Check) -> Result<Check, MissKind> {
         probe(address, check, Duration::from_secs(5))
             .await
+            .map(|well| well.check)
             .map_err(|miss| miss.kind)
     }
 

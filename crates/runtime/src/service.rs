@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex as SyncMutex, RwLock};
@@ -14,12 +13,12 @@ use skep_core::{AgentId, Workspace};
 use skep_store::{Db, MigrationSet, StoreError};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
-use crate::agents::{self, AgentRow, Desired, Revision};
+use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, Inspection, LogLine};
 use crate::logs::{self, LogQuery};
-use crate::slot::{AgentInfo, Live, Slot};
+use crate::slot::{AgentInfo, Ending, Live, Slot};
 use crate::spec::Spec;
-use crate::supervise::{Charge, Shared, supervise};
+use crate::supervise::Shared;
 use crate::target::Target;
 use crate::{RuntimeError, adopt};
 
@@ -29,6 +28,8 @@ const IDLE_LANES: usize = 64;
 const MOST_ROWS: u32 = 1_000;
 /// Time between two looks at the CPU time when there was none before.
 const STATS_WINDOW: Duration = Duration::from_millis(200);
+/// Characters of a reason that are kept.
+const MOST_REASON: usize = 500;
 /// Names that are less alike than this are no help.
 const ALIKE: f64 = 0.8;
 
@@ -84,6 +85,17 @@ impl From<&AgentStats> for skep_api::Stats {
     }
 }
 
+/// What is to become of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutOrder {
+    /// It waits.
+    Pause,
+    /// It goes on; a step that waits for an order is behind it.
+    Resume,
+    /// It leaves all its steps behind.
+    Promote,
+}
+
 /// An agent in numbers, for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSnapshot {
@@ -111,10 +123,8 @@ pub struct Runtime {
 
 struct Inner {
     shared: Arc<Shared>,
-    drivers: Vec<Arc<dyn Driver>>,
     slots: RwLock<Slots>,
     lanes: SyncMutex<Lanes>,
-    closing: AtomicBool,
 }
 
 impl Runtime {
@@ -134,11 +144,9 @@ impl Runtime {
     ) -> Result<Self, RuntimeError> {
         let runtime = Self {
             inner: Arc::new(Inner {
-                shared: Arc::new(Shared::new(db, options.url)),
-                drivers,
+                shared: Arc::new(Shared::new(db, options.url, drivers)),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
-                closing: AtomicBool::new(false),
             }),
         };
         for workspace in workspaces {
@@ -162,16 +170,15 @@ impl Runtime {
             self.insert(workspace, row);
         }
         let slots: Vec<_> = self.slots(workspace);
-        let (db, drivers) = (self.db(), &self.inner.drivers);
+        let (db, drivers) = (self.db(), &self.inner.shared.drivers);
         let mut adopted = adopt::adopt(db, drivers, workspace, &slots, open).await;
         for slot in slots {
-            if slot.desired() == Desired::Running {
-                let live = adopted.remove(slot.name());
-                if let Some(live) = &live {
-                    self.inner.shared.ports.keep(live.running.address().port());
-                }
-                self.supervise(&slot, live);
+            let found = adopted.remove(slot.name()).unwrap_or_default();
+            for (_, live) in &found {
+                self.inner.shared.ports.keep(live.running.address().port());
             }
+            slot.adopt(found);
+            slot.reconcile();
         }
         Ok(())
     }
@@ -180,25 +187,11 @@ impl Runtime {
         &self.inner.shared.db
     }
 
-    fn kinds(&self) -> Vec<&'static str> {
-        self.inner
-            .drivers
-            .iter()
-            .map(|driver| driver.kind())
-            .collect()
-    }
-
-    fn driver(&self, kind: &str) -> Option<&Arc<dyn Driver>> {
-        self.inner
-            .drivers
-            .iter()
-            .find(|driver| driver.kind() == kind)
-    }
-
     fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
-        let name = row.revision.spec.name.clone();
-        let folder = self.agent_folder(workspace, &name);
-        let slot = Arc::new(Slot::new(workspace.clone(), row, folder.join("events")));
+        let name = row.name.clone();
+        let events = self.agent_folder(workspace, &name).join("events");
+        let shared = self.inner.shared.clone();
+        let slot = Arc::new(Slot::new(shared, workspace.clone(), row, events));
         let mut slots = self.inner.slots.write();
         slots
             .entry(workspace.clone())
@@ -248,7 +241,7 @@ impl Runtime {
             lanes.entry(of).or_default().clone()
         };
         let guard = lane.lock_owned().await;
-        if self.inner.closing.load(Ordering::Acquire) {
+        if self.inner.shared.is_closing() {
             return Err(RuntimeError::ShuttingDown);
         }
         Ok(guard)
@@ -275,25 +268,17 @@ impl Runtime {
             .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string()).into()))
     }
 
-    /// Makes a supervisor of the agent's current revision.
-    fn supervise(&self, slot: &Arc<Slot>, adopted: Option<Live>) {
-        let spec = slot.target.spec();
-        let parsed = Spec::parse(&spec, &self.kinds());
-        let driver = self.driver(&spec.driver);
-        let (spec, driver) = match (parsed, driver) {
-            (Ok(spec), Some(driver)) => (spec, driver),
-            (Err(error), _) => return slot.set_broken(error.to_string()),
-            (Ok(_), None) => return slot.set_broken(format!("no driver `{}`", spec.driver)),
-        };
-        let (generation, orders) = slot.supervise();
-        let charge = Charge {
-            shared: self.inner.shared.clone(),
-            slot: slot.clone(),
-            driver: driver.clone(),
-            spec: Arc::new(spec),
-            revision: slot.revision(),
-        };
-        supervise(charge, generation, orders, adopted);
+    /// Whether a specification could be run.
+    async fn check(&self, workspace: &Workspace, spec: &AgentSpec) -> Result<(), RuntimeError> {
+        let parsed = Spec::parse(spec, &self.inner.shared.kinds())?;
+        if let Some(driver) = self.inner.shared.driver(&spec.driver).cloned() {
+            let of = workspace.clone();
+            // Looking for the program asks the file system.
+            tokio::task::spawn_blocking(move || driver.check(&of, &parsed))
+                .await
+                .map_err(|error| DriverError::Failed(error.to_string()))??;
+        }
+        Ok(())
     }
 
     /// Deploys a specification. The same as the current one makes no new revision, but runs an
@@ -307,14 +292,7 @@ impl Runtime {
         workspace: &Workspace,
         spec: AgentSpec,
     ) -> Result<Deployed, RuntimeError> {
-        let parsed = Spec::parse(&spec, &self.kinds())?;
-        if let Some(driver) = self.driver(&spec.driver).cloned() {
-            let of = workspace.clone();
-            // Looking for the program asks the file system.
-            tokio::task::spawn_blocking(move || driver.check(&of, &parsed))
-                .await
-                .map_err(|error| DriverError::Failed(error.to_string()))??;
-        }
+        self.check(workspace, &spec).await?;
         let name = spec.name.clone();
         self.change(workspace, &name, |this, workspace, _| async move {
             this.deploy_checked(&workspace, spec).await
@@ -336,7 +314,7 @@ impl Runtime {
                 changed: false,
             });
         }
-        let number = slot.as_ref().map_or(1, |slot| slot.revision() + 1);
+        let number = slot.as_ref().map_or(1, |slot| slot.newest() + 1);
         let id = slot
             .as_ref()
             .map_or_else(AgentId::new, |slot| slot.target.id());
@@ -345,27 +323,25 @@ impl Runtime {
             created_at: self.db().clock().now(),
             spec: Arc::new(spec),
         };
+        let created = slot.is_none();
+        // What else is to be written of the agent waits, so that it is not older than this.
+        let storing = match &slot {
+            Some(slot) => Some(slot.storing.lock().await),
+            None => None,
+        };
         let (of, stored) = (workspace.clone(), revision.clone());
         self.db()
             .write(move |unit| agents::put_revision(unit, &of, id, &stored))
             .await?;
-        let created = slot.is_none();
-        let slot = match slot {
-            Some(slot) => {
-                slot.set_revision(number, revision.spec, revision.created_at);
-                slot
-            }
-            None => self.insert(
-                workspace,
-                AgentRow {
-                    id,
-                    desired: Desired::Running,
-                    created_at: revision.created_at,
-                    revision,
-                },
-            ),
-        };
-        self.supervise(&slot, None);
+        if let Some(slot) = &slot {
+            slot.set_revision(&revision);
+        }
+        drop(storing);
+        let slot = slot.unwrap_or_else(|| {
+            let slot = self.insert(workspace, AgentRow::new(id, revision));
+            slot.reconcile();
+            slot
+        });
         Ok(Deployed {
             agent: slot.info(),
             created,
@@ -373,7 +349,85 @@ impl Runtime {
         })
     }
 
-    async fn set_desired(&self, slot: &Slot, desired: Desired) -> Result<(), RuntimeError> {
+    /// Goes back to an earlier revision, or on to a later one: it takes over when it is ready, and
+    /// what serves now serves until then. Without a number the one before the current is meant.
+    ///
+    /// # Errors
+    /// As [`Self::deploy`], and [`RuntimeError::RevisionNotFound`].
+    pub async fn roll_to(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        number: Option<u32>,
+        reason: Option<String>,
+    ) -> Result<AgentInfo, RuntimeError> {
+        self.change(workspace, name, move |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            let current = slot.rollout().revision;
+            let number = number.unwrap_or(current.saturating_sub(1));
+            let (of, agent) = (workspace.clone(), name.clone());
+            let revision = this
+                .db()
+                .read(move |reader| agents::revision(reader, &of, &agent, number))
+                .await?
+                .ok_or(RuntimeError::RevisionNotFound {
+                    agent: name,
+                    number,
+                })?;
+            if number == current {
+                this.run(&slot).await?;
+                return Ok(slot.info());
+            }
+            this.check(&workspace, &revision.spec).await?;
+            let storing = slot.storing.lock().await;
+            let (of, agent) = (workspace.clone(), slot.name().to_owned());
+            let row = RolloutRow {
+                revision: number,
+                stable: slot.rollout().stable,
+                ..RolloutRow::default()
+            };
+            this.db()
+                .write(move |unit| {
+                    agents::set_rollout(unit, &of, &agent, &row)?;
+                    agents::set_desired(unit, &of, &agent, Desired::Running)
+                })
+                .await?;
+            slot.set_revision(&revision);
+            drop(storing);
+            let why = reason.map_or(String::new(), |why| {
+                let short: String = why.chars().take(MOST_REASON).collect();
+                format!(": {short}")
+            });
+            slot.note_any(&format!("going to revision {number} by order{why}"));
+            Ok(slot.info())
+        })
+        .await
+    }
+
+    /// Holds an agent's rollout, or lets it go on. Answers at once.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn order_rollout(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        order: RolloutOrder,
+    ) -> Result<AgentInfo, RuntimeError> {
+        self.change(workspace, name, move |this, workspace, name| async move {
+            let slot = this.slot(&workspace, &name)?;
+            match order {
+                RolloutOrder::Pause => slot.set_paused(true),
+                RolloutOrder::Resume => slot.set_paused(false),
+                RolloutOrder::Promote => slot.promote(),
+            }
+            Ok(slot.info())
+        })
+        .await
+    }
+
+    async fn set_desired(&self, slot: &Arc<Slot>, desired: Desired) -> Result<(), RuntimeError> {
+        let _storing = slot.storing.lock().await;
         if slot.desired() != desired {
             let (of, name) = (slot.workspace.clone(), slot.name().to_owned());
             self.db()
@@ -386,9 +440,7 @@ impl Runtime {
 
     async fn run(&self, slot: &Arc<Slot>) -> Result<(), RuntimeError> {
         self.set_desired(slot, Desired::Running).await?;
-        if !slot.order_run() {
-            self.supervise(slot, None);
-        }
+        slot.order_run();
         Ok(())
     }
 
@@ -409,7 +461,8 @@ impl Runtime {
         .await
     }
 
-    /// Stops an agent. Answers when that is stored; its instance has its grace still.
+    /// Stops an agent. Answers when that is stored; calls in flight have their time, and then its
+    /// instances their grace.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -417,14 +470,13 @@ impl Runtime {
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
             this.set_desired(&slot, Desired::Stopped).await?;
-            slot.retire_all();
             Ok(slot.info())
         })
         .await
     }
 
-    /// Ends the agent's instance with its grace and starts another; one that was stopped or had
-    /// crashed too often is started. Answers at once.
+    /// Replaces every instance of the agent: the new ones are ready before the old ones end. One
+    /// that was stopped or had crashed too often is started. Answers at once.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -436,9 +488,7 @@ impl Runtime {
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
             this.set_desired(&slot, Desired::Running).await?;
-            if !slot.order_restart() {
-                this.supervise(&slot, None);
-            }
+            slot.restart();
             Ok(slot.info())
         })
         .await
@@ -465,10 +515,10 @@ impl Runtime {
     }
 
     async fn remove_rest(&self, workspace: &Workspace, slot: &Slot) -> Result<(), RuntimeError> {
-        slot.retire_all();
+        slot.retire_all(Ending::AtOnce);
         slot.retired().await;
         let name = slot.name().to_owned();
-        for driver in &self.inner.drivers {
+        for driver in &self.inner.shared.drivers {
             driver.discard_agent(workspace, &name).await?;
         }
         let (of, gone) = (workspace.clone(), name.clone());
@@ -558,7 +608,7 @@ impl Runtime {
         Ok(rows?)
     }
 
-    /// What an agent uses now; nothing when it does not run.
+    /// What an agent's instances use now together; nothing when none runs.
     ///
     /// # Errors
     /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Driver`].
@@ -568,22 +618,20 @@ impl Runtime {
         name: &str,
     ) -> Result<AgentStats, RuntimeError> {
         let slot = self.slot(workspace, name)?;
-        let mut usage = Inspection::default();
-        let mut cpu_percent = 0.0;
-        if let Some(live) = slot.running() {
-            usage = live.running.inspect().await?;
-            let mut before = slot.looked(live.instance, usage.cpu_ms);
-            if before.is_none() {
-                tokio::time::sleep(STATS_WINDOW).await;
-                usage = live.running.inspect().await?;
-                before = slot.looked(live.instance, usage.cpu_ms);
-            }
-            if let Some((at, cpu_ms)) = before {
-                let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));
-                let passed = at.elapsed().as_secs_f64().max(0.001);
-                cpu_percent = used.as_secs_f64() / passed * 100.0;
-            }
+        let live = slot.running();
+        let instances: Vec<_> = live.iter().map(|live| live.instance).collect();
+        let mut usage = inspect(&live).await?;
+        let mut before = slot.looked(instances.clone(), usage.cpu_ms);
+        if before.is_none() && !live.is_empty() {
+            tokio::time::sleep(STATS_WINDOW).await;
+            usage = inspect(&live).await?;
+            before = slot.looked(instances, usage.cpu_ms);
         }
+        let cpu_percent = before.map_or(0.0, |(at, cpu_ms)| {
+            let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));
+            let passed = at.elapsed().as_secs_f64().max(0.001);
+            used.as_secs_f64() / passed * 100.0
+        });
         Ok(AgentStats {
             agent: slot.name().to_owned(),
             state: slot.state(),
@@ -605,7 +653,7 @@ impl Runtime {
         query: LogQuery,
     ) -> Result<mpsc::Receiver<LogLine>, RuntimeError> {
         let slot = self.slot(workspace, name)?;
-        Ok(logs::read(slot, self.inner.drivers.clone(), query))
+        Ok(logs::read(slot, self.inner.shared.drivers.clone(), query))
     }
 
     /// Where the agent's calls go. Cheap; the target stays valid when the agent changes.
@@ -635,10 +683,22 @@ impl Runtime {
             .collect()
     }
 
+    /// Lets time pass for all agents: steps of rollouts, and copies that come and go with the calls.
+    /// To be called every second; `demand` tells how many calls of an agent run or wait.
+    pub fn tick(&self, demand: impl Fn(&Workspace, &str) -> u64) {
+        let slots: Vec<_> = {
+            let slots = self.inner.slots.read();
+            slots.values().flat_map(BTreeMap::values).cloned().collect()
+        };
+        for slot in slots {
+            slot.tick(|| demand(&slot.workspace, slot.name()));
+        }
+    }
+
     /// Ends all instances with their grace, at the same time, and refuses changes. What should run
     /// is started again by the next server.
     pub async fn shutdown(&self) {
-        self.inner.closing.store(true, Ordering::Release);
+        self.inner.shared.close();
         // Whoever is in a lane may not have seen that: wait until they are through.
         let lanes: Vec<_> = self.inner.lanes.lock().values().cloned().collect();
         for lane in lanes {
@@ -648,9 +708,24 @@ impl Runtime {
             let slots = self.inner.slots.read();
             slots.values().flat_map(BTreeMap::values).cloned().collect()
         };
-        slots.iter().for_each(|slot| slot.retire_all());
+        slots
+            .iter()
+            .for_each(|slot| slot.retire_all(Ending::AtOnce));
         for slot in slots {
             slot.retired().await;
         }
     }
+}
+
+/// What these instances use together.
+async fn inspect(live: &[Live]) -> Result<Inspection, DriverError> {
+    let mut all = Inspection::default();
+    for live in live {
+        let one = live.running.inspect().await?;
+        all.alive |= one.alive;
+        all.cpu_ms += one.cpu_ms;
+        all.memory_bytes += one.memory_bytes;
+        all.processes += one.processes;
+    }
+    Ok(all)
 }

@@ -1,10 +1,10 @@
-//! One deployed agent in memory: which supervisors it has, what they report, and what follows of
-//! it for everybody else. A stopped agent is a slot and nothing more: no task, no buffers.
+//! One deployed agent in memory: its revisions in play, its members with what they report, and what
+//! follows of it for everybody else. A stopped agent is a slot and nothing more: no task, no
+//! buffers.
 //!
-//! A deployment starts a second supervisor beside the one that serves. When the new one's instance
-//! is ready, the old one is retired; until then, and also when the new one fails, the old one goes
-//! on serving.
+//! Whatever changes, [`Slot::reconcile`] asks [`crate::fleet`] what is to be done and does it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -13,28 +13,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use skep_api::{AgentSpec, InstanceState};
+use skep_api::{AgentSpec, InstanceState, Rollout, RolloutState};
 use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
 use tokio::sync::{Notify, watch};
 
-use crate::agents::{AgentRow, Desired};
-use crate::driver::{LogStream, Running};
+use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
+use crate::driver::{Driver, LogStream, Running};
+use crate::fleet::{self, Member, Step, Wish};
 use crate::logfile::{LogWriter, Rotation};
-use crate::target::{Availability, Target};
+use crate::scale::Scaler;
+use crate::spec::Spec;
+use crate::supervise::{Charge, Shared, supervise};
+use crate::target::{Availability, Endpoint, Split, Target};
 
-/// How much of what the supervisor says is kept of each agent.
+/// How much of what the supervisors say is kept of each agent.
 pub(crate) const EVENTS: Rotation = Rotation {
     file_bytes: 1 << 20,
     files: 2,
 };
 
-/// What a supervisor is told. The counts go up; it compares them with what it saw last, so nothing
-/// queues and nothing is lost.
+/// How a supervisor is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// When the calls in flight have ended, or have had their time.
+    Drained,
+    /// Whatever runs.
+    AtOnce,
+}
+
+/// What a supervisor is told. It compares it with what it saw last, so nothing queues and nothing
+/// is lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
+    /// Goes up with each order to run.
     pub(crate) runs: u64,
-    pub(crate) restarts: u64,
-    pub(crate) stop: bool,
+    pub(crate) end: Option<Ending>,
 }
 
 /// The instance of a supervisor.
@@ -51,62 +64,88 @@ pub(crate) struct View {
     pub(crate) state: InstanceState,
     pub(crate) reason: Option<String>,
     pub(crate) live: Option<Live>,
+    /// It says itself that it works, whether calls run or not.
+    pub(crate) busy: bool,
 }
 
-impl View {
-    pub(crate) fn of(state: InstanceState) -> Self {
-        Self {
-            state,
-            reason: None,
-            live: None,
-        }
-    }
-
-    fn ready(&self) -> Option<&Live> {
-        self.live
-            .as_ref()
-            .filter(|_| self.state == InstanceState::Ready)
-    }
-}
-
+/// One copy of the agent with its supervisor.
 struct Supervised {
     generation: u64,
     revision: u32,
+    /// To be replaced although its revision is wanted.
+    stale: bool,
+    /// To end so: it is told when nobody sends it calls any more.
+    retiring: Option<Ending>,
     orders: watch::Sender<Orders>,
     view: View,
 }
 
 impl Supervised {
-    fn order(&self, change: impl FnOnce(&mut Orders)) {
-        self.orders.send_modify(change);
+    fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
     }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        let live = self.view.live.as_ref()?;
+        let serves = !self.is_retiring() && self.view.state == InstanceState::Ready;
+        serves.then(|| Endpoint {
+            instance: live.instance,
+            address: live.running.address(),
+            revision: self.revision,
+        })
+    }
+
+    fn info(&self) -> Option<InstanceInfo> {
+        let live = self.view.live.as_ref()?;
+        Some(InstanceInfo {
+            id: live.instance,
+            revision: self.revision,
+            state: self.view.state,
+            pid: live.running.pid(),
+            address: live.running.address(),
+            started_at: live.started_at,
+        })
+    }
+}
+
+/// A revision in play, worked out: or why it cannot be run.
+struct Part {
+    spec: Arc<AgentSpec>,
+    created_at: Timestamp,
+    made: Result<(Arc<Spec>, Arc<dyn Driver>), String>,
 }
 
 struct Inner {
     desired: Desired,
-    revision: u32,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    generations: u64,
     removed: bool,
-    /// Why no supervisor can be made of the current revision.
-    broken: Option<String>,
-    current: Option<Supervised>,
-    /// The one that serves until the current one is ready.
-    previous: Option<Supervised>,
-    retiring: Vec<Supervised>,
+    created_at: Timestamp,
+    newest: u32,
+    rollout: RolloutRow,
+    /// Since when the current step has what it asks for.
+    step_since: Option<Instant>,
+    parts: BTreeMap<u32, Part>,
+    replicas: u32,
+    scaler: Scaler,
+    /// A task waits for a call that wakes the agent.
+    waker: bool,
+    generations: u64,
+    members: Vec<Supervised>,
     /// The last look at the CPU time, for a share of it.
-    looked: Option<(InstanceId, Instant, u64)>,
+    looked: Option<(Vec<InstanceId>, Instant, u64)>,
 }
 
 /// One deployed agent.
 pub(crate) struct Slot {
+    pub(crate) shared: Arc<Shared>,
     pub(crate) workspace: Workspace,
     pub(crate) target: Arc<Target>,
     inner: Mutex<Inner>,
+    /// Held while the agent's row is written.
+    pub(crate) storing: tokio::sync::Mutex<()>,
     restarts: AtomicU64,
     /// Told when a supervisor has ended.
     ended: Notify,
+    began: Instant,
     events: PathBuf,
     events_writer: Mutex<Option<LogWriter>>,
 }
@@ -122,9 +161,13 @@ pub struct AgentInfo {
     pub desired: Desired,
     /// The current revision's number.
     pub revision: u32,
-    /// The instance that runs: the current revision's, else the one that still serves.
-    pub instance: Option<InstanceInfo>,
-    /// What the current revision's instance is doing.
+    /// Its instances, those that are ending included, oldest first.
+    pub instances: Vec<InstanceInfo>,
+    /// Copies that are wanted now.
+    pub replicas: u32,
+    /// How far the current revision is.
+    pub rollout: Rollout,
+    /// What the current revision's instances are doing: the best of it.
     pub state: InstanceState,
     /// Why, when there is more to say.
     pub reason: Option<String>,
@@ -145,12 +188,34 @@ pub struct InstanceInfo {
     pub id: InstanceId,
     /// The revision that it runs.
     pub revision: u32,
+    /// What it is doing.
+    pub state: InstanceState,
     /// Its process id, when it has one on this machine.
     pub pid: Option<u32>,
     /// Where it takes calls.
     pub address: SocketAddr,
     /// When it was started.
     pub started_at: Timestamp,
+}
+
+impl AgentInfo {
+    /// The instance that serves, else one that will, else one that is ending.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceInfo> {
+        self.instances.iter().min_by_key(|one| {
+            let order = [
+                InstanceState::Ready,
+                InstanceState::Unready,
+                InstanceState::Starting,
+            ];
+            let place = order.iter().position(|state| *state == one.state);
+            (
+                place.unwrap_or(order.len()),
+                one.revision != self.revision,
+                one.id,
+            )
+        })
+    }
 }
 
 impl From<&AgentInfo> for skep_api::Agent {
@@ -160,7 +225,10 @@ impl From<&AgentInfo> for skep_api::Agent {
             name: info.name.clone(),
             desired: info.desired.as_str().to_owned(),
             revision: info.revision,
-            instance: info.instance.as_ref().map(Into::into),
+            instance: info.instance().map(Into::into),
+            instances: info.instances.iter().map(Into::into).collect(),
+            replicas: info.replicas,
+            rollout: info.rollout.clone(),
             state: info.state,
             reason: info.reason.clone(),
             restarts: info.restarts,
@@ -177,6 +245,7 @@ impl From<&InstanceInfo> for skep_api::Instance {
         Self {
             id: info.id.to_string(),
             revision: info.revision,
+            state: info.state,
             pid: info.pid,
             port: info.address.port(),
             started_at: info.started_at.to_string(),
@@ -187,26 +256,43 @@ impl From<&InstanceInfo> for skep_api::Instance {
 impl Slot {
     /// The slot of a stored agent; nothing runs yet. `events` is the file for what its supervisors
     /// say.
-    pub(crate) fn new(workspace: Workspace, row: AgentRow, events: PathBuf) -> Self {
-        let name = row.revision.spec.name.clone();
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        workspace: Workspace,
+        row: AgentRow,
+        events: PathBuf,
+    ) -> Self {
+        let spec = row.current.spec.clone();
+        let parts = [Some(row.current), row.stable]
+            .into_iter()
+            .flatten()
+            .map(|revision| (revision.number, Part::of(&shared, &revision)))
+            .collect();
+        let mut inner = Inner {
+            desired: row.desired,
+            removed: false,
+            created_at: row.created_at,
+            newest: row.newest,
+            rollout: row.rollout,
+            step_since: None,
+            parts,
+            replicas: 1,
+            scaler: Scaler::default(),
+            waker: false,
+            generations: 0,
+            members: Vec::new(),
+            looked: None,
+        };
+        inner.bound();
         let slot = Self {
+            shared,
             workspace,
-            target: Arc::new(Target::new(row.id, name, row.revision.spec)),
-            inner: Mutex::new(Inner {
-                desired: row.desired,
-                revision: row.revision.number,
-                created_at: row.created_at,
-                updated_at: row.revision.created_at,
-                generations: 0,
-                removed: false,
-                broken: None,
-                current: None,
-                previous: None,
-                retiring: Vec::new(),
-                looked: None,
-            }),
+            target: Arc::new(Target::new(row.id, row.name, spec)),
+            inner: Mutex::new(inner),
+            storing: tokio::sync::Mutex::new(()),
             restarts: AtomicU64::new(0),
             ended: Notify::new(),
+            began: Instant::now(),
             events,
             events_writer: Mutex::new(None),
         };
@@ -222,8 +308,22 @@ impl Slot {
         self.inner.lock().desired
     }
 
-    pub(crate) fn revision(&self) -> u32 {
-        self.inner.lock().revision
+    /// The highest number that a revision has.
+    pub(crate) fn newest(&self) -> u32 {
+        self.inner.lock().newest
+    }
+
+    /// How far the current revision is.
+    pub(crate) fn rollout(&self) -> RolloutRow {
+        self.inner.lock().rollout.clone()
+    }
+
+    /// Whether instances of this revision are in play, and how many may be.
+    pub(crate) fn wants(&self, revision: u32) -> u32 {
+        let inner = self.inner.lock();
+        let in_play = inner.desired == Desired::Running
+            && (inner.rollout.revision == revision || inner.rollout.stable == Some(revision));
+        if in_play { inner.bounds().1 } else { 0 }
     }
 
     pub(crate) fn restarts(&self) -> u64 {
@@ -236,75 +336,132 @@ impl Slot {
 
     /// The state of the current revision.
     pub(crate) fn state(&self) -> InstanceState {
-        self.inner.lock().view().state
+        self.inner.lock().state().0
     }
 
-    pub(crate) fn set_desired(&self, desired: Desired) {
+    /// Takes up instances that outlived the last server, each with its revision.
+    pub(crate) fn adopt(self: &Arc<Self>, found: Vec<(u32, Live)>) {
         let mut inner = self.inner.lock();
-        inner.desired = desired;
-        inner.publish(&self.target);
-    }
-
-    /// Takes in a new revision. Its supervisor is made with [`Self::supervise`].
-    pub(crate) fn set_revision(&self, number: u32, spec: Arc<AgentSpec>, now: Timestamp) {
-        let mut inner = self.inner.lock();
-        inner.desired = Desired::Running;
-        inner.revision = number;
-        inner.updated_at = now;
-        self.target.set_spec(spec);
-    }
-
-    /// The current revision cannot be supervised; a serving one goes on.
-    pub(crate) fn set_broken(&self, reason: String) {
-        let mut inner = self.inner.lock();
-        inner.replace(None);
-        inner.broken = Some(reason);
-        inner.publish(&self.target);
-    }
-
-    /// Makes room for a supervisor of the current revision. Tells its number and its orders.
-    pub(crate) fn supervise(&self) -> (u64, watch::Receiver<Orders>) {
-        let mut inner = self.inner.lock();
-        inner.generations += 1;
-        let (orders, receiver) = watch::channel(Orders::default());
-        let generation = inner.generations;
-        let next = Supervised {
-            generation,
-            revision: inner.revision,
-            orders,
-            view: View::of(InstanceState::Starting),
-        };
-        inner.broken = None;
-        inner.replace(Some(next));
-        inner.publish(&self.target);
-        (generation, receiver)
-    }
-
-    /// Tells the current supervisor to run; false when there is none.
-    pub(crate) fn order_run(&self) -> bool {
-        self.order(|orders| orders.runs += 1)
-    }
-
-    /// Tells the current supervisor to restart; false when there is none.
-    pub(crate) fn order_restart(&self) -> bool {
-        self.order(|orders| orders.restarts += 1)
-    }
-
-    fn order(&self, change: impl FnOnce(&mut Orders)) -> bool {
-        let inner = self.inner.lock();
-        let there = inner.current.is_some();
-        if let Some(current) = &inner.current {
-            current.order(change);
+        let (least, most) = inner.bounds();
+        let number = u32::try_from(found.len()).unwrap_or(most);
+        inner.replicas = number.clamp(least, most);
+        for (revision, live) in found {
+            inner.start(self, revision, Some(live));
         }
-        there
+    }
+
+    /// What the owner wants.
+    pub(crate) fn set_desired(self: &Arc<Self>, desired: Desired) {
+        self.inner.lock().desired = desired;
+        self.reconcile();
+    }
+
+    /// Takes in a revision that is stored as the current one: a new one, or one from before.
+    pub(crate) fn set_revision(self: &Arc<Self>, revision: &Revision) {
+        let mut inner = self.inner.lock();
+        let part = Part::of(&self.shared, revision);
+        self.target.set_spec(part.spec.clone());
+        inner.parts.insert(revision.number, part);
+        inner.desired = Desired::Running;
+        inner.newest = inner.newest.max(revision.number);
+        inner.rollout = RolloutRow {
+            revision: revision.number,
+            stable: inner.rollout.stable,
+            ..RolloutRow::default()
+        };
+        inner.step_since = None;
+        inner.bound();
+        // It must show that it works, also when nobody calls.
+        inner.replicas = inner.replicas.max(1);
+        drop(inner);
+        self.reconcile();
+    }
+
+    /// Runs what has given up, and what sleeps.
+    pub(crate) fn order_run(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.replicas = inner.replicas.max(1);
+        for member in inner.members.iter().filter(|member| !member.is_retiring()) {
+            member.orders.send_modify(|orders| orders.runs += 1);
+        }
+        drop(inner);
+        self.reconcile();
+    }
+
+    /// Replaces every instance by a new one.
+    pub(crate) fn restart(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.replicas = inner.replicas.max(1);
+        inner.members.iter_mut().for_each(|one| one.stale = true);
+        drop(inner);
+        self.reconcile();
+    }
+
+    /// Holds the rollout, or lets it go on; then a step that waits for an order is behind it.
+    pub(crate) fn set_paused(self: &Arc<Self>, paused: bool) {
+        let mut inner = self.inner.lock();
+        let waited = !paused && !inner.rollout.paused && inner.waits_for_order();
+        inner.rollout.paused = paused;
+        if waited {
+            inner.rollout.step += 1;
+            inner.step_since = None;
+        }
+        drop(inner);
+        self.reconcile();
+    }
+
+    /// Leaves all steps of the rollout behind.
+    pub(crate) fn promote(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.rollout.paused = false;
+        inner.rollout.step = u32::try_from(inner.steps().len()).unwrap_or(u32::MAX);
+        drop(inner);
+        self.reconcile();
+    }
+
+    /// Time passes: a step of a rollout may be over, and copies may come or go with the calls.
+    /// `demand` is asked for those that run or wait, and only when it matters.
+    pub(crate) fn tick(self: &Arc<Self>, demand: impl FnOnce() -> u64) {
+        let mut inner = self.inner.lock();
+        if inner.desired == Desired::Stopped || inner.removed {
+            return;
+        }
+        let mut changed = inner.step_since.is_some();
+        let scale = inner.spec().map(|spec| spec.scale.clone());
+        // What is being rolled out stays awake until it has proven itself.
+        let awake = !inner.wish().is_rolling() && inner.rollout.stable.is_some();
+        if let Some(scale) = scale.filter(|scale| awake && scale.min < scale.max) {
+            let holds = inner.members.iter().any(|one| one.view.busy);
+            let (copies, now) = (inner.replicas, self.began.elapsed());
+            let wanted = inner.scaler.wanted(&scale, copies, demand(), holds, now);
+            inner.replicas = wanted;
+            changed |= wanted != copies;
+            if wanted == 0 && !std::mem::replace(&mut inner.waker, true) {
+                tokio::spawn(self.clone().sleep());
+            }
+        }
+        drop(inner);
+        if changed {
+            self.reconcile();
+        }
+    }
+
+    /// Waits for a call, and then wakes the agent.
+    async fn sleep(self: Arc<Self>) {
+        self.target.woken().await;
+        let mut inner = self.inner.lock();
+        inner.waker = false;
+        inner.replicas = inner.replicas.max(1);
+        inner.scaler.wake(self.began.elapsed());
+        drop(inner);
+        self.reconcile();
     }
 
     /// Tells all supervisors to end what they run.
-    pub(crate) fn retire_all(&self) {
+    pub(crate) fn retire_all(&self, ending: Ending) {
         let mut inner = self.inner.lock();
-        let all = [inner.current.take(), inner.previous.take()];
-        all.into_iter().flatten().for_each(|one| inner.retire(one));
-        inner.broken = None;
+        let all = inner.members.iter_mut();
+        all.for_each(|one| one.retiring = Some(ending));
         inner.publish(&self.target);
     }
 
@@ -326,7 +483,13 @@ impl Slot {
             let mut ended = std::pin::pin!(ended);
             // Listening comes before looking, so that an end in between is heard.
             ended.as_mut().enable();
-            if self.inner.lock().retiring.is_empty() {
+            if !self
+                .inner
+                .lock()
+                .members
+                .iter()
+                .any(Supervised::is_retiring)
+            {
                 return;
             }
             ended.await;
@@ -334,57 +497,92 @@ impl Slot {
     }
 
     /// A supervisor reports.
-    pub(crate) fn report(&self, generation: u64, view: View) {
+    pub(crate) fn report(self: &Arc<Self>, generation: u64, view: View) {
         let mut inner = self.inner.lock();
-        let Some(one) = inner.find(generation) else {
+        let members = &mut inner.members;
+        let Some(one) = members.iter_mut().find(|one| one.generation == generation) else {
             return;
         };
         one.view = view;
-        let serves = |one: &Supervised| one.view.state == InstanceState::Ready;
-        if inner.current.as_ref().is_some_and(serves)
-            && let Some(previous) = inner.previous.take()
-        {
-            inner.retire(previous);
-        }
-        inner.publish(&self.target);
+        drop(inner);
+        self.reconcile();
     }
 
     /// A supervisor has ended; nothing of it runs.
-    pub(crate) fn report_end(&self, generation: u64) {
+    pub(crate) fn report_end(self: &Arc<Self>, generation: u64) {
         let mut inner = self.inner.lock();
-        inner.retiring.retain(|one| one.generation != generation);
-        let Inner {
-            current, previous, ..
-        } = &mut *inner;
-        for place in [current, previous] {
-            place.take_if(|one| one.generation == generation);
-        }
-        inner.publish(&self.target);
+        inner.members.retain(|one| one.generation != generation);
         drop(inner);
+        self.reconcile();
         self.ended.notify_waiters();
     }
 
-    /// The instances that run or are ending.
-    pub(crate) fn live(&self) -> Vec<InstanceId> {
+    /// Does what is to be done, as of now, and tells everybody whether calls can be taken.
+    pub(crate) fn reconcile(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        let before = inner.rollout.clone();
+        if inner.desired == Desired::Stopped || inner.removed {
+            inner.members.iter_mut().for_each(|one| {
+                one.retiring.get_or_insert(Ending::Drained);
+            });
+        } else if !self.shared.is_closing() {
+            inner.pass_step();
+            while inner.take_steps(self) {}
+            inner.forget_parts();
+        }
+        inner.publish(&self.target);
+        let changed = inner.rollout != before;
+        drop(inner);
+        if changed {
+            tokio::spawn(self.clone().store());
+        }
+    }
+
+    /// Writes down how far the rollout is. What fails here is written with the next change, and a
+    /// server that starts meanwhile takes the same steps again.
+    async fn store(self: Arc<Self>) {
+        let _storing = self.storing.lock().await;
+        let (workspace, name, row) = (
+            self.workspace.clone(),
+            self.name().to_owned(),
+            self.rollout(),
+        );
+        let stored = self
+            .shared
+            .db
+            .write(move |unit| agents::set_rollout(unit, &workspace, &name, &row))
+            .await;
+        if let Err(error) = stored {
+            tracing::warn!(agent = self.name(), %error, "how far a rollout is was not written");
+        }
+    }
+
+    /// The instances that run or are ending, and how many supervisors there are.
+    pub(crate) fn live(&self) -> (Vec<InstanceId>, usize) {
         let inner = self.inner.lock();
-        inner
-            .all()
-            .filter_map(|one| one.view.live.as_ref())
-            .map(|live| live.instance)
-            .collect()
+        let live = inner
+            .members
+            .iter()
+            .filter_map(|one| one.view.live.as_ref());
+        (
+            live.map(|live| live.instance).collect(),
+            inner.members.len(),
+        )
     }
 
-    /// The instance that serves or will.
-    pub(crate) fn running(&self) -> Option<Live> {
-        self.inner.lock().main().map(|(live, _)| live.clone())
+    /// All instances that run.
+    pub(crate) fn running(&self) -> Vec<Live> {
+        let inner = self.inner.lock();
+        let live = inner.members.iter().filter_map(|one| one.view.live.clone());
+        live.collect()
     }
 
-    /// Notes a look at the CPU time and tells the one before, when it was of the same instance.
-    pub(crate) fn looked(&self, instance: InstanceId, cpu_ms: u64) -> Option<(Instant, u64)> {
-        let now = (instance, Instant::now(), cpu_ms);
+    /// Notes a look at the CPU time and tells the one before, when it was of the same instances.
+    pub(crate) fn looked(&self, at: Vec<InstanceId>, cpu_ms: u64) -> Option<(Instant, u64)> {
+        let now = (at.clone(), Instant::now(), cpu_ms);
         let before = self.inner.lock().looked.replace(now);
         before
-            .filter(|(of, _, _)| *of == instance)
+            .filter(|(of, _, _)| *of == at)
             .map(|(_, at, cpu_ms)| (at, cpu_ms))
     }
 
@@ -407,6 +605,12 @@ impl Slot {
         writer.flush();
     }
 
+    /// Writes a line about the whole agent into its log.
+    pub(crate) fn note_any(&self, text: &str) {
+        let instance = self.inner.lock().any_instance();
+        self.note(self.shared.db.clock().now(), instance, text);
+    }
+
     /// The file for what its supervisors say.
     pub(crate) fn events(&self) -> &std::path::Path {
         &self.events
@@ -415,101 +619,315 @@ impl Slot {
     /// The agent as it is now.
     pub(crate) fn info(&self) -> AgentInfo {
         let inner = self.inner.lock();
-        let view = inner.view();
-        let mut reason = view.reason.clone();
-        let serving = inner
-            .previous
-            .as_ref()
-            .filter(|one| one.view.ready().is_some());
-        if let Some(previous) = serving {
-            let serving = format!("revision {} serves meanwhile", previous.revision);
+        let (state, mut reason) = inner.state();
+        let current = inner.rollout.revision;
+        let old = inner
+            .members
+            .iter()
+            .find(|one| one.revision != current && one.endpoint().is_some());
+        if let Some(old) = old {
+            let serving = format!("revision {} serves meanwhile", old.revision);
             reason = Some(reason.map_or(serving.clone(), |why| format!("{why}; {serving}")));
         }
+        let part = inner.parts.get(&current);
         AgentInfo {
             id: self.target.id(),
             name: self.name().to_owned(),
             desired: inner.desired,
-            revision: inner.revision,
-            instance: inner.main().map(|(live, revision)| InstanceInfo {
-                id: live.instance,
-                revision,
-                pid: live.running.pid(),
-                address: live.running.address(),
-                started_at: live.started_at,
-            }),
-            state: view.state,
+            revision: current,
+            instances: inner.members.iter().filter_map(Supervised::info).collect(),
+            replicas: match inner.desired {
+                Desired::Running => inner.replicas,
+                Desired::Stopped => 0,
+            },
+            rollout: inner.shown_rollout(),
+            state,
             reason,
             restarts: self.restarts(),
             spec: self.target.spec(),
             created_at: inner.created_at,
-            updated_at: inner.updated_at,
+            updated_at: part.map_or(inner.created_at, |part| part.created_at),
+        }
+    }
+}
+
+impl Part {
+    fn of(shared: &Shared, revision: &Revision) -> Self {
+        let made = Spec::parse(&revision.spec, &shared.kinds())
+            .map_err(|error| error.to_string())
+            .and_then(|spec| match shared.driver(&spec.driver) {
+                Some(driver) => Ok((Arc::new(spec), driver.clone())),
+                None => Err(format!("no driver `{}`", spec.driver)),
+            });
+        Self {
+            spec: revision.spec.clone(),
+            created_at: revision.created_at,
+            made,
         }
     }
 }
 
 impl Inner {
-    fn all(&self) -> impl Iterator<Item = &Supervised> {
-        self.current
-            .iter()
-            .chain(&self.previous)
-            .chain(&self.retiring)
+    fn spec(&self) -> Option<&Arc<Spec>> {
+        let part = self.parts.get(&self.rollout.revision)?;
+        part.made.as_ref().ok().map(|(spec, _)| spec)
     }
 
-    fn find(&mut self, generation: u64) -> Option<&mut Supervised> {
-        self.current
-            .iter_mut()
-            .chain(&mut self.previous)
-            .chain(&mut self.retiring)
-            .find(|one| one.generation == generation)
+    /// The fewest and the most copies.
+    fn bounds(&self) -> (u32, u32) {
+        self.spec()
+            .map_or((1, 1), |spec| (spec.scale.min, spec.scale.max))
     }
 
-    fn retire(&mut self, one: Supervised) {
-        one.order(|orders| orders.stop = true);
-        self.retiring.push(one);
+    fn bound(&mut self) {
+        let (least, most) = self.bounds();
+        self.replicas = self.replicas.clamp(least, most);
     }
 
-    /// Puts another supervisor in the current one's place. One that serves stays for the time
-    /// being; one that does not is retired.
-    fn replace(&mut self, next: Option<Supervised>) {
-        let Some(before) = std::mem::replace(&mut self.current, next) else {
+    fn steps(&self) -> &[(u8, Option<std::time::Duration>)] {
+        self.spec().map_or(&[], |spec| &spec.rollout.steps)
+    }
+
+    fn step(&self) -> Option<(u8, Option<std::time::Duration>)> {
+        let rolling = self
+            .rollout
+            .stable
+            .is_some_and(|it| it != self.rollout.revision);
+        let at = usize::try_from(self.rollout.step).ok()?;
+        self.steps().get(at).copied().filter(|_| rolling)
+    }
+
+    fn wish(&self) -> Wish {
+        let spec = self.spec();
+        let rolling = self
+            .rollout
+            .stable
+            .is_some_and(|it| it != self.rollout.revision);
+        Wish {
+            revision: self.rollout.revision,
+            stable: self.rollout.stable,
+            replicas: if rolling {
+                self.replicas.max(1)
+            } else {
+                self.replicas
+            },
+            surge: spec.map_or(1, |spec| spec.rollout.surge),
+            share: self.step().map_or(100, |(weight, _)| weight),
+            paused: self.rollout.paused,
+            roll_back: spec.is_none_or(|spec| spec.rollout.rollback),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let there = self.members.iter().filter(|one| !one.is_retiring());
+        there
+            .map(|one| Member {
+                generation: one.generation,
+                revision: one.revision,
+                state: one.view.state,
+                stale: one.stale,
+            })
+            .collect()
+    }
+
+    /// Whether the current step has what it asks for and waits for an order.
+    fn waits_for_order(&self) -> bool {
+        self.step_since.is_some() && matches!(self.step(), Some((_, None)))
+    }
+
+    /// Leaves a step behind whose time is over.
+    fn pass_step(&mut self) {
+        let Some((_, pause)) = self.step() else {
+            self.step_since = None;
             return;
         };
-        let serves = matches!(
-            before.view.state,
-            InstanceState::Ready | InstanceState::Unready
-        );
-        if !serves {
-            self.retire(before);
-        } else if let Some(older) = self.previous.replace(before) {
-            self.retire(older);
+        let wish = self.wish();
+        let current = self.rollout.revision;
+        let fresh = self.members.iter().filter(|one| one.revision == current);
+        let ready = fresh.filter(|one| one.endpoint().is_some()).count();
+        if ready < wish.fresh() as usize {
+            self.step_since = None;
+            return;
+        }
+        let since = *self.step_since.get_or_insert_with(Instant::now);
+        if !self.rollout.paused && pause.is_some_and(|pause| since.elapsed() >= pause) {
+            self.rollout.step += 1;
+            self.step_since = None;
         }
     }
 
-    /// What the current revision does.
-    fn view(&self) -> View {
-        match (&self.current, &self.broken) {
-            (Some(current), _) => current.view.clone(),
-            (None, Some(reason)) => View {
-                reason: Some(reason.clone()),
-                ..View::of(InstanceState::CrashLoop)
+    /// Carries a plan out; true when another may follow at once.
+    fn take_steps(&mut self, slot: &Arc<Slot>) -> bool {
+        let broken = self
+            .parts
+            .get(&self.rollout.revision)
+            .and_then(|part| part.made.as_ref().err().cloned());
+        let wish = self.wish();
+        let steps = match broken {
+            // It cannot even be started.
+            Some(_) if wish.is_rolling() && wish.roll_back => vec![Step::RollBack],
+            _ => fleet::plan(&wish, &self.members()),
+        };
+        let mut again = false;
+        for step in steps {
+            match step {
+                Step::Start(revision) => self.start(slot, revision, None),
+                Step::Retire(generation) => {
+                    let mut members = self.members.iter_mut();
+                    if let Some(one) = members.find(|one| one.generation == generation) {
+                        one.retiring.get_or_insert(Ending::Drained);
+                    }
+                }
+                Step::Settle => {
+                    self.rollout.stable = Some(self.rollout.revision);
+                    self.rollout.step = 0;
+                    again = true;
+                }
+                Step::RollBack => {
+                    self.roll_back(slot, broken.as_deref());
+                    again = true;
+                }
+            }
+        }
+        again
+    }
+
+    /// An instance that notes about the whole agent can stand under.
+    fn any_instance(&self) -> InstanceId {
+        let mut live = self.members.iter().filter_map(|one| one.view.live.as_ref());
+        live.next()
+            .map_or_else(InstanceId::new, |live| live.instance)
+    }
+
+    fn roll_back(&mut self, slot: &Arc<Slot>, broken: Option<&str>) {
+        let failed = self.rollout.revision;
+        let Some(stable) = self.rollout.stable else {
+            return;
+        };
+        let mut fresh = self.members.iter().filter(|one| one.revision == failed);
+        let why = fresh
+            .find_map(|one| one.view.reason.clone())
+            .or_else(|| broken.map(str::to_owned))
+            .unwrap_or_else(|| "it did not become ready".to_owned());
+        let reason = format!("revision {failed} failed: {why}");
+        let text = format!("rolled back to revision {stable}: {reason}");
+        slot.note(slot.shared.db.clock().now(), self.any_instance(), &text);
+        self.rollout = RolloutRow {
+            revision: stable,
+            stable: Some(stable),
+            failed: Some(reason),
+            ..RolloutRow::default()
+        };
+        self.step_since = None;
+        if let Some(part) = self.parts.get(&stable) {
+            slot.target.set_spec(part.spec.clone());
+        }
+        self.bound();
+    }
+
+    /// Makes a member of this revision.
+    fn start(&mut self, slot: &Arc<Slot>, revision: u32, adopted: Option<Live>) {
+        let Some(Ok((spec, driver))) = self.parts.get(&revision).map(|part| &part.made) else {
+            return;
+        };
+        let charge = Charge {
+            slot: slot.clone(),
+            driver: driver.clone(),
+            spec: spec.clone(),
+            revision,
+        };
+        self.generations += 1;
+        let (orders, receiver) = watch::channel(Orders::default());
+        self.members.push(Supervised {
+            generation: self.generations,
+            revision,
+            stale: false,
+            retiring: None,
+            orders,
+            view: View {
+                state: InstanceState::Starting,
+                reason: None,
+                live: None,
+                busy: false,
             },
-            (None, None) if self.retiring.is_empty() => View::of(InstanceState::Stopped),
-            (None, None) => View::of(InstanceState::Stopping),
+        });
+        supervise(charge, self.generations, receiver, adopted);
+    }
+
+    fn forget_parts(&mut self) {
+        let (rollout, members) = (&self.rollout, &self.members);
+        self.parts.retain(|number, _| {
+            *number == rollout.revision
+                || Some(*number) == rollout.stable
+                || members.iter().any(|one| one.revision == *number)
+        });
+    }
+
+    /// What the current revision does in one word: the best that one of its members does.
+    fn state(&self) -> (InstanceState, Option<String>) {
+        let current = self.rollout.revision;
+        let fresh = self
+            .members
+            .iter()
+            .filter(|one| one.revision == current && !one.is_retiring());
+        let rank = |one: &&Supervised| {
+            let order = [
+                InstanceState::Ready,
+                InstanceState::Unready,
+                InstanceState::Starting,
+                InstanceState::Stopping,
+                InstanceState::Backoff,
+            ];
+            let place = order.iter().position(|state| *state == one.view.state);
+            (one.stale, place.unwrap_or(order.len()))
+        };
+        if let Some(best) = fresh.min_by_key(rank) {
+            return (best.view.state, best.view.reason.clone());
+        }
+        let broken = self.parts.get(&current).map(|part| &part.made);
+        if self.desired == Desired::Running {
+            if let Some(Err(why)) = broken {
+                return (InstanceState::CrashLoop, Some(why.clone()));
+            }
+            if self.replicas == 0 {
+                return (InstanceState::Asleep, None);
+            }
+        }
+        match self.members.is_empty() {
+            true => (InstanceState::Stopped, None),
+            false => (InstanceState::Stopping, None),
         }
     }
 
-    /// The instance that serves, else the current one, else one that is ending.
-    fn main(&self) -> Option<(&Live, u32)> {
-        let ready = |one: &&Supervised| one.view.ready().is_some();
-        self.all()
-            .find(ready)
-            .or_else(|| self.all().find(|one| one.view.live.is_some()))
-            .and_then(|one| Some((one.view.live.as_ref()?, one.revision)))
+    fn shown_rollout(&self) -> Rollout {
+        let row = &self.rollout;
+        let state = match row.stable {
+            Some(stable) if stable == row.revision && row.failed.is_some() => {
+                RolloutState::RolledBack
+            }
+            Some(stable) if stable == row.revision => RolloutState::Done,
+            _ if row.paused || self.waits_for_order() => RolloutState::Paused,
+            _ => RolloutState::Progressing,
+        };
+        Rollout {
+            state,
+            stable: row.stable,
+            weight: self.step().map_or(100, |(weight, _)| weight),
+            reason: row.failed.clone(),
+        }
     }
 
-    /// Tells everybody who waits for it whether calls can be taken.
+    /// Tells everybody who waits for it whether calls can be taken, and then those that are to end:
+    /// what is not counted on them by now is not sent to them any more.
     fn publish(&self, target: &Target) {
         target.set_availability(self.availability());
+        for one in self.members.iter().filter(|one| one.is_retiring()) {
+            one.orders.send_if_modified(|orders| {
+                let changed = orders.end != one.retiring;
+                orders.end = one.retiring;
+                changed
+            });
+        }
     }
 
     fn availability(&self) -> Availability {
@@ -519,26 +937,25 @@ impl Inner {
         if self.desired == Desired::Stopped {
             return Availability::Stopped;
         }
-        let serving = self.current.iter().chain(&self.previous);
-        let ready = serving
-            .filter_map(|one| Some((one.view.ready()?, one.revision)))
-            .next();
-        if let Some((live, revision)) = ready {
-            return Availability::Ready {
-                instance: live.instance,
-                address: live.running.address(),
-                revision,
-            };
+        let endpoints: Arc<[Endpoint]> = self
+            .members
+            .iter()
+            .filter_map(Supervised::endpoint)
+            .collect();
+        if !endpoints.is_empty() {
+            let split = self.step().map(|(weight, _)| Split {
+                revision: self.rollout.revision,
+                weight,
+            });
+            return Availability::Ready { endpoints, split };
         }
-        let view = self.view();
-        let comes_back = self
-            .previous
-            .as_ref()
-            .is_some_and(|one| one.view.state != InstanceState::CrashLoop);
-        match view.state {
-            InstanceState::CrashLoop if !comes_back => Availability::CrashLoop {
-                reason: view.reason.unwrap_or_default().into(),
+        let mut there = self.members.iter().filter(|one| !one.is_retiring());
+        let comes = there.any(|one| one.view.state != InstanceState::CrashLoop);
+        match self.state() {
+            (InstanceState::CrashLoop, reason) if !comes => Availability::CrashLoop {
+                reason: reason.unwrap_or_default().into(),
             },
+            (InstanceState::Asleep, _) => Availability::Asleep,
             _ => Availability::Waiting,
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_api::{AgentSpec, HealthSpec, Resources, RestartSpec};
+use skep_api::{AgentSpec, HealthSpec, Replicas, Resources, RestartSpec, RolloutSpec};
 use skep_core::units;
 use skep_core::workspace::check_name;
 
@@ -27,6 +27,10 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// Fewer open files than these stop a program before it begins.
 const LEAST_OPEN_FILES: u64 = 16;
 const MOST_FAILURES: u32 = 1_000;
+/// Copies of one agent.
+const MOST_REPLICAS: u32 = 1_000;
+/// Steps of a rollout.
+const MOST_STEPS: usize = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -51,8 +55,40 @@ pub struct Spec {
     pub health: Health,
     /// How it is restarted.
     pub restart: Restart,
+    /// How many copies run.
+    pub scale: Scale,
+    /// How a new revision takes over.
+    pub rollout: Rollout,
+    /// Time that calls in flight have to end before an instance is asked to.
+    pub drain: Duration,
     /// Time between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
+}
+
+/// How many copies run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scale {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+    /// Calls in flight that one copy is to have.
+    pub target: u32,
+    /// The time over which calls in flight are averaged.
+    pub window: Duration,
+    /// The time without a call after which the last copy goes, when `min` is 0.
+    pub idle: Duration,
+}
+
+/// How a new revision takes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// Copies above those that are wanted while it does.
+    pub surge: u32,
+    /// Shares of the calls in percent, each with its time; `None` waits for an order.
+    pub steps: Vec<(u8, Option<Duration>)>,
+    /// Whether a revision that fails makes way for the one before.
+    pub rollback: bool,
 }
 
 /// What each process of an agent may use; `None` is the operating system's own limit.
@@ -117,6 +153,14 @@ impl Spec {
             limits: limits(&spec.resources)?,
             health: health(&spec.health)?,
             restart: restart(&spec.restart)?,
+            scale: scale(spec.replicas.as_ref())?,
+            rollout: rollout(&spec.rollout)?,
+            drain: duration(
+                "drain",
+                spec.drain.as_deref(),
+                30 * SECOND,
+                (Duration::ZERO, DAY),
+            )?,
             stop_grace: duration(
                 "stop_grace",
                 spec.stop_grace.as_deref(),
@@ -298,6 +342,84 @@ fn restart(given: &RestartSpec) -> Result<Restart, RuntimeError> {
         backoff,
         max_backoff,
         crash_loop_after: count("restart.crash_loop_after", given.crash_loop_after, 5)?,
+    })
+}
+
+fn copies(field: &str, given: u32, least: u32) -> Result<u32, RuntimeError> {
+    if (least..=MOST_REPLICAS).contains(&given) {
+        return Ok(given);
+    }
+    Err(RuntimeError::spec(
+        field,
+        format!("`{given}` is out of bounds; use {least} to {MOST_REPLICAS}"),
+    ))
+}
+
+fn scale(given: Option<&Replicas>) -> Result<Scale, RuntimeError> {
+    let fixed = skep_api::Scaling::default();
+    let (min, max, given) = match given {
+        None => (1, 1, &fixed),
+        Some(Replicas::Fixed(number)) => {
+            let number = copies("replicas", *number, 1)?;
+            (number, number, &fixed)
+        }
+        Some(Replicas::Scaled(scaling)) => {
+            let max = copies("replicas.max", scaling.max, 1)?;
+            let min = copies("replicas.min", scaling.min.unwrap_or(1), 0)?;
+            if min > max {
+                return Err(RuntimeError::spec(
+                    "replicas.min",
+                    format!("`{min}` is over `replicas.max`; use {max} or less"),
+                ));
+            }
+            (min, max, scaling)
+        }
+    };
+    let range = (SECOND, DAY);
+    Ok(Scale {
+        min,
+        max,
+        target: count("replicas.target", given.target, 16)?,
+        window: duration(
+            "replicas.window",
+            given.window.as_deref(),
+            60 * SECOND,
+            range,
+        )?,
+        idle: duration("replicas.idle", given.idle.as_deref(), 300 * SECOND, range)?,
+    })
+}
+
+fn rollout(given: &RolloutSpec) -> Result<Rollout, RuntimeError> {
+    if given.steps.len() > MOST_STEPS {
+        return Err(RuntimeError::spec(
+            "rollout.steps",
+            format!("has over {MOST_STEPS} steps"),
+        ));
+    }
+    let mut steps = Vec::with_capacity(given.steps.len());
+    for (index, step) in given.steps.iter().enumerate() {
+        if !(1..=99).contains(&step.weight) {
+            return Err(RuntimeError::spec(
+                format!("rollout.steps[{index}].weight"),
+                format!("`{}` is out of bounds; use 1 to 99", step.weight),
+            ));
+        }
+        let field = format!("rollout.steps[{index}].pause");
+        let pause = step.pause.as_deref().map(|text| {
+            duration(
+                &field,
+                Some(text),
+                Duration::ZERO,
+                (Duration::ZERO, 30 * DAY),
+            )
+        });
+        steps.push((step.weight, pause.transpose()?));
+    }
+    Ok(Rollout {
+        surge: copies("rollout.surge", given.surge.unwrap_or(1), 1)?,
+        steps,
+        rollback: given.rollback.unwrap_or(true),
     })
 }
 

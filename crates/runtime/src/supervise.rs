@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use skep_api::InstanceState;
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, Exit, Place, Running, StartRequest};
 use crate::port::Ports;
-use crate::probe::{Check, probe};
-use crate::slot::{Live, Orders, Slot, View};
+use crate::probe::{Check, Well, probe};
+use crate::slot::{Ending, Live, Orders, Slot, View};
 use crate::spec::Spec;
 use crate::supervisor::{Action, Event, Machine, Miss, Policy};
 
@@ -29,26 +30,47 @@ const STARTS_AT_ONCE: usize = 16;
 /// What all supervisors share.
 pub(crate) struct Shared {
     pub(crate) db: Db,
+    pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
     pub(crate) ports: Ports,
     starts: Semaphore,
+    closing: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Db, url: Option<String>) -> Self {
+    pub(crate) fn new(db: Db, url: Option<String>, drivers: Vec<Arc<dyn Driver>>) -> Self {
         Self {
             db,
+            drivers,
             url,
             ports: Ports::new(),
             starts: Semaphore::new(STARTS_AT_ONCE),
+            closing: AtomicBool::new(false),
         }
+    }
+
+    /// The runtime ends: nothing is started any more.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// The kinds of drivers that there are.
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        self.drivers.iter().map(|driver| driver.kind()).collect()
+    }
+
+    pub(crate) fn driver(&self, kind: &str) -> Option<&Arc<dyn Driver>> {
+        self.drivers.iter().find(|driver| driver.kind() == kind)
     }
 }
 
 /// What a supervisor supervises.
 #[derive(Clone)]
 pub(crate) struct Charge {
-    pub(crate) shared: Arc<Shared>,
     pub(crate) slot: Arc<Slot>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) spec: Arc<Spec>,
@@ -58,7 +80,8 @@ pub(crate) struct Charge {
 /// Something that was under way and is done.
 enum Done {
     Launched(Result<Live, Failure>),
-    Probed(InstanceId, Result<Check, Miss>),
+    Probed(InstanceId, Result<Well, Miss>),
+    Drained(InstanceId),
     Exited(InstanceId, Exit),
     /// What went wrong when an instance was to end.
     Ended(Option<String>),
@@ -78,6 +101,8 @@ struct Supervisor {
     /// The instance that notes are about: the one that runs, begins or ended last.
     last: InstanceId,
     check: Check,
+    /// It said so when it was probed last.
+    busy: bool,
     launches: u64,
     seen: Orders,
     jobs: JoinSet<Done>,
@@ -107,6 +132,7 @@ pub(crate) fn supervise(
             .as_ref()
             .map_or_else(InstanceId::new, |live| live.instance),
         check,
+        busy: false,
         launches: u64::from(adopted.is_some()),
         seen: Orders::default(),
         jobs: JoinSet::new(),
@@ -124,9 +150,6 @@ impl Supervisor {
             self.note(&format!("adopted {}", describe(&live)));
             self.launched(live);
             events = VecDeque::from([Event::Launched]);
-        } else if !self.turn_comes(&mut orders).await {
-            slot.report_end(self.generation);
-            return;
         }
         let mut suspects = slot.target.suspects();
         loop {
@@ -160,31 +183,18 @@ impl Supervisor {
         slot.report_end(self.generation);
     }
 
-    /// Waits until those that were told to end before have ended; false when this one is told so
-    /// meanwhile.
-    async fn turn_comes(&self, orders: &mut watch::Receiver<Orders>) -> bool {
-        tokio::select! {
-            stopped = orders.wait_for(|orders| orders.stop) => {
-                drop(stopped);
-                false
-            }
-            () = self.charge.slot.retired() => true,
-        }
-    }
-
     fn obey(&mut self, orders: Orders, events: &mut VecDeque<Event>) {
         let before = std::mem::replace(&mut self.seen, orders);
-        if orders.stop {
-            events.push_back(Event::Stop);
-        } else if orders.restarts > before.restarts {
-            events.push_back(Event::Restart);
-        } else if orders.runs > before.runs {
-            events.push_back(Event::Run);
+        match orders.end {
+            Some(Ending::AtOnce) => events.push_back(Event::Stop),
+            Some(Ending::Drained) => events.push_back(Event::Drain),
+            None if orders.runs > before.runs => events.push_back(Event::Run),
+            None => {}
         }
     }
 
     fn note(&self, text: &str) {
-        let now = self.charge.shared.db.clock().now();
+        let now = self.charge.slot.shared.db.clock().now();
         self.charge.slot.note(now, self.last, text);
     }
 
@@ -193,6 +203,7 @@ impl Supervisor {
             state: self.machine.view(),
             reason: self.machine.reason().map(str::to_owned),
             live: self.live.clone(),
+            busy: self.busy && self.live.is_some(),
         };
         self.charge.slot.report(self.generation, view);
     }
@@ -212,8 +223,18 @@ impl Supervisor {
             }
             Action::Note(text) => self.note(&text),
             Action::Probe => self.probe(),
+            Action::Drain => self.drain(),
             Action::End { at_once } => self.end(at_once),
         }
+    }
+
+    fn drain(&mut self) {
+        let Some(live) = &self.live else { return };
+        let (instance, target) = (live.instance, self.charge.slot.target.clone());
+        self.jobs.spawn(async move {
+            target.drained(instance).await;
+            Done::Drained(instance)
+        });
     }
 
     fn probe(&mut self) {
@@ -267,15 +288,25 @@ impl Supervisor {
                 self.live
                     .as_ref()
                     .filter(|live| live.instance == instance)?;
-                let busy = self.charge.slot.target.in_flight() > 0;
-                let result = result.map(|check| self.check = check);
+                let busy = self.charge.slot.target.in_flight_on(instance) > 0;
+                let result = result.map(|well| {
+                    self.check = well.check;
+                    self.busy = well.busy;
+                });
                 Some(Event::Probed { result, busy })
+            }
+            Ok(Done::Drained(instance)) => {
+                self.live
+                    .as_ref()
+                    .filter(|live| live.instance == instance)?;
+                Some(Event::Drained)
             }
             Ok(Done::Exited(instance, exit)) => {
                 let ended = self.live.take_if(|live| live.instance == instance)?;
                 let port = ended.running.address().port();
-                self.charge.shared.ports.release(port);
-                let busy = self.charge.slot.target.was_busy();
+                self.charge.slot.shared.ports.release(port);
+                let busy = self.charge.slot.target.was_busy(instance);
+                self.charge.slot.target.forget(instance);
                 let how = words(&exit);
                 self.charge.clone().settle(instance, exit);
                 Some(Event::Exited { how, busy })
@@ -329,17 +360,18 @@ impl Charge {
             reason,
             counts: false,
         };
-        let _permit = self.shared.starts.acquire().await;
+        let _permit = self.slot.shared.starts.acquire().await;
         let port = self
+            .slot
             .shared
             .ports
             .take()
             .map_err(|error| own(format!("no port is free: {error}")))?;
         let place = self.place(instance);
-        let started_at = self.shared.db.clock().now();
+        let started_at = self.slot.shared.db.clock().now();
         let started = self.start(&place, port, started_at).await;
         if started.is_err() {
-            self.shared.ports.release(port);
+            self.slot.shared.ports.release(port);
         }
         let running = started?;
         Ok(Live {
@@ -355,7 +387,7 @@ impl Charge {
         port: u16,
         started_at: Timestamp,
     ) -> Result<Arc<dyn Running>, Failure> {
-        let (db, workspace) = (&self.shared.db, &self.slot.workspace);
+        let (db, workspace) = (&self.slot.shared.db, &self.slot.workspace);
         let row = InstanceRow {
             id: place.instance,
             agent: place.agent.clone(),
@@ -404,7 +436,8 @@ impl Charge {
             ("SKEP_INSTANCE".to_owned(), instance.to_string()),
         ]);
         env.extend(
-            self.shared
+            self.slot
+                .shared
                 .url
                 .clone()
                 .map(|url| ("SKEP_URL".to_owned(), url)),
@@ -416,7 +449,8 @@ impl Charge {
     /// the next start does not wait for it.
     fn settle(self, instance: InstanceId, exit: Exit) {
         tokio::spawn(async move {
-            let (db, workspace, agent) = (&self.shared.db, &self.slot.workspace, self.slot.name());
+            let (db, workspace, agent) =
+                (&self.slot.shared.db, &self.slot.workspace, self.slot.name());
             let ended = agents::end_instance(db, workspace, agent, instance, &exit).await;
             if let Err(error) = ended {
                 // The next server finds that it ended.
@@ -433,12 +467,12 @@ impl Charge {
             .driver
             .kept(&self.slot.workspace, self.slot.name())
             .await?;
-        // The newest may be on its way to run.
-        let most = KEPT_INSTANCES as usize + 1;
-        let old = &kept[..kept.len().saturating_sub(most)];
-        let live = self.slot.live();
-        for instance in old.iter().filter(|instance| !live.contains(instance)) {
-            self.driver.discard(&self.place(*instance)).await?;
+        let (live, members) = self.slot.live();
+        let ended: Vec<_> = kept.iter().filter(|one| !live.contains(one)).collect();
+        // The newest may be on their way to run.
+        let most = KEPT_INSTANCES as usize + members + 1;
+        for instance in &ended[..ended.len().saturating_sub(most)] {
+            self.driver.discard(&self.place(**instance)).await?;
         }
         Ok(())
     }

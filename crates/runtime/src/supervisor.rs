@@ -28,6 +28,7 @@ pub(crate) struct Policy {
     pub(crate) backoff: Duration,
     pub(crate) max_backoff: Duration,
     pub(crate) crash_loop_after: u32,
+    pub(crate) drain: Duration,
 }
 
 impl From<&Spec> for Policy {
@@ -39,6 +40,7 @@ impl From<&Spec> for Policy {
             backoff: spec.restart.backoff,
             max_backoff: spec.restart.max_backoff,
             crash_loop_after: spec.restart.crash_loop_after,
+            drain: spec.drain,
         }
     }
 }
@@ -66,10 +68,12 @@ pub(crate) struct Miss {
 pub(crate) enum Event {
     /// It shall run; also after a crash loop.
     Run,
+    /// It shall end when its calls have ended; it gets no more.
+    Drain,
+    /// Its calls have ended.
+    Drained,
     /// It shall end.
     Stop,
-    /// It shall end and begin again.
-    Restart,
     /// An instance runs: the driver started or adopted it.
     Launched,
     /// The driver could not start it. `counts` unless it was Skep's own trouble.
@@ -94,6 +98,8 @@ pub(crate) enum Action {
     Launch,
     /// Probe the instance; answered by `Probed`.
     Probe,
+    /// Wait until no call runs on the instance; answered by `Drained`.
+    Drain,
     /// End the instance, at once or with grace; answered by `Exited`.
     End { at_once: bool },
     /// Write this into the agent's log.
@@ -130,6 +136,9 @@ enum State {
         since: Duration,
         failures: u32,
         probe_at: Option<Duration>,
+    },
+    Draining {
+        until: Duration,
     },
     Ending {
         after: After,
@@ -175,7 +184,9 @@ impl Machine {
             | State::Ending {
                 after: After::Failure { .. },
             } => InstanceState::Unready,
-            State::Launching { then: Some(_) } | State::Ending { .. } => InstanceState::Stopping,
+            State::Launching { then: Some(_) } | State::Draining { .. } | State::Ending { .. } => {
+                InstanceState::Stopping
+            }
             State::Backoff { .. } => InstanceState::Backoff,
             State::CrashLoop => InstanceState::CrashLoop,
         }
@@ -201,7 +212,7 @@ impl Machine {
                 Some(probe_at.map_or(limit, |at| at.min(limit)))
             }
             State::Ready { probe_at, .. } | State::Unready { probe_at, .. } => probe_at,
-            State::Backoff { until } => Some(until),
+            State::Backoff { until } | State::Draining { until } => Some(until),
             _ => None,
         }
     }
@@ -210,8 +221,9 @@ impl Machine {
     pub(crate) fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         match event {
             Event::Run => self.run(),
+            Event::Drain => self.drain(now),
+            Event::Drained => self.drained(),
             Event::Stop => self.end(After::Stop),
-            Event::Restart => self.restart(),
             Event::Launched => self.launched(now),
             Event::LaunchFailed { reason, counts } => self.launch_failed(&reason, counts, now),
             Event::Probed { result, busy } => self.probed(result, busy, now),
@@ -235,14 +247,31 @@ impl Machine {
                 *after = After::Restart;
                 Vec::new()
             }
-            State::Starting { .. } | State::Ready { .. } | State::Unready { .. } => Vec::new(),
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Unready { .. }
+            | State::Draining { .. } => Vec::new(),
         }
     }
 
-    fn restart(&mut self) -> Vec<Action> {
+    fn drain(&mut self, now: Duration) -> Vec<Action> {
         match self.state {
-            State::Stopped | State::Backoff { .. } | State::CrashLoop => self.run(),
-            _ => self.end(After::Restart),
+            State::Ready { .. } | State::Unready { .. } => {
+                self.reason = None;
+                self.state = State::Draining {
+                    until: now + self.policy.drain,
+                };
+                vec![Action::Drain]
+            }
+            State::Draining { .. } => Vec::new(),
+            _ => self.end(After::Stop),
+        }
+    }
+
+    fn drained(&mut self) -> Vec<Action> {
+        match self.state {
+            State::Draining { .. } => self.end(After::Stop),
+            _ => Vec::new(),
         }
     }
 
@@ -263,7 +292,10 @@ impl Machine {
         match &mut self.state {
             State::Launching { then } => *then = Some(after),
             State::Ending { after: before } => *before = after,
-            State::Starting { .. } | State::Ready { .. } | State::Unready { .. } => {
+            State::Starting { .. }
+            | State::Ready { .. }
+            | State::Unready { .. }
+            | State::Draining { .. } => {
                 self.reason = None;
                 self.state = State::Ending { after };
                 return vec![Action::End { at_once: false }];
@@ -417,6 +449,7 @@ impl Machine {
                 self.failed(how, counts, now)
             }
             State::Starting { .. } => self.failed(&format!("{how} before it was ready"), true, now),
+            State::Draining { .. } => self.ended(After::Stop, now),
             State::Launching { .. } | State::Stopped | State::Backoff { .. } | State::CrashLoop => {
                 Vec::new()
             }
@@ -502,6 +535,14 @@ impl Machine {
                 vec![Action::Probe]
             }
             State::Backoff { until } if now >= *until => self.launch(),
+            State::Draining { until } if now >= *until => {
+                let limit = format_duration(self.policy.drain);
+                let mut actions = vec![Action::Note(format!(
+                    "calls still run after {limit}; ending it"
+                ))];
+                actions.extend(self.end(After::Stop));
+                actions
+            }
             _ => Vec::new(),
         }
     }

@@ -15,6 +15,7 @@ fn policy() -> Policy {
         backoff: 200 * MS,
         max_backoff: 30 * S,
         crash_loop_after: 5,
+        drain: 30 * S,
     }
 }
 
@@ -249,6 +250,7 @@ struct World {
     running: bool,
     probing: bool,
     ending: bool,
+    draining: bool,
 }
 
 impl World {
@@ -267,6 +269,10 @@ impl World {
                     assert!(self.running && !self.ending, "ended twice");
                     self.ending = true;
                 }
+                Action::Drain => {
+                    assert!(self.running && !self.draining, "drained twice");
+                    self.draining = true;
+                }
                 Action::Note(text) => assert!(!text.is_empty()),
             }
         }
@@ -277,7 +283,8 @@ impl World {
         match kind {
             0 => Some(Event::Run),
             1 => Some(Event::Stop),
-            2 => Some(Event::Restart),
+            2 => Some(Event::Drain),
+            10 if self.draining => Some(Event::Drained),
             3 => Some(Event::Suspect),
             4 | 5 if self.launching => {
                 self.launching = false;

@@ -3,34 +3,55 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Instances that are remembered as ended by us.
 const MOST_ENDED: usize = 16;
+/// Instances whose calls are counted, before those without any are forgotten.
+const MOST_LOADS: usize = 4_096;
 /// A call that ended so shortly before its agent did may have been the cause: the connection's end
 /// is seen before the process's.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// One place that takes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The revision that it runs.
+    pub revision: u32,
+}
+
+/// How calls are shared between a revision and all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The revision.
+    pub revision: u32,
+    /// Its share in percent.
+    pub weight: u8,
+}
+
 /// Whether an agent takes calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
-    /// It does, here.
+    /// It does.
     Ready {
-        /// The instance.
-        instance: InstanceId,
-        /// Where it listens.
-        address: SocketAddr,
-        /// The revision that it runs.
-        revision: u32,
+        /// Where; never empty.
+        endpoints: Arc<[Endpoint]>,
+        /// How calls are shared; `None` is evenly.
+        split: Option<Split>,
     },
     /// It will: it is starting, waits for its restart, or its probes fail.
     Waiting,
+    /// It sleeps because nobody called for a while; [`Target::wake`] wakes it.
+    Asleep,
     /// Its owner stopped it.
     Stopped,
     /// It failed too often; somebody must act.
@@ -42,6 +63,14 @@ pub enum Availability {
     Removed,
 }
 
+/// The calls of one instance.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    instance: InstanceId,
+    in_flight: u64,
+    last_end: Option<Instant>,
+}
+
 /// An agent as calls see it. It stays the same over revisions, restarts and stops.
 #[derive(Debug)]
 pub struct Target {
@@ -50,12 +79,13 @@ pub struct Target {
     spec: RwLock<Arc<AgentSpec>>,
     availability: watch::Sender<Availability>,
     suspects: watch::Sender<Option<InstanceId>>,
-    in_flight: AtomicU64,
+    loads: Mutex<Vec<Load>>,
+    /// Told when an instance has no call any more.
+    idle: Notify,
+    /// Told when a call waits for an agent that sleeps.
+    woken: Notify,
     /// The instances that were ended last, newest last.
     ended: RwLock<VecDeque<InstanceId>>,
-    /// Milliseconds after `began` at which a call last ended, plus one; 0 for never.
-    last_end: AtomicU64,
-    began: Instant,
 }
 
 impl Target {
@@ -66,10 +96,10 @@ impl Target {
             spec: RwLock::new(spec),
             availability: watch::Sender::new(Availability::Stopped),
             suspects: watch::Sender::new(None),
-            in_flight: AtomicU64::new(0),
+            loads: Mutex::default(),
+            idle: Notify::new(),
+            woken: Notify::new(),
             ended: RwLock::default(),
-            last_end: AtomicU64::new(0),
-            began: Instant::now(),
         }
     }
 
@@ -103,26 +133,89 @@ impl Target {
         self.availability.borrow().clone()
     }
 
-    /// A call begins to run on the agent.
-    pub fn call_begins(&self) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    /// Whether this instance takes calls now.
+    #[must_use]
+    pub fn is_ready(&self, instance: InstanceId) -> bool {
+        match &*self.availability.borrow() {
+            Availability::Ready { endpoints, .. } => {
+                endpoints.iter().any(|one| one.instance == instance)
+            }
+            _ => false,
+        }
     }
 
-    /// A call that began has ended, in whatever way.
-    pub fn call_ends(&self) {
-        // Before the count goes down, so that nobody sees neither.
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.last_end.store(now + 1, Ordering::Release);
-        let less = |count: u64| count.checked_sub(1);
-        let _ = self
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    /// A call begins to run on this instance.
+    pub fn call_begins(&self, instance: InstanceId) {
+        let mut loads = self.loads.lock();
+        match loads.iter_mut().find(|load| load.instance == instance) {
+            Some(load) => load.in_flight += 1,
+            None => {
+                if loads.len() >= MOST_LOADS {
+                    loads.retain(|load| load.in_flight > 0);
+                }
+                loads.push(Load {
+                    instance,
+                    in_flight: 1,
+                    last_end: None,
+                });
+            }
+        }
+    }
+
+    /// A call that began on this instance has ended, in whatever way.
+    pub fn call_ends(&self, instance: InstanceId) {
+        let mut loads = self.loads.lock();
+        let Some(at) = loads.iter().position(|load| load.instance == instance) else {
+            return;
+        };
+        let load = &mut loads[at];
+        load.in_flight = load.in_flight.saturating_sub(1);
+        load.last_end = Some(Instant::now());
+        let idle = load.in_flight == 0;
+        drop(loads);
+        if idle {
+            self.idle.notify_waiters();
+        }
     }
 
     /// Calls that run on the agent now.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Acquire)
+        self.loads.lock().iter().map(|load| load.in_flight).sum()
+    }
+
+    /// Calls that run on this instance now.
+    #[must_use]
+    pub fn in_flight_on(&self, instance: InstanceId) -> u64 {
+        self.load(instance).map_or(0, |load| load.in_flight)
+    }
+
+    fn load(&self, instance: InstanceId) -> Option<Load> {
+        let loads = self.loads.lock();
+        loads.iter().find(|load| load.instance == instance).copied()
+    }
+
+    /// Waits until no call runs on this instance.
+    pub(crate) async fn drained(&self, instance: InstanceId) {
+        loop {
+            let mut idle = std::pin::pin!(self.idle.notified());
+            // Listening comes before looking, so that an end in between is heard.
+            idle.as_mut().enable();
+            if self.in_flight_on(instance) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// A call waits for the agent: one that sleeps is started.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Waits until a call asks for the agent.
+    pub(crate) async fn woken(&self) {
+        self.woken.notified().await;
     }
 
     /// A connection to this instance was refused or cut: the supervisor probes at once.
@@ -149,18 +242,17 @@ impl Target {
         self.suspects.subscribe()
     }
 
-    /// Whether a call may have had to do with an end that is seen now.
-    pub(crate) fn was_busy(&self) -> bool {
-        if self.in_flight() > 0 {
-            return true;
-        }
-        let Some(last) = self.last_end.load(Ordering::Acquire).checked_sub(1) else {
-            return false;
-        };
-        self.began
-            .elapsed()
-            .saturating_sub(Duration::from_millis(last))
-            < AFTERMATH
+    /// Whether a call may have had to do with an end of this instance that is seen now.
+    pub(crate) fn was_busy(&self, instance: InstanceId) -> bool {
+        self.load(instance).is_some_and(|load| {
+            load.in_flight > 0 || load.last_end.is_some_and(|at| at.elapsed() < AFTERMATH)
+        })
+    }
+
+    /// Forgets an instance that has ended. Calls that still say so of theirs find nothing.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        self.loads.lock().retain(|load| load.instance != instance);
+        self.idle.notify_waiters();
     }
 
     pub(crate) fn set_spec(&self, spec: Arc<AgentSpec>) {

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_api::{AgentSpec, InstanceState};
-use skep_core::{PublicError, Workspace};
+use skep_api::{AgentSpec, InstanceState, Replicas, RolloutState, RolloutStep, Scaling};
+use skep_core::{Code, PublicError, Workspace};
 use skep_runtime::{
-    AgentInfo, Availability, Driver, LogLine, LogQuery, LogStream, Options, ProcessDriver,
-    ProcessOptions, Rotation, Runtime, RuntimeError, conformance,
+    AgentInfo, Availability, Driver, InstanceInfo, LogLine, LogQuery, LogStream, Options,
+    ProcessDriver, ProcessOptions, RolloutOrder, Rotation, Runtime, RuntimeError, Split, Target,
+    conformance,
 };
 use skep_store::Db;
 use tempfile::TempDir;
@@ -134,11 +135,19 @@ async fn ask(port: u16, path: &str) -> String {
 }
 
 fn port(info: &AgentInfo) -> u16 {
-    info.instance.unwrap().address.port()
+    info.instance().copied().unwrap().address.port()
+}
+
+/// The revisions that take calls, one for each endpoint.
+fn revisions(target: &Target) -> Vec<u32> {
+    match target.available() {
+        Availability::Ready { endpoints, .. } => endpoints.iter().map(|one| one.revision).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn pid(info: &AgentInfo) -> u32 {
-    info.instance.unwrap().pid.unwrap()
+    info.instance().copied().unwrap().pid.unwrap()
 }
 
 fn alive(pid: u32) -> bool {
@@ -271,15 +280,12 @@ async fn deploys_serves_and_removes() {
     }
     let again = runtime.deploy(&house.ws, server("web")).await.unwrap();
     assert!(!again.created && !again.changed);
-    assert_eq!(again.agent.instance, info.instance);
+    assert_eq!(again.agent.instance().copied(), info.instance().copied());
     let stats = runtime.stats(&house.ws, "web").await.unwrap();
     assert!(stats.usage.processes == 1 && stats.usage.memory_bytes > 0);
 
     let target = runtime.target(&house.ws, "web").unwrap();
-    assert!(matches!(
-        target.available(),
-        Availability::Ready { revision: 1, .. }
-    ));
+    assert_eq!(revisions(&target), [1]);
     runtime.stop(&house.ws, "web").await.unwrap();
     assert_eq!(target.available(), Availability::Stopped);
     house
@@ -305,14 +311,16 @@ async fn an_agent_that_is_killed_comes_back() {
     kill(pid(&before));
     let after = house
         .until(&runtime, "web", |info| {
-            info.state == InstanceState::Ready && info.instance != before.instance
+            info.state == InstanceState::Ready
+                && info.instance().copied() != before.instance().copied()
         })
         .await;
     assert_eq!((after.restarts, after.revision), (1, 1));
     runtime.restart(&house.ws, "web").await.unwrap();
     house
         .until(&runtime, "web", |info| {
-            info.state == InstanceState::Ready && info.instance != after.instance
+            info.state == InstanceState::Ready
+                && info.instance().copied() != after.instance().copied()
         })
         .await;
     let lines = all(runtime.logs(&house.ws, "web", LogQuery::default()).unwrap()).await;
@@ -346,28 +354,24 @@ async fn a_new_revision_takes_over_when_it_is_ready() {
     runtime.deploy(&house.ws, broken).await.unwrap();
     let info = house
         .until(&runtime, "web", |info| {
-            info.state == InstanceState::CrashLoop
+            info.rollout.state == RolloutState::RolledBack
         })
         .await;
-    let reason = info.reason.clone().unwrap();
-    for part in ["status 4", "broken", "revision 1 serves"] {
+    let reason = info.rollout.reason.clone().unwrap();
+    for part in ["revision 2", "status 4", "broken"] {
         assert!(reason.contains(part), "{reason}");
     }
-    assert_eq!((info.revision, info.instance), (2, first.instance));
-    assert!(matches!(
-        target.available(),
-        Availability::Ready { revision: 1, .. }
-    ));
+    assert_eq!(info.revision, 1);
+    assert_eq!(info.instance(), first.instance());
+    assert_eq!(*info.spec, server("web"));
+    assert_eq!(revisions(&target), [1]);
 
     let mut third = server("web");
     third.env.insert("THIRD".to_owned(), "yes".to_owned());
     runtime.deploy(&house.ws, third).await.unwrap();
     let info = house.ready(&runtime, "web").await;
     assert!(ask(port(&info), "/env").await.contains("THIRD=yes"));
-    assert!(matches!(
-        target.available(),
-        Availability::Ready { revision: 3, .. }
-    ));
+    assert_eq!(revisions(&target), [3]);
     eventually("the end of the first", || {
         (!alive(pid(&first))).then_some(())
     })
@@ -402,7 +406,7 @@ async fn a_change_is_carried_through_when_the_caller_goes() {
     assert_eq!(revisions[0].number, last.agent.revision);
     runtime.shutdown().await;
     let left = runtime.get(&house.ws, "web").unwrap();
-    assert!(left.instance.is_none(), "{left:?}");
+    assert!(left.instance().is_none(), "{left:?}");
 }
 
 #[tokio::test]
@@ -477,11 +481,11 @@ fn agents_outlive_a_server_that_is_killed() {
         let runtime = house.open().await;
         let info = house.ready(&runtime, "kept").await;
         assert_eq!(
-            info.instance.map(|i| (i.id, i.pid)),
-            kept.instance.map(|i| (i.id, i.pid))
+            info.instance().copied().map(|i| (i.id, i.pid)),
+            kept.instance().map(|i| (i.id, i.pid))
         );
         let other = house.ready(&runtime, "gone").await;
-        assert_ne!(other.instance, stopped.instance);
+        assert_ne!(other.instance(), stopped.instance());
         runtime.shutdown().await;
         eventually("the end", || (!alive(pid(&kept))).then_some(())).await;
         assert_eq!(
@@ -506,13 +510,14 @@ async fn deaths_over_calls_do_not_take_the_agent_down() {
     for _ in 0..4 {
         let info = house
             .until(&runtime, "web", |info| {
-                info.state == InstanceState::Ready && info.instance.map(|i| i.id) != before
+                info.state == InstanceState::Ready
+                    && info.instance().copied().map(|i| i.id) != before
             })
             .await;
-        before = info.instance.map(|i| i.id);
-        target.call_begins();
+        before = info.instance().copied().map(|i| i.id);
+        target.call_begins(before.unwrap());
         ask(port(&info), "/die").await;
-        target.call_ends();
+        target.call_ends(before.unwrap());
         target.report_unreachable(before.unwrap());
     }
     house.ready(&runtime, "web").await;
@@ -567,4 +572,161 @@ async fn logs_are_merged_filtered_and_followed() {
     );
     runtime.remove(&house.ws, "talk").await.unwrap();
     assert!(follow.recv().await.is_none());
+}
+
+fn copies(number: u32) -> AgentSpec {
+    AgentSpec {
+        replicas: Some(Replicas::Fixed(number)),
+        ..server("web")
+    }
+}
+
+fn done(info: &AgentInfo, revision: u32, copies: usize) -> bool {
+    let ready = |one: &&InstanceInfo| one.state == InstanceState::Ready && one.revision == revision;
+    info.rollout.state == RolloutState::Done
+        && info.revision == revision
+        && info.instances.iter().filter(ready).count() == copies
+        && info.instances.len() == copies
+}
+
+#[tokio::test]
+async fn copies_are_replaced_one_by_one_and_never_miss() {
+    let house = House::new();
+    let runtime = house.open().await;
+    runtime.deploy(&house.ws, copies(3)).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 1, 3)).await;
+    let target = runtime.target(&house.ws, "web").unwrap();
+    // However it changes: as many take calls as are wanted.
+    let watched = target.clone();
+    let watch = tokio::spawn(async move {
+        let (mut changes, mut fewest) = (watched.availability(), usize::MAX);
+        while changes.changed().await.is_ok() {
+            fewest = match &*changes.borrow_and_update() {
+                Availability::Ready { endpoints, .. } => fewest.min(endpoints.len()),
+                Availability::Removed => return fewest,
+                _ => 0,
+            };
+        }
+        fewest
+    });
+    let mut second = copies(3);
+    second.env.insert("SECOND".to_owned(), "yes".to_owned());
+    runtime.deploy(&house.ws, second.clone()).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 2, 3)).await;
+    runtime.restart(&house.ws, "web").await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 2, 3)).await;
+    second.replicas = Some(Replicas::Fixed(4));
+    runtime.deploy(&house.ws, second).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 3, 4)).await;
+    runtime
+        .roll_to(&house.ws, "web", Some(1), Some("a test".to_owned()))
+        .await
+        .unwrap();
+    house.until(&runtime, "web", |info| done(info, 1, 3)).await;
+    let missing = runtime.roll_to(&house.ws, "web", Some(9), None).await;
+    assert_eq!(missing.unwrap_err().code(), Code::RevisionNotFound);
+    runtime.remove(&house.ws, "web").await.unwrap();
+    assert_eq!(watch.await.unwrap(), 3);
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_canary_waits_for_its_order_and_can_be_held() {
+    let house = House::new();
+    let runtime = house.open().await;
+    let canary = |number: u32| {
+        let mut spec = copies(2);
+        spec.env.insert("NUMBER".to_owned(), number.to_string());
+        spec.rollout.steps = vec![RolloutStep {
+            weight: 10,
+            pause: None,
+        }];
+        spec
+    };
+    runtime.deploy(&house.ws, canary(1)).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 1, 2)).await;
+    runtime.deploy(&house.ws, canary(2)).await.unwrap();
+    house
+        .until(&runtime, "web", |info| {
+            info.rollout.state == RolloutState::Paused && info.rollout.weight == 10
+        })
+        .await;
+    let target = runtime.target(&house.ws, "web").unwrap();
+    let Availability::Ready { split, .. } = target.available() else {
+        panic!("nothing serves");
+    };
+    let expected = Split {
+        revision: 2,
+        weight: 10,
+    };
+    assert_eq!(split, Some(expected));
+    let order = |order| runtime.order_rollout(&house.ws, "web", order);
+    order(RolloutOrder::Pause).await.unwrap();
+    let info = order(RolloutOrder::Resume).await.unwrap();
+    assert_eq!(info.rollout.weight, 10, "holding is not the step's order");
+    order(RolloutOrder::Resume).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 2, 2)).await;
+    runtime.deploy(&house.ws, canary(3)).await.unwrap();
+    order(RolloutOrder::Promote).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 3, 2)).await;
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn calls_in_flight_end_before_their_instance_does() {
+    let house = House::new();
+    let runtime = house.open().await;
+    runtime.deploy(&house.ws, server("web")).await.unwrap();
+    let first = house.ready(&runtime, "web").await;
+    let target = runtime.target(&house.ws, "web").unwrap();
+    let instance = first.instance().unwrap().id;
+    target.call_begins(instance);
+    runtime.restart(&house.ws, "web").await.unwrap();
+    // The new one serves, and the old one is still there.
+    let info = house
+        .until(&runtime, "web", |info| {
+            let other =
+                |one: &InstanceInfo| one.id != instance && one.state == InstanceState::Ready;
+            info.instances.iter().any(other)
+                && info
+                    .instances
+                    .iter()
+                    .any(|one| one.state == InstanceState::Stopping)
+        })
+        .await;
+    assert!(alive(pid(&first)) && info.instances.len() == 2);
+    assert!(!target.is_ready(instance));
+    target.call_ends(instance);
+    house.until(&runtime, "web", |info| done(info, 1, 1)).await;
+    assert!(!alive(pid(&first)));
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_sleeps_when_nobody_calls_and_wakes_when_somebody_does() {
+    let house = House::new();
+    let runtime = house.open().await;
+    let mut spec = server("web");
+    spec.replicas = Some(Replicas::Scaled(Scaling {
+        min: Some(0),
+        max: 2,
+        idle: Some("1s".to_owned()),
+        ..Scaling::default()
+    }));
+    runtime.deploy(&house.ws, spec).await.unwrap();
+    house.until(&runtime, "web", |info| done(info, 1, 1)).await;
+    let target = runtime.target(&house.ws, "web").unwrap();
+    eventually("its sleep", || {
+        runtime.tick(|_, _| 0);
+        (target.available() == Availability::Asleep).then_some(())
+    })
+    .await;
+    house
+        .until(&runtime, "web", |info| {
+            info.state == InstanceState::Asleep && info.instances.is_empty()
+        })
+        .await;
+    target.wake();
+    house.until(&runtime, "web", |info| done(info, 1, 1)).await;
+    runtime.shutdown().await;
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId, Workspace};
-use skep_ingress::{Agent, Agents, Availability, CallPolicy};
+use skep_ingress::{Agent, Agents, Availability, CallPolicy, Endpoint, Split};
 use skep_runtime::{Runtime, Target};
 
 /// The agents of a runtime.
@@ -60,6 +60,14 @@ impl Agents for RuntimeAgents {
     }
 }
 
+fn endpoint(of: &skep_runtime::Endpoint) -> Endpoint {
+    Endpoint {
+        instance: of.instance,
+        address: of.address,
+        revision: of.revision,
+    }
+}
+
 impl Agent for Joined {
     fn id(&self) -> AgentId {
         self.target.id()
@@ -80,10 +88,15 @@ impl Agent for Joined {
 
     fn availability(&self) -> Availability {
         match self.target.available() {
-            skep_runtime::Availability::Ready {
-                instance, address, ..
-            } => Availability::Ready { instance, address },
+            skep_runtime::Availability::Ready { endpoints, split } => Availability::Ready {
+                endpoints: endpoints.iter().map(endpoint).collect(),
+                split: split.map(|split| Split {
+                    revision: split.revision,
+                    weight: split.weight,
+                }),
+            },
             skep_runtime::Availability::Waiting => Availability::Waiting,
+            skep_runtime::Availability::Asleep => Availability::Asleep,
             skep_runtime::Availability::Stopped => Availability::Stopped,
             skep_runtime::Availability::CrashLoop { reason } => Availability::CrashLoop(reason),
             skep_runtime::Availability::Removed => Availability::Removed,
@@ -99,12 +112,20 @@ impl Agent for Joined {
         })
     }
 
-    fn count(&self, delta: i64) {
+    fn is_ready(&self, instance: InstanceId) -> bool {
+        self.target.is_ready(instance)
+    }
+
+    fn count(&self, instance: InstanceId, delta: i64) {
         if delta > 0 {
-            self.target.call_begins();
+            self.target.call_begins(instance);
         } else {
-            self.target.call_ends();
+            self.target.call_ends(instance);
         }
+    }
+
+    fn wake(&self) {
+        self.target.wake();
     }
 
     fn was_ended(&self, instance: InstanceId) -> bool {

@@ -25,6 +25,8 @@ use crate::{ServerError, api, machine};
 
 /// How often the free space is looked at.
 const DISK_EVERY: Duration = Duration::from_secs(2);
+/// How often the number of calls is looked at.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// The file in the data folder that says where the server is.
 const ADDRESS_FILE: &str = "server.json";
 
@@ -183,11 +185,13 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 }
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
-    let (retention, disk, orphans) = (state.clone(), state.clone(), state.clone());
+    let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
+    let orphans = state.clone();
     let of = workspaces.clone();
     vec![
         tokio::spawn(async move { retention.ingress.maintain(of).await }),
         tokio::spawn(async move { watch_disk(&disk).await }),
+        tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(async move {
             for workspace in &workspaces {
                 match orphans.db.sweep_orphan_blobs(workspace).await {
@@ -200,6 +204,19 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
             }
         }),
     ]
+}
+
+/// Lets copies of agents come and go with their calls.
+async fn watch_load(state: &State) {
+    let mut tick = tokio::time::interval(LOAD_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        state.runtime.tick(|workspace, agent| {
+            let load = state.ingress.load(workspace, agent);
+            load.running + load.waiting
+        });
+    }
 }
 
 async fn watch_disk(state: &State) {

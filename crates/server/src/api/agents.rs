@@ -72,7 +72,11 @@ fn with_calls(info: &AgentInfo, counts: &Counts) -> Agent {
     agent
 }
 
-async fn find(state: &State, workspace: &Workspace, name: &str) -> Result<Agent, ApiError> {
+pub(super) async fn find(
+    state: &State,
+    workspace: &Workspace,
+    name: &str,
+) -> Result<Agent, ApiError> {
     let info = state.runtime.info(workspace, name)?;
     Ok(with_calls(
         &info,

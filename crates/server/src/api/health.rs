@@ -91,7 +91,7 @@ const fn code(status: Health) -> StatusCode {
 
 const fn of_agent(state: InstanceState) -> Health {
     match state {
-        InstanceState::Ready | InstanceState::Stopped => Health::Ok,
+        InstanceState::Ready | InstanceState::Stopped | InstanceState::Asleep => Health::Ok,
         InstanceState::Starting
         | InstanceState::Stopping
         | InstanceState::Unready

@@ -5,6 +5,7 @@ mod agents;
 mod calls;
 mod health;
 mod input;
+mod rollouts;
 
 use std::sync::Arc;
 
@@ -61,6 +62,10 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::start))
         .routes(routes!(agents::stop))
         .routes(routes!(agents::restart))
+        .routes(routes!(rollouts::rollback))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::promote))
         .routes(routes!(agents::logs))
         .routes(routes!(agents::stats))
         .routes(routes!(agents::all_stats))

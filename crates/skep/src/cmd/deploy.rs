@@ -77,18 +77,7 @@ pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
 fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
     let mut spec = match &args.file {
         Some(path) => read(path)?,
-        None => AgentSpec {
-            name: String::new(),
-            driver: "process".to_owned(),
-            command: Vec::new(),
-            workdir: None,
-            env: std::collections::BTreeMap::new(),
-            resources: skep_api::Resources::default(),
-            health: skep_api::HealthSpec::default(),
-            restart: skep_api::RestartSpec::default(),
-            stop_grace: None,
-            calls: skep_api::CallSpec::default(),
-        },
+        None => AgentSpec::new(String::new(), Vec::new()),
     };
     if let Some(name) = &args.name {
         spec.name.clone_from(name);
