@@ -10,7 +10,8 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision, Stats,
+    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision,
+    Rollback, Stats,
 };
 
 use crate::request::{Query, encode};
@@ -233,6 +234,24 @@ impl Client {
         self.post(&agent_path(name, "/restart")).await
     }
 
+    /// Goes to another revision of an agent. Answers at once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rollback(&self, name: &str, rollback: &Rollback) -> Result<Agent, ClientError> {
+        self.post_json(&agent_path(name, "/rollback"), rollback)
+            .await
+    }
+
+    /// Gives an order to an agent's rollout: `pause`, `resume` or `promote`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn order_rollout(&self, name: &str, order: &str) -> Result<Agent, ClientError> {
+        self.post(&agent_path(name, &format!("/rollout/{order}")))
+            .await
+    }
+
     /// The lines of an agent's log, as they come.
     ///
     /// # Errors
@@ -425,6 +444,16 @@ impl Client {
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T, ClientError> {
         let path = format!("{path}{}", query.as_str());
         let answer = self.api(Method::GET, &path, None).await?;
+        self.in_time(answer.json()).await
+    }
+
+    async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, ClientError> {
+        let body = Bytes::from(skep_api::to_json(body));
+        let answer = self.api(Method::POST, path, Some(body)).await?;
         self.in_time(answer.json()).await
     }
 

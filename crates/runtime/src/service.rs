@@ -621,11 +621,11 @@ impl Runtime {
         let live = slot.running();
         let instances: Vec<_> = live.iter().map(|live| live.instance).collect();
         let mut usage = inspect(&live).await?;
-        let mut before = slot.looked(instances.clone(), usage.cpu_ms);
+        let mut before = slot.looked(&instances, usage.cpu_ms);
         if before.is_none() && !live.is_empty() {
             tokio::time::sleep(STATS_WINDOW).await;
             usage = inspect(&live).await?;
-            before = slot.looked(instances, usage.cpu_ms);
+            before = slot.looked(&instances, usage.cpu_ms);
         }
         let cpu_percent = before.map_or(0.0, |(at, cpu_ms)| {
             let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));

@@ -4,8 +4,6 @@
 //!
 //! Whatever changes, [`Slot::reconcile`] asks [`crate::fleet`] what is to be done and does it.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,18 +11,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use skep_api::{AgentSpec, InstanceState, Rollout, RolloutState};
-use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
-use tokio::sync::{Notify, watch};
+use skep_api::InstanceState;
+use skep_core::{InstanceId, Timestamp, Workspace};
+use tokio::sync::Notify;
 
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
-use crate::driver::{Driver, LogStream, Running};
-use crate::fleet::{self, Member, Step, Wish};
+use crate::driver::{LogStream, Running};
 use crate::logfile::{LogWriter, Rotation};
 use crate::scale::Scaler;
-use crate::spec::Spec;
-use crate::supervise::{Charge, Shared, supervise};
-use crate::target::{Availability, Endpoint, Split, Target};
+use crate::supervise::Shared;
+use crate::target::Target;
+
+use inner::{Inner, Part, Supervised};
+
+mod info;
+mod inner;
+
+pub use info::{AgentInfo, InstanceInfo};
 
 /// How much of what the supervisors say is kept of each agent.
 pub(crate) const EVENTS: Rotation = Rotation {
@@ -68,72 +71,6 @@ pub(crate) struct View {
     pub(crate) busy: bool,
 }
 
-/// One copy of the agent with its supervisor.
-struct Supervised {
-    generation: u64,
-    revision: u32,
-    /// To be replaced although its revision is wanted.
-    stale: bool,
-    /// To end so: it is told when nobody sends it calls any more.
-    retiring: Option<Ending>,
-    orders: watch::Sender<Orders>,
-    view: View,
-}
-
-impl Supervised {
-    fn is_retiring(&self) -> bool {
-        self.retiring.is_some()
-    }
-
-    fn endpoint(&self) -> Option<Endpoint> {
-        let live = self.view.live.as_ref()?;
-        let serves = !self.is_retiring() && self.view.state == InstanceState::Ready;
-        serves.then(|| Endpoint {
-            instance: live.instance,
-            address: live.running.address(),
-            revision: self.revision,
-        })
-    }
-
-    fn info(&self) -> Option<InstanceInfo> {
-        let live = self.view.live.as_ref()?;
-        Some(InstanceInfo {
-            id: live.instance,
-            revision: self.revision,
-            state: self.view.state,
-            pid: live.running.pid(),
-            address: live.running.address(),
-            started_at: live.started_at,
-        })
-    }
-}
-
-/// A revision in play, worked out: or why it cannot be run.
-struct Part {
-    spec: Arc<AgentSpec>,
-    created_at: Timestamp,
-    made: Result<(Arc<Spec>, Arc<dyn Driver>), String>,
-}
-
-struct Inner {
-    desired: Desired,
-    removed: bool,
-    created_at: Timestamp,
-    newest: u32,
-    rollout: RolloutRow,
-    /// Since when the current step has what it asks for.
-    step_since: Option<Instant>,
-    parts: BTreeMap<u32, Part>,
-    replicas: u32,
-    scaler: Scaler,
-    /// A task waits for a call that wakes the agent.
-    waker: bool,
-    generations: u64,
-    members: Vec<Supervised>,
-    /// The last look at the CPU time, for a share of it.
-    looked: Option<(Vec<InstanceId>, Instant, u64)>,
-}
-
 /// One deployed agent.
 pub(crate) struct Slot {
     pub(crate) shared: Arc<Shared>,
@@ -148,109 +85,6 @@ pub(crate) struct Slot {
     began: Instant,
     events: PathBuf,
     events_writer: Mutex<Option<LogWriter>>,
-}
-
-/// An agent as it is now.
-#[derive(Debug, Clone)]
-pub struct AgentInfo {
-    /// Its identifier.
-    pub id: AgentId,
-    /// Its name.
-    pub name: String,
-    /// What its owner wants.
-    pub desired: Desired,
-    /// The current revision's number.
-    pub revision: u32,
-    /// Its instances, those that are ending included, oldest first.
-    pub instances: Vec<InstanceInfo>,
-    /// Copies that are wanted now.
-    pub replicas: u32,
-    /// How far the current revision is.
-    pub rollout: Rollout,
-    /// What the current revision's instances are doing: the best of it.
-    pub state: InstanceState,
-    /// Why, when there is more to say.
-    pub reason: Option<String>,
-    /// Restarts since the server started.
-    pub restarts: u64,
-    /// The current revision's specification.
-    pub spec: Arc<AgentSpec>,
-    /// When it was first deployed.
-    pub created_at: Timestamp,
-    /// When it was last deployed.
-    pub updated_at: Timestamp,
-}
-
-/// An instance as it is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InstanceInfo {
-    /// Its identifier.
-    pub id: InstanceId,
-    /// The revision that it runs.
-    pub revision: u32,
-    /// What it is doing.
-    pub state: InstanceState,
-    /// Its process id, when it has one on this machine.
-    pub pid: Option<u32>,
-    /// Where it takes calls.
-    pub address: SocketAddr,
-    /// When it was started.
-    pub started_at: Timestamp,
-}
-
-impl AgentInfo {
-    /// The instance that serves, else one that will, else one that is ending.
-    #[must_use]
-    pub fn instance(&self) -> Option<&InstanceInfo> {
-        self.instances.iter().min_by_key(|one| {
-            let order = [
-                InstanceState::Ready,
-                InstanceState::Unready,
-                InstanceState::Starting,
-            ];
-            let place = order.iter().position(|state| *state == one.state);
-            (
-                place.unwrap_or(order.len()),
-                one.revision != self.revision,
-                one.id,
-            )
-        })
-    }
-}
-
-impl From<&AgentInfo> for skep_api::Agent {
-    fn from(info: &AgentInfo) -> Self {
-        Self {
-            id: info.id.to_string(),
-            name: info.name.clone(),
-            desired: info.desired.as_str().to_owned(),
-            revision: info.revision,
-            instance: info.instance().map(Into::into),
-            instances: info.instances.iter().map(Into::into).collect(),
-            replicas: info.replicas,
-            rollout: info.rollout.clone(),
-            state: info.state,
-            reason: info.reason.clone(),
-            restarts: info.restarts,
-            calls: skep_api::call::StateCounts::default(),
-            spec: AgentSpec::clone(&info.spec),
-            created_at: info.created_at.to_string(),
-            updated_at: info.updated_at.to_string(),
-        }
-    }
-}
-
-impl From<&InstanceInfo> for skep_api::Instance {
-    fn from(info: &InstanceInfo) -> Self {
-        Self {
-            id: info.id.to_string(),
-            revision: info.revision,
-            state: info.state,
-            pid: info.pid,
-            port: info.address.port(),
-            started_at: info.started_at.to_string(),
-        }
-    }
 }
 
 impl Slot {
@@ -578,11 +412,11 @@ impl Slot {
     }
 
     /// Notes a look at the CPU time and tells the one before, when it was of the same instances.
-    pub(crate) fn looked(&self, at: Vec<InstanceId>, cpu_ms: u64) -> Option<(Instant, u64)> {
-        let now = (at.clone(), Instant::now(), cpu_ms);
+    pub(crate) fn looked(&self, at: &[InstanceId], cpu_ms: u64) -> Option<(Instant, u64)> {
+        let now = (at.to_vec(), Instant::now(), cpu_ms);
         let before = self.inner.lock().looked.replace(now);
         before
-            .filter(|(of, _, _)| *of == at)
+            .filter(|(of, _, _)| of == at)
             .map(|(_, at, cpu_ms)| (at, cpu_ms))
     }
 
@@ -647,316 +481,6 @@ impl Slot {
             spec: self.target.spec(),
             created_at: inner.created_at,
             updated_at: part.map_or(inner.created_at, |part| part.created_at),
-        }
-    }
-}
-
-impl Part {
-    fn of(shared: &Shared, revision: &Revision) -> Self {
-        let made = Spec::parse(&revision.spec, &shared.kinds())
-            .map_err(|error| error.to_string())
-            .and_then(|spec| match shared.driver(&spec.driver) {
-                Some(driver) => Ok((Arc::new(spec), driver.clone())),
-                None => Err(format!("no driver `{}`", spec.driver)),
-            });
-        Self {
-            spec: revision.spec.clone(),
-            created_at: revision.created_at,
-            made,
-        }
-    }
-}
-
-impl Inner {
-    fn spec(&self) -> Option<&Arc<Spec>> {
-        let part = self.parts.get(&self.rollout.revision)?;
-        part.made.as_ref().ok().map(|(spec, _)| spec)
-    }
-
-    /// The fewest and the most copies.
-    fn bounds(&self) -> (u32, u32) {
-        self.spec()
-            .map_or((1, 1), |spec| (spec.scale.min, spec.scale.max))
-    }
-
-    fn bound(&mut self) {
-        let (least, most) = self.bounds();
-        self.replicas = self.replicas.clamp(least, most);
-    }
-
-    fn steps(&self) -> &[(u8, Option<std::time::Duration>)] {
-        self.spec().map_or(&[], |spec| &spec.rollout.steps)
-    }
-
-    fn step(&self) -> Option<(u8, Option<std::time::Duration>)> {
-        let rolling = self
-            .rollout
-            .stable
-            .is_some_and(|it| it != self.rollout.revision);
-        let at = usize::try_from(self.rollout.step).ok()?;
-        self.steps().get(at).copied().filter(|_| rolling)
-    }
-
-    fn wish(&self) -> Wish {
-        let spec = self.spec();
-        let rolling = self
-            .rollout
-            .stable
-            .is_some_and(|it| it != self.rollout.revision);
-        Wish {
-            revision: self.rollout.revision,
-            stable: self.rollout.stable,
-            replicas: if rolling {
-                self.replicas.max(1)
-            } else {
-                self.replicas
-            },
-            surge: spec.map_or(1, |spec| spec.rollout.surge),
-            share: self.step().map_or(100, |(weight, _)| weight),
-            paused: self.rollout.paused,
-            roll_back: spec.is_none_or(|spec| spec.rollout.rollback),
-        }
-    }
-
-    fn members(&self) -> Vec<Member> {
-        let there = self.members.iter().filter(|one| !one.is_retiring());
-        there
-            .map(|one| Member {
-                generation: one.generation,
-                revision: one.revision,
-                state: one.view.state,
-                stale: one.stale,
-            })
-            .collect()
-    }
-
-    /// Whether the current step has what it asks for and waits for an order.
-    fn waits_for_order(&self) -> bool {
-        self.step_since.is_some() && matches!(self.step(), Some((_, None)))
-    }
-
-    /// Leaves a step behind whose time is over.
-    fn pass_step(&mut self) {
-        let Some((_, pause)) = self.step() else {
-            self.step_since = None;
-            return;
-        };
-        let wish = self.wish();
-        let current = self.rollout.revision;
-        let fresh = self.members.iter().filter(|one| one.revision == current);
-        let ready = fresh.filter(|one| one.endpoint().is_some()).count();
-        if ready < wish.fresh() as usize {
-            self.step_since = None;
-            return;
-        }
-        let since = *self.step_since.get_or_insert_with(Instant::now);
-        if !self.rollout.paused && pause.is_some_and(|pause| since.elapsed() >= pause) {
-            self.rollout.step += 1;
-            self.step_since = None;
-        }
-    }
-
-    /// Carries a plan out; true when another may follow at once.
-    fn take_steps(&mut self, slot: &Arc<Slot>) -> bool {
-        let broken = self
-            .parts
-            .get(&self.rollout.revision)
-            .and_then(|part| part.made.as_ref().err().cloned());
-        let wish = self.wish();
-        let steps = match broken {
-            // It cannot even be started.
-            Some(_) if wish.is_rolling() && wish.roll_back => vec![Step::RollBack],
-            _ => fleet::plan(&wish, &self.members()),
-        };
-        let mut again = false;
-        for step in steps {
-            match step {
-                Step::Start(revision) => self.start(slot, revision, None),
-                Step::Retire(generation) => {
-                    let mut members = self.members.iter_mut();
-                    if let Some(one) = members.find(|one| one.generation == generation) {
-                        one.retiring.get_or_insert(Ending::Drained);
-                    }
-                }
-                Step::Settle => {
-                    self.rollout.stable = Some(self.rollout.revision);
-                    self.rollout.step = 0;
-                    again = true;
-                }
-                Step::RollBack => {
-                    self.roll_back(slot, broken.as_deref());
-                    again = true;
-                }
-            }
-        }
-        again
-    }
-
-    /// An instance that notes about the whole agent can stand under.
-    fn any_instance(&self) -> InstanceId {
-        let mut live = self.members.iter().filter_map(|one| one.view.live.as_ref());
-        live.next()
-            .map_or_else(InstanceId::new, |live| live.instance)
-    }
-
-    fn roll_back(&mut self, slot: &Arc<Slot>, broken: Option<&str>) {
-        let failed = self.rollout.revision;
-        let Some(stable) = self.rollout.stable else {
-            return;
-        };
-        let mut fresh = self.members.iter().filter(|one| one.revision == failed);
-        let why = fresh
-            .find_map(|one| one.view.reason.clone())
-            .or_else(|| broken.map(str::to_owned))
-            .unwrap_or_else(|| "it did not become ready".to_owned());
-        let reason = format!("revision {failed} failed: {why}");
-        let text = format!("rolled back to revision {stable}: {reason}");
-        slot.note(slot.shared.db.clock().now(), self.any_instance(), &text);
-        self.rollout = RolloutRow {
-            revision: stable,
-            stable: Some(stable),
-            failed: Some(reason),
-            ..RolloutRow::default()
-        };
-        self.step_since = None;
-        if let Some(part) = self.parts.get(&stable) {
-            slot.target.set_spec(part.spec.clone());
-        }
-        self.bound();
-    }
-
-    /// Makes a member of this revision.
-    fn start(&mut self, slot: &Arc<Slot>, revision: u32, adopted: Option<Live>) {
-        let Some(Ok((spec, driver))) = self.parts.get(&revision).map(|part| &part.made) else {
-            return;
-        };
-        let charge = Charge {
-            slot: slot.clone(),
-            driver: driver.clone(),
-            spec: spec.clone(),
-            revision,
-        };
-        self.generations += 1;
-        let (orders, receiver) = watch::channel(Orders::default());
-        self.members.push(Supervised {
-            generation: self.generations,
-            revision,
-            stale: false,
-            retiring: None,
-            orders,
-            view: View {
-                state: InstanceState::Starting,
-                reason: None,
-                live: None,
-                busy: false,
-            },
-        });
-        supervise(charge, self.generations, receiver, adopted);
-    }
-
-    fn forget_parts(&mut self) {
-        let (rollout, members) = (&self.rollout, &self.members);
-        self.parts.retain(|number, _| {
-            *number == rollout.revision
-                || Some(*number) == rollout.stable
-                || members.iter().any(|one| one.revision == *number)
-        });
-    }
-
-    /// What the current revision does in one word: the best that one of its members does.
-    fn state(&self) -> (InstanceState, Option<String>) {
-        let current = self.rollout.revision;
-        let fresh = self
-            .members
-            .iter()
-            .filter(|one| one.revision == current && !one.is_retiring());
-        let rank = |one: &&Supervised| {
-            let order = [
-                InstanceState::Ready,
-                InstanceState::Unready,
-                InstanceState::Starting,
-                InstanceState::Stopping,
-                InstanceState::Backoff,
-            ];
-            let place = order.iter().position(|state| *state == one.view.state);
-            (one.stale, place.unwrap_or(order.len()))
-        };
-        if let Some(best) = fresh.min_by_key(rank) {
-            return (best.view.state, best.view.reason.clone());
-        }
-        let broken = self.parts.get(&current).map(|part| &part.made);
-        if self.desired == Desired::Running {
-            if let Some(Err(why)) = broken {
-                return (InstanceState::CrashLoop, Some(why.clone()));
-            }
-            if self.replicas == 0 {
-                return (InstanceState::Asleep, None);
-            }
-        }
-        match self.members.is_empty() {
-            true => (InstanceState::Stopped, None),
-            false => (InstanceState::Stopping, None),
-        }
-    }
-
-    fn shown_rollout(&self) -> Rollout {
-        let row = &self.rollout;
-        let state = match row.stable {
-            Some(stable) if stable == row.revision && row.failed.is_some() => {
-                RolloutState::RolledBack
-            }
-            Some(stable) if stable == row.revision => RolloutState::Done,
-            _ if row.paused || self.waits_for_order() => RolloutState::Paused,
-            _ => RolloutState::Progressing,
-        };
-        Rollout {
-            state,
-            stable: row.stable,
-            weight: self.step().map_or(100, |(weight, _)| weight),
-            reason: row.failed.clone(),
-        }
-    }
-
-    /// Tells everybody who waits for it whether calls can be taken, and then those that are to end:
-    /// what is not counted on them by now is not sent to them any more.
-    fn publish(&self, target: &Target) {
-        target.set_availability(self.availability());
-        for one in self.members.iter().filter(|one| one.is_retiring()) {
-            one.orders.send_if_modified(|orders| {
-                let changed = orders.end != one.retiring;
-                orders.end = one.retiring;
-                changed
-            });
-        }
-    }
-
-    fn availability(&self) -> Availability {
-        if self.removed {
-            return Availability::Removed;
-        }
-        if self.desired == Desired::Stopped {
-            return Availability::Stopped;
-        }
-        let endpoints: Arc<[Endpoint]> = self
-            .members
-            .iter()
-            .filter_map(Supervised::endpoint)
-            .collect();
-        if !endpoints.is_empty() {
-            let split = self.step().map(|(weight, _)| Split {
-                revision: self.rollout.revision,
-                weight,
-            });
-            return Availability::Ready { endpoints, split };
-        }
-        let mut there = self.members.iter().filter(|one| !one.is_retiring());
-        let comes = there.any(|one| one.view.state != InstanceState::CrashLoop);
-        match self.state() {
-            (InstanceState::CrashLoop, reason) if !comes => Availability::CrashLoop {
-                reason: reason.unwrap_or_default().into(),
-            },
-            (InstanceState::Asleep, _) => Availability::Asleep,
-            _ => Availability::Waiting,
         }
     }
 }

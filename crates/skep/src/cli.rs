@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, call, calls, config, deploy, logs, up};
+use crate::cmd::{agents, call, calls, config, deploy, logs, rollout, up};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -105,8 +105,13 @@ pub(crate) enum Verb {
     Start(agents::WaitArgs),
     /// Stop an agent; its calls wait
     Stop(agents::WaitArgs),
-    /// Replace an agent's instance by a new one
+    /// Replace an agent's instances by new ones, without a gap
     Restart(agents::WaitArgs),
+    /// Go back to an earlier revision, or on to a later one
+    Rollback(rollout::RollbackArgs),
+    /// How far a revision is, and hold it or let it go on
+    #[command(subcommand)]
+    Rollout(rollout::RolloutVerb),
     /// Stop and forget an agent
     #[command(visible_alias = "rm")]
     Remove(agents::RemoveArgs),

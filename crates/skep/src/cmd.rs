@@ -10,5 +10,6 @@ pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod pages;
+pub(crate) mod rollout;
 pub(crate) mod up;
 pub(crate) mod wait;

@@ -75,6 +75,8 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Start(args) => cmd::agents::start(session, args).await,
         Verb::Stop(args) => cmd::agents::stop(session, args).await,
         Verb::Restart(args) => cmd::agents::restart(session, args).await,
+        Verb::Rollback(args) => cmd::rollout::rollback(session, args).await,
+        Verb::Rollout(verb) => cmd::rollout::run(session, verb).await,
         Verb::Remove(args) => cmd::agents::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,21 +28,20 @@ use tokio::sync::mpsc;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Error = Box<dyn std::error::Error + Send + Sync>;
-/// What `/once` did, by its key.
-type Done = Rc<RefCell<HashMap<String, String>>>;
+type Shared = Rc<RefCell<Ledger>>;
 
 #[tokio::main(flavor = "local")]
 async fn main() -> Result<(), Error> {
     let port: u16 = std::env::var("PORT")?.parse()?;
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-    let done: Done = Rc::new(RefCell::new(mend_ledger()?));
+    let ledger: Shared = Rc::new(RefCell::new(Ledger::open()?));
     loop {
         let (stream, _) = listener.accept().await?;
         let _ = stream.set_nodelay(true);
-        let done = done.clone();
+        let ledger = ledger.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| async {
-                Ok::<_, Infallible>(answer(&done, request).await.unwrap_or_else(|error| {
+                Ok::<_, Infallible>(answer(&ledger, request).await.unwrap_or_else(|error| {
                     text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
                 }))
             });
@@ -72,41 +71,65 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
         .unwrap_or("-")
 }
 
-fn ledger() -> PathBuf {
-    home().join("executed.log")
+/// `executed.log`, which all instances of the agent share: whoever reads or writes it holds its
+/// lock.
+struct Ledger {
+    file: File,
+    /// As far as it was read.
+    read: u64,
+    /// What is there, by the first column of its lines.
+    done: HashMap<String, String>,
 }
 
-/// Appends one line. What a kill cuts in half is gone with the next start: see [`mend_ledger`].
-fn log(line: &str) -> Result<(), Error> {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(ledger())?;
-    file.write_all(format!("{line}\n").as_bytes())?;
-    Ok(())
-}
-
-/// Takes away the half line that a kill may have left, so that the next one stands alone, and
-/// gives back the lines that are whole, by their first column.
-fn mend_ledger() -> Result<HashMap<String, String>, Error> {
-    let bytes = match fs::read(ledger()) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let whole = bytes
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        let file = OpenOptions::new().write(true).open(ledger())?;
-        file.set_len(u64::try_from(whole)?)?;
+impl Ledger {
+    fn open() -> Result<Self, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(home().join("executed.log"))?;
+        Ok(Self {
+            file,
+            read: 0,
+            done: HashMap::new(),
+        })
     }
-    let text = String::from_utf8_lossy(&bytes[..whole]);
-    let pairs = text.lines().filter_map(|line| line.split_once('\t'));
-    Ok(pairs
-        .map(|(key, body)| (key.to_owned(), body.to_owned()))
-        .collect())
+
+    /// Takes the lock and reads what others wrote. The half line that a kill may have left is taken
+    /// away, so that the next one stands alone.
+    fn lock(&mut self) -> Result<(), Error> {
+        self.file.lock()?;
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(self.read))?;
+        self.file.read_to_end(&mut bytes)?;
+        let last = bytes.iter().rposition(|byte| *byte == b'\n');
+        let whole = last.map_or(0, |at| at + 1);
+        self.read += u64::try_from(whole)?;
+        if whole < bytes.len() {
+            self.file.set_len(self.read)?;
+        }
+        let text = String::from_utf8_lossy(&bytes[..whole]);
+        for (key, body) in text.lines().filter_map(|line| line.split_once('\t')) {
+            self.done.insert(key.to_owned(), body.to_owned());
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, key: &str, body: &str) -> Result<(), Error> {
+        self.lock()?;
+        self.file.write_all(format!("{key}\t{body}\n").as_bytes())?;
+        Ok(self.file.unlock()?)
+    }
+
+    /// Appends it unless the key is there; what the key has then.
+    fn append_once(&mut self, key: &str, body: &str) -> Result<String, Error> {
+        self.lock()?;
+        if !self.done.contains_key(key) {
+            self.file.write_all(format!("{key}\t{body}\n").as_bytes())?;
+        }
+        self.file.unlock()?;
+        Ok(self.done.get(key).map_or(body, String::as_str).to_owned())
+    }
 }
 
 fn number(query: &str, name: &str) -> u64 {
@@ -116,7 +139,7 @@ fn number(query: &str, name: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-async fn answer(done: &Done, mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
+async fn answer(ledger: &Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Error> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let pause = Duration::from_millis(number(&query, "ms"));
@@ -137,13 +160,13 @@ async fn answer(done: &Done, mut request: Request<Incoming>) -> Result<Response<
     }
     match path.as_str() {
         "/cut" | "/events" | "/steps" => Ok(streaming(&path, &query, &head.headers)),
-        _ => work(done, &path, &query, &head, body, trailers.as_ref()),
+        _ => work(ledger, &path, &query, &head, body, trailers.as_ref()),
     }
 }
 
 /// Answers that come at once.
 fn work(
-    done: &Done,
+    ledger: &Shared,
     path: &str,
     query: &str,
     head: &http::request::Parts,
@@ -153,10 +176,11 @@ fn work(
     match path {
         "/work" => {
             let call = header(&head.headers, "skep-call-id");
-            log(&format!("{call}\t{}", String::from_utf8_lossy(&body)))?;
+            let mut ledger = ledger.borrow_mut();
+            ledger.append(call, &String::from_utf8_lossy(&body))?;
             Ok(text(StatusCode::OK, body))
         }
-        "/once" => once(done, &head.headers, &body),
+        "/once" => once(ledger, &head.headers, &body),
         "/poison" if body.starts_with(b"poison") => std::process::exit(42),
         "/poison" => Ok(text(StatusCode::OK, body)),
         "/flaky" => {
@@ -218,15 +242,10 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
 
 /// Does its work at most once for each key, however often it is asked. The line in the ledger *is*
 /// the work: there is no moment at which the one is done and the other is not.
-fn once(done: &Done, headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Error> {
+fn once(ledger: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<Response<Body>, Error> {
     let key = header(headers, "idempotency-key");
-    let mut done = done.borrow_mut();
-    if let Some(result) = done.get(key) {
-        return Ok(text(StatusCode::OK, result.clone()));
-    }
-    let result = String::from_utf8_lossy(body).into_owned();
-    log(&format!("{key}\t{result}"))?;
-    done.insert(key.to_owned(), result.clone());
+    let mut ledger = ledger.borrow_mut();
+    let result = ledger.append_once(key, &String::from_utf8_lossy(body))?;
     Ok(text(StatusCode::OK, result))
 }
 

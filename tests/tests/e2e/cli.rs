@@ -96,7 +96,8 @@ async fn the_tour_of_the_readme() {
     let list = skep(&server, &["list"]);
     assert_eq!(
         list.out,
-        "NAME STATE REVISION RESTARTS WAITING RUNNING DEAD AGE\nhello ready 1 0 0 0 0 AGE"
+        "NAME STATE READY REVISION RESTARTS WAITING RUNNING DEAD AGE\n\
+         hello ready 1/1 1 0 0 0 0 AGE"
     );
     let logs = skep(&server, &["logs", "hello", "--filter", "ready"]);
     assert_eq!(logs.out, "hello is ready\n[skep] ready");

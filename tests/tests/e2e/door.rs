@@ -6,7 +6,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use skep_tests::{Answer, Server, eventually};
+use skep_tests::{Answer, Server, agent_binary, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -715,7 +715,10 @@ async fn relaxed_calls_are_recorded_all_the_same() {
 #[tokio::test]
 async fn what_its_owner_does_to_an_agent_costs_a_call_no_try() {
     let server = Server::start().await;
-    server.deploy("a", json!({ "attempts": 1 })).await;
+    let spec = json!({
+        "name": "a", "command": [agent_binary()], "drain": "0ms", "calls": { "attempts": 1 },
+    });
+    server.deploy_spec(spec).await;
     let asynchronous = [("prefer", "respond-async")];
     let call = send(&server, "/agents/a/steps?n=1", "", &asynchronous)
         .await

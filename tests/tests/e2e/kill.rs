@@ -1,5 +1,5 @@
-//! Nothing lost, nothing doubled: clients call while the agent and the server are killed at random,
-//! and an oracle compares what was accepted, answered and carried out.
+//! Nothing lost, nothing doubled: clients call while agents and the server are killed at random and
+//! revisions are rolled out and back, and an oracle compares what was accepted, answered and carried out.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 use serde_json::json;
-use skep_tests::{Answer, Client, Server};
+use skep_tests::{Answer, Client, Server, agent_binary};
 use tokio::sync::{Mutex, RwLock};
 
 /// Clients that call at once.
@@ -108,45 +108,73 @@ async fn clients(client: Arc<RwLock<Client>>, until: Instant) -> Vec<Sent> {
         .unwrap_or_default()
 }
 
-/// Kills the agents and the server in turn, at random moments. Tells how often.
-async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) -> (u32, u32) {
-    let (mut agents, mut servers) = (0, 0);
+/// What happened to the agents and the server, and how often.
+#[derive(Debug, Default)]
+struct Did {
+    agents: u32,
+    servers: u32,
+    updates: u32,
+    rollbacks: u32,
+}
+
+/// Two copies of an agent that is killed all the time, and may need more than five tries for one
+/// call.
+fn spec(agent: &str, number: u32) -> serde_json::Value {
+    json!({
+        "name": agent, "command": [agent_binary()], "replicas": 2,
+        "env": { "NUMBER": number.to_string() },
+        "calls": { "attempts": 50, "backoff": "10ms", "max_backoff": "100ms" },
+    })
+}
+
+/// Kills agents and the server, and rolls revisions out and back, at random moments.
+async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) -> Did {
+    let mut did = Did::default();
     while Instant::now() < until {
         tokio::time::sleep(KILL_EVERY.mul_f64(fastrand::f64())).await;
-        match fastrand::u8(0..5) {
-            0 | 1 => agents += u32::from(server.kill_agent("work").await),
-            2 | 3 => agents += u32::from(server.kill_agent("once").await),
-            _ => {
+        let agent = ["work", "once"][fastrand::usize(0..2)];
+        match fastrand::u8(0..8) {
+            0..4 => did.agents += u32::from(server.kill_agent(agent).await),
+            4 => {
                 server.kill();
                 server.restart().await;
                 *client.write().await = server.client.clone();
-                servers += 1;
+                did.servers += 1;
+            }
+            5 => {
+                let path = format!("/api/v1/agents/{agent}/rollback");
+                let back = server.client.post_json(&path, &json!({})).await;
+                did.rollbacks += u32::from(back.status == 200);
+            }
+            _ => {
+                did.updates += 1;
+                let spec = spec(agent, did.updates);
+                let answer = server.client.post_json("/api/v1/agents", &spec).await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
             }
         }
     }
-    (agents, servers)
+    did
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result() {
     let mut server = Server::start().await;
-    // An agent that is killed all the time may need more than five tries for one call.
-    let calls = json!({ "attempts": 50, "backoff": "10ms", "max_backoff": "100ms" });
-    server.deploy("work", calls.clone()).await;
-    server.deploy("once", calls).await;
+    server.deploy_spec(spec("work", 0)).await;
+    server.deploy_spec(spec("once", 0)).await;
     let client = Arc::new(RwLock::new(server.client.clone()));
     let until = Instant::now() + Duration::from_secs(seconds());
     let calling = tokio::spawn(clients(client.clone(), until));
-    let (agents, servers) = killer(&mut server, &client, until).await;
+    let did = killer(&mut server, &client, until).await;
     let sent = calling.await.expect("the clients end");
     let (work, once) = (server.executed("work"), server.executed("once"));
     println!(
-        "{} calls, agents killed {agents} times, the server {servers} times; {} executions of `work`",
+        "{} calls, {did:?}; {} executions of `work`",
         sent.len(),
         work.len(),
     );
     assert!(
-        agents > 0 && servers > 0 && sent.len() > 100,
+        did.agents > 0 && did.servers > 0 && did.updates > 0 && sent.len() > 100,
         "the test did not do its work"
     );
     check_answers(&sent);

@@ -1,7 +1,7 @@
 //! Agents: list, inspect, start, stop, restart, remove.
 
 use clap::Args;
-use skep_api::{Agent, Revision};
+use skep_api::{Agent, InstanceState};
 use skep_client::{Client, PageQuery};
 use skep_core::Timestamp;
 
@@ -15,9 +15,6 @@ use crate::session::Session;
 pub(crate) struct InspectArgs {
     /// The agent
     agent: String,
-    /// List its revisions instead, newest first
-    #[arg(long)]
-    revisions: bool,
 }
 
 /// Flags of `start`, `stop` and `restart`.
@@ -43,9 +40,31 @@ fn count(agent: &Agent, state: &str) -> u64 {
     agent.calls.get(state).copied().unwrap_or(0)
 }
 
+/// Instances that take calls.
+pub(crate) fn ready(agent: &Agent) -> usize {
+    let ready = |it: &&skep_api::Instance| it.state == InstanceState::Ready;
+    agent.instances.iter().filter(ready).count()
+}
+
+/// How far the current revision is, in words.
+pub(crate) fn rollout(agent: &Agent) -> String {
+    let rollout = &agent.rollout;
+    let mut text = rollout.state.as_str().replace('_', " ");
+    if rollout.weight < 100 {
+        text.push_str(&format!(", {} % of the calls", rollout.weight));
+    }
+    if let Some(stable) = rollout.stable.filter(|stable| *stable != agent.revision) {
+        text.push_str(&format!(", revision {stable} is the stable one"));
+    }
+    if let Some(reason) = &rollout.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    text
+}
+
 impl Row for Agent {
     const HEADERS: &'static [&'static str] = &[
-        "NAME", "STATE", "REVISION", "RESTARTS", "WAITING", "RUNNING", "DEAD", "AGE",
+        "NAME", "STATE", "READY", "REVISION", "RESTARTS", "WAITING", "RUNNING", "DEAD", "AGE",
     ];
 
     fn name(&self) -> String {
@@ -56,28 +75,13 @@ impl Row for Agent {
         vec![
             self.name.clone(),
             self.state.as_str().to_owned(),
+            format!("{}/{}", ready(self), self.replicas),
             self.revision.to_string(),
             self.restarts.to_string(),
             count(self, "accepted").to_string(),
             count(self, "running").to_string(),
             count(self, "dead").to_string(),
             age(&self.created_at, now),
-        ]
-    }
-}
-
-impl Row for Revision {
-    const HEADERS: &'static [&'static str] = &["REVISION", "AGE", "COMMAND"];
-
-    fn name(&self) -> String {
-        self.number.to_string()
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<String> {
-        vec![
-            self.number.to_string(),
-            age(&self.created_at, now),
-            self.spec.command.join(" "),
         ]
     }
 }
@@ -104,9 +108,6 @@ pub(crate) async fn list(session: &Session) -> Result {
 
 pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
     let client = session.client()?;
-    if args.revisions {
-        return revisions(session, &client, &args.agent).await;
-    }
     let agent = client.agent(&args.agent).await?;
     let now = Timestamp::system_now();
     let since = |time: &str| format!("{time} ({} ago)", age(time, now));
@@ -116,26 +117,34 @@ pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
         .map(|(state, n)| format!("{n} {state}"))
         .collect();
     let env: Vec<_> = agent.spec.env.keys().map(String::as_str).collect();
-    let instance = agent.instance.as_ref();
-    let process = instance.map(|it| {
-        let pid = it
-            .pid
-            .map_or_else(|| "none".to_owned(), |pid| pid.to_string());
-        format!(
-            "{} (pid {pid}, port {}, revision {})",
-            it.id, it.port, it.revision
-        )
-    });
-    let started = instance.map(|it| since(&it.started_at));
-    let lines = [
+    let mut lines = vec![
         ("Name", agent.name.clone()),
         ("Id", agent.id.clone()),
         ("State", agent.state.as_str().to_owned()),
         ("Reason", agent.reason.clone().unwrap_or_default()),
         ("Desired", agent.desired.clone()),
         ("Revision", agent.revision.to_string()),
-        ("Instance", process.unwrap_or_default()),
-        ("Started", started.unwrap_or_default()),
+        ("Rollout", rollout(&agent)),
+        (
+            "Copies",
+            format!("{} ready of {}", ready(&agent), agent.replicas),
+        ),
+    ];
+    lines.extend(agent.instances.iter().map(|it| {
+        let pid = it
+            .pid
+            .map_or_else(String::new, |pid| format!("pid {pid}, "));
+        let what = format!(
+            "{} {} ({pid}port {}, revision {}, {})",
+            it.id,
+            it.state.as_str(),
+            it.port,
+            it.revision,
+            age(&it.started_at, now)
+        );
+        ("Instance", what)
+    }));
+    lines.extend([
         ("Restarts", agent.restarts.to_string()),
         ("Calls", calls.join(", ")),
         ("Driver", agent.spec.driver.clone()),
@@ -144,25 +153,12 @@ pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
         ("Variables", env.join(", ")),
         ("Created", since(&agent.created_at)),
         ("Deployed", since(&agent.updated_at)),
-    ];
+    ]);
     session.output.one(&agent, &agent.name, &lines)
 }
 
-async fn revisions(session: &Session, client: &Client, name: &str) -> Result {
-    let mut rows = Vec::new();
-    let mut page = PageQuery::default();
-    loop {
-        let found = client.revisions(name, &page).await?;
-        rows.extend(found.items);
-        page.cursor = match found.next {
-            Some(next) => Some(next),
-            None => return session.output.list(&rows),
-        };
-    }
-}
-
 /// Waits, unless that is not wanted, and tells how it ended.
-async fn settle(
+pub(crate) async fn settle(
     session: &Session,
     client: &Client,
     agent: Agent,
@@ -180,7 +176,7 @@ async fn settle(
 pub(crate) async fn start(session: &Session, args: WaitArgs) -> Result {
     let client = session.client()?;
     let agent = client.start(&args.agent).await?;
-    let goal = Goal::Ready { not: None };
+    let goal = Goal::Ready { not: Vec::new() };
     settle(session, &client, agent, &goal, &args.patience).await
 }
 
@@ -194,7 +190,7 @@ pub(crate) async fn restart(session: &Session, args: WaitArgs) -> Result {
     let client = session.client()?;
     let before = client.agent(&args.agent).await?;
     let agent = client.restart(&args.agent).await?;
-    let not = before.instance.map(|instance| instance.id);
+    let not = before.instances.into_iter().map(|it| it.id).collect();
     settle(
         session,
         &client,

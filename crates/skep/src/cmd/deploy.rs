@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use skep_api::AgentSpec;
+use skep_api::{AgentSpec, Replicas, Scaling};
 
 use super::wait::{Goal, Patience, wait_for};
 use crate::failure::{Failure, Result};
@@ -41,6 +41,9 @@ pub(crate) struct DeployArgs {
     /// Attempts before a call is dead
     #[arg(long, value_name = "N")]
     attempts: Option<u32>,
+    /// Copies of it, or their bounds: 3, or 0..10
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = replicas)]
+    replicas: Option<Replicas>,
     /// Address space of each of its processes, such as 2GiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -106,7 +109,24 @@ fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
     replace(&mut spec.calls.concurrency, args.concurrency.as_ref());
     replace(&mut spec.calls.attempts, args.attempts.as_ref());
     replace(&mut spec.resources.memory, args.memory.as_ref());
+    replace(&mut spec.replicas, args.replicas.as_ref());
     Ok(spec)
+}
+
+/// Copies as they stand on the command line.
+fn replicas(text: &str) -> Result<Replicas, String> {
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let copies = match text.split_once("..") {
+        None => number(text).map(Replicas::Fixed),
+        Some((min, max)) => number(max).zip(number(min)).map(|(max, min)| {
+            Replicas::Scaled(Scaling {
+                min: Some(min),
+                max,
+                ..Scaling::default()
+            })
+        }),
+    };
+    copies.ok_or_else(|| "not a number such as 3, nor bounds such as 0..10".into())
 }
 
 fn replace<T: Clone>(slot: &mut Option<T>, with: Option<&T>) {
@@ -180,6 +200,14 @@ mod tests {
         assert_eq!(made.workdir.as_deref(), Some("/here/sub"));
         assert_eq!(made.resources.memory.as_deref(), Some("1GiB"));
         assert_eq!(made.calls.attempts, Some(3));
+        assert_eq!(replicas("3"), Ok(Replicas::Fixed(3)));
+        let bounds = Replicas::Scaled(Scaling {
+            min: Some(0),
+            max: 9,
+            ..Scaling::default()
+        });
+        assert_eq!(replicas("0..9"), Ok(bounds));
+        assert!(replicas("few").is_err() && replicas("1..").is_err());
         let made = spec(&["hello", "--command", "a 'b c'"]).unwrap();
         assert_eq!(
             (made.command, made.workdir.as_deref()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use skep_api::{Agent, InstanceState};
+use skep_api::{Agent, InstanceState, RolloutState};
 use skep_client::{Client, LogsQuery};
 use skep_core::units;
 
@@ -36,12 +36,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// What is waited for.
 #[derive(Debug, Clone)]
 pub(crate) enum Goal {
-    /// It takes calls, with another instance than this one.
+    /// It takes calls, with other instances than these.
     Ready {
-        /// The instance that shall be gone.
-        not: Option<String>,
+        /// The instances that shall be gone.
+        not: Vec<String>,
     },
-    /// It takes calls, with this revision.
+    /// This revision has taken over, or waits for an order.
     Revision(u32),
     /// Nothing runs.
     Stopped,
@@ -49,15 +49,35 @@ pub(crate) enum Goal {
 
 impl Goal {
     fn is_reached(&self, agent: &Agent) -> bool {
-        let instance = agent.instance.as_ref();
         let ready = agent.state == InstanceState::Ready;
         match self {
-            Self::Ready { not } => ready && instance.map(|it| &it.id) != not.as_ref(),
+            Self::Ready { not } => ready && !agent.instances.iter().any(|it| not.contains(&it.id)),
             Self::Revision(number) => {
                 let stopped = agent.desired == "stopped" && agent.state == InstanceState::Stopped;
-                stopped || ready && instance.is_some_and(|it| it.revision == *number)
+                let done = matches!(
+                    agent.rollout.state,
+                    RolloutState::Done | RolloutState::Paused
+                );
+                stopped || ready && done && agent.revision == *number
             }
             Self::Stopped => agent.state == InstanceState::Stopped,
+        }
+    }
+
+    /// Why it will not be reached any more.
+    fn is_lost(&self, agent: &Agent) -> Option<String> {
+        match self {
+            Self::Stopped => None,
+            Self::Revision(number) if agent.revision != *number => {
+                let why = agent.rollout.reason.as_deref();
+                let instead = format!("revision {} serves instead of it", agent.revision);
+                Some(why.map_or_else(|| instead.clone(), |why| format!("{why}; {instead}")))
+            }
+            _ if agent.state == InstanceState::CrashLoop => {
+                let why = agent.reason.as_deref();
+                Some(why.unwrap_or("it exits again and again").to_owned())
+            }
+            _ => None,
         }
     }
 }
@@ -93,8 +113,8 @@ pub(crate) async fn wait_for(
             if goal.is_reached(&agent) {
                 return Ok(agent);
             }
-            if agent.state == InstanceState::CrashLoop && !matches!(goal, Goal::Stopped) {
-                return Err(crashed(client, &agent, &spinner).await);
+            if let Some(why) = goal.is_lost(&agent) {
+                return Err(crashed(client, name, &why, &spinner).await);
             }
             tokio::time::sleep(POLL).await;
         }
@@ -109,8 +129,7 @@ pub(crate) async fn wait_for(
     })
 }
 
-async fn crashed(client: &Client, agent: &Agent, spinner: &ProgressBar) -> Failure {
-    let name = &agent.name;
+async fn crashed(client: &Client, name: &str, why: &str, spinner: &ProgressBar) -> Failure {
     let query = LogsQuery {
         tail: Some(LAST_LINES),
         ..LogsQuery::default()
@@ -122,13 +141,9 @@ async fn crashed(client: &Client, agent: &Agent, spinner: &ProgressBar) -> Failu
         }
     }
     spinner.finish_and_clear();
-    let reason = agent
-        .reason
-        .as_deref()
-        .unwrap_or("it exits again and again");
     let detail = match text.is_empty() {
-        true => format!("{name} crashes: {reason}"),
-        false => format!("{name} crashes: {reason}\nits last lines:{text}"),
+        true => format!("{name} failed: {why}"),
+        false => format!("{name} failed: {why}\nits last lines:{text}"),
     };
     Failure::new(Exit::Watched, detail).hint(format!(
         "Mend it and deploy again, or `skep restart {name}`."
@@ -140,12 +155,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn agent(desired: &str, state: &str, revision: u32) -> Agent {
+    fn agent(desired: &str, state: &str, rollout: &str) -> Agent {
         serde_json::from_value(json!({
             "id": "agt_1", "name": "a", "desired": desired, "revision": 2, "state": state,
-            "instance": {
-                "id": "ins_1", "revision": revision, "port": 1, "started_at": "2026-11-21T04:54:08Z",
-            },
+            "instances": [{
+                "id": "ins_1", "revision": 2, "state": "ready", "port": 1,
+                "started_at": "2026-11-21T04:54:08Z",
+            }],
+            "replicas": 1, "rollout": {"state": rollout, "weight": 100},
             "restarts": 0, "spec": {"name": "a", "command": ["x"]},
             "created_at": "2026-11-21T04:54:08Z", "updated_at": "2026-11-21T04:54:08Z",
         }))
@@ -154,15 +171,38 @@ mod tests {
 
     #[test]
     fn an_old_instance_is_not_the_one_that_is_waited_for() {
-        let old = Goal::Ready {
-            not: Some("ins_1".into()),
+        let ready = agent("running", "ready", "done");
+        let not = |not: &[&str]| Goal::Ready {
+            not: not.iter().map(|&id| id.to_owned()).collect(),
         };
-        assert!(!old.is_reached(&agent("running", "ready", 2)));
-        assert!(Goal::Ready { not: None }.is_reached(&agent("running", "ready", 2)));
-        assert!(!Goal::Revision(2).is_reached(&agent("running", "ready", 1)));
-        assert!(!Goal::Revision(2).is_reached(&agent("running", "starting", 2)));
-        assert!(Goal::Revision(2).is_reached(&agent("running", "ready", 2)));
-        assert!(Goal::Revision(2).is_reached(&agent("stopped", "stopped", 1)));
-        assert!(Goal::Stopped.is_reached(&agent("stopped", "stopped", 2)));
+        assert!(!not(&["ins_1"]).is_reached(&ready));
+        assert!(not(&[]).is_reached(&ready));
+        assert!(Goal::Stopped.is_reached(&agent("stopped", "stopped", "done")));
+    }
+
+    #[test]
+    fn a_revision_has_taken_over_or_is_lost() {
+        let second = Goal::Revision(2);
+        assert!(!second.is_reached(&agent("running", "ready", "progressing")));
+        assert!(second.is_reached(&agent("running", "ready", "done")));
+        assert!(second.is_reached(&agent("running", "ready", "paused")));
+        assert!(second.is_reached(&agent("stopped", "stopped", "progressing")));
+        assert_eq!(
+            second.is_lost(&agent("running", "starting", "progressing")),
+            None
+        );
+        let rolled_back = agent("running", "ready", "rolled_back");
+        let third = Goal::Revision(3);
+        assert!(!third.is_reached(&rolled_back));
+        assert!(
+            third
+                .is_lost(&rolled_back)
+                .is_some_and(|why| why.contains("revision 2"))
+        );
+        assert!(
+            second
+                .is_lost(&agent("running", "crash_loop", "progressing"))
+                .is_some()
+        );
     }
 }

@@ -1,0 +1,189 @@
+//! New revisions, restarts and copies while clients call: nobody notices.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::Method;
+use serde_json::{Value, json};
+use skep_tests::{Client, Server, agent_binary, eventually};
+
+/// Clients that call at once, half of them unjournaled.
+const CLIENTS: usize = 8;
+/// How often the agent is deployed anew meanwhile.
+const DEPLOYMENTS: u32 = 4;
+
+fn spec(number: u32, replicas: u32) -> Value {
+    json!({
+        "name": "a", "command": [agent_binary()], "replicas": replicas,
+        "env": { "NUMBER": number.to_string() },
+    })
+}
+
+/// Waits until a revision runs alone and in full.
+async fn settled(server: &Server, revision: u32, replicas: usize) -> Value {
+    eventually(&format!("revision {revision}"), async || {
+        let agent = server.agent("a").await;
+        let instances = agent["instances"].as_array().cloned().unwrap_or_default();
+        let new = |one: &&Value| one["revision"] == revision && one["state"] == "ready";
+        let whole = instances.len() == replicas && instances.iter().filter(new).count() == replicas;
+        (agent["rollout"]["state"] == "done" && whole).then_some(agent)
+    })
+    .await
+}
+
+/// Calls until it is told to stop. Every answer must be a good one. Tells how many there were.
+async fn calls(client: Client, number: usize, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut done = Vec::new();
+    let journaled = number.is_multiple_of(2);
+    while !stop.load(Ordering::Relaxed) {
+        let body = format!("{number}-{}", done.len());
+        let request = match journaled {
+            true => client.request(Method::POST, "/agents/a/work?ms=3", body.clone()),
+            false => client.request(Method::GET, "/agents/a/work?ms=3", String::new()),
+        };
+        let answer = client.send(request).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        if journaled {
+            assert_eq!(answer.text(), body);
+            done.push(answer.call());
+        } else {
+            done.push(String::new());
+        }
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_restarts_and_rollbacks_cost_no_client_an_error() {
+    let server = Server::start().await;
+    server.deploy_spec(spec(0, 2)).await;
+    settled(&server, 1, 2).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(calls(server.client.clone(), number, stop.clone())))
+        .collect();
+    for number in 1..=DEPLOYMENTS {
+        let replicas = 2 + number % 2;
+        let answer = server
+            .client
+            .post_json("/api/v1/agents", &spec(number, replicas))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        settled(&server, number + 1, replicas as usize).await;
+    }
+    let before = ids(&server.agent("a").await);
+    server.client.post("/api/v1/agents/a/restart", "").await;
+    eventually("other instances", async || {
+        let now = ids(&settled(&server, DEPLOYMENTS + 1, 2).await);
+        now.is_disjoint(&before).then_some(())
+    })
+    .await;
+    let back = json!({ "to": 1, "reason": "a test" });
+    let answer = server
+        .client
+        .post_json("/api/v1/agents/a/rollback", &back)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    settled(&server, 1, 2).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut journaled = Vec::new();
+    for caller in callers {
+        let done = caller.await.expect("a client without an error");
+        assert!(!done.is_empty(), "a client that never got an answer");
+        journaled.extend(done.into_iter().filter(|call| !call.is_empty()));
+    }
+    // One attempt each: no call was cut off.
+    for call in journaled.iter().step_by(50) {
+        assert_eq!(server.call(call).await["attempts"], 1);
+    }
+    let stored = server.client.get("/api/v1/agents/a").await.json();
+    assert_eq!(
+        stored["calls"]["succeeded"].as_u64(),
+        u64::try_from(journaled.len()).ok()
+    );
+}
+
+fn ids(agent: &Value) -> HashSet<String> {
+    let instances = agent["instances"].as_array().cloned().unwrap_or_default();
+    let id = |one: &Value| one["id"].as_str().unwrap_or_default().to_owned();
+    instances.iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn a_revision_that_fails_makes_way_and_nobody_notices() {
+    let server = Server::start().await;
+    server.deploy_spec(spec(1, 1)).await;
+    settled(&server, 1, 1).await;
+    let mut broken = spec(2, 1);
+    broken["command"] = json!(["sh", "-c", "echo broken >&2; exit 3"]);
+    broken["restart"] = json!({ "backoff": "1ms" });
+    let answer = server.client.post_json("/api/v1/agents", &broken).await;
+    assert_eq!(answer.json()["revision"], 2);
+    let agent = eventually("the rollback", async || {
+        let agent = server.agent("a").await;
+        assert_eq!(server.post("a", "/work", "x").await.status, 200);
+        (agent["rollout"]["state"] == "rolled_back").then_some(agent)
+    })
+    .await;
+    assert_eq!(agent["revision"], 1);
+    let reason = agent["rollout"]["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("revision 2") && reason.contains("broken"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_restart_of_the_server_keeps_copies_and_what_was_decided() {
+    let mut server = Server::start().await;
+    server.deploy_spec(spec(1, 3)).await;
+    let before = ids(&settled(&server, 1, 3).await);
+    let mut canary = spec(2, 3);
+    canary["rollout"] = json!({ "steps": [{ "weight": 20 }] });
+    server.client.post_json("/api/v1/agents", &canary).await;
+    let paused = async |server: &Server| {
+        eventually("the step", async || {
+            let agent = server.agent("a").await;
+            let whole = agent["instances"]
+                .as_array()
+                .is_some_and(|all| all.len() == 3);
+            (agent["rollout"]["state"] == "paused" && whole).then_some(agent)
+        })
+        .await
+    };
+    let both = ids(&paused(&server).await);
+    assert_eq!(both.intersection(&before).count(), 2);
+    server.kill();
+    server.restart().await;
+    let agent = paused(&server).await;
+    assert_eq!(
+        (ids(&agent), &agent["rollout"]["weight"]),
+        (both, &json!(20))
+    );
+    server
+        .client
+        .post("/api/v1/agents/a/rollout/promote", "")
+        .await;
+    settled(&server, 2, 3).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_sleeps_wakes_for_a_call_of_any_kind() {
+    let server = Server::start().await;
+    let mut sleepy = spec(1, 1);
+    sleepy["replicas"] = json!({ "min": 0, "max": 1, "idle": "1s" });
+    server.deploy_spec(sleepy).await;
+    server.wait_state("a", "asleep").await;
+    let answer = server.post("a", "/work", "good morning").await;
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "good morning")
+    );
+    server.wait_state("a", "asleep").await;
+    assert_eq!(server.client.get("/agents/a/ping").await.text(), "pong");
+    server.wait_state("a", "asleep").await;
+    // What waited before the server ended wakes it as well.
+    let list = server.agent("a").await;
+    assert_eq!(list["instances"], json!(null));
+}
