@@ -50,6 +50,14 @@ pub enum ClientError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The file that is the request's body cannot be read.
+    #[error("{path} cannot be read", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The request cannot be put into words of HTTP.
     #[error("{0}")]
     Request(String),
@@ -80,7 +88,10 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Timeout { .. } => true,
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 503),
-            Self::Protocol { .. } | Self::Request(_) | Self::Certificates { .. } => false,
+            Self::Protocol { .. }
+            | Self::File { .. }
+            | Self::Request(_)
+            | Self::Certificates { .. } => false,
         }
     }
 }

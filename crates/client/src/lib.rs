@@ -12,12 +12,14 @@
 //! Types of the wire live in `skep-api`. Nothing here tries again by itself: what is safe to try
 //! again is the caller's to know (with an idempotency key, everything is).
 
+mod body;
 mod client;
 mod error;
 mod request;
 mod response;
 mod transport;
 
+pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;
 pub use request::{CallRequest, CallsQuery, LogsQuery, PageQuery};

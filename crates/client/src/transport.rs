@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::ClientError;
+use crate::body::Sending;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,8 +24,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Plain servers cost no TLS set-up, which reads every root certificate of the system.
 #[derive(Debug, Clone)]
 pub(crate) enum Transport {
-    Plain(Client<HttpConnector, Full<Bytes>>),
-    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Plain(Client<HttpConnector, Sending>),
+    Tls(Client<HttpsConnector<HttpConnector>, Sending>),
 }
 
 impl Transport {
@@ -60,7 +59,7 @@ impl Transport {
 
     pub(crate) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Sending>,
     ) -> Result<Response<Incoming>, Error> {
         match self {
             Self::Plain(client) => client.request(request).await,

@@ -173,7 +173,7 @@ impl From<ClientError> for Failure {
             }
             ClientError::Protocol { .. } => Self::plain(detail)
                 .hint("Check that --server is the address of a Skep server of this version."),
-            ClientError::Request(_) => Self::usage(detail),
+            ClientError::Request(_) | ClientError::File { .. } => Self::usage(detail),
             ClientError::Certificates { .. } => {
                 Self::plain(detail).hint("Name a PEM file of certificates with --ca-file.")
             }

@@ -1,18 +1,23 @@
 //! `call`: one request to an agent, written and read as `curl` would.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use skep_client::{Answer, CallRequest, Client, ClientError};
+use skep_client::{Answer, CallRequest, Client, ClientError, RequestBody};
 use skep_core::units;
 
 use super::wait::duration;
 use crate::failure::{Exit, Failure, Result};
 use crate::session::Session;
+
+/// The largest body that is held in memory, because it can be read but once; as much as a server
+/// takes unless `limits.body` says otherwise.
+const MOST_PIPED_BYTES: u64 = 64 << 20;
 
 /// Flags of `call`.
 #[derive(Debug, Args)]
@@ -29,7 +34,7 @@ pub(crate) struct CallArgs {
     /// The HTTP method [default: POST with a body, else GET]
     #[arg(short = 'X', long, value_name = "METHOD")]
     request: Option<String>,
-    /// The body; `@FILE` reads a file, `-` standard input
+    /// The body; `@FILE` sends a file, `-` standard input (up to 64 MiB)
     #[arg(short = 'd', long, value_name = "BODY", allow_hyphen_values = true)]
     body: Option<String>,
     /// A header, as `Name: value`
@@ -169,8 +174,7 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
     if let Some(body) = &body
         && !headers.contains_key(CONTENT_TYPE)
     {
-        let json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-        let kind = match json {
+        let kind = match is_json(body) {
             true => "application/json",
             false => "text/plain; charset=utf-8",
         };
@@ -185,19 +189,45 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
     }
 }
 
-fn body(text: &str) -> Result<Bytes> {
-    let mut bytes = Vec::new();
+/// A regular file stays on disk, since it can be read again; anything else is held in memory.
+fn body(text: &str) -> Result<RequestBody> {
     match (text, text.strip_prefix('@')) {
-        ("-" | "@-", _) => {
-            std::io::stdin().read_to_end(&mut bytes)?;
-        }
+        ("-" | "@-", _) => piped(std::io::stdin().lock(), "standard input"),
         (_, Some(path)) => {
-            bytes = std::fs::read(path)
-                .map_err(|error| Failure::usage(format!("{path} cannot be read: {error}")))?;
+            let wrong = |error| Failure::usage(format!("{path} cannot be read: {error}"));
+            let file = File::open(path).map_err(wrong)?;
+            match file.metadata().map_err(wrong)?.is_file() {
+                true => Ok(RequestBody::File(PathBuf::from(path))),
+                false => piped(file, path),
+            }
         }
-        _ => bytes = text.as_bytes().to_vec(),
+        _ => Ok(text.to_owned().into()),
     }
-    Ok(bytes.into())
+}
+
+fn piped(from: impl Read, name: &str) -> Result<RequestBody> {
+    let mut bytes = Vec::new();
+    from.take(MOST_PIPED_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::usage(format!("{name} cannot be read: {error}")))?;
+    match bytes.len() as u64 > MOST_PIPED_BYTES {
+        false => Ok(bytes.into()),
+        true => {
+            let most = units::format_bytes(MOST_PIPED_BYTES);
+            Err(Failure::usage(format!("{name} gives more than {most}"))
+                .hint("Write it to a file and send that with `-d @FILE`; it has no such bound."))
+        }
+    }
+}
+
+fn is_json(body: &RequestBody) -> bool {
+    type Any = serde::de::IgnoredAny;
+    match body {
+        RequestBody::Bytes(bytes) => serde_json::from_slice::<Any>(bytes).is_ok(),
+        // One that cannot be read shows when it is sent.
+        RequestBody::File(path) => File::open(path)
+            .is_ok_and(|file| serde_json::from_reader::<_, Any>(BufReader::new(file)).is_ok()),
+    }
 }
 
 fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
@@ -239,8 +269,8 @@ mod tests {
             (&Method::POST, "application/json")
         );
         let text = made(&["-d", "-x", "-X", "put"]).unwrap();
-        assert_eq!((text.method.as_str(), &text.body[..]), ("PUT", &b"-x"[..]));
         assert_eq!(kind(&text), "text/plain; charset=utf-8");
+        assert_eq!((text.method.as_str(), text.body), ("PUT", "-x".into()));
         let own = made(&[
             "-d",
             "{}",
@@ -261,11 +291,21 @@ mod tests {
     #[test]
     fn files_are_bodies_and_wrong_ones_are_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "[1]").unwrap();
         let at = format!("@{}", file.path().display());
-        assert_eq!(made(&["-d", &at]).unwrap().body, "[1]");
+        for (text, kind) in [
+            ("[1]", "application/json"),
+            ("[1", "text/plain; charset=utf-8"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let request = made(&["-d", &at]).unwrap();
+            assert_eq!(request.body, RequestBody::File(file.path().to_owned()));
+            assert_eq!(request.headers[CONTENT_TYPE], kind, "{text}");
+        }
+        assert_eq!(made(&["-d", "@/dev/null"]).unwrap().body, "".into());
         for words in [
             &["-d", "@/nowhere/at/all"][..],
+            &["-d", "@/dev/zero"],
+            &["-d", "@/"],
             &["-H", "x"],
             &["-X", "a b"],
         ] {
