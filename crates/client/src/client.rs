@@ -14,7 +14,7 @@ use skep_api::{
 
 use crate::body::Unreadable;
 use crate::request::{Query, encode};
-use crate::response::{Answer, Body, Logs};
+use crate::response::{Answer, Body, Logs, Plain};
 use crate::transport::Transport;
 use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery, RequestBody};
 
@@ -511,7 +511,7 @@ impl Client {
                 Ok(Answer {
                     status: parts.status,
                     headers: parts.headers,
-                    body: Body::Incoming(body),
+                    body: Body::Plain(Plain::Incoming(body)),
                     url,
                 })
             }

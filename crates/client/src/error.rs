@@ -50,6 +50,15 @@ pub enum ClientError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The connection was lost while the answer came in, and what came before cannot be continued.
+    /// The call's answer can still be read from its start.
+    #[error("the answer of {call} cannot be continued where the connection was lost: {reason}")]
+    Unresumable {
+        /// The call.
+        call: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The file that is the request's body cannot be read.
     #[error("{path} cannot be read", path = path.display())]
     File {
@@ -89,6 +98,7 @@ impl ClientError {
             Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Timeout { .. } => true,
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 503),
             Self::Protocol { .. }
+            | Self::Unresumable { .. }
             | Self::File { .. }
             | Self::Request(_)
             | Self::Certificates { .. } => false,

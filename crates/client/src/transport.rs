@@ -20,6 +20,13 @@ use crate::body::Sending;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that an idle connection is kept; below what servers keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which the system asks whether the other side is still there. An answer may take
+/// hours, and a machine that lost its power says nothing.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Time between such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Questions without an answer after which the connection is lost.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Plain servers cost no TLS set-up, which reads every root certificate of the system.
 #[derive(Debug, Clone)]
@@ -32,6 +39,9 @@ impl Transport {
     pub(crate) fn new(base: &Uri, ca: Option<&Path>) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let mut builder = Client::builder(TokioExecutor::new());
         builder

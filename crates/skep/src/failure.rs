@@ -168,6 +168,9 @@ impl From<ClientError> for Failure {
             }
             ClientError::Interrupted { .. } => Self::plain(detail)
                 .hint("Accepted calls go on without you: find them with `skep calls list`."),
+            ClientError::Unresumable { call, .. } => Self::plain(detail).hint(format!(
+                "`skep calls attach {call}` prints its whole answer."
+            )),
             ClientError::Timeout { .. } => {
                 Self::new(Exit::Timeout, detail).hint("See how the server is with `skep health`.")
             }
