@@ -9,6 +9,7 @@ mod door;
 mod fault;
 mod hostile;
 mod kill;
+mod reattach;
 mod scale;
 mod streams;
 mod traces;

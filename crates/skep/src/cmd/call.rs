@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use skep_client::{Answer, CallRequest, Client, ClientError, RequestBody};
+use skep_client::{Answer, CallRequest, ClientError, Patience, RequestBody};
 use skep_core::units;
 
 use super::wait::duration;
@@ -21,7 +21,12 @@ const MOST_PIPED_BYTES: u64 = 64 << 20;
 
 /// Flags of `call`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+A lost connection and a restart of the server are waited out: for --timeout,
+else for a minute without progress. Nothing is sent as a second call, and
+nothing is printed twice.
+
+Examples:
   skep call hello /greet -d '{\"name\":\"you\"}'
   skep call hello /report -d @data.json --async
   skep call hello /ping -i")]
@@ -43,7 +48,8 @@ pub(crate) struct CallArgs {
     /// Return as soon as the call is durable, and print its id
     #[arg(long = "async")]
     asynchronous: bool,
-    /// The same key gets the same answer, however often it is sent
+    /// The same key gets the same answer, however often it is sent [default: a
+    /// random one for each call]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// How long to wait for the answer; the call goes on
@@ -57,34 +63,26 @@ pub(crate) struct CallArgs {
 pub(crate) async fn call(session: &Session, args: CallArgs) -> Result {
     let mut request = request(&args)?;
     let client = session.client()?;
-    if args.asynchronous {
-        let answer = client.call(request.respond_async()).await?;
-        if !answer.is_accepted() {
-            session
-                .output
-                .note("The call was not journaled: this is the agent's own answer.");
-            return print(session, answer, args.include).await;
-        }
-        let call = answer.accepted().await?;
-        let said = format!("{} is {}.", call.id, call.state.as_str());
-        session.output.done(&call, &call.id, &said)?;
-        session.output.note(&format!(
-            "  hint: `skep calls attach {}` waits for its answer.",
-            call.id
-        ));
-        return Ok(());
+    let patience = patience(session, args.timeout);
+    if args.asynchronous || args.timeout.is_some() {
+        // The call is made durable first: so its id is known when the patience ends.
+        request = request.respond_async();
     }
-    let Some(timeout) = args.timeout else {
-        return print(session, client.call(request).await?, args.include).await;
-    };
-    // The call is made durable first: so its id is known when the patience ends.
-    request = request.respond_async();
     let mut id = None;
     let work = async {
-        let answer = client.call(request).await?;
+        let answer = client.call_through(request, &patience).await?;
         id = answer.call_id().map(str::to_owned);
-        let answer = follow(&client, answer).await?;
+        let answer = match &id {
+            _ if args.asynchronous => return tell(session, answer, args.include).await,
+            Some(id) if answer.is_accepted() => {
+                client.response_through(id, true, None, &patience).await?
+            }
+            _ => answer,
+        };
         print(session, answer, args.include).await
+    };
+    let Some(timeout) = args.timeout else {
+        return work.await;
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(done) => done,
@@ -92,11 +90,36 @@ pub(crate) async fn call(session: &Session, args: CallArgs) -> Result {
     }
 }
 
-async fn follow(client: &Client, answer: Answer) -> Result<Answer, ClientError> {
-    match answer.call_id().map(str::to_owned) {
-        Some(id) if answer.is_accepted() => client.call_response(&id, true, None).await,
-        _ => Ok(answer),
+/// Tells of a call that is durable and will be answered later.
+async fn tell(session: &Session, answer: Answer, include: bool) -> Result {
+    let output = &session.output;
+    if !answer.is_accepted() {
+        output.note("The call was not journaled: this is the agent's own answer.");
+        return print(session, answer, include).await;
     }
+    let call = answer.accepted().await?;
+    let said = format!("{} is {}.", call.id, call.state.as_str());
+    output.done(&call, &call.id, &said)?;
+    output.note(&format!(
+        "  hint: `skep calls attach {}` waits for its answer.",
+        call.id
+    ));
+    Ok(())
+}
+
+/// Tries again as long as there is time, else for a while; notes the first try that failed.
+pub(crate) fn patience(session: &Session, timeout: Option<Duration>) -> Patience {
+    let output = session.output.clone();
+    timeout
+        .map_or_else(Patience::default, Patience::new)
+        .on_loss(move |error| {
+            output.note(&match error {
+                ClientError::Problem { problem, .. } => {
+                    format!("{}, trying again …", problem.detail)
+                }
+                _ => "connection lost, trying again …".to_owned(),
+            });
+        })
 }
 
 /// The failure of a wait that took too long.
@@ -107,7 +130,7 @@ pub(crate) fn late(timeout: Duration, id: Option<&str>) -> Failure {
             format!("It goes on: `skep calls attach {id}` waits for its answer."),
         ),
         None => Failure::new(Exit::Timeout, format!("no answer after {after}"))
-            .hint("The request was not journaled; give it more with --timeout."),
+            .hint("What was accepted goes on: find it with `skep calls list`."),
     }
 }
 
@@ -140,10 +163,14 @@ pub(crate) async fn print(session: &Session, mut answer: Answer, include: bool) 
             Ok(Some(piece)) => output.raw(&piece)?,
             Ok(None) => break,
             Err(error) => {
+                let gone = matches!(error, ClientError::Problem { .. });
                 let failure = Failure::from(error);
                 return Err(match id {
-                    Some(id) => failure.hint(format!("`skep calls attach {id}` goes on with it.")),
-                    None => failure,
+                    // Skep's own word on how it ended has a better one.
+                    Some(id) if !gone => {
+                        failure.hint(format!("`skep calls attach {id}` prints its whole answer."))
+                    }
+                    _ => failure,
                 });
             }
         }
