@@ -151,8 +151,15 @@ impl Server {
     }
 
     /// [`Server::restart`] in another way.
+    ///
+    /// # Panics
+    /// When the dead server does not let its folder go.
     pub async fn restart_with(&mut self, setup: Setup) {
         self.setup = setup;
+        // Under a wrapper the dead one was not our child: it may still be on its way out.
+        let lock = fs::File::open(self.data().join("skep.lock")).expect("a lock");
+        eventually("a free folder", async || lock.try_lock().ok()).await;
+        drop(lock);
         self.child = spawn(self.folder.path(), &self.setup);
         self.client = reach(self.folder.path()).await;
     }
