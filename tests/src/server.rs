@@ -1,6 +1,7 @@
 //! A server of a test's own.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// What comes before the program, for example strace with its arguments.
     pub wrapper: Vec<String>,
+    /// Where it listens, when it must be there again after a restart; else on a free port.
+    pub listen: Option<SocketAddr>,
 }
 
 /// A running server with its data folder.
@@ -148,8 +151,15 @@ impl Server {
     }
 
     /// [`Server::restart`] in another way.
+    ///
+    /// # Panics
+    /// When the dead server does not let its folder go.
     pub async fn restart_with(&mut self, setup: Setup) {
         self.setup = setup;
+        // Under a wrapper the dead one was not our child: it may still be on its way out.
+        let lock = fs::File::open(self.data().join("skep.lock")).expect("a lock");
+        eventually("a free folder", async || lock.try_lock().ok()).await;
+        drop(lock);
         self.child = spawn(self.folder.path(), &self.setup);
         self.client = reach(self.folder.path()).await;
     }
@@ -285,10 +295,12 @@ fn spawn(folder: &Path, setup: &Setup) -> Child {
     let binary = skep_binary().display().to_string();
     let mut words = setup.wrapper.clone();
     words.push(binary);
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = setup.listen.unwrap_or(anywhere).to_string();
     let mut command = Command::new(&words[0]);
     command
         .args(&words[1..])
-        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .args(["up", "--listen", &listen, "--data"])
         .arg(folder.join("data"))
         .current_dir(folder)
         .env_clear()

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::{
     Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision,
     Rollback, Stats,
 };
 
+use crate::body::Unreadable;
 use crate::request::{Query, encode};
-use crate::response::{Answer, Body, Logs};
+use crate::response::{Answer, Body, Logs, Plain};
 use crate::transport::Transport;
-use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery};
+use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery, RequestBody};
 
 /// Time for an answer of the management API. Calls to agents have no bound but their own deadline.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -325,7 +325,9 @@ impl Client {
             })?;
             headers.insert("last-event-id", value);
         }
-        let answer = self.send(Method::GET, &path, headers, Bytes::new()).await?;
+        let answer = self
+            .send(Method::GET, &path, headers, RequestBody::default())
+            .await?;
         unless_refused(answer).await
     }
 
@@ -407,7 +409,12 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn metrics(&self) -> Result<Bytes, ClientError> {
-        let sent = self.send(Method::GET, "/metrics", HeaderMap::new(), Bytes::new());
+        let sent = self.send(
+            Method::GET,
+            "/metrics",
+            HeaderMap::new(),
+            RequestBody::default(),
+        );
         let answer = unless_refused(self.in_time(sent).await?).await?;
         self.in_time(success(answer)?.bytes()).await
     }
@@ -464,7 +471,7 @@ impl Client {
 
     /// A failed health is an answer, with 503.
     async fn health<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let sent = self.send(Method::GET, path, HeaderMap::new(), Bytes::new());
+        let sent = self.send(Method::GET, path, HeaderMap::new(), RequestBody::default());
         let answer = unless_refused(self.in_time(sent).await?).await?;
         self.in_time(answer.json()).await
     }
@@ -482,7 +489,8 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let path = format!("/api/v1{path}");
-        let sent = self.send(method, &path, headers, json.unwrap_or_default());
+        let body = RequestBody::Bytes(json.unwrap_or_default());
+        let sent = self.send(method, &path, headers, body);
         success(unless_refused(self.in_time(sent).await?).await?)
     }
 
@@ -501,17 +509,17 @@ impl Client {
         method: Method,
         path: &str,
         headers: HeaderMap,
-        body: Bytes,
+        body: RequestBody,
     ) -> Result<Answer, ClientError> {
         let inner = &*self.inner;
-        let mut request = Request::new(Full::new(body));
+        let mut request = body.open().await?.request();
         *request.uri_mut() = format!("{}{path}", inner.url).parse().map_err(|_| {
             ClientError::Request(format!(
                 "`{path}` is not the path of a URL; percent-encode what is not in ASCII"
             ))
         })?;
         *request.method_mut() = method;
-        *request.headers_mut() = headers;
+        request.headers_mut().extend(headers);
         let headers = request.headers_mut();
         // An Authorization of the caller's own is meant for the agent: our key goes beside it.
         if let Some(key) = &inner.key {
@@ -532,7 +540,7 @@ impl Client {
                 Ok(Answer {
                     status: parts.status,
                     headers: parts.headers,
-                    body: Body::Incoming(body),
+                    body: Body::Plain(Plain::Incoming(body)),
                     url,
                 })
             }
@@ -540,10 +548,14 @@ impl Client {
                 url,
                 source: error.into(),
             }),
-            Err(error) => Err(ClientError::Interrupted {
-                url,
-                source: error.into(),
-            }),
+            Err(error) => {
+                Err(
+                    Unreadable::find(&error).unwrap_or_else(|| ClientError::Interrupted {
+                        url,
+                        source: error.into(),
+                    }),
+                )
+            }
         }
     }
 }

@@ -50,6 +50,23 @@ pub enum ClientError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The connection was lost while the answer came in, and what came before cannot be continued.
+    /// The call's answer can still be read from its start.
+    #[error("the answer of {call} cannot be continued where the connection was lost: {reason}")]
+    Unresumable {
+        /// The call.
+        call: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The file that is the request's body cannot be read.
+    #[error("{path} cannot be read", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The request cannot be put into words of HTTP.
     #[error("{0}")]
     Request(String),
@@ -80,7 +97,11 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Timeout { .. } => true,
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 503),
-            Self::Protocol { .. } | Self::Request(_) | Self::Certificates { .. } => false,
+            Self::Protocol { .. }
+            | Self::Unresumable { .. }
+            | Self::File { .. }
+            | Self::Request(_)
+            | Self::Certificates { .. } => false,
         }
     }
 }

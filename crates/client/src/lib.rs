@@ -4,21 +4,31 @@
 //! # async fn example() -> Result<(), skep_client::ClientError> {
 //! let client = skep_client::Client::new("http://127.0.0.1:7537", Some("skep_…"))?;
 //! let request = skep_client::CallRequest::post("hello", "/greet", r#"{"name":"you"}"#);
-//! let answer = client.call(request).await?.bytes().await?;
+//! let patience = skep_client::Patience::default();
+//! let answer = client.call_through(request, &patience).await?.bytes().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Types of the wire live in `skep-api`. Nothing here tries again by itself: what is safe to try
-//! again is the caller's to know (with an idempotency key, everything is).
+//! Types of the wire live in `skep-api`. [`Client::call_through`] and [`Client::response_through`]
+//! get an answer through lost connections and restarts of the server. Nothing else here tries again
+//! by itself: what is safe to try again is the caller's to know.
 
+mod body;
 mod client;
 mod error;
+mod patience;
 mod request;
 mod response;
+mod splice;
+mod through;
+#[cfg(test)]
+mod through_tests;
 mod transport;
 
+pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;
+pub use patience::Patience;
 pub use request::{CallRequest, CallsQuery, LogsQuery, PageQuery};
 pub use response::{Answer, Logs};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use skep_api::CallState;
 
-use crate::ClientError;
+use crate::{ClientError, RequestBody};
 
 /// A request to an agent.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct CallRequest {
     /// The headers, for the agent and for Skep (`Prefer`, `Idempotency-Key`).
     pub headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub body: RequestBody,
 }
 
 impl CallRequest {
@@ -30,7 +30,7 @@ impl CallRequest {
             method,
             target: target.into(),
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: RequestBody::default(),
         }
     }
 
@@ -44,7 +44,7 @@ impl CallRequest {
         let mut request = Self::new(Method::POST, agent, target);
         let kind = HeaderValue::from_static("application/json");
         request.headers.insert(http::header::CONTENT_TYPE, kind);
-        request.body = json.into();
+        request.body = RequestBody::Bytes(json.into());
         request
     }
 

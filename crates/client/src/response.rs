@@ -7,17 +7,47 @@ use hyper::body::Incoming;
 use skep_api::{Call, LogLine};
 
 use crate::ClientError;
+use crate::through::Through;
 
 /// The longest line of a log that is taken.
 const MOST_LINE_BYTES: usize = 4 << 20;
 /// The largest answer that [`Answer::bytes`] gathers.
 const MOST_BODY_BYTES: usize = 256 << 20;
 
-/// A body that comes in pieces, or that had to be read to know what it is.
+/// A body that ends with its connection, or one that goes on with another.
 #[derive(Debug)]
 pub(crate) enum Body {
+    Plain(Plain),
+    Through(Box<Through>),
+}
+
+/// A body that comes in pieces, or that had to be read to know what it is.
+#[derive(Debug)]
+pub(crate) enum Plain {
     Incoming(Incoming),
     Gathered(Bytes),
+}
+
+impl Plain {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn chunk(&mut self, url: &str) -> Result<Option<Bytes>, ClientError> {
+        let body = match self {
+            Self::Incoming(body) => body,
+            Self::Gathered(bytes) => {
+                return Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()));
+            }
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ClientError::Interrupted {
+                url: url.to_owned(),
+                source: error.into(),
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// An answer whose body comes in pieces.
@@ -77,24 +107,13 @@ impl Answer {
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
-    /// [`ClientError::Interrupted`] when the connection was lost before the end.
+    /// [`ClientError::Interrupted`] when the connection was lost before the end; of an answer that
+    /// goes on by itself, what became of that, or [`ClientError::Unresumable`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let body = match &mut self.body {
-            Body::Incoming(body) => body,
-            Body::Gathered(bytes) => {
-                return Ok(Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()));
-            }
-        };
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| ClientError::Interrupted {
-                url: self.url.clone(),
-                source: error.into(),
-            })?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
-            }
+        match &mut self.body {
+            Body::Plain(body) => body.chunk(&self.url).await,
+            Body::Through(body) => body.chunk().await,
         }
-        Ok(None)
     }
 
     /// The whole body.
@@ -115,7 +134,7 @@ impl Answer {
     pub(crate) async fn gathered(self) -> Result<(Self, Bytes), ClientError> {
         let (status, headers, url) = (self.status, self.headers.clone(), self.url.clone());
         let bytes = self.bytes().await?;
-        let body = Body::Gathered(bytes.clone());
+        let body = Body::Plain(Plain::Gathered(bytes.clone()));
         let answer = Self {
             status,
             headers,

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,23 +14,34 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::ClientError;
+use crate::body::Sending;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that an idle connection is kept; below what servers keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which the system asks whether the other side is still there. An answer may take
+/// hours, and a machine that lost its power says nothing.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Time between such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Questions without an answer after which the connection is lost.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Plain servers cost no TLS set-up, which reads every root certificate of the system.
 #[derive(Debug, Clone)]
 pub(crate) enum Transport {
-    Plain(Client<HttpConnector, Full<Bytes>>),
-    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Plain(Client<HttpConnector, Sending>),
+    Tls(Client<HttpsConnector<HttpConnector>, Sending>),
 }
 
 impl Transport {
     pub(crate) fn new(base: &Uri, ca: Option<&Path>) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let mut builder = Client::builder(TokioExecutor::new());
         builder
@@ -60,7 +69,7 @@ impl Transport {
 
     pub(crate) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Sending>,
     ) -> Result<Response<Incoming>, Error> {
         match self {
             Self::Plain(client) => client.request(request).await,

@@ -168,12 +168,15 @@ impl From<ClientError> for Failure {
             }
             ClientError::Interrupted { .. } => Self::plain(detail)
                 .hint("Accepted calls go on without you: find them with `skep calls list`."),
+            ClientError::Unresumable { call, .. } => Self::plain(detail).hint(format!(
+                "`skep calls attach {call}` prints its whole answer."
+            )),
             ClientError::Timeout { .. } => {
                 Self::new(Exit::Timeout, detail).hint("See how the server is with `skep health`.")
             }
             ClientError::Protocol { .. } => Self::plain(detail)
                 .hint("Check that --server is the address of a Skep server of this version."),
-            ClientError::Request(_) => Self::usage(detail),
+            ClientError::Request(_) | ClientError::File { .. } => Self::usage(detail),
             ClientError::Certificates { .. } => {
                 Self::plain(detail).hint("Name a PEM file of certificates with --ca-file.")
             }

@@ -9,6 +9,7 @@ mod door;
 mod fault;
 mod hostile;
 mod kill;
+mod reattach;
 mod rollout;
 mod scale;
 mod streams;

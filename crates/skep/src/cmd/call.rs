@@ -1,22 +1,32 @@
 //! `call`: one request to an agent, written and read as `curl` would.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use skep_client::{Answer, CallRequest, Client, ClientError};
+use skep_client::{Answer, CallRequest, ClientError, Patience, RequestBody};
 use skep_core::units;
 
 use super::wait::duration;
 use crate::failure::{Exit, Failure, Result};
 use crate::session::Session;
 
+/// The largest body that is held in memory, because it can be read but once; as much as a server
+/// takes unless `limits.body` says otherwise.
+const MOST_PIPED_BYTES: u64 = 64 << 20;
+
 /// Flags of `call`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+A lost connection and a restart of the server are waited out: for --timeout,
+else for a minute without progress. Nothing is sent as a second call, and
+nothing is printed twice.
+
+Examples:
   skep call hello /greet -d '{\"name\":\"you\"}'
   skep call hello /report -d @data.json --async
   skep call hello /ping -i")]
@@ -29,7 +39,7 @@ pub(crate) struct CallArgs {
     /// The HTTP method [default: POST with a body, else GET]
     #[arg(short = 'X', long, value_name = "METHOD")]
     request: Option<String>,
-    /// The body; `@FILE` reads a file, `-` standard input
+    /// The body; `@FILE` sends a file, `-` standard input (up to 64 MiB)
     #[arg(short = 'd', long, value_name = "BODY", allow_hyphen_values = true)]
     body: Option<String>,
     /// A header, as `Name: value`
@@ -38,7 +48,8 @@ pub(crate) struct CallArgs {
     /// Return as soon as the call is durable, and print its id
     #[arg(long = "async")]
     asynchronous: bool,
-    /// The same key gets the same answer, however often it is sent
+    /// The same key gets the same answer, however often it is sent [default: a
+    /// random one for each call]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// How long to wait for the answer; the call goes on
@@ -52,34 +63,26 @@ pub(crate) struct CallArgs {
 pub(crate) async fn call(session: &Session, args: CallArgs) -> Result {
     let mut request = request(&args)?;
     let client = session.client()?;
-    if args.asynchronous {
-        let answer = client.call(request.respond_async()).await?;
-        if !answer.is_accepted() {
-            session
-                .output
-                .note("The call was not journaled: this is the agent's own answer.");
-            return print(session, answer, args.include).await;
-        }
-        let call = answer.accepted().await?;
-        let said = format!("{} is {}.", call.id, call.state.as_str());
-        session.output.done(&call, &call.id, &said)?;
-        session.output.note(&format!(
-            "  hint: `skep calls attach {}` waits for its answer.",
-            call.id
-        ));
-        return Ok(());
+    let patience = patience(session, args.timeout);
+    if args.asynchronous || args.timeout.is_some() {
+        // The call is made durable first: so its id is known when the patience ends.
+        request = request.respond_async();
     }
-    let Some(timeout) = args.timeout else {
-        return print(session, client.call(request).await?, args.include).await;
-    };
-    // The call is made durable first: so its id is known when the patience ends.
-    request = request.respond_async();
     let mut id = None;
     let work = async {
-        let answer = client.call(request).await?;
+        let answer = client.call_through(request, &patience).await?;
         id = answer.call_id().map(str::to_owned);
-        let answer = follow(&client, answer).await?;
+        let answer = match &id {
+            _ if args.asynchronous => return tell(session, answer, args.include).await,
+            Some(id) if answer.is_accepted() => {
+                client.response_through(id, true, None, &patience).await?
+            }
+            _ => answer,
+        };
         print(session, answer, args.include).await
+    };
+    let Some(timeout) = args.timeout else {
+        return work.await;
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(done) => done,
@@ -87,11 +90,36 @@ pub(crate) async fn call(session: &Session, args: CallArgs) -> Result {
     }
 }
 
-async fn follow(client: &Client, answer: Answer) -> Result<Answer, ClientError> {
-    match answer.call_id().map(str::to_owned) {
-        Some(id) if answer.is_accepted() => client.call_response(&id, true, None).await,
-        _ => Ok(answer),
+/// Tells of a call that is durable and will be answered later.
+async fn tell(session: &Session, answer: Answer, include: bool) -> Result {
+    let output = &session.output;
+    if !answer.is_accepted() {
+        output.note("The call was not journaled: this is the agent's own answer.");
+        return print(session, answer, include).await;
     }
+    let call = answer.accepted().await?;
+    let said = format!("{} is {}.", call.id, call.state.as_str());
+    output.done(&call, &call.id, &said)?;
+    output.note(&format!(
+        "  hint: `skep calls attach {}` waits for its answer.",
+        call.id
+    ));
+    Ok(())
+}
+
+/// Tries again as long as there is time, else for a while; notes the first try that failed.
+pub(crate) fn patience(session: &Session, timeout: Option<Duration>) -> Patience {
+    let output = session.output.clone();
+    timeout
+        .map_or_else(Patience::default, Patience::new)
+        .on_loss(move |error| {
+            output.note(&match error {
+                ClientError::Problem { problem, .. } => {
+                    format!("{}, trying again …", problem.detail)
+                }
+                _ => "connection lost, trying again …".to_owned(),
+            });
+        })
 }
 
 /// The failure of a wait that took too long.
@@ -102,7 +130,7 @@ pub(crate) fn late(timeout: Duration, id: Option<&str>) -> Failure {
             format!("It goes on: `skep calls attach {id}` waits for its answer."),
         ),
         None => Failure::new(Exit::Timeout, format!("no answer after {after}"))
-            .hint("The request was not journaled; give it more with --timeout."),
+            .hint("What was accepted goes on: find it with `skep calls list`."),
     }
 }
 
@@ -135,10 +163,14 @@ pub(crate) async fn print(session: &Session, mut answer: Answer, include: bool) 
             Ok(Some(piece)) => output.raw(&piece)?,
             Ok(None) => break,
             Err(error) => {
+                let gone = matches!(error, ClientError::Problem { .. });
                 let failure = Failure::from(error);
                 return Err(match id {
-                    Some(id) => failure.hint(format!("`skep calls attach {id}` goes on with it.")),
-                    None => failure,
+                    // Skep's own word on how it ended has a better one.
+                    Some(id) if !gone => {
+                        failure.hint(format!("`skep calls attach {id}` prints its whole answer."))
+                    }
+                    _ => failure,
                 });
             }
         }
@@ -169,8 +201,7 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
     if let Some(body) = &body
         && !headers.contains_key(CONTENT_TYPE)
     {
-        let json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-        let kind = match json {
+        let kind = match is_json(body) {
             true => "application/json",
             false => "text/plain; charset=utf-8",
         };
@@ -185,19 +216,45 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
     }
 }
 
-fn body(text: &str) -> Result<Bytes> {
-    let mut bytes = Vec::new();
+/// A regular file stays on disk, since it can be read again; anything else is held in memory.
+fn body(text: &str) -> Result<RequestBody> {
     match (text, text.strip_prefix('@')) {
-        ("-" | "@-", _) => {
-            std::io::stdin().read_to_end(&mut bytes)?;
-        }
+        ("-" | "@-", _) => piped(std::io::stdin().lock(), "standard input"),
         (_, Some(path)) => {
-            bytes = std::fs::read(path)
-                .map_err(|error| Failure::usage(format!("{path} cannot be read: {error}")))?;
+            let wrong = |error| Failure::usage(format!("{path} cannot be read: {error}"));
+            let file = File::open(path).map_err(wrong)?;
+            match file.metadata().map_err(wrong)?.is_file() {
+                true => Ok(RequestBody::File(PathBuf::from(path))),
+                false => piped(file, path),
+            }
         }
-        _ => bytes = text.as_bytes().to_vec(),
+        _ => Ok(text.to_owned().into()),
     }
-    Ok(bytes.into())
+}
+
+fn piped(from: impl Read, name: &str) -> Result<RequestBody> {
+    let mut bytes = Vec::new();
+    from.take(MOST_PIPED_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::usage(format!("{name} cannot be read: {error}")))?;
+    match bytes.len() as u64 > MOST_PIPED_BYTES {
+        false => Ok(bytes.into()),
+        true => {
+            let most = units::format_bytes(MOST_PIPED_BYTES);
+            Err(Failure::usage(format!("{name} gives more than {most}"))
+                .hint("Write it to a file and send that with `-d @FILE`; it has no such bound."))
+        }
+    }
+}
+
+fn is_json(body: &RequestBody) -> bool {
+    type Any = serde::de::IgnoredAny;
+    match body {
+        RequestBody::Bytes(bytes) => serde_json::from_slice::<Any>(bytes).is_ok(),
+        // One that cannot be read shows when it is sent.
+        RequestBody::File(path) => File::open(path)
+            .is_ok_and(|file| serde_json::from_reader::<_, Any>(BufReader::new(file)).is_ok()),
+    }
 }
 
 fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
@@ -239,8 +296,8 @@ mod tests {
             (&Method::POST, "application/json")
         );
         let text = made(&["-d", "-x", "-X", "put"]).unwrap();
-        assert_eq!((text.method.as_str(), &text.body[..]), ("PUT", &b"-x"[..]));
         assert_eq!(kind(&text), "text/plain; charset=utf-8");
+        assert_eq!((text.method.as_str(), text.body), ("PUT", "-x".into()));
         let own = made(&[
             "-d",
             "{}",
@@ -261,11 +318,21 @@ mod tests {
     #[test]
     fn files_are_bodies_and_wrong_ones_are_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "[1]").unwrap();
         let at = format!("@{}", file.path().display());
-        assert_eq!(made(&["-d", &at]).unwrap().body, "[1]");
+        for (text, kind) in [
+            ("[1]", "application/json"),
+            ("[1", "text/plain; charset=utf-8"),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let request = made(&["-d", &at]).unwrap();
+            assert_eq!(request.body, RequestBody::File(file.path().to_owned()));
+            assert_eq!(request.headers[CONTENT_TYPE], kind, "{text}");
+        }
+        assert_eq!(made(&["-d", "@/dev/null"]).unwrap().body, "".into());
         for words in [
             &["-d", "@/nowhere/at/all"][..],
+            &["-d", "@/dev/zero"],
+            &["-d", "@/"],
             &["-H", "x"],
             &["-X", "a b"],
         ] {

@@ -7,7 +7,7 @@ use skep_api::{Call, CallState, Redriven};
 use skep_client::{CallsQuery, Client, PageQuery};
 use skep_core::Timestamp;
 
-use super::call::{late, print};
+use super::call::{late, patience, print};
 use super::wait::duration;
 use crate::failure::{Failure, Result};
 use crate::output::{Format, Row, age};
@@ -83,6 +83,9 @@ pub(crate) struct ShowArgs {
 
 /// Flags of `calls attach`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+A lost connection and a restart of the server are waited out: for --timeout,
+else for a minute without progress. Nothing is printed twice.")]
 pub(crate) struct AttachArgs {
     /// The call, `call_…`
     call: String,
@@ -308,9 +311,10 @@ async fn show(session: &Session, client: &Client, args: &ShowArgs) -> Result {
 
 async fn attach(session: &Session, client: &Client, args: &AttachArgs) -> Result {
     let seen = args.last_event_id.as_deref();
+    let patience = patience(session, args.timeout);
     let work = async {
         let answer = client
-            .call_response(&args.call, !args.no_wait, seen)
+            .response_through(&args.call, !args.no_wait, seen, &patience)
             .await?;
         print(session, answer, args.include).await
     };
