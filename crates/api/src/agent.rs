@@ -17,14 +17,34 @@ pub struct AgentSpec {
     #[serde(default = "default_driver")]
     pub driver: String,
     /// The program and its arguments. A single element with spaces is split as a shell would
-    /// split words, without any expansion.
+    /// split words, without any expansion. Empty: what the image says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// The container image, by tag or digest, for drivers that run containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// When the image is pulled: `always`, `missing` (default) or `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<String>,
     /// The working directory; the folder of the one who deploys, for the CLI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
     /// Environment variables for the agent, besides those of its contract.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Folders besides its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
+    /// How it is locked in: `strict` (every protection, or it does not start), `standard`
+    /// (default: what this machine has) or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+    /// Names and values of its owner's, for tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Agents that must be ready before it is started, when they are deployed together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
     /// What it may use of the machine.
     #[serde(default)]
     pub resources: Resources,
@@ -59,8 +79,14 @@ impl AgentSpec {
             name: name.into(),
             driver: default_driver(),
             command,
+            image: None,
+            pull: None,
             workdir: None,
             env: BTreeMap::new(),
+            volumes: Vec::new(),
+            sandbox: None,
+            labels: BTreeMap::new(),
+            depends_on: Vec::new(),
             resources: Resources::default(),
             health: HealthSpec::default(),
             restart: RestartSpec::default(),
@@ -145,18 +171,39 @@ pub struct RolloutStep {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Address space of each of its processes, for example `2GiB` (RLIMIT_AS).
+    /// Memory, for example `2GiB`: of all its processes together where the driver can limit that,
+    /// else the address space of each (RLIMIT_AS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// CPU time: cores (`0.5`) or thousandths of one (`500m`), where the driver can limit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
     /// Open files of each of its processes (RLIMIT_NOFILE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
     /// The largest file that it may write, for example `1GiB` (RLIMIT_FSIZE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_size: Option<String>,
-    /// Processes and threads of its user (RLIMIT_NPROC).
+    /// Processes and threads: of the agent where the driver can limit that, else of its user
+    /// (RLIMIT_NPROC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
+}
+
+/// A folder that an agent sees besides its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// A folder of this machine (absolute), or the name of a volume that Skep keeps for the
+    /// workspace.
+    pub source: String,
+    /// Where the agent sees it (absolute). For local processes it must be the folder itself, or be
+    /// left out: then a named volume's folder is told in `SKEP_VOLUME_<NAME>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whether it can only be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// Probes. Absent fields take the defaults named here.

@@ -14,7 +14,7 @@ pub mod problem;
 pub use agent::{
     Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Replicas, Resources,
     RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep, Scaling,
-    Stats,
+    Stats, VolumeSpec,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};

@@ -43,5 +43,7 @@ pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main};
 pub use service::{AgentSnapshot, AgentStats, Deployed, Options, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo};
-pub use spec::{Health, Limits, Restart, Rollout, Scale, Spec};
+pub use spec::{
+    Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume, VolumeSource,
+};
 pub use target::{Availability, Endpoint, Split, Target};

@@ -8,33 +8,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_api::{AgentSpec, HealthSpec, Replicas, Resources, RestartSpec, RolloutSpec};
-use skep_core::units;
+use skep_api::AgentSpec;
 use skep_core::workspace::check_name;
 
-use crate::{RuntimeError, words};
+use crate::RuntimeError;
 
-/// Words of a command.
-const MOST_WORDS: usize = 1_000;
-/// Bytes of a command or of an environment variable.
-const MOST_TEXT: usize = 128 << 10;
-/// Variables that a specification may set.
-const MOST_VARIABLES: usize = 1_000;
-/// Bytes of the probe's path.
-const MOST_PATH: usize = 1_024;
-/// The smallest address space that a program can be started in.
-const LEAST_MEMORY: u64 = 1 << 20;
-/// Fewer open files than these stop a program before it begins.
-const LEAST_OPEN_FILES: u64 = 16;
-const MOST_FAILURES: u32 = 1_000;
-/// Copies of one agent.
-const MOST_REPLICAS: u32 = 1_000;
-/// Steps of a rollout.
-const MOST_STEPS: usize = 100;
+mod parts;
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
+use parts::{
+    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
+    scale, short, variables, volumes, workdir,
+};
 
 /// A specification that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +27,20 @@ pub struct Spec {
     pub name: String,
     /// The kind of driver that runs it.
     pub driver: String,
-    /// The program and its arguments; never empty.
+    /// The program and its arguments; empty when the image says.
     pub command: Vec<String>,
+    /// The container image and when it is pulled.
+    pub image: Option<Image>,
     /// Where it runs; `None` is its home.
     pub workdir: Option<PathBuf>,
     /// Variables besides those of the contract.
     pub env: BTreeMap<String, String>,
+    /// Folders besides its own.
+    pub volumes: Vec<Volume>,
+    /// How it is locked in.
+    pub sandbox: Sandbox,
+    /// Names and values of its owner's.
+    pub labels: BTreeMap<String, String>,
     /// What it may use.
     pub limits: Limits,
     /// How it is probed.
@@ -91,11 +83,66 @@ pub struct Rollout {
     pub rollback: bool,
 }
 
+/// A container image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The reference: by tag or digest.
+    pub reference: String,
+    /// When it is pulled.
+    pub pull: Pull,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Before each start.
+    Always,
+    /// When it is not there.
+    #[default]
+    Missing,
+    /// Never: it must be there.
+    Never,
+}
+
+/// A folder that an agent sees besides its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// What it is.
+    pub source: VolumeSource,
+    /// Where the agent sees it; absolute.
+    pub target: Option<PathBuf>,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// What a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A folder of this machine; absolute.
+    Host(PathBuf),
+    /// A volume that is kept for the workspace, by name.
+    Named(String),
+}
+
+/// How an agent is locked in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Every protection, or it does not start.
+    Strict,
+    /// What this machine has.
+    #[default]
+    Standard,
+    /// None.
+    Off,
+}
+
 /// What each process of an agent may use; `None` is the operating system's own limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Address space in bytes.
+    /// Memory in bytes.
     pub memory: Option<u64>,
+    /// CPU time in thousandths of a core.
+    pub cpu_millis: Option<u64>,
     /// Open files.
     pub open_files: Option<u64>,
     /// The largest file in bytes.
@@ -147,9 +194,13 @@ impl Spec {
         Ok(Self {
             name: spec.name.clone(),
             driver: spec.driver.clone(),
-            command: command(&spec.command)?,
+            command: command(&spec.command, spec.image.is_some())?,
+            image: image(spec)?,
             workdir: workdir(spec.workdir.as_deref())?,
             env: variables(&spec.env)?,
+            volumes: volumes(&spec.volumes)?,
+            sandbox: sandbox(spec.sandbox.as_deref())?,
+            labels: labels(&spec.labels)?,
             limits: limits(&spec.resources)?,
             health: health(&spec.health)?,
             restart: restart(&spec.restart)?,
@@ -169,317 +220,6 @@ impl Spec {
             )?,
         })
     }
-}
-
-/// A text as it may stand in a message.
-fn short(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
-fn no_nul(field: &str, text: &str) -> Result<(), RuntimeError> {
-    if text.contains('\0') {
-        return Err(RuntimeError::spec(field, "holds a NUL; remove it"));
-    }
-    if text.len() > MOST_TEXT {
-        return Err(RuntimeError::spec(
-            field,
-            format!("is over {}", units::format_bytes(MOST_TEXT as u64)),
-        ));
-    }
-    Ok(())
-}
-
-fn command(given: &[String]) -> Result<Vec<String>, RuntimeError> {
-    let words = match given {
-        [only] => words::split(only).map_err(|words::Unclosed(quote)| {
-            RuntimeError::spec("command", format!("a {quote} is never closed"))
-        })?,
-        _ => given.to_vec(),
-    };
-    if words.first().is_none_or(String::is_empty) {
-        return Err(RuntimeError::spec(
-            "command",
-            "is empty; write the program and its arguments, such as [\"python3\", \"agent.py\"]",
-        ));
-    }
-    if words.len() > MOST_WORDS {
-        return Err(RuntimeError::spec(
-            "command",
-            format!("has over {MOST_WORDS} words"),
-        ));
-    }
-    for word in &words {
-        no_nul("command", word)?;
-    }
-    Ok(words)
-}
-
-fn workdir(given: Option<&str>) -> Result<Option<PathBuf>, RuntimeError> {
-    let Some(text) = given else { return Ok(None) };
-    no_nul("workdir", text)?;
-    let path = PathBuf::from(text);
-    if !path.is_absolute() {
-        return Err(RuntimeError::spec(
-            "workdir",
-            format!("`{}` is relative; write an absolute path", short(text)),
-        ));
-    }
-    Ok(Some(path))
-}
-
-fn variables(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, RuntimeError> {
-    if given.len() > MOST_VARIABLES {
-        return Err(RuntimeError::spec(
-            "env",
-            format!("has over {MOST_VARIABLES} variables"),
-        ));
-    }
-    for (name, value) in given {
-        let field = format!("env.{}", short(name));
-        let mut bytes = name.bytes();
-        let first = bytes
-            .next()
-            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !first || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(RuntimeError::spec(
-                field,
-                "is not a variable's name; use letters, digits and `_`, and no digit first",
-            ));
-        }
-        if name == "PORT" || name.starts_with("SKEP_") {
-            return Err(RuntimeError::spec(
-                field,
-                "is set by Skep; remove it and read the value that the agent is given",
-            ));
-        }
-        no_nul(&field, value)?;
-    }
-    Ok(given.clone())
-}
-
-fn limits(given: &Resources) -> Result<Limits, RuntimeError> {
-    let at_least = |field: &str, value: Option<u64>, least: u64| match value {
-        Some(value) if value < least => Err(RuntimeError::spec(
-            field,
-            format!("`{value}` is too little; use {least} or more, or leave it out"),
-        )),
-        _ => Ok(value),
-    };
-    Ok(Limits {
-        memory: at_least(
-            "resources.memory",
-            bytes("resources.memory", given.memory.as_deref())?,
-            LEAST_MEMORY,
-        )?,
-        open_files: at_least("resources.open_files", given.open_files, LEAST_OPEN_FILES)?,
-        file_size: bytes("resources.file_size", given.file_size.as_deref())?,
-        processes: at_least("resources.processes", given.processes, 1)?,
-    })
-}
-
-fn health(given: &HealthSpec) -> Result<Health, RuntimeError> {
-    if let Some(path) = &given.path {
-        let plain = path.bytes().all(|b| b.is_ascii_graphic());
-        if !path.starts_with('/') || !plain || path.contains('#') || path.len() > MOST_PATH {
-            return Err(RuntimeError::spec(
-                "health.path",
-                format!(
-                    "`{}` is not a path; write one such as `/health`",
-                    short(path)
-                ),
-            ));
-        }
-    }
-    let millisecond = SECOND / 1_000;
-    Ok(Health {
-        path: given.path.clone(),
-        interval: duration(
-            "health.interval",
-            given.interval.as_deref(),
-            10 * SECOND,
-            (100 * millisecond, HOUR),
-        )?,
-        timeout: duration(
-            "health.timeout",
-            given.timeout.as_deref(),
-            2 * SECOND,
-            (10 * millisecond, 60 * SECOND),
-        )?,
-        failures: count("health.failures", given.failures, 3)?,
-        startup: duration(
-            "health.startup",
-            given.startup.as_deref(),
-            60 * SECOND,
-            (100 * millisecond, DAY),
-        )?,
-    })
-}
-
-fn restart(given: &RestartSpec) -> Result<Restart, RuntimeError> {
-    let range = (SECOND / 1_000, DAY);
-    let backoff = duration(
-        "restart.backoff",
-        given.backoff.as_deref(),
-        SECOND / 5,
-        range,
-    )?;
-    let max_backoff = duration(
-        "restart.max_backoff",
-        given.max_backoff.as_deref(),
-        (30 * SECOND).max(backoff),
-        range,
-    )?;
-    if max_backoff < backoff {
-        return Err(RuntimeError::spec(
-            "restart.max_backoff",
-            format!(
-                "is shorter than `restart.backoff`; use {} or more",
-                units::format_duration(backoff)
-            ),
-        ));
-    }
-    Ok(Restart {
-        backoff,
-        max_backoff,
-        crash_loop_after: count("restart.crash_loop_after", given.crash_loop_after, 5)?,
-    })
-}
-
-fn copies(field: &str, given: u32, least: u32) -> Result<u32, RuntimeError> {
-    if (least..=MOST_REPLICAS).contains(&given) {
-        return Ok(given);
-    }
-    Err(RuntimeError::spec(
-        field,
-        format!("`{given}` is out of bounds; use {least} to {MOST_REPLICAS}"),
-    ))
-}
-
-fn scale(given: Option<&Replicas>) -> Result<Scale, RuntimeError> {
-    let fixed = skep_api::Scaling::default();
-    let (min, max, given) = match given {
-        None => (1, 1, &fixed),
-        Some(Replicas::Fixed(number)) => {
-            let number = copies("replicas", *number, 1)?;
-            (number, number, &fixed)
-        }
-        Some(Replicas::Scaled(scaling)) => {
-            let max = copies("replicas.max", scaling.max, 1)?;
-            let min = copies("replicas.min", scaling.min.unwrap_or(1), 0)?;
-            if min > max {
-                return Err(RuntimeError::spec(
-                    "replicas.min",
-                    format!("`{min}` is over `replicas.max`; use {max} or less"),
-                ));
-            }
-            (min, max, scaling)
-        }
-    };
-    let range = (SECOND, DAY);
-    Ok(Scale {
-        min,
-        max,
-        target: count("replicas.target", given.target, 16)?,
-        window: duration(
-            "replicas.window",
-            given.window.as_deref(),
-            60 * SECOND,
-            range,
-        )?,
-        idle: duration("replicas.idle", given.idle.as_deref(), 300 * SECOND, range)?,
-    })
-}
-
-fn rollout(given: &RolloutSpec) -> Result<Rollout, RuntimeError> {
-    if given.steps.len() > MOST_STEPS {
-        return Err(RuntimeError::spec(
-            "rollout.steps",
-            format!("has over {MOST_STEPS} steps"),
-        ));
-    }
-    let mut steps = Vec::with_capacity(given.steps.len());
-    for (index, step) in given.steps.iter().enumerate() {
-        if !(1..=99).contains(&step.weight) {
-            return Err(RuntimeError::spec(
-                format!("rollout.steps[{index}].weight"),
-                format!("`{}` is out of bounds; use 1 to 99", step.weight),
-            ));
-        }
-        let field = format!("rollout.steps[{index}].pause");
-        let pause = step.pause.as_deref().map(|text| {
-            duration(
-                &field,
-                Some(text),
-                Duration::ZERO,
-                (Duration::ZERO, 30 * DAY),
-            )
-        });
-        steps.push((step.weight, pause.transpose()?));
-    }
-    Ok(Rollout {
-        surge: copies("rollout.surge", given.surge.unwrap_or(1), 1)?,
-        steps,
-        rollback: given.rollback.unwrap_or(true),
-    })
-}
-
-fn count(field: &str, given: Option<u32>, default: u32) -> Result<u32, RuntimeError> {
-    let value = given.unwrap_or(default);
-    if (1..=MOST_FAILURES).contains(&value) {
-        return Ok(value);
-    }
-    Err(RuntimeError::spec(
-        field,
-        format!("`{value}` is out of bounds; use 1 to {MOST_FAILURES}"),
-    ))
-}
-
-fn bytes(field: &str, given: Option<&str>) -> Result<Option<u64>, RuntimeError> {
-    given
-        .map(|text| {
-            units::parse_bytes(text).ok_or_else(|| {
-                RuntimeError::spec(
-                    field,
-                    format!(
-                        "`{}` is not a size; write one such as `512MiB`",
-                        short(text)
-                    ),
-                )
-            })
-        })
-        .transpose()
-}
-
-fn duration(
-    field: &str,
-    given: Option<&str>,
-    default: Duration,
-    (least, most): (Duration, Duration),
-) -> Result<Duration, RuntimeError> {
-    let Some(text) = given else {
-        return Ok(default);
-    };
-    let value = units::parse_duration(text).ok_or_else(|| {
-        RuntimeError::spec(
-            field,
-            format!(
-                "`{}` is not a duration; write one such as `30s`",
-                short(text)
-            ),
-        )
-    })?;
-    if value < least || value > most {
-        return Err(RuntimeError::spec(
-            field,
-            format!(
-                "`{}` is out of bounds; use {} to {}",
-                short(text),
-                units::format_duration(least),
-                units::format_duration(most)
-            ),
-        ));
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

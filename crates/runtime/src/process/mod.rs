@@ -266,6 +266,12 @@ impl Driver for ProcessDriver {
     }
 
     fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError> {
+        if spec.image.is_some() {
+            return Err(RuntimeError::spec(
+                "image",
+                "is for drivers that run containers; give a `command`, or `driver: docker`",
+            ));
+        }
         if let Some(folder) = spec.workdir.as_deref().filter(|folder| !folder.is_dir()) {
             return Err(RuntimeError::spec(
                 "workdir",
