@@ -16,9 +16,14 @@ pub struct AgentSpec {
     /// What runs it; `process` unless said otherwise.
     #[serde(default = "default_driver")]
     pub driver: String,
-    /// The program and its arguments. A single element with spaces is split as a shell would
-    /// split words, without any expansion. Empty: what the image says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The program and its arguments: a list, or one text. A single element with spaces is split
+    /// as a shell would split words, without any expansion. Empty: what the image says.
+    #[serde(
+        default,
+        deserialize_with = "words",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schema(schema_with = words_schema)]
     pub command: Vec<String>,
     /// The container image, by tag or digest, for drivers that run containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +102,44 @@ impl AgentSpec {
             calls: CallSpec::default(),
         }
     }
+}
+
+/// A list of words, or one text.
+fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> serde::de::Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of words, or one text")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut list: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut words = Vec::new();
+            while let Some(word) = list.next_element()? {
+                words.push(word);
+            }
+            Ok(words)
+        }
+    }
+    deserializer.deserialize_any(Words)
+}
+
+fn words_schema() -> utoipa::openapi::schema::Schema {
+    use utoipa::openapi::schema::{Array, Object, OneOf, Type};
+    let list = Array::new(Object::with_type(Type::String));
+    let either = OneOf::builder()
+        .item(Object::with_type(Type::String))
+        .item(list)
+        .description(Some("The program and its arguments: a list, or one text."));
+    either.build().into()
 }
 
 fn default_driver() -> String {

@@ -37,8 +37,6 @@ const OTHER_VARIABLES: &[&str] = &[
 ];
 const FILE_SUFFIX: &str = "_FILE";
 const MASK: &str = "********";
-/// How close a name must be to be suggested (1 is equal).
-const SIMILAR: f64 = 0.8;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -388,21 +386,13 @@ pub fn find_file(
         .find(|path| path.is_file())
 }
 
-fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(score, _)| *score >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_owned())
-}
-
 fn unknown(name: &str, origin: Origin) -> ConfigError {
     let names = || KEYS.iter().map(|key| key.name);
     let leaf = name.rsplit('.').next().unwrap_or(name);
     let similar = names()
         .find(|key| key.rsplit('.').next() == Some(leaf))
         .map(str::to_owned)
-        .or_else(|| closest(name, names()));
+        .or_else(|| crate::similar(name, names()).map(str::to_owned));
     ConfigError::UnknownKey {
         key: name.to_owned(),
         origin,
@@ -419,7 +409,7 @@ fn similar_variable(name: &str) -> Option<String> {
         .chain(OTHER_VARIABLES.iter().copied())
         .map(bare)
         .collect();
-    let found = closest(&bare(name), names.iter().map(String::as_str))?;
+    let found = crate::similar(&bare(name), names.iter().map(String::as_str))?;
     Some(format!("{PREFIX}{found}"))
 }
 

@@ -8,11 +8,13 @@
 pub mod code;
 pub mod config;
 pub mod id;
+mod similar;
 pub mod time;
 pub mod units;
 pub mod workspace;
 
 pub use code::{Code, PublicError};
 pub use id::{AgentId, CallId, InstanceId, KeyId, RequestId};
+pub use similar::similar;
 pub use time::{Clock, Timestamp};
 pub use workspace::Workspace;

@@ -30,8 +30,6 @@ const MOST_ROWS: u32 = 1_000;
 const STATS_WINDOW: Duration = Duration::from_millis(200);
 /// Characters of a reason that are kept.
 const MOST_REASON: usize = 500;
-/// Names that are less alike than this are no help.
-const ALIKE: f64 = 0.8;
 
 /// How the runtime works.
 #[derive(Debug, Clone, Default)]
@@ -579,12 +577,8 @@ impl Runtime {
     pub fn similar(&self, workspace: &Workspace, name: &str) -> Option<String> {
         let slots = self.inner.slots.read();
         let of = slots.get(workspace).map(BTreeMap::keys);
-        of.into_iter()
-            .flatten()
-            .map(|other| (strsim::jaro_winkler(name, other), other))
-            .filter(|(alike, _)| *alike >= ALIKE)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other.clone())
+        let names = of.into_iter().flatten().map(String::as_str);
+        skep_core::similar(name, names).map(str::to_owned)
     }
 
     /// Up to `limit` revisions of an agent, newest first, those before `before` only.

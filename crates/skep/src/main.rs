@@ -8,6 +8,7 @@ mod agent;
 mod cli;
 mod cmd;
 mod failure;
+mod manifest;
 mod output;
 mod serve;
 mod session;
