@@ -1,7 +1,7 @@
 //! Headers: which stay on one connection, which Skep adds, how they are stored.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Version};
@@ -23,7 +23,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|name| name.trim().parse().ok())
             .collect();
         for name in named {
-            if name != TE {
+            // An HTTP/1.1 request without a host is none.
+            if name != TE && name != HOST {
                 headers.remove(name);
             }
         }
