@@ -73,6 +73,36 @@ pub(crate) fn toward_agent(headers: &mut HeaderMap, context: &crate::Context) {
     }
 }
 
+/// Brings the length that an agent said into the one form that is passed on, or tells why it is not
+/// clear where its answer ends.
+pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        // Any other coding would stay on the body, and nobody would know of it.
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err("the agent's answer has a transfer coding that is not `chunked`");
+        }
+        // It counts for nothing beside chunks (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    let unclear = "the agent's answer has no clear length";
+    let mut length = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let said = value.to_str().map_err(|_| unclear)?;
+        for said in said.split(',').map(str::trim) {
+            let digits = !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || length.is_some_and(|length| length != said) {
+                return Err(unclear);
+            }
+            length = Some(said);
+        }
+    }
+    if let Some(value) = length.and_then(|length| HeaderValue::from_str(length).ok()) {
+        headers.insert(CONTENT_LENGTH, value);
+    }
+    Ok(())
+}
+
 /// Whether the client wants to change to another protocol on this connection (WebSocket).
 pub(crate) fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11

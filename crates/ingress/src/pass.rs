@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::agents::Availability;
 use crate::body::{Body, Passing};
-use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
+use crate::headers::{settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::Lane;
 use crate::pool::{Link, Place, connect};
 use crate::{Context, IngressError, Limits};
@@ -74,7 +74,7 @@ pub(crate) async fn pass(
         ));
     }
     let (mut head, body) = response.into_parts();
-    toward_client(&mut head.headers);
+    toward_client(&mut head.headers)?;
     if body.is_end_stream() {
         lane.pool.keep(place, link);
         return Ok(respond(head, Body::empty()));
@@ -93,7 +93,8 @@ fn strip_ours(headers: &mut HeaderMap) {
 }
 
 /// Turns an agent's headers into those of the answer, without what only Skep says.
-fn toward_client(headers: &mut HeaderMap) {
+fn toward_client(headers: &mut HeaderMap) -> Result<(), IngressError> {
+    settle_length(headers).map_err(|reason| IngressError::AgentUnreachable(reason.to_owned()))?;
     strip_hop_by_hop(headers);
     for name in [
         skep_api::HEADER_CALL_ID,
@@ -102,6 +103,7 @@ fn toward_client(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
+    Ok(())
 }
 
 fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
@@ -198,7 +200,7 @@ async fn upgrade(
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = response.into_parts();
-        toward_client(&mut head.headers);
+        toward_client(&mut head.headers)?;
         return Ok(respond(
             head,
             Body::passing(Passing::new(body, u64::MAX, idle)),
