@@ -15,7 +15,7 @@ use skep_store::{BlobWriter, Blobs, PinnedBlob};
 use tokio::sync::watch;
 
 use crate::body::Body;
-use crate::headers::{settle_length, strip_hop_by_hop};
+use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop};
 use crate::journal::{Answer, Request};
 use crate::lane::Lane;
 use crate::life::End;
@@ -148,6 +148,7 @@ impl Attempt<'_> {
         if let Some(traceparent) = &self.traceparent {
             headers.insert("traceparent", traceparent.clone());
         }
+        mark_chunked(&mut headers, message.body());
         *message.headers_mut() = headers;
         Ok(message)
     }

@@ -5,7 +5,10 @@ use http::header::{
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Version};
+use http_body::Body as _;
 use skep_store::StoreError;
+
+use crate::body::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -70,6 +73,13 @@ pub(crate) fn toward_agent(headers: &mut HeaderMap, context: &crate::Context) {
     );
     if let Some(traceparent) = &context.traceparent {
         headers.insert("traceparent", traceparent.clone());
+    }
+}
+
+/// Says how a body of unknown length ends. Without it a GET would be sent on without its body.
+pub(crate) fn mark_chunked(headers: &mut HeaderMap, body: &Body) {
+    if body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::agents::Availability;
-use crate::body::{Body, Passing};
-use crate::headers::{settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
+use crate::body::{Body, BodyError, Passing};
+use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::Lane;
 use crate::pool::{Link, Place, connect};
 use crate::{Context, IngressError, Limits};
@@ -66,7 +66,7 @@ pub(crate) async fn pass(
         )),
     };
     let message = message(method, target, headers, body)?;
-    let (response, link) = send(&lane, place, message, idle).await?;
+    let (response, link) = send(&lane, place, message, idle, limits).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // The link is dropped: nobody knows what it speaks now.
         return Err(IngressError::AgentUnreachable(
@@ -116,9 +116,10 @@ fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
 fn message(
     method: http::Method,
     target: &str,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     body: Body,
 ) -> Result<Request<Body>, IngressError> {
+    mark_chunked(&mut headers, &body);
     let mut message = Request::new(body);
     *message.method_mut() = method;
     *message.uri_mut() = target
@@ -133,6 +134,7 @@ async fn send(
     place: Place,
     mut message: Request<Body>,
     idle: Duration,
+    limits: &Limits,
 ) -> Result<(Response<Incoming>, Link), IngressError> {
     let mut reused = lane.pool.reuse(place).await;
     loop {
@@ -151,6 +153,9 @@ async fn send(
                 // Closed while it was idle: nothing was sent.
                 Some(unsent) if !fresh => message = unsent,
                 _ => {
+                    if let Some(fault) = of_body(error.error(), limits) {
+                        return Err(fault);
+                    }
                     lane.agent.suspect(place.instance);
                     return Err(IngressError::AgentUnreachable(
                         "the connection broke".to_owned(),
@@ -159,6 +164,16 @@ async fn send(
             },
         }
     }
+}
+
+/// What was wrong with the client's body, when it is that which broke the connection.
+fn of_body(error: &hyper::Error, limits: &Limits) -> Option<IngressError> {
+    let cause = std::error::Error::source(error)?.downcast_ref()?;
+    Some(match cause {
+        BodyError::TooLarge => IngressError::BodyTooLarge(limits.body),
+        BodyError::Silent => IngressError::RequestTimeout,
+        _ => IngressError::BadRequest("the body broke off or is malformed".to_owned()),
+    })
 }
 
 async fn upgrade(
