@@ -113,10 +113,13 @@ pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str>
     Ok(())
 }
 
-/// Whether the client wants to change to another protocol on this connection (WebSocket).
+/// Whether the client wants to change to another protocol on this connection (WebSocket). HTTP/2
+/// is none that is changed to: its requests would pass by the journal.
 pub(crate) fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
-        && headers.contains_key(UPGRADE)
+        && headers
+            .get(UPGRADE)
+            .is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && headers
             .get_all(CONNECTION)
             .iter()
