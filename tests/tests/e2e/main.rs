@@ -9,6 +9,8 @@ mod door;
 mod fault;
 mod hostile;
 mod kill;
+mod poison;
 mod scale;
+mod smuggling;
 mod streams;
 mod traces;
