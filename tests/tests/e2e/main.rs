@@ -13,4 +13,5 @@ mod poison;
 mod scale;
 mod smuggling;
 mod streams;
+mod tls;
 mod traces;
