@@ -15,3 +15,4 @@ mod smuggling;
 mod streams;
 mod tls;
 mod traces;
+mod unsynced;
