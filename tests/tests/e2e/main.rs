@@ -12,6 +12,7 @@ mod kill;
 mod poison;
 mod scale;
 mod smuggling;
+mod stalls;
 mod streams;
 mod tls;
 mod traces;
