@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod cli;
 mod door;
+mod drain;
 mod fault;
 mod hostile;
 mod kill;
