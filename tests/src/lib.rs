@@ -8,6 +8,8 @@
 
 pub mod client;
 pub mod server;
+pub mod wire;
 
 pub use client::{Answer, Client};
 pub use server::{Server, Setup, agent_binary, eventually};
+pub use wire::{Said, Wire};

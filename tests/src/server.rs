@@ -1,7 +1,6 @@
 //! A server of a test's own.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,7 +39,20 @@ pub fn skep_binary() -> PathBuf {
 /// When it was not built.
 #[must_use]
 pub fn agent_binary() -> String {
-    let agent = skep_binary().with_file_name("skep-test-agent");
+    beside_skep("skep-test-agent")
+}
+
+/// The agent that writes down and says plain bytes.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn raw_agent_binary() -> String {
+    beside_skep("skep-raw-agent")
+}
+
+fn beside_skep(name: &str) -> String {
+    let agent = skep_binary().with_file_name(name);
     assert!(
         agent.is_file(),
         "build it first: cargo build --package skep-tests"
@@ -71,8 +83,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// What comes before the program, for example strace with its arguments.
     pub wrapper: Vec<String>,
-    /// Where it listens, when it must be there again after a restart; else on a free port.
-    pub listen: Option<SocketAddr>,
+    /// Where it listens, when that is not any port of this machine alone.
+    pub listen: Option<String>,
 }
 
 /// A running server with its data folder.
@@ -112,6 +124,14 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let (_, address) = self.client.url.split_once("://").unwrap_or_default();
+        // One that listens on every address is reached at this one.
+        address.replace("0.0.0.0", "127.0.0.1")
+    }
+
     /// The server's process id, which is not that of its wrapper.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -134,6 +154,20 @@ impl Server {
             kill(self.child.id());
         }
         self.child.wait().expect("the server ends");
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn tell_to_end(&self) {
+        signal(self.pid(), Signal::TERM);
+    }
+
+    /// Waits for the end; tells whether it was a good one.
+    pub async fn ended(&mut self) -> bool {
+        eventually("the end of the server", async || {
+            let status = self.child.try_wait().expect("a child");
+            status.map(|status| status.success())
+        })
+        .await
     }
 
     /// SIGTERM, and the end; tells whether it was a good one.
@@ -168,6 +202,25 @@ impl Server {
     pub async fn deploy(&self, name: &str, calls: Value) {
         self.deploy_spec(json!({ "name": name, "command": [agent_binary()], "calls": calls }))
             .await;
+    }
+
+    /// Deploys the agent of plain bytes and waits until it is ready.
+    pub async fn deploy_raw(&self, name: &str, calls: Value) {
+        let command = [raw_agent_binary()];
+        self.deploy_spec(json!({ "name": name, "command": command, "calls": calls }))
+            .await;
+    }
+
+    /// What the agent of plain bytes heard, in order.
+    #[must_use]
+    pub fn heard(&self, agent: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.home(agent).join("heard.log")).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let read = |line| serde_json::from_str(line).expect("JSON");
+        whole.map(read).collect()
     }
 
     /// Deploys an agent and waits until it is ready.
@@ -295,12 +348,11 @@ fn spawn(folder: &Path, setup: &Setup) -> Child {
     let binary = skep_binary().display().to_string();
     let mut words = setup.wrapper.clone();
     words.push(binary);
-    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listen = setup.listen.unwrap_or(anywhere).to_string();
+    let listen = setup.listen.as_deref().unwrap_or("127.0.0.1:0");
     let mut command = Command::new(&words[0]);
     command
         .args(&words[1..])
-        .args(["up", "--listen", &listen, "--data"])
+        .args(["up", "--listen", listen, "--data"])
         .arg(folder.join("data"))
         .current_dir(folder)
         .env_clear()

@@ -18,7 +18,12 @@ pub(crate) enum Purpose {
 /// A program and the package of Debian that has it.
 type Need = (&'static str, &'static str);
 
-const TEST: &[Need] = &[("strace", "strace"), ("python3", "python3"), ("gcc", "gcc")];
+const TEST: &[Need] = &[
+    ("strace", "strace"),
+    ("python3", "python3"),
+    ("gcc", "gcc"),
+    ("openssl", "openssl"),
+];
 const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
 // The guest's kernel is not installed: the suite unpacks it into its own folder.
 const POWERCUT: &[Need] = &[

@@ -15,7 +15,7 @@ use skep_store::{BlobWriter, Blobs, PinnedBlob};
 use tokio::sync::watch;
 
 use crate::body::Body;
-use crate::headers::strip_hop_by_hop;
+use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop};
 use crate::journal::{Answer, Request};
 use crate::lane::Lane;
 use crate::life::End;
@@ -72,6 +72,7 @@ impl Attempt<'_> {
             ));
         }
         let mut headers = head.headers;
+        settle_length(&mut headers).map_err(|reason| End::Broken(reason.to_owned()))?;
         let retry_after = retry_after(&headers);
         strip_hop_by_hop(&mut headers);
         let reader = Reading {
@@ -147,6 +148,7 @@ impl Attempt<'_> {
         if let Some(traceparent) = &self.traceparent {
             headers.insert("traceparent", traceparent.clone());
         }
+        mark_chunked(&mut headers, message.body());
         *message.headers_mut() = headers;
         Ok(message)
     }

@@ -1,6 +1,7 @@
 //! A journaled request from the client's side: read, accepted, waited for, answered.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request as HttpRequest, Response, StatusCode};
@@ -180,7 +181,9 @@ impl Inner {
             return Err(IngressError::QueueFull(policy.queue));
         }
         let (request, pin) = self.receive(&context, target, request).await?;
-        // While the body came in, the agent may have been stopped, removed or deployed anew.
+        // While the body came in, the server may have begun to end, and the agent may have been
+        // stopped, removed or deployed anew.
+        self.must_be_open()?;
         let lane = self.lane(&context.workspace, &lane.name)?;
         let policy = lane.agent.policy();
         self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
@@ -355,6 +358,9 @@ impl Inner {
         if lane.enqueue(id, due, waiting) {
             self.spawn_dispatcher(lane.clone());
         }
+        if self.closing.load(Ordering::Relaxed) {
+            self.registry.dismiss(id);
+        }
     }
 
     /// Answers for a call that another request has begun.
@@ -396,6 +402,13 @@ impl Inner {
         let outcome = match read {
             Err(error) => Err(error.into()),
             Ok((None, _)) => Err(IngressError::CallNotFound),
+            // It runs after the next start only.
+            Ok((Some(standing), _))
+                if standing.life.state == CallState::Accepted
+                    && self.closing.load(Ordering::Relaxed) =>
+            {
+                Err(IngressError::ShuttingDown)
+            }
             Ok((Some(standing), _)) if !standing.life.state.is_final() => {
                 return Ok(live.watch());
             }
@@ -442,6 +455,10 @@ impl Inner {
         let mut response = match told {
             Phase::Answered(answer) => self.answered(workspace, &answer).await?,
             Phase::Streaming(recording) => follow(&recording, 0),
+            // Who did not mean to wait for the end knows where to look for it.
+            Phase::Ended(IngressError::ShuttingDown) if wishes.asynchronous => {
+                return self.accepted(workspace, id).await;
+            }
             Phase::Ended(error) => return Err(error),
             Phase::Waiting => return Err(IngressError::Store(StoreError::Closed)),
         };

@@ -1,11 +1,14 @@
 //! Headers: which stay on one connection, which Skep adds, how they are stored.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Version};
+use http_body::Body as _;
 use skep_store::StoreError;
+
+use crate::body::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -23,7 +26,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|name| name.trim().parse().ok())
             .collect();
         for name in named {
-            if name != TE {
+            // An HTTP/1.1 request without a host is none.
+            if name != TE && name != HOST {
                 headers.remove(name);
             }
         }
@@ -72,10 +76,50 @@ pub(crate) fn toward_agent(headers: &mut HeaderMap, context: &crate::Context) {
     }
 }
 
-/// Whether the client wants to change to another protocol on this connection (WebSocket).
+/// Says how a body of unknown length ends. Without it a GET would be sent on without its body.
+pub(crate) fn mark_chunked(headers: &mut HeaderMap, body: &Body) {
+    if body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Brings the length that an agent said into the one form that is passed on, or tells why it is not
+/// clear where its answer ends.
+pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        // Any other coding would stay on the body, and nobody would know of it.
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Err("the agent's answer has a transfer coding that is not `chunked`");
+        }
+        // It counts for nothing beside chunks (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    let unclear = "the agent's answer has no clear length";
+    let mut length = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let said = value.to_str().map_err(|_| unclear)?;
+        for said in said.split(',').map(str::trim) {
+            let digits = !said.is_empty() && said.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || length.is_some_and(|length| length != said) {
+                return Err(unclear);
+            }
+            length = Some(said);
+        }
+    }
+    if let Some(value) = length.and_then(|length| HeaderValue::from_str(length).ok()) {
+        headers.insert(CONTENT_LENGTH, value);
+    }
+    Ok(())
+}
+
+/// Whether the client wants to change to another protocol on this connection (WebSocket). HTTP/2
+/// is none that is changed to: its requests would pass by the journal.
 pub(crate) fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
-        && headers.contains_key(UPGRADE)
+        && headers
+            .get(UPGRADE)
+            .is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && headers
             .get_all(CONNECTION)
             .iter()

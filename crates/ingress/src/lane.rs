@@ -247,6 +247,11 @@ impl Lane {
         !std::mem::replace(&mut state.dispatching, true)
     }
 
+    /// The calls that wait.
+    pub(crate) fn waiting(&self) -> Vec<CallId> {
+        self.state.lock().queue.keys().map(|(_, id)| *id).collect()
+    }
+
     /// Takes a call out of the queue.
     pub(crate) fn withdraw(&self, id: CallId) {
         self.state

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -72,22 +73,41 @@ impl Live {
     pub(crate) fn tell(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }
+
+    fn abandon(&self) {
+        self.stop.cancel();
+        self.tell(Phase::Ended(IngressError::ShuttingDown));
+    }
 }
 
 /// The calls that somebody runs or waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     calls: Mutex<HashMap<CallId, Arc<Live>>>,
+    /// Nothing runs any more.
+    abandoned: AtomicBool,
 }
 
 impl Registry {
     /// The live side of a call, made when there is none.
     pub(crate) fn enter(&self, id: CallId) -> Arc<Live> {
-        self.calls
-            .lock()
+        let mut calls = self.calls.lock();
+        if self.abandoned.load(Ordering::Relaxed) {
+            let live = Live::new();
+            live.abandon();
+            return Arc::new(live);
+        }
+        calls
             .entry(id)
             .or_insert_with(|| Arc::new(Live::new()))
             .clone()
+    }
+
+    /// Tells who waits for a call that does not run to come again, as the server ends.
+    pub(crate) fn dismiss(&self, id: CallId) {
+        if let Some(live) = self.calls.lock().get(&id) {
+            live.tell(Phase::Ended(IngressError::ShuttingDown));
+        }
     }
 
     /// Forgets a call that was not accepted after all.
@@ -107,9 +127,10 @@ impl Registry {
     /// Ends every attempt without a word to the journal, and tells who waits to come again: the
     /// next start releases the leases.
     pub(crate) fn abandon(&self) {
-        for (_, live) in self.calls.lock().drain() {
-            live.stop.cancel();
-            live.tell(Phase::Ended(IngressError::ShuttingDown));
+        let mut calls = self.calls.lock();
+        self.abandoned.store(true, Ordering::Relaxed);
+        for (_, live) in calls.drain() {
+            live.abandon();
         }
     }
 

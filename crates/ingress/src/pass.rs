@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::agents::Availability;
-use crate::body::{Body, Passing};
-use crate::headers::{strip_hop_by_hop, toward_agent, wants_upgrade};
+use crate::body::{Body, BodyError, Passing};
+use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::{Held, Lane};
 use crate::pool::{Link, connect};
 use crate::router::{Choice, Verdict};
@@ -94,7 +94,7 @@ pub(crate) async fn pass(
         )),
     };
     let message = message(method, target, headers, body)?;
-    let (response, held, link) = send(held, choice, message, idle).await?;
+    let (response, held, link) = send(held, choice, message, idle, limits).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // The link is dropped: nobody knows what it speaks now.
         return Err(IngressError::AgentUnreachable(
@@ -102,7 +102,7 @@ pub(crate) async fn pass(
         ));
     }
     let (mut head, body) = response.into_parts();
-    toward_client(&mut head.headers);
+    toward_client(&mut head.headers)?;
     if body.is_end_stream() {
         lane.pool.keep(held.place, link);
         return Ok(respond(head, Body::empty()));
@@ -121,7 +121,8 @@ fn strip_ours(headers: &mut HeaderMap) {
 }
 
 /// Turns an agent's headers into those of the answer, without what only Skep says.
-fn toward_client(headers: &mut HeaderMap) {
+fn toward_client(headers: &mut HeaderMap) -> Result<(), IngressError> {
+    settle_length(headers).map_err(|reason| IngressError::AgentUnreachable(reason.to_owned()))?;
     strip_hop_by_hop(headers);
     for name in [
         skep_api::HEADER_CALL_ID,
@@ -130,6 +131,7 @@ fn toward_client(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
+    Ok(())
 }
 
 fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
@@ -142,9 +144,10 @@ fn respond(head: http::response::Parts, body: Body) -> Response<Body> {
 fn message(
     method: http::Method,
     target: &str,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     body: Body,
 ) -> Result<Request<Body>, IngressError> {
+    mark_chunked(&mut headers, &body);
     let mut message = Request::new(body);
     *message.method_mut() = method;
     *message.uri_mut() = target
@@ -161,6 +164,7 @@ async fn send(
     mut choice: Choice,
     mut message: Request<Body>,
     idle: Duration,
+    limits: &Limits,
 ) -> Result<(Response<Incoming>, Held, Link), IngressError> {
     let mut reused = held.lane.pool.reuse(held.place).await;
     loop {
@@ -191,6 +195,9 @@ async fn send(
                 // Closed while it was idle: nothing was sent.
                 Some(unsent) if !fresh => message = unsent,
                 _ => {
+                    if let Some(fault) = of_body(error.error(), limits) {
+                        return Err(fault);
+                    }
                     fail(&mut held);
                     return Err(IngressError::AgentUnreachable(
                         "the connection broke".to_owned(),
@@ -216,6 +223,16 @@ fn elsewhere(mut held: Held, choice: &mut Choice) -> Option<Held> {
     }
     let other = lane.hold(*choice)?;
     (other.place.instance != failed).then_some(other)
+}
+
+/// What was wrong with the client's body, when it is that which broke the connection.
+fn of_body(error: &hyper::Error, limits: &Limits) -> Option<IngressError> {
+    let cause = std::error::Error::source(error)?.downcast_ref()?;
+    Some(match cause {
+        BodyError::TooLarge => IngressError::BodyTooLarge(limits.body),
+        BodyError::Silent => IngressError::RequestTimeout,
+        _ => IngressError::BadRequest("the body broke off or is malformed".to_owned()),
+    })
 }
 
 async fn upgrade(
@@ -259,7 +276,7 @@ async fn upgrade(
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = response.into_parts();
-        toward_client(&mut head.headers);
+        toward_client(&mut head.headers)?;
         return Ok(respond(
             head,
             Body::passing(Passing::new(body, u64::MAX, idle)),

@@ -149,9 +149,7 @@ impl Ingress {
     ) -> Result<Response<Body>, IngressError> {
         let lane = self.inner.lane(&context.workspace, agent)?;
         let policy = lane.agent.policy();
-        if self.inner.closing.load(Ordering::Relaxed) {
-            return Err(IngressError::ShuttingDown);
-        }
+        self.inner.must_be_open()?;
         if policy.journals(request.method()) {
             self.inner
                 .call(lane, policy, context, target, request)
@@ -199,6 +197,10 @@ impl Ingress {
         self.inner.tasks.close();
         for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
             lane.wake.notify_one();
+            // They are durable; nobody who waits for them may hold up the end.
+            for id in lane.waiting() {
+                self.inner.registry.dismiss(id);
+            }
         }
         if tokio::time::timeout(patience, self.inner.tasks.wait())
             .await
@@ -255,6 +257,14 @@ impl Inner {
             .get(name)
             .filter(|lane| lane.agent.id() == id)
             .cloned()
+    }
+
+    /// Refuses what comes while the server ends.
+    pub(crate) fn must_be_open(&self) -> Result<(), IngressError> {
+        match self.closing.load(Ordering::Relaxed) {
+            true => Err(IngressError::ShuttingDown),
+            false => Ok(()),
+        }
     }
 
     /// Whether a call that somebody waits for can be taken at all.

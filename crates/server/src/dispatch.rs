@@ -9,8 +9,8 @@ use std::task::{Context as TaskContext, Poll};
 use axum::Router;
 use axum::extract::MatchedPath;
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_core::{Code, RequestId};
@@ -22,6 +22,7 @@ use crate::api::Caller;
 use crate::headers::{Cors, secure};
 use crate::problem::{ApiError, REQUEST, render};
 use crate::state::State;
+use crate::strict;
 use crate::telemetry::Open;
 use crate::trace::TraceContext;
 
@@ -183,12 +184,9 @@ impl Dispatcher {
         let id = RequestId::new();
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
-        // HTTP/2 names the host in the target; agents know it as a header.
-        if let (None, Some(authority)) = (request.headers().get(HOST), request.uri().authority())
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            request.headers_mut().insert(HOST, host);
-        }
+        let strict = strict::check(&mut request);
+        // What follows on the connection of such a request may be a part of it.
+        let close = strict.is_err() && request.version() <= Version::HTTP_11;
         let trace = TraceContext::of(request.headers(), id);
         if trace.parent.is_none() {
             // It tells of a trace that is not this one (Trace Context, section 3.3).
@@ -196,10 +194,15 @@ impl Dispatcher {
         }
         let mut traced = self.traced(trace, id, &request);
         let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
-        let answer = REQUEST
-            .scope(id, self.route(remote, id, trace, request))
-            .instrument(span)
-            .await;
+        let answer = match strict {
+            Err(error) => Err(error),
+            Ok(()) => {
+                REQUEST
+                    .scope(id, self.route(remote, id, trace, request))
+                    .instrument(span)
+                    .await
+            }
+        };
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
@@ -207,6 +210,9 @@ impl Dispatcher {
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
         secure(headers, of_agent, self.tls);
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(origin) = origin {
             Cors::mark(headers, origin);
         }

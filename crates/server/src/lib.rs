@@ -17,6 +17,7 @@ mod metrics;
 mod problem;
 mod run;
 mod state;
+mod strict;
 pub mod telemetry;
 mod trace;
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::pem::PemObject;
+use rustls::Error;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -55,12 +56,28 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(&files.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| wrong(&files.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
+        pem::Error::NoItemsFound => wrong(&files.key, "there is no private key in it".to_owned()),
+        error => wrong(&files.key, error.to_string()),
+    })?;
     let mut config = rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| wrong(&files.certificate, error.to_string()))?;
+        .map_err(|error| match error {
+            Error::NoCertificatesPresented => wrong(
+                &files.certificate,
+                "there is no certificate in it".to_owned(),
+            ),
+            Error::InvalidCertificate(_) => wrong(
+                &files.certificate,
+                "its certificate cannot be read".to_owned(),
+            ),
+            Error::InconsistentKeys(_) => wrong(
+                &files.key,
+                "it is not the key of the certificate".to_owned(),
+            ),
+            _ => wrong(&files.key, "its key is of no kind that is known".to_owned()),
+        })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

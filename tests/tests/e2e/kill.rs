@@ -130,10 +130,12 @@ fn spec(agent: &str, number: u32) -> serde_json::Value {
 /// Kills agents and the server, and rolls revisions out and back, at random moments.
 async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) -> Did {
     let mut did = Did::default();
+    // Each kind once at the beginning, so that none is missing in a short run.
+    let mut kinds = [4, 6, 5, 0].into_iter();
     while Instant::now() < until {
         tokio::time::sleep(KILL_EVERY.mul_f64(fastrand::f64())).await;
         let agent = ["work", "once"][fastrand::usize(0..2)];
-        match fastrand::u8(0..8) {
+        match kinds.next().unwrap_or_else(|| fastrand::u8(0..8)) {
             0..4 => did.agents += u32::from(server.kill_agent(agent).await),
             4 => {
                 server.kill();

@@ -37,7 +37,7 @@ impl Address {
 
     fn setup(&self) -> Setup {
         Setup {
-            listen: Some(self.at),
+            listen: Some(self.at.to_string()),
             ..Setup::default()
         }
     }

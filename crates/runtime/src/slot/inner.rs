@@ -321,14 +321,13 @@ impl Inner {
             if let Some(Err(why)) = broken {
                 return (InstanceState::CrashLoop, Some(why.clone()));
             }
-            if self.replicas == 0 {
-                return (InstanceState::Asleep, None);
-            }
         }
-        match self.members.is_empty() {
-            true => (InstanceState::Stopped, None),
-            false => (InstanceState::Stopping, None),
-        }
+        let word = match (self.members.is_empty(), self.desired) {
+            (false, _) => InstanceState::Stopping,
+            (true, Desired::Running) if self.replicas == 0 => InstanceState::Asleep,
+            (true, _) => InstanceState::Stopped,
+        };
+        (word, None)
     }
 
     pub(super) fn shown_rollout(&self) -> Rollout {
@@ -387,7 +386,7 @@ impl Inner {
             (InstanceState::CrashLoop, reason) if !comes => Availability::CrashLoop {
                 reason: reason.unwrap_or_default().into(),
             },
-            (InstanceState::Asleep, _) => Availability::Asleep,
+            _ if self.replicas == 0 => Availability::Asleep,
             _ => Availability::Waiting,
         }
     }

@@ -1,0 +1,54 @@
+//! What HTTP forbids and its parser lets through. Such a request is refused before anybody looks at
+//! it: an agent, or a proxy on the way, could read it as another one.
+
+use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{Method, Request, Version};
+use skep_core::Code;
+
+use crate::problem::ApiError;
+
+fn bad(detail: &str) -> ApiError {
+    ApiError::new(Code::BadRequest, detail)
+}
+
+/// Refuses what has more than one meaning, and leaves the host that is meant in `Host`.
+pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), ApiError> {
+    if request.method() == Method::CONNECT {
+        // An agent that agreed would be given the bare connection.
+        return Err(ApiError::new(
+            Code::MethodNotAllowed,
+            "no tunnels are made here",
+        ));
+    }
+    // Any other coding would reach the agent applied, and without its name.
+    if !is_chunked_at_most(request.headers()) {
+        return Err(bad("the only transfer coding is `chunked`, once"));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host) => {}
+        (None, _) if request.version() != Version::HTTP_11 => {}
+        _ => return Err(bad("a request names one host")),
+    }
+    // What the target says counts, be it HTTP/2 or an absolute form (RFC 9112 section 3.2.2).
+    let target = request.uri().authority().map(Authority::as_str);
+    let host = target.and_then(|it| it.rsplit('@').next());
+    if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}
+
+fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_none_or(|it| it.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+fn is_host(host: &HeaderValue) -> bool {
+    // An empty one is what a target without an authority has.
+    host.is_empty()
+        || Authority::try_from(host.as_bytes()).is_ok_and(|it| !it.as_str().contains('@'))
+}
