@@ -9,7 +9,8 @@ use crate::shell;
 use crate::shell::root;
 
 /// File, and the arguments of the binary that print it.
-const DOCUMENTS: [(&str, &[&str]); 3] = [
+const DOCUMENTS: [(&str, &[&str]); 4] = [
+    ("docs/manifest.schema.json", &["__document", "manifest"]),
     ("docs/openapi.json", &["__document", "openapi"]),
     ("docs/reference/config.md", &["__document", "config"]),
     ("docs/reference/cli.md", &["__document", "cli"]),

@@ -194,10 +194,7 @@ impl Inner {
         };
         let now = self.db.clock().now();
         let life = Life::accepted(now, now.plus(policy.deadline));
-        let choice = Choice {
-            avoid: None,
-            key: affinity(&policy, &request.headers),
-        };
+        let choice = Choice::by(affinity(&policy, &request.headers));
         let (slot, entry) = match lane.admit(&policy, choice, now) {
             Admission::Run(slot) => (Some(slot), None),
             Admission::Wait(entry) => (None, Some(entry)),

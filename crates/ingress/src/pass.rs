@@ -69,10 +69,7 @@ pub(crate) async fn pass(
 ) -> Result<Response<Body>, IngressError> {
     let policy = lane.agent.policy();
     let idle = policy.idle_timeout;
-    let choice = Choice {
-        avoid: None,
-        key: affinity(&policy, request.headers()),
-    };
+    let choice = Choice::by(affinity(&policy, request.headers()));
     let held = hold(&lane, choice).await?;
     lane.metrics.passed.inc();
     if wants_upgrade(request.version(), request.headers()) {

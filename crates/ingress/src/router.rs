@@ -35,6 +35,13 @@ pub(crate) struct Choice {
     pub(crate) key: Option<u64>,
 }
 
+impl Choice {
+    /// By a key alone.
+    pub(crate) const fn by(key: Option<u64>) -> Self {
+        Self { avoid: None, key }
+    }
+}
+
 /// Whether an instance gets calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Circuit {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, call, calls, config, deploy, logs, rollout, up};
+use crate::cmd::{agents, call, calls, config, deploy, logs, manifest, rollout, up};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -107,6 +107,12 @@ pub(crate) enum Verb {
     Stop(agents::WaitArgs),
     /// Replace an agent's instances by new ones, without a gap
     Restart(agents::WaitArgs),
+    /// Check a manifest without a server
+    Validate(manifest::FileArgs),
+    /// Show what deploying a manifest would change; exit code 1 when anything would
+    Diff(manifest::FileArgs),
+    /// Print agents as a manifest
+    Export(manifest::ExportArgs),
     /// Go back to an earlier revision, or on to a later one
     Rollback(rollout::RollbackArgs),
     /// How far a revision is, and hold it or let it go on

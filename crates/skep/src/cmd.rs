@@ -9,6 +9,7 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod logs;
+pub(crate) mod manifest;
 pub(crate) mod pages;
 pub(crate) mod rollout;
 pub(crate) mod up;

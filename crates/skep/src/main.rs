@@ -56,6 +56,7 @@ fn run(cli: Cli) -> Result {
         Verb::Completions(args) => cmd::pages::completions(&session, &args),
         Verb::Man(args) => cmd::pages::man(&session, &args),
         Verb::Config(verb) => cmd::config::run(&session, verb),
+        Verb::Validate(args) => cmd::manifest::validate(&session, &args),
         verb => runtime()?.block_on(client_verb(&session, verb)),
     }
 }
@@ -76,6 +77,8 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Start(args) => cmd::agents::start(session, args).await,
         Verb::Stop(args) => cmd::agents::stop(session, args).await,
         Verb::Restart(args) => cmd::agents::restart(session, args).await,
+        Verb::Diff(args) => cmd::manifest::diff(session, args).await,
+        Verb::Export(args) => cmd::manifest::export(session, args).await,
         Verb::Rollback(args) => cmd::rollout::rollback(session, args).await,
         Verb::Rollout(verb) => cmd::rollout::run(session, verb).await,
         Verb::Remove(args) => cmd::agents::remove(session, args).await,
@@ -83,6 +86,8 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health => cmd::health::health(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,
-        Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) => Ok(()),
+        Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {
+            Ok(())
+        }
     }
 }

@@ -9,10 +9,10 @@ use skep_tests::Server;
 use skep_tests::server::skep_binary;
 
 /// What a command printed, with what differs from run to run replaced.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Replaces identifiers, times and ages, which are different every time.
@@ -41,11 +41,13 @@ fn steady(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn skep(server: &Server, args: &[&str]) -> Said {
+/// The CLI in the root of the repository, against this server.
+pub(crate) fn command(server: &Server, args: &[&str]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("a root");
-    let output = Command::new(skep_binary())
+    let mut command = Command::new(skep_binary());
+    command
         .arg("--server")
         .arg(&server.client.url)
         .arg("--data")
@@ -55,9 +57,12 @@ fn skep(server: &Server, args: &[&str]) -> Said {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", server.data())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary runs");
+        .stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn skep(server: &Server, args: &[&str]) -> Said {
+    let output = command(server, args).output().expect("the binary runs");
     Said {
         code: output.status.code(),
         out: steady(&String::from_utf8_lossy(&output.stdout)),

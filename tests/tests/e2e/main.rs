@@ -10,6 +10,7 @@ mod drain;
 mod fault;
 mod hostile;
 mod kill;
+mod manifest;
 mod poison;
 mod reattach;
 mod rollout;

@@ -317,10 +317,8 @@ impl Inner {
             return (best.view.state, best.view.reason.clone());
         }
         let broken = self.parts.get(&current).map(|part| &part.made);
-        if self.desired == Desired::Running {
-            if let Some(Err(why)) = broken {
-                return (InstanceState::CrashLoop, Some(why.clone()));
-            }
+        if let (Desired::Running, Some(Err(why))) = (self.desired, broken) {
+            return (InstanceState::CrashLoop, Some(why.clone()));
         }
         let word = match (self.members.is_empty(), self.desired) {
             (false, _) => InstanceState::Stopping,

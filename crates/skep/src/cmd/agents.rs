@@ -86,8 +86,7 @@ impl Row for Agent {
     }
 }
 
-pub(crate) async fn list(session: &Session) -> Result {
-    let client = session.client()?;
+async fn pages(client: &Client) -> Result<Vec<Agent>> {
     let mut rows = Vec::new();
     let mut page = PageQuery::default();
     loop {
@@ -95,9 +94,19 @@ pub(crate) async fn list(session: &Session) -> Result {
         rows.extend(found.items);
         page.cursor = match found.next {
             Some(next) => Some(next),
-            None => break,
+            None => return Ok(rows),
         };
     }
+}
+
+/// The names of all agents.
+pub(crate) async fn all(client: &Client) -> Result<Vec<String>> {
+    let agents = pages(client).await?;
+    Ok(agents.into_iter().map(|agent| agent.name).collect())
+}
+
+pub(crate) async fn list(session: &Session) -> Result {
+    let rows = pages(&session.client()?).await?;
     if rows.is_empty() {
         session
             .output

@@ -1,13 +1,14 @@
-//! `deploy`: a specification from flags or a file, and the wait until it answers.
+//! `deploy`: agents from flags or a manifest, one after the other, and the wait until they answer.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use skep_api::{AgentSpec, Replicas, Scaling};
+use skep_api::{Agent, AgentSpec, Replicas, Scaling};
+use skep_client::Client;
 
 use super::wait::{Goal, Patience, wait_for};
 use crate::failure::{Failure, Result};
+use crate::manifest::Manifest;
 use crate::session::Session;
 
 /// Flags of `deploy`.
@@ -15,7 +16,7 @@ use crate::session::Session;
 #[command(after_help = "Examples:
   skep deploy hello --command \"python3 agent.py\"
   skep deploy hello --env MODE=fast --memory 1GiB -- python3 agent.py --fast
-  skep deploy -f hello.json")]
+  skep deploy -f stack.yaml --dry-run")]
 pub(crate) struct DeployArgs {
     /// The agent's name; the file's own when there is a file
     #[arg(required_unless_present = "file")]
@@ -47,41 +48,136 @@ pub(crate) struct DeployArgs {
     /// Address space of each of its processes, such as 2GiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// A specification as JSON, which the flags are laid over; `-` is standard input
+    /// A manifest, which the flags are laid over when it holds one agent; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Only show what would change
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     patience: Patience,
 }
 
 pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
     let here = std::env::current_dir()?;
-    let spec = specification(&args, &here)?;
+    let manifest = specifications(&args, &here)?;
+    super::manifest::tell_notes(session, &manifest);
     let client = session.client()?;
-    let deployed = client.deploy(&spec).await?;
-    let (mut agent, patience) = (deployed.agent, &args.patience);
+    if args.dry_run {
+        let changes = super::manifest::changes(&client, &manifest.agents).await?;
+        return super::manifest::show(session, &changes);
+    }
+    must_be_there(&client, &manifest.agents).await?;
+    let many = manifest.agents.len() > 1;
+    let (mut agents, mut told) = (Vec::new(), Vec::new());
+    for spec in &manifest.agents {
+        let (agent, said) = one(session, &client, spec, &args.patience).await?;
+        if many {
+            session.output.note(&said);
+        }
+        told.push(said);
+        agents.push(agent);
+    }
+    let names: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    match &agents[..] {
+        [agent] => {
+            let name = &agent.name;
+            let said = format!(
+                "{}\nSend it a request with `skep call {name} /PATH -d BODY`.",
+                told.join("\n")
+            );
+            session.output.done(agent, name, &said)
+        }
+        _ => {
+            let said = format!("{} agents are deployed.", agents.len());
+            session.output.done(&agents, &names.join("\n"), &said)
+        }
+    }
+}
+
+/// Deploys one agent, waits for it when that is wanted, and says what became of it.
+async fn one(
+    session: &Session,
+    client: &Client,
+    spec: &AgentSpec,
+    patience: &Patience,
+) -> Result<(Agent, String)> {
+    let deployed = client.deploy(spec).await?;
+    let mut agent = deployed.agent;
     if !patience.no_wait {
         let goal = Goal::Revision(agent.revision);
-        agent = wait_for(session, &client, &agent.name, &goal, patience.timeout).await?;
+        agent = wait_for(session, client, &agent.name, &goal, patience.timeout).await?;
     }
     let (name, state) = (&agent.name, agent.state.as_str());
     let what = match deployed.created {
         true => "is deployed".to_owned(),
         false => format!("is at revision {}", agent.revision),
     };
-    let said = format!(
-        "{name} {what} and {state}.\n\
-         Send it a request with `skep call {name} /PATH -d BODY`."
-    );
-    session.output.done(&agent, name, &said)
+    let said = format!("{name} {what} and {state}.");
+    Ok((agent, said))
 }
 
-/// The specification that the flags and the file say.
-fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
-    let mut spec = match &args.file {
-        Some(path) => read(path)?,
-        None => AgentSpec::new(String::new(), Vec::new()),
+/// Agents that others depend on must be there already, when the manifest does not hold them.
+async fn must_be_there(client: &Client, agents: &[AgentSpec]) -> Result {
+    let held = |name: &String| agents.iter().any(|agent| agent.name == *name);
+    for agent in agents {
+        for other in agent.depends_on.iter().filter(|name| !held(name)) {
+            match client.agent(other).await {
+                Ok(_) => {}
+                Err(error) if super::manifest::is_missing(&error) => {
+                    let why = format!("{} depends on {other}, which is not there", agent.name);
+                    return Err(Failure::plain(why)
+                        .hint(format!("Deploy {other} first, or add it to the manifest.")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The agents that the file says, or the one that the flags say.
+fn specifications(args: &DeployArgs, here: &Path) -> Result<Manifest> {
+    let Some(file) = &args.file else {
+        let agents = vec![laid_over(AgentSpec::new("", Vec::new()), args, here)?];
+        return Ok(Manifest {
+            agents,
+            notes: Vec::new(),
+        });
     };
+    let mut manifest = super::manifest::read(file)?;
+    match &mut manifest.agents[..] {
+        [only] => *only = laid_over(only.clone(), args, here)?,
+        _ if args.changes_one() => {
+            return Err(Failure::usage(format!(
+                "{} holds several agents, and the flags are for one",
+                file.display()
+            ))
+            .hint("Write what you want into the file."));
+        }
+        _ => {}
+    }
+    Ok(manifest)
+}
+
+impl DeployArgs {
+    /// Whether a flag says something about one agent.
+    fn changes_one(&self) -> bool {
+        self.name.is_some()
+            || self.command.is_some()
+            || !self.words.is_empty()
+            || !self.env.is_empty()
+            || self.workdir.is_some()
+            || self.health_path.is_some()
+            || self.concurrency.is_some()
+            || self.attempts.is_some()
+            || self.replicas.is_some()
+            || self.memory.is_some()
+    }
+}
+
+/// A specification with what the flags say.
+fn laid_over(mut spec: AgentSpec, args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
     if let Some(name) = &args.name {
         spec.name.clone_from(name);
     }
@@ -91,7 +187,7 @@ fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
     if !args.words.is_empty() {
         spec.command.clone_from(&args.words);
     }
-    if spec.command.is_empty() {
+    if spec.command.is_empty() && spec.image.is_none() {
         return Err(Failure::usage("there is no command to run")
             .hint("Give it as --command \"…\", or after `--`."));
     }
@@ -99,12 +195,12 @@ fn specification(args: &DeployArgs, here: &Path) -> Result<AgentSpec> {
         let (key, value) = variable(pair)?;
         spec.env.insert(key, value);
     }
-    let folder = args
-        .workdir
-        .clone()
-        .or_else(|| spec.workdir.take().map(PathBuf::from));
-    let folder = folder.map_or_else(|| here.to_owned(), |folder| here.join(folder));
-    spec.workdir = Some(folder.to_string_lossy().into_owned());
+    let given = args.workdir.as_ref().map(|folder| here.join(folder));
+    if let Some(folder) = given {
+        spec.workdir = Some(folder.to_string_lossy().into_owned());
+    } else if spec.image.is_none() && spec.workdir.is_none() {
+        spec.workdir = Some(here.to_string_lossy().into_owned());
+    }
     replace(&mut spec.health.path, args.health_path.as_ref());
     replace(&mut spec.calls.concurrency, args.concurrency.as_ref());
     replace(&mut spec.calls.attempts, args.attempts.as_ref());
@@ -135,21 +231,6 @@ fn replace<T: Clone>(slot: &mut Option<T>, with: Option<&T>) {
     }
 }
 
-fn read(path: &Path) -> Result<AgentSpec> {
-    let shown = path.display();
-    let failed = |error: std::io::Error| Failure::usage(format!("{shown} cannot be read: {error}"));
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-    } else {
-        text = std::fs::read_to_string(path).map_err(failed)?;
-    }
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(format!("{shown} is not a specification: {error}"))
-            .hint("It is JSON with at least `name` and `command`, a list of words.")
-    })
-}
-
 fn variable(pair: &str) -> Result<(String, String)> {
     let wrong = |why: &str| Failure::usage(format!("--env {pair}: {why}"));
     match pair.split_once('=') {
@@ -175,7 +256,8 @@ mod tests {
 
     fn spec(words: &[&str]) -> Result<AgentSpec> {
         let line = Line::parse_from([&["deploy"], words].concat());
-        specification(&line.args, Path::new("/here"))
+        let manifest = specifications(&line.args, Path::new("/here"))?;
+        Ok(manifest.agents[0].clone())
     }
 
     #[test]

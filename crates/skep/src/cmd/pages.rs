@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory};
+use serde_json::{Value, json};
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::failure::{Exit, Failure, Result};
@@ -34,17 +35,91 @@ pub(crate) fn man(session: &Session, args: &ManArgs) -> Result {
 /// Columns of the help texts in the book.
 const WIDTH: usize = 80;
 
-/// `skep __document openapi|config|cli`, for `cargo xtask generate`.
+/// `skep __document openapi|config|cli|manifest`, for `cargo xtask generate`.
 pub(crate) fn document(which: Option<&OsString>) -> ExitCode {
     let text = match which.and_then(|word| word.to_str()) {
         Some("openapi") => skep_server::openapi(),
         Some("config") => skep_core::config::reference_markdown(),
         Some("cli") => reference(),
+        Some("manifest") => manifest_schema(),
         _ => return Exit::Usage.into(),
     };
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Exit::Ok.into(),
         Err(_) => Exit::Failure.into(),
+    }
+}
+
+/// The JSON Schema of manifests, for editors: the API's own schemas, with what is round them in a
+/// file.
+fn manifest_schema() -> String {
+    let document: Value = serde_json::from_str(&skep_server::openapi()).unwrap_or_default();
+    let mut schemas = document["components"]["schemas"].clone();
+    local_references(&mut schemas);
+    let mut needed = serde_json::Map::new();
+    collect("AgentSpec", &schemas, &mut needed);
+    let kind = |name: &str| json!({ "const": name });
+    let version = kind(crate::manifest::API_VERSION);
+    let mut agent = needed.get("AgentSpec").cloned().unwrap_or_default();
+    agent["properties"]["apiVersion"] = version.clone();
+    agent["properties"]["kind"] = kind("Agent");
+    let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let stack = json!({
+        "type": "object",
+        "description": "Agents that belong together.",
+        "required": ["kind", "name", "agents"],
+        "additionalProperties": false,
+        "properties": {
+            "apiVersion": version,
+            "kind": kind("Stack"),
+            "name": { "type": "string" },
+            "labels": texts,
+            "env": texts,
+            "agents": { "type": "array", "items": { "$ref": "#/$defs/AgentSpec" } },
+        },
+    });
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A Skep manifest",
+        "oneOf": [agent, stack],
+        "$defs": needed,
+    });
+    format!("{schema:#}\n")
+}
+
+fn local_references(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(name) = text.strip_prefix("#/components/schemas/") {
+                *text = format!("#/$defs/{name}");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(local_references),
+        Value::Object(map) => map.values_mut().for_each(local_references),
+        _ => {}
+    }
+}
+
+/// A schema and all that it refers to.
+fn collect(name: &str, schemas: &Value, out: &mut serde_json::Map<String, Value>) {
+    fn references(value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::String(text) => {
+                out.extend(text.strip_prefix("#/$defs/").map(str::to_owned));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, out)),
+            Value::Object(map) => map.values().for_each(|item| references(item, out)),
+            _ => {}
+        }
+    }
+    if out.contains_key(name) {
+        return;
+    }
+    out.insert(name.to_owned(), schemas[name].clone());
+    let mut found = Vec::new();
+    references(&schemas[name], &mut found);
+    for name in found {
+        collect(&name, schemas, out);
     }
 }
 
