@@ -184,6 +184,11 @@ impl Server {
         self.restart_with(Setup::default()).await;
     }
 
+    /// [`Server::restart`] in the same way as it was started.
+    pub async fn restart_as_it_was(&mut self) {
+        self.restart_with(self.setup.clone()).await;
+    }
+
     /// [`Server::restart`] in another way.
     ///
     /// # Panics

@@ -23,6 +23,7 @@ const TEST: &[Need] = &[
     ("python3", "python3"),
     ("gcc", "gcc"),
     ("openssl", "openssl"),
+    ("postgres", "postgresql"),
 ];
 const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
 // The guest's kernel is not installed: the suite unpacks it into its own folder.
@@ -58,12 +59,18 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-/// Administrators' programs are often on the path of root only.
+/// Administrators' programs are often on the path of root only, and those of PostgreSQL on none.
 fn found(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let servers = versions.flatten().map(|entry| entry.path().join("bin"));
     has(program)
         || ["/usr/sbin", "/sbin"]
             .iter()
-            .any(|folder| std::path::Path::new(folder).join(program).is_file())
+            .map(std::path::PathBuf::from)
+            .chain(servers)
+            .any(|folder| folder.join(program).is_file())
 }
 
 fn packages(names: &[&str]) -> Result<()> {

@@ -41,11 +41,15 @@ const EDGES: [(&str, &[&str]); 10] = [
             "skep-api",
             "skep-client",
             "skep-core",
+            "skep-ingress",
             "skep-runtime",
             "skep-server",
         ],
     ),
-    ("skep-tests", &["skep-api", "skep-client", "skep-core"]),
+    (
+        "skep-tests",
+        &["skep-api", "skep-client", "skep-core", "skep-store"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -125,6 +125,8 @@ async fn compose(
     let observed = metrics.clone();
     let store =
         skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
+    let database = settings.store_url.as_ref();
+    let store = store.database(database.map(|url| url.reveal().to_owned()));
     let sets = [
         keys::MIGRATIONS,
         Runtime::MIGRATIONS,

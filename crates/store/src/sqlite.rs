@@ -1,12 +1,16 @@
 //! The SQLite engine: connections, pragmas, statements and what its error codes mean to a caller.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+use skep_core::Timestamp;
 
+use crate::engine::Engine;
 use crate::unit::Session;
+use crate::value::plain;
 use crate::{Param, Row, StoreError, Value};
 
 const STATEMENT_CACHE: usize = 256;
@@ -23,7 +27,7 @@ const CHECK_UP_TO_BYTES: u64 = 32 << 20;
 
 /// One connection and the file that it belongs to.
 pub(crate) struct Sqlite {
-    pub(crate) connection: Connection,
+    connection: Connection,
     path: PathBuf,
 }
 
@@ -34,8 +38,8 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let engine = Self::open(path, flags)?;
-        engine.batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        engine.batch(&format!(
+        engine.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+        engine.run(&format!(
             "PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA cache_size = -{CACHE_KIB};"
         ))?;
         engine.check()?;
@@ -48,7 +52,7 @@ impl Sqlite {
             path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        engine.batch("PRAGMA query_only = ON;")?;
+        engine.run("PRAGMA query_only = ON;")?;
         Ok(engine)
     }
 
@@ -83,19 +87,13 @@ impl Sqlite {
         }
     }
 
-    /// Runs several statements that return nothing.
-    pub(crate) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
         self.connection
             .execute_batch(sql)
             .map_err(|e| self.translate(&e))
     }
 
-    /// Whether no transaction is open: the engine ends one by itself on some failures.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.connection.is_autocommit()
-    }
-
-    pub(crate) fn translate(&self, error: &rusqlite::Error) -> StoreError {
+    fn translate(&self, error: &rusqlite::Error) -> StoreError {
         translate(&self.path, error)
     }
 }
@@ -127,7 +125,10 @@ impl ToSql for Param<'_> {
         Ok(ToSqlOutput::Borrowed(match self {
             Param::Null => ValueRef::Null,
             Param::Int(value) => ValueRef::Integer(*value),
-            Param::Text(value) => ValueRef::Text(value.as_bytes()),
+            Param::Text(value) => match plain(value) {
+                Cow::Borrowed(text) => ValueRef::Text(text.as_bytes()),
+                Cow::Owned(text) => return Ok(ToSqlOutput::Owned(text.into())),
+            },
             Param::Blob(value) => ValueRef::Blob(value),
         }))
     }
@@ -179,5 +180,73 @@ impl Session for Sqlite {
             out.push(Row::new(values));
         }
         Ok(out)
+    }
+}
+
+impl Engine for Sqlite {
+    fn begin_write(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    fn begin_read(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN")
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.run("COMMIT")
+    }
+
+    fn roll_back(&mut self) {
+        // The engine ends a transaction by itself on some failures.
+        if !self.connection.is_autocommit() {
+            // When even this fails it ends with the connection's next one.
+            let _ = self.run("ROLLBACK");
+        }
+    }
+
+    fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.run(sql)
+    }
+
+    fn schema<'a>(&self, sql: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(sql)
+    }
+
+    fn knows_migrations(&mut self) -> Result<bool, StoreError> {
+        let present = self.query(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'",
+            &[],
+        )?;
+        Ok(!present.is_empty())
+    }
+
+    fn back_up(&mut self, folder: &Path, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
+        let path = folder.join(format!("before-migration-{}.db", now.as_micros()));
+        let failed = |error: std::io::Error| StoreError::Folder {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        self.connection
+            .execute("VACUUM INTO ?1", [path.to_string_lossy()])
+            .map_err(|error| self.translate(&error))?;
+        std::fs::File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
+        std::fs::File::open(folder)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
+        Ok(Some(path))
+    }
+
+    fn take_over(&mut self, _epoch: i64) {
+        // The lock of the data folder sees to it.
+    }
+
+    fn finish(&mut self) {
+        // Whoever copies the database of a stopped server has everything in one file.
+        if let Err(error) = self.run("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the write-ahead log stays beside the database");
+        }
     }
 }

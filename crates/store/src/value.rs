@@ -9,7 +9,7 @@ pub enum Param<'a> {
     Null,
     /// A 64-bit integer; times are microseconds, booleans 0 and 1.
     Int(i64),
-    /// UTF-8 text.
+    /// UTF-8 text. A NUL in it becomes U+FFFD: not every engine has it.
     Text(&'a str),
     /// Bytes.
     Blob(&'a [u8]),
@@ -63,6 +63,14 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Param<'a> {
 impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A text as every engine takes it: PostgreSQL has no NUL in texts.
+pub(crate) fn plain(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}").into(),
+        false => text.into(),
     }
 }
 

@@ -10,8 +10,8 @@ use skep_core::{Clock, Timestamp, Workspace};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::Blobs;
+use crate::engine::Engine;
 use crate::lock::FolderLock;
-use crate::sqlite::Sqlite;
 use crate::unit::{Deltas, Rules, Session, Unit};
 use crate::{Param, StoreError};
 
@@ -108,7 +108,7 @@ pub(crate) enum Message {
 }
 
 pub(crate) struct Writer {
-    pub(crate) engine: Sqlite,
+    pub(crate) engine: Box<dyn Engine>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) blobs: Blobs,
     pub(crate) clock: Clock,
@@ -120,7 +120,7 @@ pub(crate) struct Writer {
 
 /// A session that remembers the first failure of the engine itself.
 struct Watched<'a> {
-    engine: &'a mut Sqlite,
+    engine: &'a mut dyn Engine,
     failure: Option<StoreError>,
 }
 
@@ -227,11 +227,10 @@ impl Writer {
         let mut result = self.run_batch(jobs, &mut answers, save_time);
         let committing = Instant::now();
         if result.is_ok() {
-            result = self.engine.batch("COMMIT");
+            result = self.engine.commit();
         }
-        if result.is_err() && !self.engine.is_idle() {
-            // When even this fails the engine ends the transaction with the connection's next one.
-            let _ = self.engine.batch("ROLLBACK");
+        if result.is_err() {
+            self.engine.roll_back();
         }
         if let Some(observer) = &self.observer {
             observer(CommitStats {
@@ -254,7 +253,7 @@ impl Writer {
         answers: &mut Vec<Box<dyn Job>>,
         save_time: bool,
     ) -> Result<(), StoreError> {
-        self.engine.batch("BEGIN IMMEDIATE")?;
+        self.engine.begin_write()?;
         let mut deltas = Deltas::default();
         let now = self.clock.now();
         for mut job in jobs.drain(..) {
@@ -295,7 +294,7 @@ impl Writer {
     ) -> Result<(), JobError> {
         self.step("SAVEPOINT unit").map_err(JobError::Engine)?;
         let mut session = Watched {
-            engine: &mut self.engine,
+            engine: self.engine.as_mut(),
             failure: None,
         };
         let mut unit = Unit {
@@ -326,10 +325,7 @@ impl Writer {
             "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
             &[now.into()],
         );
-        // Whoever copies the database of a stopped server has everything in one file.
-        if let Err(error) = self.engine.batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::warn!(%error, "the write-ahead log stays beside the database");
-        }
+        self.engine.finish();
         drop(self.engine);
         drop(self.lock);
         if let Some(done) = closing {

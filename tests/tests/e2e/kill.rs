@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 use serde_json::json;
+use skep_tests::postgres::Postgres;
 use skep_tests::{Answer, Client, Server, agent_binary};
 use tokio::sync::{Mutex, RwLock};
 
@@ -139,7 +140,7 @@ async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) ->
             0..4 => did.agents += u32::from(server.kill_agent(agent).await),
             4 => {
                 server.kill();
-                server.restart().await;
+                server.restart_as_it_was().await;
                 *client.write().await = server.client.clone();
                 did.servers += 1;
             }
@@ -161,7 +162,18 @@ async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result() {
-    let mut server = Server::start().await;
+    println!("{}", kill_and_compare(Server::start().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_call_has_exactly_one_result_on_postgresql() {
+    let postgres = Postgres::start();
+    let server = Server::start_with(crate::postgres::on(&postgres)).await;
+    println!("{}", kill_and_compare(server).await);
+}
+
+/// Tells what was done.
+async fn kill_and_compare(mut server: Server) -> String {
     server.deploy_spec(spec("work", 0)).await;
     server.deploy_spec(spec("once", 0)).await;
     let client = Arc::new(RwLock::new(server.client.clone()));
@@ -170,11 +182,6 @@ async fn every_accepted_call_has_exactly_one_result() {
     let did = killer(&mut server, &client, until).await;
     let sent = calling.await.expect("the clients end");
     let (work, once) = (server.executed("work"), server.executed("once"));
-    println!(
-        "{} calls, {did:?}; {} executions of `work`",
-        sent.len(),
-        work.len(),
-    );
     assert!(
         did.agents > 0 && did.servers > 0 && did.updates > 0 && sent.len() > 100,
         "the test did not do its work"
@@ -182,6 +189,11 @@ async fn every_accepted_call_has_exactly_one_result() {
     check_answers(&sent);
     check_journal(&server, &sent).await;
     check_executions(&sent, &work, &once);
+    format!(
+        "{} calls, {did:?}; {} executions of `work`",
+        sent.len(),
+        work.len(),
+    )
 }
 
 /// Each answer belongs to its call, and asking again gave the same.

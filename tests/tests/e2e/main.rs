@@ -12,6 +12,7 @@ mod hostile;
 mod kill;
 mod manifest;
 mod poison;
+mod postgres;
 mod reattach;
 mod rollout;
 mod scale;

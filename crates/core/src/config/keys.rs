@@ -160,6 +160,39 @@ impl Setting for String {
     }
 }
 
+/// An address that may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The address with what it holds.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretUrl(…)")
+    }
+}
+
+impl Setting for SecretUrl {
+    const KIND: Kind = Kind::Text;
+    const SECRET: bool = true;
+
+    fn read(text: &str) -> Option<Self> {
+        let known = ["postgres://", "postgresql://"];
+        let fits = known.iter().any(|scheme| text.starts_with(scheme));
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 impl<T: Setting> Setting for Option<T> {
     const KIND: Kind = T::KIND;
     const SECRET: bool = T::SECRET;
@@ -319,6 +352,9 @@ settings! {
     tls_cert("tls.cert"): Option<PathBuf> = "";
     /// The private key of `tls.cert`, as a PEM file.
     tls_key("tls.key"): Option<PathBuf> = "";
+    /// A PostgreSQL database, such as `postgres://skep@localhost/skep`; without it everything is in
+    /// the data folder. Large bodies, logs and homes stay in the data folder in any case.
+    store_url("store.url"): Option<SecretUrl> = "";
     /// The largest body of a request.
     limits_body("limits.body"): u64 = "64MiB";
     /// The largest head of a request: target and headers together.

@@ -1,3 +1,5 @@
+//! Manifests that are read, and what is said of those that cannot be.
+
 use skep_api::Replicas;
 
 use super::*;
