@@ -42,7 +42,8 @@ impl Scaler {
         self.seen = Some(now);
         self.calm = average(self.calm, demand, passed, scale.window);
         self.panic = average(self.panic, demand, passed, panic_window);
-        if demand > 0.0 || holds || self.busy.is_none() {
+        // One that runs when it is seen first has a reason to; one that sleeps goes on sleeping.
+        if demand > 0.0 || holds || (self.busy.is_none() && copies > 0) {
             self.busy = Some(now);
         }
         let target = f64::from(scale.target.max(1));
@@ -64,16 +65,14 @@ impl Scaler {
 
     /// The fewest copies now: none when nobody called for long enough.
     fn least(&self, scale: &Scale, now: Duration) -> u32 {
-        let quiet = self
-            .busy
-            .map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        let quiet = self.busy.map_or(Duration::MAX, |at| now.saturating_sub(at));
         match scale.min {
             0 if quiet >= scale.idle => 0,
             least => least.max(1),
         }
     }
 
-    /// A call wakes the agent: its idle time begins anew.
+    /// A call or its owner wakes the agent: its idle time begins anew.
     pub(crate) fn wake(&mut self, now: Duration) {
         self.busy = Some(now);
     }
@@ -172,5 +171,7 @@ mod tests {
         assert_eq!(run(&mut scaler, &scale, 1, &mut at, 2, 0), 0);
         scaler.wake(second(at));
         assert_eq!(run(&mut scaler, &scale, 1, &mut at, 1, 1), 1);
+        // A new server finds it asleep.
+        assert_eq!(run(&mut Scaler::default(), &scale, 0, &mut at, 10, 0), 0);
     }
 }

@@ -206,7 +206,7 @@ impl Slot {
         inner.step_since = None;
         inner.bound();
         // It must show that it works, also when nobody calls.
-        inner.replicas = inner.replicas.max(1);
+        self.stay_awake(&mut inner);
         drop(inner);
         self.reconcile();
     }
@@ -214,7 +214,7 @@ impl Slot {
     /// Runs what has given up, and what sleeps.
     pub(crate) fn order_run(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
-        inner.replicas = inner.replicas.max(1);
+        self.stay_awake(&mut inner);
         for member in inner.members.iter().filter(|member| !member.is_retiring()) {
             member.orders.send_modify(|orders| orders.runs += 1);
         }
@@ -225,7 +225,7 @@ impl Slot {
     /// Replaces every instance by a new one.
     pub(crate) fn restart(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
-        inner.replicas = inner.replicas.max(1);
+        self.stay_awake(&mut inner);
         inner.members.iter_mut().for_each(|one| one.stale = true);
         drop(inner);
         self.reconcile();
@@ -270,9 +270,6 @@ impl Slot {
             let wanted = inner.scaler.wanted(&scale, copies, demand(), holds, now);
             inner.replicas = wanted;
             changed |= wanted != copies;
-            if wanted == 0 && !std::mem::replace(&mut inner.waker, true) {
-                tokio::spawn(self.clone().sleep());
-            }
         }
         drop(inner);
         if changed {
@@ -280,13 +277,18 @@ impl Slot {
         }
     }
 
+    /// There is at least one copy from now on, until nobody called for long enough.
+    fn stay_awake(&self, inner: &mut Inner) {
+        inner.replicas = inner.replicas.max(1);
+        inner.scaler.wake(self.began.elapsed());
+    }
+
     /// Waits for a call, and then wakes the agent.
     async fn sleep(self: Arc<Self>) {
         self.target.woken().await;
         let mut inner = self.inner.lock();
         inner.waker = false;
-        inner.replicas = inner.replicas.max(1);
-        inner.scaler.wake(self.began.elapsed());
+        self.stay_awake(&mut inner);
         drop(inner);
         self.reconcile();
     }
@@ -363,6 +365,9 @@ impl Slot {
             inner.pass_step();
             while inner.take_steps(self) {}
             inner.forget_parts();
+        }
+        if inner.replicas == 0 && !std::mem::replace(&mut inner.waker, true) {
+            tokio::spawn(self.clone().sleep());
         }
         inner.publish(&self.target);
         let changed = inner.rollout != before;

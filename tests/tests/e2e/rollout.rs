@@ -170,7 +170,7 @@ async fn a_restart_of_the_server_keeps_copies_and_what_was_decided() {
 
 #[tokio::test]
 async fn an_agent_that_sleeps_wakes_for_a_call_of_any_kind() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let mut sleepy = spec(1, 1);
     sleepy["replicas"] = json!({ "min": 0, "max": 1, "idle": "1s" });
     server.deploy_spec(sleepy).await;
@@ -183,7 +183,14 @@ async fn an_agent_that_sleeps_wakes_for_a_call_of_any_kind() {
     server.wait_state("a", "asleep").await;
     assert_eq!(server.client.get("/agents/a/ping").await.text(), "pong");
     server.wait_state("a", "asleep").await;
-    // What waited before the server ended wakes it as well.
-    let list = server.agent("a").await;
-    assert_eq!(list["instances"], json!(null));
+    assert_eq!(server.agent("a").await["instances"], json!(null));
+    // A new server lets it sleep, until somebody calls.
+    server.kill();
+    server.restart().await;
+    assert_eq!(server.agent("a").await["state"], "asleep");
+    assert_eq!(server.post("a", "/work", "again").await.text(), "again");
+    // Its owner wakes it as well.
+    server.wait_state("a", "asleep").await;
+    server.client.post("/api/v1/agents/a/start", "").await;
+    server.wait_state("a", "ready").await;
 }
