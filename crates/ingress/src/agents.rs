@@ -35,7 +35,7 @@ pub enum Availability {
     /// These instances do.
     Ready {
         /// Never empty.
-        endpoints: Vec<Endpoint>,
+        endpoints: Arc<[Endpoint]>,
         /// How calls are shared; `None`: evenly.
         split: Option<Split>,
     },

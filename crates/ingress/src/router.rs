@@ -99,28 +99,23 @@ impl Router {
         now: Instant,
         random: u64,
     ) -> Option<Endpoint> {
-        self.known.retain(|one| {
-            one.in_flight > 0 || endpoints.iter().any(|e| e.instance == one.instance)
-        });
-        let share = share(endpoints, split, choice.key.unwrap_or(random));
-        let well: Vec<&Endpoint> = share
-            .iter()
-            .copied()
+        if self.known.len() > endpoints.len() {
+            let there = |one: &Known| endpoints.iter().any(|e| e.instance == one.instance);
+            self.known.retain(|one| one.in_flight > 0 || there(one));
+        }
+        let number = choice.key.unwrap_or(random);
+        let side = Side::of(endpoints, split, number);
+        let share = || endpoints.iter().filter(|one| side.holds(one));
+        let mut well = share()
             .filter(|one| Some(one.instance) != choice.avoid)
             .filter(|one| self.is_open_to(one.instance, now))
-            .collect();
+            .peekable();
         // What is there is better than nothing: a call that fails there is tried again elsewhere.
-        let among = [&well, &share]
-            .into_iter()
-            .find(|some| !some.is_empty())
-            .map_or_else(Vec::new, Clone::clone);
-        let picked = match choice.key {
-            Some(key) => among.into_iter().max_by_key(|one| rank(key, one.instance)),
-            None => among
-                .into_iter()
-                .min_by_key(|one| (self.in_flight(one.instance), rank(random, one.instance))),
+        let picked = match well.peek() {
+            Some(_) => self.best(well, choice.key, random),
+            None => self.best(share(), choice.key, random),
         };
-        let picked = *picked?;
+        let picked = picked?;
         let known = self.know(picked.instance);
         known.in_flight += 1;
         if matches!(known.circuit, Circuit::Open(_)) {
@@ -164,6 +159,21 @@ impl Router {
         ejected.count()
     }
 
+    /// The one that a key belongs to, else the one with the fewest calls.
+    fn best<'a>(
+        &self,
+        endpoints: impl Iterator<Item = &'a Endpoint>,
+        key: Option<u64>,
+        random: u64,
+    ) -> Option<Endpoint> {
+        let best = match key {
+            Some(key) => endpoints.max_by_key(|one| rank(key, one.instance)),
+            None => endpoints
+                .min_by_key(|one| (self.in_flight(one.instance), rank(random, one.instance))),
+        };
+        best.copied()
+    }
+
     fn find(&self, instance: InstanceId) -> Option<&Known> {
         self.known.iter().find(|one| one.instance == instance)
     }
@@ -186,16 +196,35 @@ impl Router {
     }
 }
 
-/// The endpoints of the side of the split that a number falls to; all, when that side is empty.
-fn share(endpoints: &[Endpoint], split: Option<Split>, number: u64) -> Vec<&Endpoint> {
-    let all = || endpoints.iter().collect();
-    let Some(split) = split else { return all() };
-    let fresh = mix(number) % 100 < u64::from(split.weight);
-    let side: Vec<&Endpoint> = endpoints
-        .iter()
-        .filter(|one| (one.revision == split.revision) == fresh)
-        .collect();
-    if side.is_empty() { all() } else { side }
+/// The endpoints that a call may go to, as a split says.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    All,
+    Of(u32),
+    But(u32),
+}
+
+impl Side {
+    /// The side that a number falls to; all, when nothing is there.
+    fn of(endpoints: &[Endpoint], split: Option<Split>, number: u64) -> Self {
+        let Some(split) = split else { return Self::All };
+        let side = match mix(number) % 100 < u64::from(split.weight) {
+            true => Self::Of(split.revision),
+            false => Self::But(split.revision),
+        };
+        match endpoints.iter().any(|one| side.holds(one)) {
+            true => side,
+            false => Self::All,
+        }
+    }
+
+    fn holds(self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(revision) => endpoint.revision == revision,
+            Self::But(revision) => endpoint.revision != revision,
+        }
+    }
 }
 
 /// Where an instance stands for a number (rendezvous hashing: when an instance goes, only its own

@@ -17,10 +17,27 @@ pub(crate) struct RuntimeAgents {
     joined: RwLock<HashMap<AgentId, Arc<Joined>>>,
 }
 
-/// One agent, with its policy worked out once per revision.
+/// One agent, with its policy worked out once per revision, and its endpoints once per change.
 struct Joined {
     target: Arc<Target>,
     policy: RwLock<(Arc<AgentSpec>, Arc<CallPolicy>)>,
+    endpoints: RwLock<Option<Endpoints>>,
+}
+
+/// The runtime's endpoints, and the same as the call door knows them.
+type Endpoints = (Arc<[skep_runtime::Endpoint]>, Arc<[Endpoint]>);
+
+impl Joined {
+    fn endpoints(&self, of: Arc<[skep_runtime::Endpoint]>) -> Arc<[Endpoint]> {
+        if let Some((known, same)) = &*self.endpoints.read()
+            && Arc::ptr_eq(known, &of)
+        {
+            return same.clone();
+        }
+        let same: Arc<[Endpoint]> = of.iter().map(endpoint).collect();
+        *self.endpoints.write() = Some((of, same.clone()));
+        same
+    }
 }
 
 impl RuntimeAgents {
@@ -50,7 +67,13 @@ impl Agents for RuntimeAgents {
         all.retain(|_, joined| joined.target.available() != skep_runtime::Availability::Removed);
         Some(
             all.entry(id)
-                .or_insert_with(|| Arc::new(Joined { target, policy }))
+                .or_insert_with(|| {
+                    Arc::new(Joined {
+                        target,
+                        policy,
+                        endpoints: RwLock::default(),
+                    })
+                })
                 .clone(),
         )
     }
@@ -89,7 +112,7 @@ impl Agent for Joined {
     fn availability(&self) -> Availability {
         match self.target.available() {
             skep_runtime::Availability::Ready { endpoints, split } => Availability::Ready {
-                endpoints: endpoints.iter().map(endpoint).collect(),
+                endpoints: self.endpoints(endpoints),
                 split: split.map(|split| Split {
                     revision: split.revision,
                     weight: split.weight,

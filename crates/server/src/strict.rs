@@ -47,8 +47,25 @@ fn is_chunked_at_most(headers: &HeaderMap) -> bool {
         && codings.next().is_none()
 }
 
+/// A name or an IPv4 address, with a port or without: what nearly every request says, known without
+/// parsing it.
+fn is_plain(host: &[u8]) -> bool {
+    let end = host
+        .iter()
+        .position(|byte| *byte == b':')
+        .unwrap_or(host.len());
+    let (name, port) = host.split_at(end);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let port = port.get(1..).unwrap_or_default();
+    !name.is_empty()
+        && name.iter().all(is_name)
+        && port.len() <= 5
+        && port.iter().all(u8::is_ascii_digit)
+}
+
 fn is_host(host: &HeaderValue) -> bool {
     // An empty one is what a target without an authority has.
     host.is_empty()
+        || is_plain(host.as_bytes())
         || Authority::try_from(host.as_bytes()).is_ok_and(|it| !it.as_str().contains('@'))
 }
