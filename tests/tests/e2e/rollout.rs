@@ -194,3 +194,64 @@ async fn an_agent_that_sleeps_wakes_for_a_call_of_any_kind() {
     server.client.post("/api/v1/agents/a/start", "").await;
     server.wait_state("a", "ready").await;
 }
+
+#[tokio::test]
+async fn calls_of_one_session_go_to_one_instance_and_failures_elsewhere() {
+    let server = Server::start().await;
+    let mut sticky = spec(1, 3);
+    sticky["calls"] = json!({ "affinity": "x-session", "backoff": "1ms" });
+    server.deploy_spec(sticky).await;
+    settled(&server, 1, 3).await;
+    let pid = async |session: usize, method: Method| {
+        let mut request = server.client.request(method, "/agents/a/echo", "x");
+        let value = http::HeaderValue::from(session);
+        request.headers_mut().insert("x-session", value);
+        server.client.send(request).await.expect("an answer").json()["pid"].clone()
+    };
+    let mut pids = HashSet::new();
+    for session in 0..12 {
+        let first = pid(session, Method::POST).await;
+        for method in [Method::POST, Method::GET] {
+            assert_eq!(pid(session, method).await, first);
+        }
+        pids.insert(first.to_string());
+    }
+    assert_eq!(pids.len(), 3, "sessions are spread");
+
+    // A call that kills its instance is tried again on another one.
+    server.post("a", "/poison", "poison").await;
+    let calls = server.client.get("/api/v1/calls?limit=1").await.json();
+    let id = calls["items"][0]["id"].as_str().expect("a call").to_owned();
+    let call = server.wait_call(&id, "dead").await;
+    let attempts = call["history"].as_array().cloned().unwrap_or_default();
+    let on: HashSet<String> = attempts
+        .iter()
+        .map(|attempt| attempt["instance"].to_string())
+        .collect();
+    assert!(on.len() >= 3, "{call}");
+}
+
+#[tokio::test]
+async fn copies_come_and_go_with_the_calls() {
+    let server = Server::start().await;
+    let mut growing = spec(1, 1);
+    growing["replicas"] = json!({ "min": 1, "max": 3, "target": 2, "window": "1s" });
+    growing["drain"] = json!("0ms");
+    server.deploy_spec(growing).await;
+    let mut hanging = Vec::new();
+    for _ in 0..8 {
+        let mut request = server.client.request(Method::POST, "/agents/a/hang", "");
+        let value = http::HeaderValue::from_static("respond-async");
+        request.headers_mut().insert("prefer", value);
+        let answer = server.client.send(request).await.expect("an answer");
+        hanging.push(answer.call());
+    }
+    let agent = settled(&server, 1, 3).await;
+    assert_eq!(agent["replicas"], 3, "no more than the most");
+    for call in hanging {
+        let path = format!("/api/v1/calls/{call}/cancel");
+        assert_eq!(server.client.post(&path, "").await.status, 200);
+    }
+    let agent = settled(&server, 1, 1).await;
+    assert_eq!(agent["replicas"], 1);
+}
