@@ -254,9 +254,10 @@ fn wrong(source: Source<'_>, document: &str, at: Option<(usize, usize)>, why: &s
 
 /// Makes paths absolute that start from the manifest's folder.
 fn settle_paths(spec: &mut AgentSpec, folder: &Path) {
-    let absolute = |path: &str| folder.join(path).to_string_lossy().into_owned();
     if spec.image.is_none() {
-        spec.workdir = Some(absolute(spec.workdir.as_deref().unwrap_or("")));
+        let given = spec.workdir.as_deref();
+        let absolute = given.map_or_else(|| folder.to_owned(), |path| folder.join(path));
+        spec.workdir = Some(absolute.to_string_lossy().into_owned());
     }
     for volume in &mut spec.volumes {
         if volume.source.starts_with("./") || volume.source.starts_with("../") {

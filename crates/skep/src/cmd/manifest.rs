@@ -73,7 +73,8 @@ pub(crate) fn read(path: &Path) -> Result<Manifest> {
             file.take(MOST_BYTES + 1)
                 .read_to_end(&mut bytes)
                 .map_err(failed)?;
-            let folder = here.join(path.parent().unwrap_or(Path::new("")));
+            let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let folder = parent.map_or_else(|| here.clone(), |it| here.join(it));
             (shown.clone(), folder)
         }
     };
