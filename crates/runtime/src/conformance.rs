@@ -93,6 +93,7 @@ pub fn request(driver: &dyn Driver, complete: Complete<'_>, command: &[&str]) ->
             instance,
         },
         spec: Arc::new(spec),
+        revision: 1,
         port,
         env: BTreeMap::from([
             ("PORT".to_owned(), port.to_string()),

@@ -32,6 +32,8 @@ pub struct StartRequest {
     pub place: Place,
     /// What to run.
     pub spec: Arc<Spec>,
+    /// The number of the revision that it runs.
+    pub revision: u32,
     /// The port at which the instance must be reachable: [`Driver::port`], else one that is reserved
     /// for it on loopback.
     pub port: u16,

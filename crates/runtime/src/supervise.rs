@@ -406,6 +406,7 @@ impl Charge {
         let request = StartRequest {
             place: place.clone(),
             spec: self.spec.clone(),
+            revision: self.revision,
             port,
             env: self.contract(place.instance, port),
         };
