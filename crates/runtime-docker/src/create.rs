@@ -9,6 +9,7 @@ use bollard::models::{
 };
 use skep_runtime::{Limits, Place, Rotation, Sandbox, StartRequest, VolumeSource};
 
+use crate::folder::Owner;
 use crate::network::{LABEL_ID, LABEL_PATH};
 use crate::volume::{HOME, target};
 
@@ -24,8 +25,8 @@ const CPU_MILLIS: u64 = 2_000;
 const TMP_BYTES: u64 = 256 << 20;
 /// The least memory that the engine gives a container.
 pub(crate) const LEAST_MEMORY: u64 = 6 << 20;
-/// Nobody answers there. Without it the engine would ask this machine's name servers for the agent,
-/// and names would leave that the agent itself may not send.
+/// Nobody answers there. Without it an engine may ask this machine's name servers for the agent, and
+/// names would leave that the agent itself may not send (CVE-2024-29018).
 const NO_DNS: &str = "127.0.0.1";
 
 /// The labels of a container.
@@ -41,6 +42,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) network: &'a str,
     pub(crate) image: &'a ImageConfig,
     pub(crate) user: String,
+    pub(crate) owner: Owner,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) rotation: Rotation,
     /// Thousandths of a core that this machine has.
@@ -162,7 +164,9 @@ fn host(request: &StartRequest, parts: Parts<'_>) -> HostConfig {
         .mounts
         .iter()
         .any(|mount| mount.target.as_deref() == Some("/tmp"));
-    let tmp = format!("rw,nosuid,nodev,exec,mode=1777,size={TMP_BYTES}");
+    let Owner { uid, gid } = parts.owner;
+    // Its own: some engines keep the mode that the image gives the folder.
+    let tmp = format!("rw,nosuid,nodev,exec,mode=1777,uid={uid},gid={gid},size={TMP_BYTES}");
     let no_ipv6 = "net.ipv6.conf.all.disable_ipv6";
     HostConfig {
         network_mode: Some(parts.network.to_owned()),
@@ -228,6 +232,10 @@ mod tests {
             network: "skep-00c0ffee",
             image,
             user: "65532:65532".to_owned(),
+            owner: Owner {
+                uid: 65_532,
+                gid: 65_532,
+            },
             mounts: Vec::new(),
             rotation: Rotation::default(),
             cpu_millis: 4_000,

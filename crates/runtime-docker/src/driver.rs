@@ -150,6 +150,7 @@ impl DockerDriver {
         let folders = self.shared.folders.clone();
         let (place, spec) = (request.place.clone(), request.spec.clone());
         blocking(move || {
+            folders.write_resolver()?;
             Folders::give(&folders.home(&place.workspace, &place.agent), owner)?;
             for volume in &spec.volumes {
                 if let VolumeSource::Named(name) = &volume.source {
@@ -190,6 +191,7 @@ impl DockerDriver {
             network: house.network.name(),
             image: &image.config.unwrap_or_default(),
             user,
+            owner,
             mounts: volume::mounts(&self.shared.folders, &request.place.workspace, spec),
             rotation: self.shared.options.rotation,
             cpu_millis: connected

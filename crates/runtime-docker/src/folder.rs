@@ -1,10 +1,10 @@
 //! The folders of this driver: an agent's home and the logs of its instances, as the process driver
 //! has them, the volumes of a workspace, and the name of the data folder at the engine.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
@@ -13,6 +13,10 @@ use skep_runtime::{DriverError, Place};
 
 /// Folders in folders that are given to another user at most.
 const DEEPEST: usize = 256;
+
+/// Nobody answers there, so that looking up a name fails at once: where agents may go is not for a
+/// name server to say.
+const NO_NAMES: &str = "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n";
 
 /// Who owns what an agent writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,27 @@ impl Folders {
             .join("volumes")
             .join(workspace.as_str())
             .join(name)
+    }
+
+    /// The file that tells agents which name servers there are.
+    pub(crate) fn resolver(&self) -> PathBuf {
+        self.data.join("docker.resolver")
+    }
+
+    /// Writes that file unless it is there. Blocks.
+    pub(crate) fn write_resolver(&self) -> Result<(), DriverError> {
+        let path = self.resolver();
+        if std::fs::read_to_string(&path).is_ok_and(|text| text == NO_NAMES) {
+            return Ok(());
+        }
+        let draft = self
+            .data
+            .join(format!("docker.resolver.{}", fastrand::u64(..)));
+        std::fs::write(&draft, NO_NAMES)
+            // Agents have other users than Skep.
+            .and_then(|()| std::fs::set_permissions(&draft, Permissions::from_mode(0o644)))
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .map_err(|error| failed("docker.resolver", &error))
     }
 
     /// Makes the folder of a new instance: an instance is started once in its life. Blocks.

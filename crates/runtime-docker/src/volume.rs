@@ -1,4 +1,5 @@
-//! The folders that a container sees: its home, and the volumes of its specification.
+//! What a container sees of this machine: its home, the volumes of its specification, and which name
+//! servers there are: none.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,8 @@ use crate::folder::Folders;
 pub(crate) const HOME: &str = "/home/agent";
 /// Where an agent sees a named volume without a target.
 const VOLUMES: &str = "/volumes";
+/// Where programs read which name servers to ask.
+const RESOLVER: &str = "/etc/resolv.conf";
 /// Folders of this machine that are the kernel's.
 const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 
@@ -51,9 +54,16 @@ pub(crate) fn mounts(folders: &Folders, workspace: &Workspace, spec: &Spec) -> V
         };
         mount(&source, &target(volume), volume.read_only)
     });
-    std::iter::once(mount(&home, Path::new(HOME), false))
+    let mut all: Vec<Mount> = std::iter::once(mount(&home, Path::new(HOME), false))
         .chain(volumes)
-        .collect()
+        .collect();
+    if all
+        .iter()
+        .all(|one| one.target.as_deref() != Some(RESOLVER))
+    {
+        all.push(mount(&folders.resolver(), Path::new(RESOLVER), true));
+    }
+    all
 }
 
 /// Whether the volumes are there, and none opens what must stay closed. Blocks.
@@ -155,6 +165,7 @@ mod tests {
                 ("/data/volumes/default/notes", "/volumes/notes"),
                 ("/srv/a", "/srv/a"),
                 ("/srv/b", "/b"),
+                ("/data/docker.resolver", RESOLVER),
             ]
         );
         assert_eq!(mounts[0].read_only, Some(false));
