@@ -333,7 +333,8 @@ impl Driver for DockerDriver {
                 .engine
                 .ask(|_| async move { docker.ping().await })
                 .await?;
-            let gaps = self.gaps(&connected, house).await?;
+            let mut gaps = house.network.look(&self.shared.engine).await?;
+            gaps.extend(gaps_of(&connected.info));
             Ok::<_, DriverError>((connected, gaps))
         };
         match looked.await {

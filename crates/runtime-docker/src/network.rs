@@ -69,22 +69,38 @@ impl Network {
     /// Sees to it that the network is there, and tells which protections it does not give.
     pub(crate) async fn ensure(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
         let _making = self.making.lock().await;
+        if !self.is_there(engine).await? {
+            self.make(engine).await?;
+        }
+        self.gaps().await
+    }
+
+    /// Which protections the network does not give, if it is there.
+    pub(crate) async fn look(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
+        match self.is_there(engine).await? {
+            true => self.gaps().await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn is_there(&self, engine: &Engine) -> Result<bool, DriverError> {
         let name = self.name.clone();
         let found = engine
             .ask(|docker| async move { docker.inspect_network(&name, None).await })
             .await;
         match found {
-            Ok(network) if self.is_ours(&network) => {}
-            Ok(_) => {
-                return Err(DriverError::Failed(format!(
-                    "the Docker network {0} is not as Skep makes it; remove it when no agent runs: \
-                     docker network rm {0}",
-                    self.name
-                )));
-            }
-            Err(Trouble::Missing(_)) => self.make(engine).await?,
-            Err(other) => return Err(other.into()),
+            Ok(network) if self.is_ours(&network) => Ok(true),
+            Ok(_) => Err(DriverError::Failed(format!(
+                "the Docker network {0} is not as Skep makes it; remove it when no agent runs: docker \
+                 network rm {0}",
+                self.name
+            ))),
+            Err(Trouble::Missing(_)) => Ok(false),
+            Err(other) => Err(other.into()),
         }
+    }
+
+    async fn gaps(&self) -> Result<Vec<String>, DriverError> {
         let (bridge, firewall) = (self.name.clone(), self.firewall);
         blocking(move || Ok(gaps(&bridge, firewall))).await
     }
