@@ -1,5 +1,7 @@
 //! What tasks need of the machine, installed when it is missing.
 
+mod docker;
+
 use anyhow::{Result, bail};
 
 use crate::shell::{has, run, run_with};
@@ -24,6 +26,10 @@ const TEST: &[Need] = &[
     ("gcc", "gcc"),
     ("openssl", "openssl"),
     ("postgres", "postgresql"),
+    ("dockerd", "docker.io"),
+    ("iptables", "iptables"),
+    // What runs in the containers of the tests: images are made, not pulled.
+    ("busybox", "busybox-static"),
 ];
 const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
 // The guest's kernel is not installed: the suite unpacks it into its own folder.
@@ -53,8 +59,11 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         println!("set-up: installing {}", missing.join(", "));
         packages(&missing)?;
     }
-    if purpose == Purpose::Test && !has("cargo-nextest") {
-        run("cargo", &["install", "--locked", "cargo-nextest"])?;
+    if purpose == Purpose::Test {
+        if !has("cargo-nextest") {
+            run("cargo", &["install", "--locked", "cargo-nextest"])?;
+        }
+        docker::start()?;
     }
     Ok(())
 }
@@ -73,6 +82,10 @@ fn found(program: &str) -> bool {
             .any(|folder| folder.join(program).is_file())
 }
 
+fn is_root() -> Result<bool> {
+    Ok(crate::shell::output("id", &["-u"])?.trim() == "0")
+}
+
 fn packages(names: &[&str]) -> Result<()> {
     let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
     let mut install = vec!["install", "-y", "--no-install-recommends"];
@@ -83,8 +96,7 @@ fn packages(names: &[&str]) -> Result<()> {
             names.join(", ")
         );
     }
-    let me = crate::shell::output("id", &["-u"])?;
-    if me.trim() == "0" {
+    if is_root()? {
         run_with("apt-get", &["update", "-qq"], &quiet)?;
         run_with("apt-get", &install, &quiet)
     } else if has("sudo") {

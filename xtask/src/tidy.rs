@@ -15,14 +15,18 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 300;
+const MOST_PACKAGES: usize = 340;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
     ("skep-runtime", &["skep-api", "skep-core", "skep-store"]),
+    (
+        "skep-runtime-docker",
+        &["skep-api", "skep-core", "skep-runtime"],
+    ),
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
     ("skep-client", &["skep-api", "skep-core"]),
     (
@@ -32,6 +36,7 @@ const EDGES: [(&str, &[&str]); 10] = [
             "skep-core",
             "skep-ingress",
             "skep-runtime",
+            "skep-runtime-docker",
             "skep-store",
         ],
     ),

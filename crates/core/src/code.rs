@@ -127,6 +127,8 @@ codes! {
         "Look at its log with `skep logs AGENT`.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
+    DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",
+        "Do what the detail says, and see with `skep doctor` whether it is there again; agents that were deployed come back by themselves.";
     ShuttingDown = "shutting-down", 503, "The server is shutting down",
         "Try again when it is back; accepted calls go on then.";
     AgentNotReady = "agent-not-ready", 503, "No instance of the agent is ready",

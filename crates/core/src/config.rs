@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use file::{reset_in_file, set_in_file};
-pub use keys::{KEYS, Key, Kind, LogFormat, Settings};
+pub use keys::{DockerFirewall, KEYS, Key, Kind, LogFormat, Settings};
 
 /// What our environment variables begin with.
 pub const PREFIX: &str = "SKEP_";

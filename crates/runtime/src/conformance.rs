@@ -1,5 +1,6 @@
 //! What every driver must do, as one suite that each driver's tests run. The agents are lines of
-//! `sh`, so whatever the driver runs must have a shell.
+//! `sh`, so whatever the driver runs must have a shell; what else it needs, such as an image, its
+//! tests write into each specification.
 //!
 //! Panics with what does not hold.
 
@@ -26,9 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Drives one driver; `make` gives another one with the same options each time.
+/// Gives a driver; with the same options each time.
+pub type Make<'a> = &'a (dyn Fn() -> Arc<dyn Driver> + Sync);
+/// Completes a specification with what the driver needs.
+pub type Complete<'a> = &'a (dyn Fn(&mut AgentSpec) + Sync);
+
+/// Drives one driver.
 struct Suite<'a> {
-    make: &'a (dyn Fn() -> Arc<dyn Driver> + Sync),
+    make: Make<'a>,
+    complete: Complete<'a>,
     driver: Arc<dyn Driver>,
 }
 
@@ -36,9 +43,10 @@ struct Suite<'a> {
 ///
 /// # Panics
 /// When the driver does not keep the contract.
-pub async fn conformance(make: &(dyn Fn() -> Arc<dyn Driver> + Sync)) {
+pub async fn conformance(make: Make<'_>, complete: Complete<'_>) {
     let suite = Suite {
         make,
+        complete,
         driver: make(),
     };
     suite.tells_status_and_output().await;
@@ -57,22 +65,24 @@ fn holds<T>(result: Result<T, DriverError>) -> T {
     result.unwrap_or_else(|error| panic!("the driver failed: {error}"))
 }
 
-/// A request for a line of `sh`.
+/// A request for a command.
 ///
 /// # Panics
 /// When no port is free.
 #[must_use]
-pub fn request(kind: &str, command: &[&str]) -> StartRequest {
-    let Ok(Ok(port)) = TcpListener::bind("127.0.0.1:0").map(|l| l.local_addr().map(|a| a.port()))
-    else {
+pub fn request(driver: &dyn Driver, complete: Complete<'_>, command: &[&str]) -> StartRequest {
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let Some(port) = driver.port().or_else(|| Some(free().ok()?.port())) else {
         panic!("no port is free")
     };
+    let kind = driver.kind();
     let command = command.iter().map(|&word| word.to_owned()).collect();
-    let spec = AgentSpec {
+    let mut spec = AgentSpec {
         driver: kind.to_owned(),
         env: BTreeMap::from([("OWN".to_owned(), "a b".to_owned())]),
         ..AgentSpec::new("conformance", command)
     };
+    complete(&mut spec);
     let spec = Spec::parse(&spec, &[kind])
         .unwrap_or_else(|error| panic!("the suite's own specification: {error}"));
     let instance = InstanceId::new();
@@ -83,6 +93,7 @@ pub fn request(kind: &str, command: &[&str]) -> StartRequest {
             instance,
         },
         spec: Arc::new(spec),
+        revision: 1,
         port,
         env: BTreeMap::from([
             ("PORT".to_owned(), port.to_string()),
@@ -97,8 +108,12 @@ fn drain(log: &mut dyn LogSource) -> Vec<LogLine> {
 }
 
 impl Suite<'_> {
+    fn request(&self, command: &[&str]) -> StartRequest {
+        request(self.driver.as_ref(), self.complete, command)
+    }
+
     fn shell(&self, line: &str) -> StartRequest {
-        request(self.driver.kind(), &["sh", "-c", line])
+        self.request(&["sh", "-c", line])
     }
 
     async fn start(&self, line: &str) -> (Place, Arc<dyn Running>) {
@@ -233,9 +248,7 @@ impl Suite<'_> {
     }
 
     async fn refuses_what_cannot_run(&self) {
-        let request = request(self.driver.kind(), &["no-such-program-anywhere"]);
-        let spec = &request.spec;
-        assert!(self.driver.check(&request.place.workspace, spec).is_err());
+        let request = self.request(&["no-such-program-anywhere"]);
         match self.driver.start(&request).await {
             Err(error) => assert!(!error.is_retryable(), "{error}"),
             Ok(_) => panic!("a program that is not there was started"),

@@ -32,7 +32,10 @@ pub struct StartRequest {
     pub place: Place,
     /// What to run.
     pub spec: Arc<Spec>,
-    /// The port on loopback at which the instance must be reachable.
+    /// The number of the revision that it runs.
+    pub revision: u32,
+    /// The port at which the instance must be reachable: [`Driver::port`], else one that is reserved
+    /// for it on loopback.
     pub port: u16,
     /// The contract's variables (`PORT`, `SKEP_…`); they win over those of the specification.
     pub env: BTreeMap<String, String>,
@@ -58,11 +61,24 @@ pub trait Driver: Send + Sync + 'static {
     /// The name that specifications use, for example `process`.
     fn kind(&self) -> &'static str;
 
-    /// Looks at a specification before it is deployed: whether the program is there, and the like.
+    /// The port on which every instance listens, when each has an address of its own. `None`: they
+    /// share this machine's, and one is reserved for each.
+    fn port(&self) -> Option<u16> {
+        None
+    }
+
+    /// How it is with what the driver stands on. Answers within seconds.
+    async fn condition(&self) -> Condition {
+        Condition::Well("available".to_owned())
+    }
+
+    /// Looks at a specification before it is deployed: whether the program is there, and the like,
+    /// as far as that can be told before anything runs.
     ///
     /// # Errors
-    /// [`RuntimeError::InvalidSpec`] with the field that is wrong.
-    fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError>;
+    /// [`RuntimeError::InvalidSpec`] with the field that is wrong; [`RuntimeError::Driver`] when
+    /// that cannot be found out.
+    async fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError>;
 
     /// Starts an instance. It runs when this answers; whether it is ready is not the driver's
     /// question.
@@ -149,6 +165,17 @@ pub trait Running: Send + Sync {
     /// # Errors
     /// [`DriverError`] when that cannot be found out.
     async fn inspect(&self) -> Result<Inspection, DriverError>;
+}
+
+/// How it is with what a driver stands on, in words for who runs the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Instances can be started with every protection.
+    Well(String),
+    /// Instances can be started, with something to look at.
+    Impaired(String),
+    /// No instance can be started now.
+    Unavailable(String),
 }
 
 /// What an instance is found to be.
@@ -251,12 +278,16 @@ pub enum DriverError {
     /// Something on the machine failed; trying again may help.
     #[error("{0}")]
     Failed(String),
+    /// What runs instances is not there now. The agent is not to blame: it waits, and the text is
+    /// for who runs the server.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 impl DriverError {
     /// Whether the same request may succeed later without a change of the specification.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Failed(_))
+        matches!(self, Self::Failed(_) | Self::Unavailable(_))
     }
 }

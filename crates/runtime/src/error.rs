@@ -5,6 +5,9 @@ use skep_store::StoreError;
 
 use crate::driver::DriverError;
 
+/// Seconds after which a driver that was not there may be.
+const UNAVAILABLE_RETRY_S: u64 = 5;
+
 /// An error of the runtime.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RuntimeError {
@@ -45,7 +48,7 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     /// An [`RuntimeError::InvalidSpec`].
-    pub(crate) fn spec(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub fn spec(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::InvalidSpec {
             field: field.into(),
             reason: reason.into(),
@@ -60,6 +63,7 @@ impl PublicError for RuntimeError {
             Self::RevisionNotFound { .. } => Code::RevisionNotFound,
             Self::InvalidSpec { .. } => Code::InvalidSpec,
             Self::ShuttingDown => Code::ShuttingDown,
+            Self::Driver(DriverError::Unavailable(_)) => Code::DriverUnavailable,
             Self::Driver(_) => Code::Internal,
             Self::Store(error) => error.code(),
         }
@@ -73,6 +77,7 @@ impl PublicError for RuntimeError {
                 _ => format!("`{agent}` has no revision {number}."),
             },
             Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
+            Self::Driver(DriverError::Unavailable(what)) => format!("{what}."),
             Self::ShuttingDown | Self::Driver(_) => self.code().title().to_owned(),
             Self::Store(error) => error.detail(),
         }
@@ -91,6 +96,7 @@ impl PublicError for RuntimeError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Store(error) => error.retry_after_s(),
+            Self::Driver(DriverError::Unavailable(_)) => Some(UNAVAILABLE_RETRY_S),
             _ => None,
         }
     }

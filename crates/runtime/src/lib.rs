@@ -15,7 +15,7 @@ mod agents;
 mod driver;
 mod error;
 mod fleet;
-mod logfile;
+pub mod logfile;
 mod logs;
 mod port;
 mod probe;
@@ -34,8 +34,8 @@ pub mod conformance;
 
 pub use agents::{Desired, Revision};
 pub use driver::{
-    Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place, Running,
-    StartRequest,
+    Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
+    Running, StartRequest,
 };
 pub use error::RuntimeError;
 pub use logfile::Rotation;

@@ -10,12 +10,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use skep_core::Timestamp;
+use skep_core::{InstanceId, Timestamp};
 
-use crate::driver::LogStream;
+use crate::driver::{DriverError, LogLine, LogSource, LogStream};
 
 /// Bytes of a text that are written as one piece.
-pub(crate) const PIECE: usize = 16 << 10;
+pub const PIECE: usize = 16 << 10;
 /// A line of a file that is longer was not written by us.
 const LONGEST: u64 = PIECE as u64 + 128;
 
@@ -48,7 +48,8 @@ fn aged(path: &Path, age: u32) -> PathBuf {
 }
 
 /// Appends to a log.
-pub(crate) struct LogWriter {
+#[derive(Debug)]
+pub struct LogWriter {
     path: PathBuf,
     rotation: Rotation,
     file: Option<File>,
@@ -61,7 +62,8 @@ pub(crate) struct LogWriter {
 
 impl LogWriter {
     /// The log at this path. Nothing is opened before something is written.
-    pub(crate) fn new(path: PathBuf, rotation: Rotation) -> Self {
+    #[must_use]
+    pub fn new(path: PathBuf, rotation: Rotation) -> Self {
         Self {
             path,
             rotation,
@@ -75,7 +77,7 @@ impl LogWriter {
     }
 
     /// Adds one line, or a piece of one, to what waits.
-    pub(crate) fn add(&mut self, now: Timestamp, stream: LogStream, whole: bool, text: &[u8]) {
+    pub fn add(&mut self, now: Timestamp, stream: LogStream, whole: bool, text: &[u8]) {
         // A log is in order of time even when somebody sets the clock back.
         self.last = self.last.max(now);
         let flag = if whole { 'F' } else { 'P' };
@@ -87,7 +89,7 @@ impl LogWriter {
     }
 
     /// Writes what waits, or drops and counts it.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if self.waiting.is_empty() {
             return;
         }
@@ -176,7 +178,8 @@ fn parse(line: &[u8]) -> Option<RawLine> {
 }
 
 /// Reads a log from its oldest line on.
-pub(crate) struct LogReader {
+#[derive(Debug)]
+pub struct LogReader {
     path: PathBuf,
     files: u32,
     since: Option<Timestamp>,
@@ -267,20 +270,82 @@ impl LogReader {
     }
 }
 
-/// The last lines of standard error, as many as make a short message.
-pub(crate) fn last_words(path: &Path) -> Option<String> {
-    const LINES: usize = 3;
-    const BYTES: usize = 400;
-    const LOOK_BACK: u64 = 16 << 10;
+/// The log of one instance, for a [`crate::Driver`] that keeps it in such a file.
+#[derive(Debug)]
+pub struct InstanceLog {
+    instance: InstanceId,
+    reader: LogReader,
+}
+
+impl InstanceLog {
+    /// The instance's log at this path, from `since` on.
+    #[must_use]
+    pub fn new(
+        instance: InstanceId,
+        path: PathBuf,
+        rotation: Rotation,
+        since: Option<Timestamp>,
+    ) -> Self {
+        let reader = LogReader::new(path, rotation.files, since);
+        Self { instance, reader }
+    }
+}
+
+impl LogSource for InstanceLog {
+    fn next(&mut self) -> Result<Option<LogLine>, DriverError> {
+        let line = self
+            .reader
+            .next()
+            .map_err(|error| DriverError::Failed(format!("the log: {error}")))?;
+        Ok(line.map(|line| LogLine {
+            time: line.time,
+            stream: line.stream,
+            instance: self.instance,
+            partial: line.partial,
+            text: line.text,
+        }))
+    }
+}
+
+/// The agent's own lines near the end of a file, oldest first.
+fn tail(path: &Path) -> Option<Vec<RawLine>> {
+    const LOOK_BACK: u64 = 64 << 10;
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let start = length.saturating_sub(LOOK_BACK);
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).ok()?;
     let mut tail = Vec::new();
     file.take(LOOK_BACK).read_to_end(&mut tail).ok()?;
-    let mut lines: Vec<String> = tail
-        .split_inclusive(|&byte| byte == b'\n')
-        .filter_map(parse)
+    let lines = tail.split_inclusive(|&byte| byte == b'\n');
+    Some(
+        lines
+            .filter_map(parse)
+            .filter(|line| line.stream != LogStream::Skep)
+            .collect(),
+    )
+}
+
+/// How far a log goes: the time of its last line, and how many of its last lines have that time.
+#[must_use]
+pub fn reaches(path: &Path) -> Option<(Timestamp, usize)> {
+    // Lines of one moment may stand on both sides of a rotation.
+    let lines: Vec<RawLine> = [aged(path, 1), path.to_owned()]
+        .iter()
+        .filter_map(|path| tail(path))
+        .flatten()
+        .collect();
+    let last = lines.last()?.time;
+    let same = lines.iter().rev().take_while(|line| line.time == last);
+    Some((last, same.count()))
+}
+
+/// The last lines of standard error, as many as make a short message.
+#[must_use]
+pub fn last_words(path: &Path) -> Option<String> {
+    const LINES: usize = 3;
+    const BYTES: usize = 400;
+    let mut lines: Vec<String> = tail(path)?
+        .into_iter()
         .filter(|line| line.stream == LogStream::Stderr && !line.text.trim().is_empty())
         .map(|line| line.text.trim_end().to_owned())
         .collect();
@@ -333,6 +398,24 @@ mod tests {
             rest(&mut LogReader::new(path, 3, since)),
             ["line 38", "line 39"]
         );
+    }
+
+    #[test]
+    fn tells_how_far_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        assert_eq!(reaches(&path), None);
+        let rotation = Rotation {
+            file_bytes: 60,
+            files: 2,
+        };
+        let mut writer = LogWriter::new(path.clone(), rotation);
+        add(&mut writer, 1);
+        let one = Timestamp::from_micros(1_000_000);
+        assert_eq!(reaches(&path), Some((one, 1)));
+        writer.add(one, LogStream::Stderr, true, b"and another");
+        writer.flush();
+        assert_eq!(reaches(&path), Some((one, 2)), "over the rotation");
     }
 
     #[test]

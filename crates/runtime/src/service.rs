@@ -172,8 +172,9 @@ impl Runtime {
         let mut adopted = adopt::adopt(db, drivers, workspace, &slots, open).await;
         for slot in slots {
             let found = adopted.remove(slot.name()).unwrap_or_default();
-            for (_, live) in &found {
-                self.inner.shared.ports.keep(live.running.address().port());
+            let addresses = found.iter().map(|(_, live)| live.running.address());
+            for address in addresses.filter(|address| address.ip().is_loopback()) {
+                self.inner.shared.ports.keep(address.port());
             }
             slot.adopt(found);
             slot.reconcile();
@@ -269,14 +270,10 @@ impl Runtime {
     /// Whether a specification could be run.
     async fn check(&self, workspace: &Workspace, spec: &AgentSpec) -> Result<(), RuntimeError> {
         let parsed = Spec::parse(spec, &self.inner.shared.kinds())?;
-        if let Some(driver) = self.inner.shared.driver(&spec.driver).cloned() {
-            let of = workspace.clone();
-            // Looking for the program asks the file system.
-            tokio::task::spawn_blocking(move || driver.check(&of, &parsed))
-                .await
-                .map_err(|error| DriverError::Failed(error.to_string()))??;
+        match self.inner.shared.driver(&spec.driver) {
+            Some(driver) => driver.check(workspace, &parsed).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Deploys a specification. The same as the current one makes no new revision, but runs an

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
-use crate::driver::{Driver, Exit, Place, Running, StartRequest};
+use crate::driver::{Driver, DriverError, Exit, Place, Running, StartRequest};
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
 use crate::slot::{Ending, Live, Orders, Slot, View};
@@ -361,17 +361,18 @@ impl Charge {
             counts: false,
         };
         let _permit = self.slot.shared.starts.acquire().await;
-        let port = self
-            .slot
-            .shared
-            .ports
-            .take()
-            .map_err(|error| own(format!("no port is free: {error}")))?;
+        let ports = &self.slot.shared.ports;
+        let port = match self.driver.port() {
+            Some(port) => port,
+            None => ports
+                .take()
+                .map_err(|error| own(format!("no port is free: {error}")))?,
+        };
         let place = self.place(instance);
         let started_at = self.slot.shared.db.clock().now();
         let started = self.start(&place, port, started_at).await;
         if started.is_err() {
-            self.slot.shared.ports.release(port);
+            ports.release(port);
         }
         let running = started?;
         Ok(Live {
@@ -405,6 +406,7 @@ impl Charge {
         let request = StartRequest {
             place: place.clone(),
             spec: self.spec.clone(),
+            revision: self.revision,
             port,
             env: self.contract(place.instance, port),
         };
@@ -422,7 +424,7 @@ impl Charge {
                 self.clone().settle(place.instance, Exit::default());
                 Err(Failure {
                     reason: format!("it cannot be started: {error}"),
-                    counts: true,
+                    counts: !matches!(error, DriverError::Unavailable(_)),
                 })
             }
         }

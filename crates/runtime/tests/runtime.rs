@@ -171,7 +171,7 @@ async fn all(mut lines: mpsc::Receiver<LogLine>) -> Vec<LogLine> {
 #[tokio::test]
 async fn the_process_driver_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    conformance::conformance(&|| Arc::new(driver(&folder))).await;
+    conformance::conformance(&|| Arc::new(driver(&folder)), &|_| {}).await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn nothing_survives_a_shim_that_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let driver = driver(&folder);
     let line = "sleep 1000 & echo $!; wait";
-    let request = conformance::request("process", &["sh", "-c", line]);
+    let request = conformance::request(&driver, &|_| {}, &["sh", "-c", line]);
     let running = driver.start(&request).await.unwrap();
     let mut log = driver.logs(&request.place, None).await.unwrap();
     let child = eventually("a child", || log.next().unwrap()).await;
@@ -199,7 +199,7 @@ async fn nothing_survives_a_shim_that_is_killed() {
 async fn a_shim_that_hangs_does_not_keep_its_agent() {
     let folder = tempfile::tempdir().unwrap();
     let driver = driver(&folder);
-    let request = conformance::request("process", &["sleep", "1000"]);
+    let request = conformance::request(&driver, &|_| {}, &["sleep", "1000"]);
     let running = driver.start(&request).await.unwrap();
     // Without the FIFO the shim cannot be told anything.
     let inside = folder.path().join("agents/default/conformance/instances");
@@ -219,7 +219,7 @@ async fn limits_hold_and_the_environment_is_clean() {
     let folder = tempfile::tempdir().unwrap();
     let driver = driver(&folder);
     let line = "ulimit -n; ulimit -c; env | cut -d= -f1 | sort | tr '\\n' ' '";
-    let mut request = conformance::request("process", &["sh", "-c", line]);
+    let mut request = conformance::request(&driver, &|_| {}, &["sh", "-c", line]);
     let mut spec = (*request.spec).clone();
     spec.limits.open_files = Some(77);
     request.spec = Arc::new(spec);
@@ -249,7 +249,7 @@ async fn long_lines_and_rotation() {
     let driver = ProcessDriver::new(options);
     let line = "head -c 40000 /dev/zero | tr '\\0' x; echo; \
                 i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done";
-    let request = conformance::request("process", &["sh", "-c", line]);
+    let request = conformance::request(&driver, &|_| {}, &["sh", "-c", line]);
     let running = driver.start(&request).await.unwrap();
     let mut log = driver.logs(&request.place, None).await.unwrap();
     running.wait().await;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Workspace;
-use skep_core::config::Settings;
+use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans};
 use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
+use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
 
@@ -138,7 +139,7 @@ async fn compose(
     }
     let (keys, first_key) = Keys::open(&db).await?;
     let drivers = drivers(settings, &options.shim);
-    let kinds = drivers.iter().map(|driver| driver.kind()).collect();
+    let of_health = drivers.clone();
     let of_runtime = skep_runtime::Options {
         url: Some(url.to_owned()),
     };
@@ -171,7 +172,7 @@ async fn compose(
         tracer,
         started,
         min_free,
-        kinds,
+        drivers: of_health,
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
@@ -183,7 +184,20 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
         file_bytes: settings.agents_log_size,
         files: settings.agents_log_files,
     };
-    vec![Arc::new(ProcessDriver::new(process))]
+    let docker = DockerOptions {
+        socket: settings.docker_socket.clone(),
+        subnet: settings.docker_subnet.clone(),
+        firewall: match settings.docker_firewall {
+            DockerFirewall::Skep => Firewall::Skep,
+            DockerFirewall::External => Firewall::External,
+        },
+        rotation: process.rotation,
+        ..DockerOptions::new(&settings.data)
+    };
+    vec![
+        Arc::new(ProcessDriver::new(process)),
+        Arc::new(DockerDriver::new(docker)),
+    ]
 }
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Timestamp;
 use skep_ingress::Ingress;
-use skep_runtime::Runtime;
+use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +27,8 @@ pub(crate) struct State {
     pub(crate) tracer: Option<Arc<Tracer>>,
     pub(crate) started: Timestamp,
     pub(crate) min_free: u64,
-    /// Kinds of the drivers.
-    pub(crate) kinds: Vec<&'static str>,
+    /// What runs instances.
+    pub(crate) drivers: Vec<Arc<dyn Driver>>,
     /// Fires when the server ends; what has no end of its own ends then.
     pub(crate) stop: CancellationToken,
 }

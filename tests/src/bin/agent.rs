@@ -33,7 +33,8 @@ type Shared = Rc<RefCell<Ledger>>;
 #[tokio::main(flavor = "local")]
 async fn main() -> Result<(), Error> {
     let port: u16 = std::env::var("PORT")?.parse()?;
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    // On every address: in a container it is reached from outside.
+    let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await?;
     let ledger: Shared = Rc::new(RefCell::new(Ledger::open()?));
     loop {
         let (stream, _) = listener.accept().await?;

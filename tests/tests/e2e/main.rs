@@ -5,6 +5,7 @@
 mod api;
 mod bad_input;
 mod cli;
+mod docker;
 mod door;
 mod drain;
 mod fault;

@@ -115,6 +115,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Who keeps agents in containers from the services of the server's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DockerFirewall {
+    /// Skep, with a rule of iptables.
+    #[default]
+    Skep,
+    /// Whoever runs the machine.
+    External,
+}
+
 /// A type that a key can have.
 trait Setting: Sized {
     const KIND: Kind;
@@ -310,6 +320,26 @@ impl Setting for LogFormat {
     }
 }
 
+impl Setting for DockerFirewall {
+    const KIND: Kind = Kind::Choice(&["skep", "external"]);
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "skep" => Some(Self::Skep),
+            "external" => Some(Self::External),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Skep => "skep",
+            Self::External => "external",
+        }
+        .to_owned()
+    }
+}
+
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $field:ident ($name:literal): $type:ty = $default:literal;)*) => {
         /// Every setting, typed. A field is called as its key, with `_` for the dot.
@@ -393,6 +423,15 @@ settings! {
     agents_log_size("agents.log_size"): u64 = "8MiB";
     /// Log files that are kept of an agent, the current one included.
     agents_log_files("agents.log_files"): u32 = "4";
+    /// The Unix socket of Docker Engine, for agents with `driver: docker`. A server
+    /// without one runs as any other.
+    docker_socket("docker.socket"): PathBuf = "/var/run/docker.sock";
+    /// The addresses of the network of this server's containers, such as `10.213.0.0/16`; else
+    /// Docker Engine chooses.
+    docker_subnet("docker.subnet"): Option<String> = "";
+    /// Who keeps agents in containers from the services of this machine: `skep` does so with a rule
+    /// of iptables, for which it must run as root; `external` says that there is such a rule.
+    docker_firewall("docker.firewall"): DockerFirewall = "skep";
     /// Whether `/metrics` answers without a key.
     metrics_public("metrics.public"): bool = "false";
 }

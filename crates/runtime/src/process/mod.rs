@@ -27,8 +27,8 @@ use self::files::{FORMAT, Report, Start, State};
 use self::running::ProcessRunning;
 pub use self::shim::shim_main;
 use crate::RuntimeError;
-use crate::driver::{Driver, DriverError, LogLine, LogSource, Place, Running, StartRequest};
-use crate::logfile::{LogReader, Rotation};
+use crate::driver::{Driver, DriverError, LogSource, Place, Running, StartRequest};
+use crate::logfile::{InstanceLog, Rotation};
 use crate::spec::Spec;
 
 /// Time in which a shim must say whether the agent runs.
@@ -128,6 +128,43 @@ impl ProcessDriver {
     fn folder(&self, place: &Place) -> PathBuf {
         self.instances(&place.workspace, &place.agent)
             .join(place.instance.to_string())
+    }
+
+    /// Whether a specification can be run. Blocks.
+    fn look_at(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError> {
+        if spec.image.is_some() {
+            return Err(RuntimeError::spec(
+                "image",
+                "is for drivers that run containers; give a `command`, or `driver: docker`",
+            ));
+        }
+        if let Some(folder) = spec.workdir.as_deref().filter(|folder| !folder.is_dir()) {
+            return Err(RuntimeError::spec(
+                "workdir",
+                format!("there is no folder {}", folder.display()),
+            ));
+        }
+        let home = self.home(workspace, &spec.name);
+        let workdir = spec.workdir.as_deref().unwrap_or(&home);
+        let program = spec.command.first().map_or("", String::as_str);
+        let path = spec
+            .env
+            .get("PATH")
+            .cloned()
+            .or_else(|| std::env::var("PATH").ok())
+            .unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        if find_program(program, workdir, &path) {
+            return Ok(());
+        }
+        let place = if program.contains('/') {
+            format!("looked in {}", workdir.display())
+        } else {
+            format!("looked in PATH={path}")
+        };
+        Err(RuntimeError::spec(
+            "command",
+            format!("command not found: {program} ({place}); install it or write its full path"),
+        ))
     }
 
     /// Makes the instance's folder and starts its shim. Blocks.
@@ -265,40 +302,12 @@ impl Driver for ProcessDriver {
         "process"
     }
 
-    fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError> {
-        if spec.image.is_some() {
-            return Err(RuntimeError::spec(
-                "image",
-                "is for drivers that run containers; give a `command`, or `driver: docker`",
-            ));
-        }
-        if let Some(folder) = spec.workdir.as_deref().filter(|folder| !folder.is_dir()) {
-            return Err(RuntimeError::spec(
-                "workdir",
-                format!("there is no folder {}", folder.display()),
-            ));
-        }
-        let home = self.home(workspace, &spec.name);
-        let workdir = spec.workdir.as_deref().unwrap_or(&home);
-        let program = spec.command.first().map_or("", String::as_str);
-        let path = spec
-            .env
-            .get("PATH")
-            .cloned()
-            .or_else(|| std::env::var("PATH").ok())
-            .unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        if find_program(program, workdir, &path) {
-            return Ok(());
-        }
-        let place = if program.contains('/') {
-            format!("looked in {}", workdir.display())
-        } else {
-            format!("looked in PATH={path}")
-        };
-        Err(RuntimeError::spec(
-            "command",
-            format!("command not found: {program} ({place}); install it or write its full path"),
-        ))
+    async fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError> {
+        let (driver, workspace, spec) = (self.clone(), workspace.clone(), spec.clone());
+        // Looking for the program asks the file system.
+        tokio::task::spawn_blocking(move || driver.look_at(&workspace, &spec))
+            .await
+            .map_err(|error| DriverError::Failed(error.to_string()))?
     }
 
     async fn start(&self, request: &StartRequest) -> Result<Arc<dyn Running>, DriverError> {
@@ -382,14 +391,14 @@ impl Driver for ProcessDriver {
         place: &Place,
         since: Option<Timestamp>,
     ) -> Result<Box<dyn LogSource>, DriverError> {
-        Ok(Box::new(ProcessLog {
-            instance: place.instance,
-            reader: LogReader::new(
-                self.folder(place).join(files::LOG),
-                self.options.rotation.files,
-                since,
-            ),
-        }))
+        let path = self.folder(place).join(files::LOG);
+        let rotation = self.options.rotation;
+        Ok(Box::new(InstanceLog::new(
+            place.instance,
+            path,
+            rotation,
+            since,
+        )))
     }
 
     async fn discard(&self, place: &Place) -> Result<(), DriverError> {
@@ -400,26 +409,5 @@ impl Driver for ProcessDriver {
     async fn discard_agent(&self, workspace: &Workspace, agent: &str) -> Result<(), DriverError> {
         let folder = self.agent_folder(workspace, agent);
         blocking(move || remove_folder(&folder)).await
-    }
-}
-
-struct ProcessLog {
-    instance: InstanceId,
-    reader: LogReader,
-}
-
-impl LogSource for ProcessLog {
-    fn next(&mut self) -> Result<Option<LogLine>, DriverError> {
-        let line = self
-            .reader
-            .next()
-            .map_err(|error| failed("the log", &error))?;
-        Ok(line.map(|line| LogLine {
-            time: line.time,
-            stream: line.stream,
-            instance: self.instance,
-            partial: line.partial,
-            text: line.text,
-        }))
     }
 }

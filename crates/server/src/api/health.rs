@@ -1,17 +1,21 @@
 //! Health: whether the server takes calls, and everything that it knows of itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
 use skep_api::{AgentHealth, BasicHealth, Check, DetailedHealth, Health, InstanceState, Problem};
 use skep_core::units::format_bytes;
+use skep_runtime::{AgentInfo, Condition};
 
 use super::Caller;
 use crate::machine;
 use crate::state::State;
 
+/// Time in which a driver must tell how it is.
+const DRIVER_ANSWER: Duration = Duration::from_secs(10);
 /// Less free memory than one part in so many is worth a look.
 const LOW_MEMORY: u64 = 20;
 
@@ -39,14 +43,9 @@ pub(super) async fn detailed(
     Caller(workspace): Caller,
 ) -> (StatusCode, Json<DetailedHealth>) {
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
-    checks.extend(state.kinds.iter().map(|kind| Check {
-        name: format!("driver:{kind}"),
-        status: Health::Ok,
-        detail: "available".to_owned(),
-    }));
-    let agents: Vec<AgentHealth> = state
-        .runtime
-        .list(&workspace, None, usize::MAX)
+    let found = state.runtime.list(&workspace, None, usize::MAX);
+    checks.extend(drivers(&state, &found).await);
+    let agents: Vec<AgentHealth> = found
         .into_iter()
         .map(|agent| AgentHealth {
             status: of_agent(agent.state),
@@ -72,6 +71,32 @@ pub(super) async fn detailed(
         agents,
     };
     (code(status), Json(health))
+}
+
+/// What the drivers stand on. What no agent needs may be missing.
+async fn drivers(state: &State, agents: &[AgentInfo]) -> Vec<Check> {
+    let mut checks = Vec::with_capacity(state.drivers.len());
+    for driver in &state.drivers {
+        let kind = driver.kind();
+        let is_needed = agents.iter().any(|agent| agent.spec.driver == kind);
+        let silent = || Condition::Unavailable("no answer within 10s".to_owned());
+        let looked = tokio::time::timeout(DRIVER_ANSWER, driver.condition()).await;
+        let (status, detail) = match looked.unwrap_or_else(|_| silent()) {
+            Condition::Well(detail) => (Health::Ok, detail),
+            Condition::Impaired(detail) | Condition::Unavailable(detail) if is_needed => {
+                (Health::Degraded, detail)
+            }
+            Condition::Impaired(detail) | Condition::Unavailable(detail) => {
+                (Health::Ok, format!("no agent needs it; {detail}"))
+            }
+        };
+        checks.push(Check {
+            name: format!("driver:{kind}"),
+            status,
+            detail,
+        });
+    }
+    checks
 }
 
 const fn rank(health: Health) -> u8 {

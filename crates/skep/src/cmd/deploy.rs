@@ -11,16 +11,23 @@ use crate::failure::{Failure, Result};
 use crate::manifest::Manifest;
 use crate::session::Session;
 
+/// The driver that runs images.
+const CONTAINERS: &str = "docker";
+
 /// Flags of `deploy`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   skep deploy hello --command \"python3 agent.py\"
+  skep deploy hello --image registry.example.com/hello:1
   skep deploy hello --env MODE=fast --memory 1GiB -- python3 agent.py --fast
   skep deploy -f stack.yaml --dry-run")]
 pub(crate) struct DeployArgs {
     /// The agent's name; the file's own when there is a file
     #[arg(required_unless_present = "file")]
     name: Option<String>,
+    /// The container image that it is in: Docker Engine runs it
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// The program and its arguments, split as a shell splits words
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
@@ -30,7 +37,7 @@ pub(crate) struct DeployArgs {
     /// A variable for the agent; `KEY` alone takes it from here
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
-    /// Where it runs [default: here]
+    /// Where it runs [default: here; in a container what the image says]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     /// The path that tells whether it is well
@@ -173,6 +180,7 @@ impl DeployArgs {
             || self.attempts.is_some()
             || self.replicas.is_some()
             || self.memory.is_some()
+            || self.image.is_some()
     }
 }
 
@@ -187,20 +195,29 @@ fn laid_over(mut spec: AgentSpec, args: &DeployArgs, here: &Path) -> Result<Agen
     if !args.words.is_empty() {
         spec.command.clone_from(&args.words);
     }
+    if let Some(image) = &args.image {
+        spec.image = Some(image.clone());
+        spec.driver = CONTAINERS.to_owned();
+    }
     if spec.command.is_empty() && spec.image.is_none() {
         return Err(Failure::usage("there is no command to run")
-            .hint("Give it as --command \"…\", or after `--`."));
+            .hint("Give it as --command \"…\", or after `--`; or an image as --image."));
     }
     for pair in &args.env {
         let (key, value) = variable(pair)?;
         spec.env.insert(key, value);
     }
-    let given = args.workdir.as_ref().map(|folder| here.join(folder));
-    if let Some(folder) = given {
-        spec.workdir = Some(folder.to_string_lossy().into_owned());
-    } else if spec.image.is_none() && spec.workdir.is_none() {
-        spec.workdir = Some(here.to_string_lossy().into_owned());
+    let given = args.workdir.clone();
+    spec.workdir = match (
+        given.or(spec.workdir.take().map(PathBuf::from)),
+        &spec.image,
+    ) {
+        (Some(folder), None) => Some(here.join(folder)),
+        (None, None) => Some(here.to_owned()),
+        // A folder of the image.
+        (folder, Some(_)) => folder,
     }
+    .map(|folder| folder.to_string_lossy().into_owned());
     replace(&mut spec.health.path, args.health_path.as_ref());
     replace(&mut spec.calls.concurrency, args.concurrency.as_ref());
     replace(&mut spec.calls.attempts, args.attempts.as_ref());
@@ -290,6 +307,10 @@ mod tests {
         });
         assert_eq!(replicas("0..9"), Ok(bounds));
         assert!(replicas("few").is_err() && replicas("1..").is_err());
+        let made = spec(&["hello", "--image", "a:1"]).unwrap();
+        let expected = (CONTAINERS, Some("a:1"), None);
+        let found = (made.driver.as_str(), made.image.as_deref());
+        assert_eq!((found.0, found.1, made.workdir), expected);
         let made = spec(&["hello", "--command", "a 'b c'"]).unwrap();
         assert_eq!(
             (made.command, made.workdir.as_deref()),

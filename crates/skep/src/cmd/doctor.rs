@@ -303,12 +303,11 @@ async fn server(session: &Session, findings: &mut Vec<Finding>) {
     });
     for check in &health.checks {
         let detail = format!("{}: {}", check.name, check.detail);
-        findings.push(judge(
-            check.status,
-            "health",
-            detail,
-            "See the server's log.",
-        ));
+        let next = match check.name.starts_with("driver:") {
+            true => "Do that; its agents come back by themselves.",
+            false => "See the server's log.",
+        };
+        findings.push(judge(check.status, "health", detail, next));
     }
     for agent in &health.agents {
         let detail = format!("{}: {}", agent.name, agent.detail);

@@ -1,0 +1,25 @@
+//! The `docker` driver: an agent is a container of Docker Engine, locked in as far as the engine
+//! can, on a network from which nothing but Skep is reachable.
+//!
+//! - [`DockerDriver`] implements [`skep_runtime::Driver`]; [`DockerOptions`] say where the engine is.
+//! - The engine is asked over its Unix socket only, and only when it is needed: a server without
+//!   one starts and runs as any other.
+//!
+//! What does not live here: when instances are started and ended (the supervisor's), and the format
+//! of logs (`skep_runtime::logfile`).
+
+mod claim;
+mod create;
+mod driver;
+mod engine;
+mod folder;
+mod image;
+mod log;
+mod network;
+mod process;
+mod running;
+mod sweep;
+mod volume;
+
+pub use driver::{DockerDriver, DockerOptions};
+pub use network::Firewall;

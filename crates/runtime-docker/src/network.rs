@@ -1,0 +1,240 @@
+//! The network of a data folder's agents: a bridge of their own without a way out, on which they
+//! cannot reach each other, and a rule of the firewall that keeps them from the services of this
+//! machine. Skep reaches them over the bridge; nothing is published.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::ListNetworksOptions;
+use skep_runtime::DriverError;
+use tokio::sync::Mutex;
+
+use crate::engine::{Engine, Trouble};
+use crate::folder::blocking;
+
+/// The label that everything of ours has: the name of the data folder at the engine.
+pub(crate) const LABEL_ID: &str = "skep.data-folder";
+/// The label with the data folder's path.
+pub(crate) const LABEL_PATH: &str = "skep.data-path";
+/// Whether the kernel shows traffic within a bridge to the firewall.
+const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+const BRIDGE: &str = "com.docker.network.bridge.name";
+
+/// Who keeps agents from the services of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firewall {
+    /// Skep, with a rule of iptables; it needs to run as root for that.
+    #[default]
+    Skep,
+    /// Somebody else: Skep takes it that there is such a rule.
+    External,
+}
+
+/// The network of one data folder.
+pub(crate) struct Network {
+    name: String,
+    id: String,
+    path: String,
+    subnet: Option<String>,
+    firewall: Firewall,
+    /// Held while the network is looked at or made.
+    making: Mutex<()>,
+}
+
+impl Network {
+    pub(crate) fn new(
+        id: String,
+        path: String,
+        subnet: Option<String>,
+        firewall: Firewall,
+    ) -> Self {
+        Self {
+            // Also the bridge's name, for which there are 15 characters.
+            name: format!("skep-{id}"),
+            id,
+            path,
+            subnet,
+            firewall,
+            making: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sees to it that the network is there, and tells which protections it does not give.
+    pub(crate) async fn ensure(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
+        let _making = self.making.lock().await;
+        if !self.is_there(engine).await? {
+            self.make(engine).await?;
+        }
+        self.gaps().await
+    }
+
+    /// Which protections the network does not give, if it is there.
+    pub(crate) async fn look(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
+        match self.is_there(engine).await? {
+            true => self.gaps().await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn is_there(&self, engine: &Engine) -> Result<bool, DriverError> {
+        let name = self.name.clone();
+        let found = engine
+            .ask(|docker| async move { docker.inspect_network(&name, None).await })
+            .await;
+        match found {
+            Ok(network) if self.is_ours(&network) => Ok(true),
+            Ok(_) => Err(DriverError::Failed(format!(
+                "the Docker network {0} is not as Skep makes it; remove it when no agent runs: docker \
+                 network rm {0}",
+                self.name
+            ))),
+            Err(Trouble::Missing(_)) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn gaps(&self) -> Result<Vec<String>, DriverError> {
+        let (bridge, firewall) = (self.name.clone(), self.firewall);
+        blocking(move || Ok(gaps(&bridge, firewall))).await
+    }
+
+    fn is_ours(&self, network: &NetworkInspect) -> bool {
+        let label = network.labels.as_ref().and_then(|all| all.get(LABEL_ID));
+        let icc = network.options.as_ref().and_then(|all| all.get(ICC));
+        label == Some(&self.id)
+            && network.internal == Some(true)
+            && icc.is_some_and(|icc| icc == "false")
+    }
+
+    async fn make(&self, engine: &Engine) -> Result<(), DriverError> {
+        if let Err(error) = self.remove_orphans(engine).await {
+            tracing::debug!(?error, "networks of data folders that are gone stay");
+        }
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let request = NetworkCreateRequest {
+            name: self.name.clone(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(true),
+            enable_ipv6: Some(false),
+            ipam: self.subnet.clone().map(|subnet| Ipam {
+                config: Some(vec![IpamConfig {
+                    subnet: Some(subnet),
+                    ..IpamConfig::default()
+                }]),
+                ..Ipam::default()
+            }),
+            options: Some(HashMap::from([
+                pair(ICC, "false"),
+                pair(BRIDGE, &self.name),
+            ])),
+            labels: Some(HashMap::from([
+                pair(LABEL_ID, &self.id),
+                pair(LABEL_PATH, &self.path),
+            ])),
+            ..NetworkCreateRequest::default()
+        };
+        let made = engine
+            .ask(|docker| async move { docker.create_network(request).await })
+            .await;
+        match made {
+            Ok(_) => Ok(()),
+            // Another server of this data folder was faster, which is as good.
+            Err(Trouble::Refused(_, why)) if why.contains("already exists") => Ok(()),
+            Err(Trouble::Refused(_, why)) => Err(DriverError::Failed(format!(
+                "the agents' network cannot be made: {why}; if no addresses are left, set \
+                 `docker.subnet`"
+            ))),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Removes networks of data folders that are gone: the engine has addresses for a few dozen
+    /// only. One that is used, or that is about to be, is made again by its own server.
+    async fn remove_orphans(&self, engine: &Engine) -> Result<(), Trouble> {
+        let filters = HashMap::from([("label".to_owned(), vec![LABEL_PATH.to_owned()])]);
+        let options = ListNetworksOptions {
+            filters: Some(filters),
+        };
+        let all = engine
+            .ask(|docker| async move { docker.list_networks(Some(options)).await })
+            .await?;
+        for network in all {
+            let path = network.labels.as_ref().and_then(|all| all.get(LABEL_PATH));
+            let gone = path.is_some_and(|path| !Path::new(path).exists());
+            if let (true, Some(name)) = (gone, network.name) {
+                let removed = name.clone();
+                // Refused when something runs in it.
+                let done = engine
+                    .ask(|docker| async move { docker.remove_network(&removed).await })
+                    .await;
+                if done.is_ok() {
+                    tokio::task::spawn_blocking(move || iptables("-D", &name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The protections that this machine does not give to a network that is there. Blocks.
+fn gaps(bridge: &str, firewall: Firewall) -> Vec<String> {
+    let mut gaps = Vec::new();
+    let filtered = std::fs::read_to_string(BRIDGE_FILTER);
+    if !filtered.is_ok_and(|text| text.trim() == "1") {
+        gaps.push(
+            "agents may reach each other: `sysctl net.bridge.bridge-nf-call-iptables=1` makes the \
+             firewall see their traffic"
+                .to_owned(),
+        );
+    }
+    if firewall == Firewall::Skep && !iptables("-C", bridge) && !iptables("-I", bridge) {
+        gaps.push(format!(
+            "agents may reach services of this machine: run Skep as root with iptables installed, or \
+             run `iptables -I INPUT {}` and set `docker.firewall` to `external`",
+            rule(bridge).join(" ")
+        ));
+    }
+    gaps
+}
+
+/// What comes from an agent and answers nothing is dropped.
+fn rule(bridge: &str) -> [&str; 9] {
+    [
+        "-i",
+        bridge,
+        "-m",
+        "conntrack",
+        "!",
+        "--ctstate",
+        "ESTABLISHED,RELATED",
+        "-j",
+        "DROP",
+    ]
+}
+
+/// Whether iptables did this with the rule. Blocks.
+fn iptables(verb: &str, bridge: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    ["iptables", "/usr/sbin/iptables", "/sbin/iptables"]
+        .iter()
+        .find_map(|program| {
+            let mut command = Command::new(program);
+            command
+                .args(["-w", "10", verb, "INPUT"])
+                .args(rule(bridge))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command.status().ok()
+        })
+        .is_some_and(|status| status.success())
+}
