@@ -528,3 +528,69 @@ async fn logs_go_on_where_they_were_left() {
     assert_eq!(texts(&driver).await, all, "each line once");
     end(running).await;
 }
+
+#[tokio::test]
+async fn what_ended_without_a_server_is_told_and_removed() {
+    let house = House::new();
+    let driver = house.driver();
+    let request = shell(&driver, "echo first; sleep 0.5; echo last; exit 3", |_| {});
+    let running = driver.start(&request).await.unwrap();
+    let handle = running.handle();
+    drop(running);
+    let container = format!("skep-{}", request.place.instance);
+    docker(&["wait", &container]);
+    let next = house.driver();
+    let adopted = next.adopt(&request.place, Some(&handle)).await.unwrap();
+    assert!(adopted.is_none());
+    let lines = lines(&next, &request.place).await;
+    let said: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(said, ["first", "last"]);
+    let name = format!("name={container}");
+    assert_eq!(docker(&["ps", "-aq", "--filter", &name]), "");
+}
+
+#[tokio::test]
+async fn a_container_that_was_made_and_not_started_never_runs() {
+    let house = House::new();
+    let driver = house.driver();
+    // The server was killed between the two: what is left has our label and does not run.
+    driver.condition().await;
+    let id = house.network().replace("skep-", "skep.data-folder=");
+    let request = shell(&driver, "sleep 1000", |_| {});
+    let container = format!("skep-{}", request.place.instance);
+    let image = image("busybox", &[]);
+    docker(&[
+        "create", "--name", &container, "--label", &id, &image, "sleep", "1000",
+    ]);
+    assert!(driver.adopt(&request.place, None).await.unwrap().is_none());
+    let name = format!("name={container}");
+    assert_eq!(docker(&["ps", "-aq", "--filter", &name]), "");
+    // Another data folder's is not ours to touch.
+    let label = "skep.data-folder=ffffffff";
+    docker(&[
+        "create", "--name", &container, "--label", label, &image, "sleep", "1000",
+    ]);
+    assert!(driver.adopt(&request.place, None).await.unwrap().is_none());
+    assert_ne!(docker(&["ps", "-aq", "--filter", &name]), "");
+    docker(&["rm", &container]);
+}
+
+#[tokio::test]
+async fn a_rule_that_is_gone_is_set_again() {
+    let house = House::new();
+    let driver = house.driver();
+    printed(&driver, &shell(&driver, "true", |_| {})).await;
+    let network = house.network();
+    let rule = |verb: &str| {
+        let line = format!(
+            "iptables -w 10 {verb} INPUT -i {network} -m conntrack ! --ctstate \
+             ESTABLISHED,RELATED -j DROP"
+        );
+        let mut iptables = Command::new("sh");
+        let iptables = iptables.args(["-c", &line]).stderr(Stdio::null());
+        iptables.status().unwrap().success()
+    };
+    assert!(rule("-C") && rule("-D") && !rule("-C"));
+    assert!(matches!(driver.condition().await, Condition::Well(_)));
+    assert!(rule("-C"));
+}
