@@ -79,7 +79,7 @@ fn agent(methods: Option<&[&str]>) -> String {
     let at = "2026-11-21T04:54:08Z";
     let agent = json!({
         "id": "agt_1", "name": "a", "desired": "running", "revision": 1, "state": "ready",
-        "restarts": 0, "created_at": at, "updated_at": at,
+        "restarts": 0, "replicas": 1, "rollout": { "state": "done", "weight": 100 }, "created_at": at, "updated_at": at,
         "spec": { "name": "a", "command": ["x"], "calls": { "methods": methods } },
     });
     cut(
