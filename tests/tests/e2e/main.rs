@@ -14,6 +14,7 @@ mod manifest;
 mod poison;
 mod reattach;
 mod rollout;
+mod sandbox;
 mod scale;
 mod smuggling;
 mod stalls;

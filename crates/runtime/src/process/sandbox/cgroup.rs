@@ -187,7 +187,7 @@ impl Group {
             false => limits("memory.limit_in_bytes", "cpu.cfs_quota_us"),
         };
         if let Some((place, limit)) = places.memory.as_ref().zip(bytes) {
-            group.memory = group.limit(place, name, &limit);
+            group.memory = group.limit(places.unified, place, name, &limit);
             // Limits without swap mean little; it may not be accounted for.
             let swap = if places.unified {
                 "memory.swap.max"
@@ -198,15 +198,21 @@ impl Group {
             let _ = fs::write(place.join(name).join(swap), most);
         }
         if let Some((place, limit)) = places.pids.as_ref().zip(count) {
-            group.pids = group.limit(place, name, &limit);
+            group.pids = group.limit(places.unified, place, name, &limit);
         }
         if let Some((place, limit)) = places.cpu.as_ref().zip(share) {
-            group.cpu = group.limit(place, name, &limit);
+            group.cpu = group.limit(places.unified, place, name, &limit);
         }
         group
     }
 
-    fn limit(&mut self, place: &Path, name: &str, (file, value): &(String, String)) -> bool {
+    fn limit(
+        &mut self,
+        unified: bool,
+        place: &Path,
+        name: &str,
+        (file, value): &(String, String),
+    ) -> bool {
         let folder = place.join(name);
         let new = !self.folders.contains(&folder);
         let made = (|| -> io::Result<Option<File>> {
@@ -214,11 +220,10 @@ impl Group {
                 fs::create_dir(&folder)?;
             }
             fs::write(folder.join(file), value)?;
-            let door = || {
-                File::options()
-                    .write(true)
-                    .open(folder.join("cgroup.procs"))
-            };
+            // One thread that moves itself waits for nobody; a process waits for the whole machine
+            // to take a breath, ten milliseconds and more. Version 2 moves processes only.
+            let name = if unified { "cgroup.procs" } else { "tasks" };
+            let door = || File::options().write(true).open(folder.join(name));
             new.then(door).transpose()
         })();
         match made {

@@ -118,6 +118,18 @@ const BESIDE_BIN: [&str; 9] = [
     "conf",
     "pyvenv.cfg",
 ];
+/// Folders that belong to the stand-ins of a version manager in `…/shims`.
+const BESIDE_SHIMS: [&str; 9] = [
+    "shims",
+    "bin",
+    "lib",
+    "libexec",
+    "versions",
+    "installs",
+    "plugins",
+    "version",
+    "completions",
+];
 /// Where the interpreter of a project usually is.
 const ENVIRONMENTS: [&str; 2] = [".venv/bin/python", "venv/bin/python"];
 /// Links that are followed from a program to what it is.
@@ -169,21 +181,21 @@ pub(super) fn rules(start: &Start, order: &Order) -> Result<Paths, RulesetError>
         given: Vec::new(),
     };
     for path in SYSTEM.iter().chain(&SETTINGS) {
-        rules.open(Path::new(path), read())?;
+        rules.open(path, read())?;
     }
     for path in KERNEL {
-        rules.open(Path::new(path), look())?;
+        rules.open(path, look())?;
     }
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     for path in DEVICES {
-        rules.open(Path::new(path), device | AccessFs::ReadDir)?;
+        rules.open(path, device | AccessFs::ReadDir)?;
     }
     let unlisted = AccessFs::ReadFile
         | AccessFs::WriteFile
         | AccessFs::MakeReg
         | AccessFs::RemoveFile
         | AccessFs::Truncate;
-    rules.open(Path::new(SHARED_MEMORY), unlisted)?;
+    rules.open(SHARED_MEMORY, unlisted)?;
     rules.programs(start)?;
     rules.give(&start.workdir, read())?;
     for volume in &order.volumes {
@@ -199,15 +211,20 @@ pub(super) fn rules(start: &Start, order: &Order) -> Result<Paths, RulesetError>
 }
 
 impl Rules<'_> {
-    /// Opens what is part of the system or of a program.
-    fn open(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
+    /// Opens a part of the system.
+    fn open(&mut self, path: &str, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
+        let path = Path::new(path);
+        if !self.private.iter().any(|private| private.starts_with(path)) {
+            // Nothing to be careful about: the way of most, and the shortest.
+            return self.add(path, access);
+        }
         let Ok(path) = path.canonicalize() else {
             return Ok(());
         };
         self.carve(&path, access)
     }
 
-    /// Opens a folder of the agent's, which the server's own folders may lie in.
+    /// Opens what belongs to the agent: its code, its program.
     fn give(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
         let Ok(path) = path.canonicalize() else {
             return Ok(());
@@ -249,7 +266,10 @@ impl Rules<'_> {
 
     fn add(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
         // What is no folder takes only the rights of a file.
-        let access = match path.is_dir() {
+        let Ok(about) = path.metadata() else {
+            return Ok(());
+        };
+        let access = match about.is_dir() {
             true => access,
             false => access & AccessFs::from_file(NEWEST),
         };
@@ -290,15 +310,16 @@ impl Rules<'_> {
 
     fn folder_of_programs(&mut self, folder: &Path) -> Result<(), RulesetError> {
         let named = |name: &str| folder.file_name().is_some_and(|it| it == name);
-        match folder.parent() {
-            Some(above) if named("bin") || named("sbin") => {
-                for name in BESIDE_BIN {
-                    self.open(&above.join(name), read())?;
-                }
-                Ok(())
-            }
-            _ => self.open(folder, read()),
+        let beside: &[&str] = match () {
+            () if named("bin") || named("sbin") => &BESIDE_BIN,
+            () if named("shims") => &BESIDE_SHIMS,
+            () => &[],
+        };
+        self.give(folder, read())?;
+        for name in beside {
+            self.give(&folder.with_file_name(name), read())?;
         }
+        Ok(())
     }
 
     /// Opens a program at each step of the way that its links lead.
@@ -308,7 +329,7 @@ impl Rules<'_> {
             let Some(folder) = step.parent() else { break };
             match folder.file_name().is_some_and(|it| it == "bin") {
                 true => self.folder_of_programs(folder)?,
-                false => self.open(&step, read())?,
+                false => self.give(&step, read())?,
             }
             let Ok(target) = std::fs::read_link(&step) else {
                 break;
