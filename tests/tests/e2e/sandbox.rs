@@ -108,7 +108,8 @@ async fn a_data_folder_within_the_agents_folder_stays_closed() {
     assert!(got.starts_with("refused"), "{got}");
     let spec = json!({ "name": "b", "command": [agent_binary()], "workdir": server.data() });
     let answer = server.client.post_json("/api/v1/agents", &spec).await;
-    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("workdir"), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -299,12 +300,14 @@ async fn a_strict_sandbox_has_no_way_out_or_does_not_start() {
     let local = folder.path().join("socket");
     let _local = UnixListener::bind(&local).expect("a socket");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let low = (1_024..20_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let low = (1_024..20_000)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .expect("a port");
     let port = |it: &TcpListener| it.local_addr().expect("a port").port();
     deploy(&server, "free", json!({ "sandbox": "off" })).await;
     for what in [
         format!("connect?port={}", port(&tcp)),
-        format!("connect?port={}", port(&low.expect("a port"))),
+        format!("connect?port={}", port(&low)),
         format!("local?path={}", local.display()),
         "datagram".to_owned(),
     ] {
