@@ -355,7 +355,13 @@ async fn agents_run_as_they_are() {
             "name": program, "command": [program, file], "workdir": folder.path(),
         });
         server.deploy_spec(spec).await;
-        let answer = server.client.get(&format!("/agents/{program}/")).await;
-        assert_eq!((answer.status, answer.text().as_str()), (200, "42"));
+        // By its full path, from another folder.
+        let whole = folder.path().join(file);
+        let spec = json!({ "name": format!("{program}-2"), "command": [program, whole] });
+        server.deploy_spec(spec).await;
+        for name in [program, &format!("{program}-2")] {
+            let answer = server.client.get(&format!("/agents/{name}/")).await;
+            assert_eq!((answer.status, answer.text().as_str()), (200, "42"));
+        }
     }
 }

@@ -284,7 +284,8 @@ fn sandbox(survey: &[skep_runtime::Protection]) -> Finding {
         return ok(CHECK, there);
     }
     let detail = format!("{there}; not {}", list(missing, ", "));
-    let next = "Agents run without what is missing; those with `sandbox: strict` do not start.";
+    let next = "Agents run without what is missing, but for those with `sandbox: strict`; \
+                see docs/sandbox.md.";
     warn(CHECK, detail, next)
 }
 

@@ -504,15 +504,64 @@ pub(super) fn survey() -> Vec<Guard> {
             },
         ),
     ];
+    let root = rustix::process::geteuid().is_root();
     all.extend(groups.map(|(name, place)| {
-        let missing = "no control group can be made: run the server in a unit with `Delegate=yes`";
-        guard(
-            name,
-            match place {
-                Some(_) => Ok("control groups".to_owned()),
-                None => Err(missing.to_owned()),
-            },
-        )
+        let found = match place {
+            Some(_) => Ok("control groups".to_owned()),
+            None if name == "processes" && !root => Ok("a limit of the user's".to_owned()),
+            None => Err(
+                "no control group can be made: run the server in a unit with `Delegate=yes`"
+                    .to_owned(),
+            ),
+        };
+        guard(name, found)
     }));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_sandbox_refuses_what_is_not_whole() {
+        let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut plan = Plan {
+            guards: vec![guard("files", needs(7, TRUNCATE, "6.2"))],
+            group: cgroup::Group::default(),
+            processes: None,
+            disk: None,
+            all: None,
+            walls: Walls::default(),
+            tell,
+            told,
+        };
+        assert!(plan.refuse().is_ok());
+        plan.guards.push(guard("network", needs(3, TCP, "6.7")));
+        plan.guards
+            .push(guard("signals", needs(0, SIGNALS, "6.12")));
+        let Err(Report::Refused(why)) = plan.refuse() else {
+            panic!("it was not refused")
+        };
+        for part in [
+            "network (",
+            "ABI 3",
+            "6.7",
+            "signals (",
+            "no Landlock",
+            "sandbox: standard",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(!why.contains("files"), "{why}");
+    }
+
+    #[test]
+    fn the_filters_can_be_made() {
+        for strict in [false, true] {
+            let filters = syscalls::filters(strict).unwrap();
+            // The kernel takes no more instructions in one.
+            assert!(filters.iter().all(|filter| filter.len() < 4_096));
+        }
+    }
 }

@@ -13,6 +13,7 @@ use landlock::{
 };
 
 use super::Order;
+use super::view::RESOLVER;
 use crate::process::files::Start;
 
 /// The newest rights that are handled; an older kernel leaves out those that it does not know.
@@ -134,6 +135,8 @@ const BESIDE_SHIMS: [&str; 9] = [
 const ENVIRONMENTS: [&str; 2] = [".venv/bin/python", "venv/bin/python"];
 /// Links that are followed from a program to what it is.
 const MOST_LINKS: usize = 16;
+/// A folder this close to the root is not opened because of a file in it.
+const LEAST_DEPTH: usize = 2;
 /// Bytes of a script's first line that are looked at.
 const MOST_SHEBANG: u64 = 256;
 
@@ -182,6 +185,15 @@ pub(super) fn rules(start: &Start, order: &Order) -> Result<Paths, RulesetError>
     };
     for path in SYSTEM.iter().chain(&SETTINGS) {
         rules.open(path, read())?;
+    }
+    // Where the resolver's settings are a link to what a daemon replaces now and then, the rule is
+    // for the folder: one for the file would end with it.
+    let resolver = Path::new(RESOLVER).canonicalize().ok();
+    if let Some(folder) = resolver.as_deref().and_then(Path::parent)
+        && folder.starts_with("/run")
+        && folder != Path::new("/run")
+    {
+        rules.carve(folder, read())?;
     }
     for path in KERNEL {
         rules.open(path, look())?;
@@ -302,8 +314,28 @@ impl Rules<'_> {
             self.program(&program)?;
             next = interpreter(&program, &start.workdir, path);
         }
+        self.arguments(start)?;
         for name in ENVIRONMENTS {
             self.program(&start.workdir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Opens what the command names: files and folders by their full path, and what lies beside the
+    /// first file, which is the code when the program is an interpreter.
+    fn arguments(&mut self, start: &Start) -> Result<(), RulesetError> {
+        let named = start.command.iter().skip(1).map(Path::new);
+        let mut code = true;
+        for path in named.filter(|path| path.is_absolute() && path.exists()) {
+            let beside = path.parent().filter(|_| code && path.is_file());
+            if let Some(folder) = beside {
+                code = false;
+                // Folders such as `/root` hold more than code.
+                if folder.components().count() > LEAST_DEPTH {
+                    self.give(folder, read())?;
+                }
+            }
+            self.give(path, read())?;
         }
         Ok(())
     }

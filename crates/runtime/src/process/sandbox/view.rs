@@ -14,7 +14,8 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 
 const RUN: &str = "/run";
 const TMP: &str = "/tmp";
-const RESOLVER: &str = "/etc/resolv.conf";
+/// The resolver's settings, often a link to below `/run`.
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
 /// What is put where.
 #[derive(Debug)]
