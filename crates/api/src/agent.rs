@@ -44,6 +44,10 @@ pub struct AgentSpec {
     /// (default: what this machine has) or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
+    /// TCP ports that it may connect to besides those up to 19999, such as `27017` or
+    /// `30000-30100`; in a strict sandbox the only ones besides Skep's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connect: Vec<String>,
     /// Names and values of its owner's, for tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -90,6 +94,7 @@ impl AgentSpec {
             env: BTreeMap::new(),
             volumes: Vec::new(),
             sandbox: None,
+            connect: Vec::new(),
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
             resources: Resources::default(),
@@ -228,9 +233,13 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_size: Option<String>,
     /// Processes and threads: of the agent where the driver can limit that, else of its user
-    /// (RLIMIT_NPROC).
+    /// (RLIMIT_NPROC). In a sandbox 2048 when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
+    /// Disk space of its home and temporary files, for example `10GiB`: over it, it is ended. In a
+    /// sandbox half of what is free at its start when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
 
 /// A folder that an agent sees besides its own.
@@ -502,6 +511,21 @@ pub struct Instance {
     pub port: u16,
     /// When it was started.
     pub started_at: String,
+    /// How it is locked in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protections: Vec<Protection>,
+}
+
+/// One way in which an instance is locked in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Protection {
+    /// `files`, `network`, `signals`, `sockets`, `syscalls`, `privileges`, `memory`, `cpu`,
+    /// `processes` or `disk`.
+    pub name: String,
+    /// Whether it holds.
+    pub in_force: bool,
+    /// By what it holds, or what is missing.
+    pub detail: String,
 }
 
 /// What an agent uses now.

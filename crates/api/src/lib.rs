@@ -12,9 +12,9 @@ pub mod page;
 pub mod problem;
 
 pub use agent::{
-    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Replicas, Resources,
-    RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep, Scaling,
-    Stats, VolumeSpec,
+    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Protection, Replicas,
+    Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep,
+    Scaling, Stats, VolumeSpec,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};

@@ -144,6 +144,11 @@ pub trait Running: Send + Sync {
     /// Where it takes calls.
     fn address(&self) -> SocketAddr;
 
+    /// How it is locked in: each protection that was wanted, in force or not.
+    fn protections(&self) -> Vec<Protection> {
+        Vec::new()
+    }
+
     /// Waits for its end. May be asked any number of times, also afterwards.
     async fn wait(&self) -> Exit;
 
@@ -176,6 +181,17 @@ pub enum Condition {
     Impaired(String),
     /// No instance can be started now.
     Unavailable(String),
+}
+
+/// One way in which an instance is locked in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// What it is about, such as `files`.
+    pub name: String,
+    /// Whether it holds.
+    pub in_force: bool,
+    /// By what it holds, or what is missing.
+    pub detail: String,
 }
 
 /// What an instance is found to be.

@@ -35,15 +35,16 @@ pub mod conformance;
 pub use agents::{Desired, Revision};
 pub use driver::{
     Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
-    Running, StartRequest,
+    Protection, Running, StartRequest,
 };
 pub use error::RuntimeError;
 pub use logfile::Rotation;
 pub use logs::LogQuery;
-pub use process::{ProcessDriver, ProcessOptions, shim_main};
+pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
 pub use service::{AgentSnapshot, AgentStats, Deployed, Options, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo};
 pub use spec::{
-    Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume, VolumeSource,
+    Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
+    VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};

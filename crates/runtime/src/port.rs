@@ -7,9 +7,9 @@ use std::ops::Range;
 use parking_lot::Mutex;
 
 /// The lowest port that is given to an agent; well-known services live below.
-const LOWEST: u16 = 20_000;
+pub(crate) const LOWEST: u16 = 20_000;
 /// Fewer ports than these below the ephemeral range are not worth looking at.
-const FEWEST: u16 = 2_000;
+pub(crate) const FEWEST: u16 = 2_000;
 const TRIES: usize = 64;
 
 /// Hands out ports and remembers which are in use by instances.
@@ -18,18 +18,21 @@ pub(crate) struct Ports {
     taken: Mutex<HashSet<u16>>,
 }
 
+/// Where agents' ports are taken from, if there is such a place. Outside the range from which the
+/// kernel takes ports for outgoing connections nothing takes the port between our look and the
+/// agent's bind, and a connection to a port where nobody listens yet cannot meet itself.
+pub(crate) fn range() -> Option<Range<u16>> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok())
+        .filter(|&first| first >= LOWEST + FEWEST)
+        .map(|first| LOWEST..first)
+}
+
 impl Ports {
     pub(crate) fn new() -> Self {
-        // Outside the range from which the kernel takes ports for outgoing connections nothing
-        // takes the port between our look and the agent's bind, and a connection to a port where
-        // nobody listens yet cannot meet itself.
-        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
-            .ok()
-            .and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok())
-            .filter(|&first| first >= LOWEST + FEWEST)
-            .map(|first| LOWEST..first);
         Self {
-            range,
+            range: range(),
             taken: Mutex::default(),
         }
     }

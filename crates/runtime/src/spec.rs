@@ -16,8 +16,8 @@ use crate::RuntimeError;
 mod parts;
 
 use parts::{
-    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
-    scale, short, variables, volumes, workdir,
+    DAY, HOUR, SECOND, command, connect, duration, health, image, labels, limits, restart, rollout,
+    sandbox, scale, short, variables, volumes, workdir,
 };
 
 /// A specification that can be run.
@@ -39,6 +39,8 @@ pub struct Spec {
     pub volumes: Vec<Volume>,
     /// How it is locked in.
     pub sandbox: Sandbox,
+    /// Ports that it may connect to besides the usual ones.
+    pub connect: Vec<PortRange>,
     /// Names and values of its owner's.
     pub labels: BTreeMap<String, String>,
     /// What it may use.
@@ -136,6 +138,15 @@ pub enum Sandbox {
     Off,
 }
 
+/// Ports from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
 /// What each process of an agent may use; `None` is the operating system's own limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -149,6 +160,8 @@ pub struct Limits {
     pub file_size: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
+    /// Bytes of its folders together.
+    pub disk: Option<u64>,
 }
 
 /// How an agent is probed.
@@ -200,6 +213,7 @@ impl Spec {
             env: variables(&spec.env)?,
             volumes: volumes(&spec.volumes)?,
             sandbox: sandbox(spec.sandbox.as_deref())?,
+            connect: connect(&spec.connect)?,
             labels: labels(&spec.labels)?,
             limits: limits(&spec.resources)?,
             health: health(&spec.health)?,
@@ -327,6 +341,12 @@ mod tests {
                 json!({"restart": {"backoff": "1m", "max_backoff": "1s"}}),
                 "restart.max_backoff",
                 "1m",
+            ),
+            (json!({"connect": ["0"]}), "connect[0]", "27017"),
+            (
+                json!({"connect": ["1", "9-8"]}),
+                "connect[1]",
+                "30000-30100",
             ),
             (json!({"stop_grace": "2d"}), "stop_grace", "1h"),
         ] {

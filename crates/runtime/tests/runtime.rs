@@ -135,7 +135,7 @@ async fn ask(port: u16, path: &str) -> String {
 }
 
 fn port(info: &AgentInfo) -> u16 {
-    info.instance().copied().unwrap().address.port()
+    info.instance().cloned().unwrap().address.port()
 }
 
 /// The revisions that take calls, one for each endpoint.
@@ -147,7 +147,7 @@ fn revisions(target: &Target) -> Vec<u32> {
 }
 
 fn pid(info: &AgentInfo) -> u32 {
-    info.instance().copied().unwrap().pid.unwrap()
+    info.instance().cloned().unwrap().pid.unwrap()
 }
 
 fn alive(pid: u32) -> bool {
@@ -280,7 +280,7 @@ async fn deploys_serves_and_removes() {
     }
     let again = runtime.deploy(&house.ws, server("web")).await.unwrap();
     assert!(!again.created && !again.changed);
-    assert_eq!(again.agent.instance().copied(), info.instance().copied());
+    assert_eq!(again.agent.instance().cloned(), info.instance().cloned());
     let stats = runtime.stats(&house.ws, "web").await.unwrap();
     assert!(stats.usage.processes == 1 && stats.usage.memory_bytes > 0);
 
@@ -312,7 +312,7 @@ async fn an_agent_that_is_killed_comes_back() {
     let after = house
         .until(&runtime, "web", |info| {
             info.state == InstanceState::Ready
-                && info.instance().copied() != before.instance().copied()
+                && info.instance().cloned() != before.instance().cloned()
         })
         .await;
     assert_eq!((after.restarts, after.revision), (1, 1));
@@ -320,7 +320,7 @@ async fn an_agent_that_is_killed_comes_back() {
     house
         .until(&runtime, "web", |info| {
             info.state == InstanceState::Ready
-                && info.instance().copied() != after.instance().copied()
+                && info.instance().cloned() != after.instance().cloned()
         })
         .await;
     let lines = all(runtime.logs(&house.ws, "web", LogQuery::default()).unwrap()).await;
@@ -481,7 +481,7 @@ fn agents_outlive_a_server_that_is_killed() {
         let runtime = house.open().await;
         let info = house.ready(&runtime, "kept").await;
         assert_eq!(
-            info.instance().copied().map(|i| (i.id, i.pid)),
+            info.instance().cloned().map(|i| (i.id, i.pid)),
             kept.instance().map(|i| (i.id, i.pid))
         );
         let other = house.ready(&runtime, "gone").await;
@@ -511,10 +511,10 @@ async fn deaths_over_calls_do_not_take_the_agent_down() {
         let info = house
             .until(&runtime, "web", |info| {
                 info.state == InstanceState::Ready
-                    && info.instance().copied().map(|i| i.id) != before
+                    && info.instance().cloned().map(|i| i.id) != before
             })
             .await;
-        before = info.instance().copied().map(|i| i.id);
+        before = info.instance().cloned().map(|i| i.id);
         target.call_begins(before.unwrap());
         ask(port(&info), "/die").await;
         target.call_ends(before.unwrap());

@@ -180,6 +180,8 @@ async fn compose(
 
 fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
     let mut process = ProcessOptions::new(settings.data.join("agents"), shim);
+    // Keys and the database lie there.
+    process.private.push(settings.data.clone());
     process.rotation = Rotation {
         file_bytes: settings.agents_log_size,
         files: settings.agents_log_files,

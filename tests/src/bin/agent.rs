@@ -3,6 +3,9 @@
 //! It keeps `executed.log` in `$HOME`: one line for each request to `/work` and `/once` that it
 //! carried out, written before it answers.
 
+#[path = "agent/attempts.rs"]
+mod attempts;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -200,6 +203,7 @@ fn work(
             let code = u16::try_from(number(query, "code"))?;
             Ok(text(StatusCode::from_u16(code)?, "said so"))
         }
+        _ if path.starts_with("/try/") => Ok(text(StatusCode::OK, attempts::attempt(path, query))),
         "/large" => Ok(text(
             StatusCode::OK,
             vec![b'x'; usize::try_from(number(query, "bytes"))?],

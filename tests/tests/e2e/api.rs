@@ -307,11 +307,13 @@ async fn logs_tell_what_the_agent_wrote() {
     let server = Server::start().await;
     let script = r#"echo "starting up"; echo "a complaint" >&2; exec "$AGENT""#;
     let agent = skep_tests::agent_binary();
-    server
-        .deploy_spec(
-            json!({ "name": "a", "command": ["sh", "-c", script], "env": { "AGENT": agent } }),
-        )
-        .await;
+    let spec = json!({
+        "name": "a",
+        "command": ["sh", "-c", script],
+        "env": { "AGENT": agent },
+        "volumes": [{ "source": agent, "read_only": true }],
+    });
+    server.deploy_spec(spec).await;
     let logs = server.client.get("/api/v1/agents/a/logs").await;
     let lines: Vec<Value> = logs
         .text()

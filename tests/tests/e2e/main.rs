@@ -16,6 +16,7 @@ mod poison;
 mod postgres;
 mod reattach;
 mod rollout;
+mod sandbox;
 mod scale;
 mod smuggling;
 mod stalls;

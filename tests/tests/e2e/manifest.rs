@@ -72,9 +72,10 @@ fn skep_raw(server: &Server, args: &[&str]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_change_is_shown_and_what_is_missing_is_told() {
     let server = Server::start().await;
-    let folder = server.data();
+    // The data folder is no place for an agent.
+    let folder = tempfile::tempdir().expect("a folder");
     let deploy = |text: &str, words: &[&str]| {
-        let file = folder.join("agent.yaml");
+        let file = folder.path().join("agent.yaml");
         fs::write(&file, text).expect("a file");
         let file = file.to_string_lossy().into_owned();
         skep(&server, &[words, &["-f", &file]].concat())

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::sandbox::cgroup::Places;
+use super::sandbox::{Guard, Order};
 use crate::logfile::Rotation;
 
 /// The format of every document here. An older reader refuses a newer one.
@@ -20,6 +22,8 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const LOG: &str = "log";
 pub(crate) const START: &str = "start.json";
 pub(crate) const STATE: &str = "state.json";
+/// The agent's temporary folder.
+pub(crate) const TMP: &str = "tmp";
 pub(crate) const EXIT: &str = "exit.json";
 
 /// What the shim is to run.
@@ -35,6 +39,16 @@ pub(crate) struct Start {
     pub(crate) processes: Option<u64>,
     pub(crate) port: u16,
     pub(crate) rotation: Rotation,
+    #[serde(default)]
+    pub(crate) cpu_millis: Option<u64>,
+    /// Bytes of the agent's folders together.
+    #[serde(default)]
+    pub(crate) disk: Option<u64>,
+    #[serde(default)]
+    pub(crate) cgroups: Places,
+    /// None: it is not locked in.
+    #[serde(default)]
+    pub(crate) sandbox: Option<Order>,
 }
 
 /// What runs: there as soon as the agent does.
@@ -44,6 +58,11 @@ pub(crate) struct State {
     pub(crate) shim: u32,
     pub(crate) agent: u32,
     pub(crate) port: u16,
+    /// The folders of its control group.
+    #[serde(default)]
+    pub(crate) groups: Vec<PathBuf>,
+    #[serde(default)]
+    pub(crate) protections: Vec<Guard>,
 }
 
 /// How it ended: there before the shim ends.

@@ -5,16 +5,18 @@
 mod files;
 mod proc;
 mod running;
+mod sandbox;
 mod shim;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,11 +27,14 @@ use tokio::net::unix::pipe;
 
 use self::files::{FORMAT, Report, Start, State};
 use self::running::ProcessRunning;
+use self::sandbox::cgroup::{self, Places};
+use self::sandbox::{Order, Shared, Spare};
 pub use self::shim::shim_main;
 use crate::RuntimeError;
-use crate::driver::{Driver, DriverError, LogSource, Place, Running, StartRequest};
+use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
 use crate::logfile::{InstanceLog, Rotation};
-use crate::spec::Spec;
+use crate::port;
+use crate::spec::{PortRange, Sandbox, Spec, VolumeSource};
 
 /// Time in which a shim must say whether the agent runs.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,14 +59,21 @@ pub struct ProcessOptions {
     pub shim_arguments: Vec<OsString>,
     /// How much of each instance's log is kept.
     pub rotation: Rotation,
+    /// Where named volumes are.
+    pub volumes: PathBuf,
+    /// Folders that no agent in a sandbox may look into, but for what is its own there.
+    pub private: Vec<PathBuf>,
 }
 
 impl ProcessOptions {
     /// The options with the usual rotation and the hidden subcommand `__shim`.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
         Self {
-            folder: folder.into(),
+            volumes: folder.with_file_name("volumes"),
+            private: vec![folder.clone()],
+            folder,
             shim: shim.into(),
             shim_arguments: vec!["__shim".into()],
             rotation: Rotation::default(),
@@ -73,6 +85,8 @@ impl ProcessOptions {
 #[derive(Debug, Clone)]
 pub struct ProcessDriver {
     options: Arc<ProcessOptions>,
+    cgroups: Arc<OnceLock<Places>>,
+    ports: Spare,
 }
 
 fn failed(what: &str, error: &io::Error) -> DriverError {
@@ -110,6 +124,8 @@ impl ProcessDriver {
     pub fn new(options: ProcessOptions) -> Self {
         Self {
             options: Arc::new(options),
+            cgroups: Arc::default(),
+            ports: Spare::default(),
         }
     }
 
@@ -138,12 +154,7 @@ impl ProcessDriver {
                 "is for drivers that run containers; give a `command`, or `driver: docker`",
             ));
         }
-        if let Some(folder) = spec.workdir.as_deref().filter(|folder| !folder.is_dir()) {
-            return Err(RuntimeError::spec(
-                "workdir",
-                format!("there is no folder {}", folder.display()),
-            ));
-        }
+        self.check_folders(spec)?;
         let home = self.home(workspace, &spec.name);
         let workdir = spec.workdir.as_deref().unwrap_or(&home);
         let program = spec.command.first().map_or("", String::as_str);
@@ -153,7 +164,7 @@ impl ProcessDriver {
             .cloned()
             .or_else(|| std::env::var("PATH").ok())
             .unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        if find_program(program, workdir, &path) {
+        if find_program(program, workdir, &path).is_some() {
             return Ok(());
         }
         let place = if program.contains('/') {
@@ -167,6 +178,14 @@ impl ProcessDriver {
         ))
     }
 
+    /// The folder of a volume: a host's is itself.
+    fn volume(&self, workspace: &Workspace, source: &VolumeSource) -> PathBuf {
+        match source {
+            VolumeSource::Host(path) => path.clone(),
+            VolumeSource::Named(name) => self.options.volumes.join(workspace.as_str()).join(name),
+        }
+    }
+
     /// Makes the instance's folder and starts its shim. Blocks.
     fn launch(&self, request: &StartRequest) -> Result<Child, DriverError> {
         let Place {
@@ -175,35 +194,179 @@ impl ProcessDriver {
         let home = self.home(workspace, agent);
         let folder = self.folder(&request.place);
         let spec = &request.spec;
+        let network = match spec.sandbox {
+            Sandbox::Off => None,
+            sandbox => self.network(request, sandbox == Sandbox::Strict)?,
+        };
         let start = Start {
             format: FORMAT,
             command: spec.command.clone(),
             workdir: spec.workdir.clone().unwrap_or_else(|| home.clone()),
-            env: environment(&home, request),
+            env: self.environment(&home, &folder, request),
             memory: spec.limits.memory,
             open_files: spec.limits.open_files,
             file_size: spec.limits.file_size,
             processes: spec.limits.processes,
             port: request.port,
             rotation: self.options.rotation,
+            cpu_millis: spec.limits.cpu_millis,
+            disk: spec.limits.disk,
+            cgroups: self.cgroups.get_or_init(cgroup::places).clone(),
+            sandbox: (spec.sandbox != Sandbox::Off)
+                .then(|| self.order(request, &folder, network.is_some())),
         };
-        make_folder(&home)
-            .and_then(|()| make_folder(&self.instances(workspace, agent)))
+        let made = || {
+            make_folder(&home)?;
+            make_folder(&self.instances(workspace, agent))?;
+            for volume in &spec.volumes {
+                if matches!(volume.source, VolumeSource::Named(_)) {
+                    make_folder(&self.volume(workspace, &volume.source))?;
+                }
+            }
             // Not recursive: the instance's own folder must be new.
-            .and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(&folder))
-            .and_then(|()| files::put(&folder, files::START, &start))
-            .map_err(|error| failed("the instance's folder cannot be made", &error))?;
+            std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+            make_folder(&folder.join(files::TMP))?;
+            files::put(&folder, files::START, &start)
+        };
+        made().map_err(|error| failed("the instance's folder cannot be made", &error))?;
         Command::new(&self.options.shim)
             .args(&self.options.shim_arguments)
             .arg(&folder)
             .env_clear()
             .current_dir(&folder)
-            .stdin(Stdio::null())
+            .stdin(network.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| failed("the shim cannot be started", &error))
     }
+
+    /// How an agent is to be locked in.
+    fn order(&self, request: &StartRequest, folder: &Path, network: bool) -> Order {
+        let Place {
+            workspace, agent, ..
+        } = &request.place;
+        let spec = &request.spec;
+        let private = self.options.private.iter();
+        let volumes = spec.volumes.iter().map(|volume| Shared {
+            path: self.volume(workspace, &volume.source),
+            read_only: volume.read_only,
+        });
+        Order {
+            strict: spec.sandbox == Sandbox::Strict,
+            home: self.home(workspace, agent),
+            tmp: folder.join(files::TMP),
+            volumes: volumes.collect(),
+            private: private
+                .chain([&self.options.folder, &self.options.volumes])
+                .filter_map(|path| path.canonicalize().ok())
+                .collect(),
+            network,
+        }
+    }
+
+    /// The ports that an agent may connect to, as a ruleset; none where agents' ports cannot be
+    /// told from others, or the kernel has no such rules.
+    fn network(
+        &self,
+        request: &StartRequest,
+        strict: bool,
+    ) -> Result<Option<OwnedFd>, DriverError> {
+        if port::range().is_none() && !strict {
+            return Ok(None);
+        }
+        let one = |port| PortRange {
+            first: port,
+            last: port,
+        };
+        let skep = request.env.get("SKEP_URL").and_then(|url| port_of(url));
+        let mut ports = vec![one(request.port)];
+        ports.extend(skep.map(one));
+        ports.extend(&request.spec.connect);
+        self.ports
+            .take(strict, &ports)
+            .map_err(|error| DriverError::Failed(format!("the ports' rules: {error}")))
+    }
+
+    /// Whether a folder is, or lies in, one of the server's own.
+    fn is_private(&self, path: &Path) -> bool {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let own = self.options.private.iter().chain([&self.options.folder]);
+        own.filter_map(|own| own.canonicalize().ok())
+            .any(|own| path.starts_with(own))
+    }
+
+    /// Looks at the folders that a specification asks for.
+    fn check_folders(&self, spec: &Spec) -> Result<(), RuntimeError> {
+        let own = "lies in the server's own folder, which no agent may look into";
+        if let Some(folder) = &spec.workdir {
+            if !folder.is_dir() {
+                let reason = format!("there is no folder {}", folder.display());
+                return Err(RuntimeError::spec("workdir", reason));
+            }
+            if spec.sandbox != Sandbox::Off && self.is_private(folder) {
+                return Err(RuntimeError::spec("workdir", own));
+            }
+        }
+        for (index, volume) in spec.volumes.iter().enumerate() {
+            let field = |name: &str| format!("volumes[{index}].{name}");
+            let host = match &volume.source {
+                VolumeSource::Host(path) => Some(path),
+                VolumeSource::Named(_) => None,
+            };
+            if volume.target.is_some() && volume.target.as_ref() != host {
+                let reason = "a local process sees folders where they are: leave it out";
+                return Err(RuntimeError::spec(field("target"), reason));
+            }
+            let Some(path) = host else { continue };
+            if !path.exists() {
+                let reason = format!("there is no {}", path.display());
+                return Err(RuntimeError::spec(field("source"), reason));
+            }
+            if spec.sandbox != Sandbox::Off && self.is_private(path) {
+                return Err(RuntimeError::spec(field("source"), own));
+            }
+        }
+        Ok(())
+    }
+
+    fn environment(
+        &self,
+        home: &Path,
+        folder: &Path,
+        request: &StartRequest,
+    ) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut all = environment(home, request);
+        let spec = &request.spec;
+        if spec.sandbox != Sandbox::Off && !spec.env.contains_key("TMPDIR") {
+            all.insert("TMPDIR".to_owned(), text(&folder.join(files::TMP)));
+        }
+        for volume in &spec.volumes {
+            if let VolumeSource::Named(name) = &volume.source {
+                let variable = name.to_uppercase().replace('-', "_");
+                let folder = self.volume(&request.place.workspace, &volume.source);
+                all.insert(format!("SKEP_VOLUME_{variable}"), text(&folder));
+            }
+        }
+        all
+    }
+}
+
+/// The port in a URL.
+fn port_of(url: &str) -> Option<u16> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
+        _ => Some(if scheme == "https" { 443 } else { 80 }),
+    }
+}
+
+/// What this machine has for sandboxes: each protection, and what is missing.
+#[must_use]
+pub fn survey() -> Vec<Protection> {
+    sandbox::survey().iter().map(Into::into).collect()
 }
 
 fn environment(home: &Path, request: &StartRequest) -> BTreeMap<String, String> {
@@ -270,7 +433,7 @@ fn look(folder: &Path, place: &Place) -> io::Result<Found> {
                 _ => {}
             }
             if let Some(state) = files::get::<State>(folder, files::STATE)? {
-                running::end_session(state.shim, place.instance);
+                running::end_session(&state, place.instance);
             }
             Ok(Found::Ended)
         }
@@ -283,17 +446,18 @@ fn look(folder: &Path, place: &Place) -> io::Result<Found> {
     }
 }
 
-/// Whether the program can be found, the way it will be looked for.
-fn find_program(program: &str, workdir: &Path, path: &str) -> bool {
+/// Where the program is, looked for as it will be when it is started.
+fn find_program(program: &str, workdir: &Path, path: &str) -> Option<PathBuf> {
     let runnable = |file: &Path| {
         std::fs::metadata(file)
             .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
     };
     if program.contains('/') {
-        return runnable(&workdir.join(program));
+        return Some(workdir.join(program)).filter(|file| runnable(file));
     }
     path.split(':')
-        .any(|folder| runnable(&workdir.join(folder).join(program)))
+        .map(|folder| workdir.join(folder).join(program))
+        .find(|file| runnable(file))
 }
 
 #[async_trait]
@@ -313,6 +477,9 @@ impl Driver for ProcessDriver {
     async fn start(&self, request: &StartRequest) -> Result<Arc<dyn Running>, DriverError> {
         let (driver, wanted) = (self.clone(), request.clone());
         let mut child = blocking(move || driver.launch(&wanted)).await?;
+        let ports = self.ports.clone();
+        // For the next one; nobody waits for it.
+        tokio::task::spawn_blocking(move || ports.refill());
         match report(&mut child).await {
             Ok(state) => Ok(Arc::new(ProcessRunning::new(
                 self.folder(&request.place),

@@ -32,6 +32,20 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Everything below a process, the process itself not counted.
+pub(crate) fn all_below(pid: u32) -> Vec<u32> {
+    let mut left = children(pid);
+    let mut all = Vec::new();
+    while let Some(pid) = left.pop() {
+        if all.len() >= MOST_PROCESSES {
+            break;
+        }
+        all.push(pid);
+        left.extend(children(pid));
+    }
+    all
+}
+
 /// What everything below a process uses, the process itself not counted.
 pub(crate) fn below(pid: u32) -> Inspection {
     let mut found = Inspection {

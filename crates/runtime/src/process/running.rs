@@ -18,8 +18,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::files::{self, Ended, State};
+use super::sandbox::cgroup;
 use super::{blocking, failed, proc};
-use crate::driver::{DriverError, Exit, Inspection, Running};
+use crate::driver::{DriverError, Exit, Inspection, Protection, Running};
 use crate::logfile;
 
 /// Time that a shim may take beyond the grace to end what it runs.
@@ -51,11 +52,11 @@ impl ProcessRunning {
         let shim = Arc::new(shim);
         let (tell, exit) = watch::channel(None);
         let (watched, place) = (shim.clone(), folder.clone());
-        let session = state.shim;
+        let left = state.clone();
         // Its own task, so that the shim is reaped also when nobody waits for it.
         tokio::spawn(async move {
             let _ = watched.readable().await;
-            let settled = blocking(move || Ok(settle(&place, session, instance, child))).await;
+            let settled = blocking(move || Ok(settle(&place, &left, instance, child))).await;
             tell.send_replace(Some(settled.unwrap_or_default()));
         });
         Ok(Self {
@@ -94,7 +95,7 @@ fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Finds out how an instance ended whose shim has ended, and ends what it may have left.
-fn settle(folder: &Path, session: u32, instance: InstanceId, child: Option<Child>) -> Exit {
+fn settle(folder: &Path, left: &State, instance: InstanceId, child: Option<Child>) -> Exit {
     let shim = child.and_then(|mut child| child.wait().ok());
     let written = files::get::<Ended>(folder, files::EXIT).ok().flatten();
     let (code, signal) = match (written, shim.and_then(|status| status.code())) {
@@ -103,7 +104,8 @@ fn settle(folder: &Path, session: u32, instance: InstanceId, child: Option<Child
         (None, Some(code)) if code > 128 => (None, Some(code - 128)),
         (None, Some(code)) => (Some(code), None),
         (None, None) => {
-            end_session(session, instance);
+            end_session(left, instance);
+            let _ = std::fs::remove_dir_all(folder.join(files::TMP));
             (None, None)
         }
     };
@@ -115,15 +117,16 @@ fn settle(folder: &Path, session: u32, instance: InstanceId, child: Option<Child
 }
 
 /// Kills what is left of a shim that was killed. The agent itself dies with the shim; what the
-/// agent started is found by the session and by the contract's variable.
-pub(super) fn end_session(session: u32, instance: InstanceId) {
+/// agent started is found by its control group, by the session and by the contract's variable.
+pub(super) fn end_session(left: &State, instance: InstanceId) {
     let variable = format!("SKEP_INSTANCE={instance}");
     for _ in 0..SWEEPS {
-        let left = proc::of_session(session, &variable);
-        if left.is_empty() {
+        let any = cgroup::kill(&left.groups);
+        let found = proc::of_session(left.shim, &variable);
+        if found.is_empty() && !any && cgroup::remove(&left.groups) {
             return;
         }
-        for pid in left {
+        for pid in found {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
@@ -141,6 +144,10 @@ impl Running for ProcessRunning {
 
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.state.port).into()
+    }
+
+    fn protections(&self) -> Vec<Protection> {
+        self.state.protections.iter().map(Into::into).collect()
     }
 
     async fn wait(&self) -> Exit {

@@ -20,9 +20,11 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus,
 };
 use skep_core::Timestamp;
+use skep_core::units::format_bytes;
 
 use super::files::{self, Ended, FORMAT, Report, Start, State};
-use super::proc;
+use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
+use super::{find_program, proc};
 use crate::driver::LogStream;
 use crate::logfile::{LogWriter, PIECE};
 
@@ -77,6 +79,7 @@ struct Shim {
     stdout: Option<Output>,
     stderr: Option<Output>,
     kill_at: Option<Instant>,
+    disk: Option<disk::Watch>,
     /// Dropped, and so released, when the shim ends.
     _lock: File,
     _child: Child,
@@ -115,7 +118,12 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
     let control = open_control(folder).map_err(failed(files::CONTROL))?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| failed("subreaper")(error.into()))?;
-    let mut child = spawn(&start)?;
+    let mut plan = Plan::make(folder, &start)?;
+    let groups = plan.group.folders.clone();
+    let watch_disk = plan.disk.take();
+    let (mut child, protections) = spawn(&start, plan).inspect_err(|_| {
+        cgroup::remove(&groups);
+    })?;
     let agent = Pid::from_child(&child);
     let watch = rustix::process::pidfd_open(agent, PidfdFlags::empty())
         .map_err(|error| failed("pidfd")(error.into()))?;
@@ -124,6 +132,8 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
         shim: std::process::id(),
         agent: child.id(),
         port: start.port,
+        groups,
+        protections,
     };
     // An agent that no server could adopt must not stay: it ends with the shim.
     files::put(folder, files::STATE, &state).map_err(failed(files::STATE))?;
@@ -140,6 +150,11 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
         stdout: output(child.stdout.take().map(OwnedFd::from), LogStream::Stdout),
         stderr: output(child.stderr.take().map(OwnedFd::from), LogStream::Stderr),
         kill_at: None,
+        disk: watch_disk.map(|limit| {
+            let home = start.env.get("HOME").map(PathBuf::from);
+            let folders = home.into_iter().chain([folder.join(files::TMP)]);
+            disk::Watch::new(folders.collect(), limit)
+        }),
         _lock: lock,
         _child: child,
     })
@@ -163,20 +178,22 @@ fn output(pipe: Option<OwnedFd>, stream: LogStream) -> Option<Output> {
     })
 }
 
-#[expect(
-    unsafe_code,
-    reason = "limits and the death signal are set between fork and exec"
-)]
-fn spawn(start: &Start) -> Result<Child, Report> {
+/// Starts the agent and tells how it is locked in.
+fn spawn(start: &Start, plan: Plan) -> Result<(Child, Vec<Guard>), Report> {
     let Some((program, arguments)) = start.command.split_first() else {
         return Err(Report::Refused("there is no command".to_owned()));
     };
-    let shim = rustix::process::getpid();
+    let path = start.env.get("PATH").map_or("", String::as_str);
+    if start.workdir.is_dir() && find_program(program, &start.workdir, path).is_none() {
+        // Behind the walls this would look as if it were not allowed.
+        return Err(Report::Refused(format!("command not found: {program}")));
+    }
     let limits = [
-        (Resource::As, start.memory),
+        // For all its processes together is better.
+        (Resource::As, start.memory.filter(|_| !plan.group.memory)),
         (Resource::Nofile, start.open_files),
-        (Resource::Fsize, start.file_size),
-        (Resource::Nproc, start.processes),
+        (Resource::Fsize, plan.file_size(start.file_size)),
+        (Resource::Nproc, plan.processes),
         (Resource::Core, Some(0)),
     ];
     let mut command = Command::new(program);
@@ -189,10 +206,41 @@ fn spawn(start: &Start) -> Result<Child, Report> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    let (entry, mut outcome) = plan.part();
+    enter(&mut command, entry, limits);
+    let spawned = command.spawn();
+    // The rulesets are large; the child has its own.
+    drop(command);
+    if let Ok(null) = File::open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(null);
+    }
+    if let Some(why) = outcome.read() {
+        return Err(Report::Failed(why));
+    }
+    let child = spawned.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound if !start.workdir.is_dir() => {
+            Report::Refused(format!("no such folder: {}", start.workdir.display()))
+        }
+        std::io::ErrorKind::NotFound => Report::Refused(format!("command not found: {program}")),
+        std::io::ErrorKind::PermissionDenied => {
+            Report::Refused(format!("not allowed to run {program}"))
+        }
+        _ => Report::Failed(format!("cannot run {program}: {error}")),
+    })?;
+    Ok((child, outcome.guards))
+}
+
+#[expect(
+    unsafe_code,
+    reason = "walls, limits and the death signal are set between fork and exec"
+)]
+fn enter(command: &mut Command, entry: Entry, limits: [(Resource, Option<u64>); 5]) {
+    let shim = rustix::process::getpid();
     // SAFETY: between fork and exec only plain system calls run: no allocation, no locks, and
-    // nothing of the parent's memory but the copied limits is looked at.
+    // nothing of the parent's memory but what was prepared for this is looked at.
     unsafe {
         command.pre_exec(move || {
+            entry.apply()?;
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             if rustix::process::getppid() != Some(shim) {
                 // The shim died before the signal was set.
@@ -212,16 +260,6 @@ fn spawn(start: &Start) -> Result<Child, Report> {
             Ok(())
         });
     }
-    command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound if !start.workdir.is_dir() => {
-            Report::Refused(format!("no such folder: {}", start.workdir.display()))
-        }
-        std::io::ErrorKind::NotFound => Report::Refused(format!("command not found: {program}")),
-        std::io::ErrorKind::PermissionDenied => {
-            Report::Refused(format!("not allowed to run {program}"))
-        }
-        _ => Report::Failed(format!("cannot run {program}: {error}")),
-    })
 }
 
 fn group_signal(group: Pid, signal: Signal) {
@@ -245,6 +283,7 @@ impl Shim {
             self.wait();
             self.carry();
             self.obey();
+            self.look_at_disk();
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 self.kill_at = None;
                 group_signal(self.agent, Signal::KILL);
@@ -258,10 +297,15 @@ impl Shim {
     /// Waits until there is something to do.
     fn wait(&self) {
         let now = Instant::now();
-        let timeout = self.kill_at.map_or(REAP_EVERY, |at| {
-            // Rounded up, so that the moment has come when the wait is over.
-            (at.saturating_duration_since(now) + Duration::from_millis(1)).min(REAP_EVERY)
-        });
+        let moments = [self.kill_at, self.disk.as_ref().map(disk::Watch::next)];
+        let timeout = moments
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(REAP_EVERY, |at| {
+                // Rounded up, so that the moment has come when the wait is over.
+                (at.saturating_duration_since(now) + Duration::from_millis(1)).min(REAP_EVERY)
+            });
         let pipes = [&self.stdout, &self.stderr];
         let fds = [self.watch.as_fd(), self.control.as_fd()]
             .into_iter()
@@ -288,6 +332,25 @@ impl Shim {
             }
         }
         self.log.flush();
+    }
+
+    /// Ends an agent that has written too much.
+    fn look_at_disk(&mut self) {
+        let Some(watch) = &mut self.disk else { return };
+        let Some((found, limit)) = watch.step(self.state.shim) else {
+            return;
+        };
+        let (found, limit) = (format_bytes(found), format_bytes(limit));
+        let words = format!(
+            "ended by skep: its files take {found}, over its disk limit of {limit}; \
+             free space in its home, or raise `resources.disk`"
+        );
+        let now = Timestamp::system_now();
+        self.log.add(now, LogStream::Stderr, true, words.as_bytes());
+        self.disk = None;
+        self.kill_at = None;
+        group_signal(self.agent, Signal::KILL);
+        cgroup::kill(&self.state.groups);
     }
 
     /// Does what the server asks for.
@@ -353,7 +416,10 @@ impl Shim {
         loop {
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
             let left = proc::children(std::process::id());
-            if left.is_empty() || Instant::now() >= until {
+            // Those of its group first: while it makes new ones faster than they are found, none
+            // of them can get away.
+            let any = cgroup::kill(&self.state.groups);
+            if (left.is_empty() && !any) || Instant::now() >= until {
                 break;
             }
             for pid in left.into_iter().filter_map(proc::pid) {
@@ -361,6 +427,8 @@ impl Shim {
             }
             wait_for(&mut [], SWEEP_STEP);
         }
+        cgroup::remove(&self.state.groups);
+        let _ = std::fs::remove_dir_all(self.folder.join(files::TMP));
         self.carry();
         for output in [&mut self.stdout, &mut self.stderr].into_iter().flatten() {
             output.end(&mut self.log);

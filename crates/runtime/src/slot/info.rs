@@ -7,6 +7,7 @@ use skep_api::{AgentSpec, InstanceState, Rollout};
 use skep_core::{AgentId, InstanceId, Timestamp};
 
 use crate::agents::Desired;
+use crate::driver::Protection;
 
 /// An agent as it is now.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub struct AgentInfo {
 }
 
 /// An instance as it is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceInfo {
     /// Its identifier.
     pub id: InstanceId,
@@ -54,6 +55,8 @@ pub struct InstanceInfo {
     pub address: SocketAddr,
     /// When it was started.
     pub started_at: Timestamp,
+    /// How it is locked in.
+    pub protections: Vec<Protection>,
 }
 
 impl AgentInfo {
@@ -107,6 +110,17 @@ impl From<&InstanceInfo> for skep_api::Instance {
             pid: info.pid,
             port: info.address.port(),
             started_at: info.started_at.to_string(),
+            protections: info.protections.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Protection> for skep_api::Protection {
+    fn from(protection: &Protection) -> Self {
+        Self {
+            name: protection.name.clone(),
+            in_force: protection.in_force,
+            detail: protection.detail.clone(),
         }
     }
 }

@@ -53,6 +53,7 @@ impl Supervised {
             pid: live.running.pid(),
             address: live.running.address(),
             started_at: live.started_at,
+            protections: live.running.protections(),
         })
     }
 }

@@ -9,7 +9,9 @@ use skep_api::{AgentSpec, HealthSpec, Replicas, Resources, RestartSpec, RolloutS
 use skep_core::units;
 use skep_core::workspace::check_name;
 
-use super::{Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Volume, VolumeSource};
+use super::{
+    Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Volume, VolumeSource,
+};
 use crate::{RuntimeError, words};
 
 /// Words of a command.
@@ -27,7 +29,7 @@ const LEAST_OPEN_FILES: u64 = 16;
 const MOST_FAILURES: u32 = 1_000;
 /// Bytes of an image's reference.
 const MOST_IMAGE: usize = 1_024;
-/// Volumes of one agent.
+/// Volumes of one agent, and entries of its other lists.
 const MOST_VOLUMES: usize = 100;
 /// Bytes of a label's name.
 const MOST_LABEL: usize = 253;
@@ -103,6 +105,32 @@ pub(super) fn sandbox(given: Option<&str>) -> Result<Sandbox, RuntimeError> {
             ),
         )),
     }
+}
+
+pub(super) fn connect(given: &[String]) -> Result<Vec<PortRange>, RuntimeError> {
+    if given.len() > MOST_VOLUMES {
+        return Err(RuntimeError::spec(
+            "connect",
+            format!("has over {MOST_VOLUMES} entries; write ranges"),
+        ));
+    }
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (0 < first && first <= last).then_some(PortRange { first, last })
+    };
+    let parsed = given.iter().enumerate().map(|(index, text)| {
+        range(text).ok_or_else(|| {
+            RuntimeError::spec(
+                format!("connect[{index}]"),
+                format!(
+                    "`{}` is no port; write one such as `27017`, or a range such as `30000-30100`",
+                    short(text)
+                ),
+            )
+        })
+    });
+    parsed.collect()
 }
 
 /// Whether `..` or nothing but the root stands in a path.
@@ -309,6 +337,7 @@ pub(super) fn limits(given: &Resources) -> Result<Limits, RuntimeError> {
         open_files: at_least("resources.open_files", given.open_files, LEAST_OPEN_FILES)?,
         file_size: bytes("resources.file_size", given.file_size.as_deref())?,
         processes: at_least("resources.processes", given.processes, 1)?,
+        disk: bytes("resources.disk", given.disk.as_deref())?,
     })
 }
 

@@ -153,6 +153,14 @@ pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
         );
         ("Instance", what)
     }));
+    if let Some(shown) = agent.instance.as_ref() {
+        lines.extend(
+            shown
+                .protections
+                .iter()
+                .map(|it| ("Sandbox", protection(it))),
+        );
+    }
     lines.extend([
         ("Restarts", agent.restarts.to_string()),
         ("Calls", calls.join(", ")),
@@ -164,6 +172,12 @@ pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
         ("Deployed", since(&agent.updated_at)),
     ]);
     session.output.one(&agent, &agent.name, &lines)
+}
+
+/// One protection in a line.
+fn protection(it: &skep_api::Protection) -> String {
+    let word = if it.in_force { "" } else { "NOT IN FORCE: " };
+    format!("{}: {word}{}", it.name, it.detail)
 }
 
 /// Waits, unless that is not wanted, and tells how it ended.

@@ -123,6 +123,7 @@ fn print(session: &Session, findings: &[Finding]) -> Result {
 
 fn machine(settings: &Settings, findings: &mut Vec<Finding>) {
     findings.push(open_files(settings));
+    findings.push(sandbox(&skep_runtime::survey()));
     let data = &settings.data;
     let shown = data.display();
     let found = match std::fs::metadata(data) {
@@ -267,6 +268,25 @@ fn open_files(settings: &Settings) -> Finding {
         Some(limit) => ok(CHECK, format!("up to {limit}")),
         None => ok(CHECK, "no limit"),
     }
+}
+
+/// What agents can be locked in with on this machine.
+fn sandbox(survey: &[skep_runtime::Protection]) -> Finding {
+    const CHECK: &str = "sandbox";
+    let list = |all: Vec<String>, between: &str| all.join(between);
+    let there = survey.iter().filter(|it| it.in_force);
+    let there = list(there.map(|it| it.name.clone()).collect(), ", ");
+    let missing = survey.iter().filter(|it| !it.in_force);
+    let missing: Vec<_> = missing
+        .map(|it| format!("{} ({})", it.name, it.detail))
+        .collect();
+    if missing.is_empty() {
+        return ok(CHECK, there);
+    }
+    let detail = format!("{there}; not {}", list(missing, ", "));
+    let next = "Agents run without what is missing, but for those with `sandbox: strict`; \
+                see docs/sandbox.md.";
+    warn(CHECK, detail, next)
 }
 
 async fn server(session: &Session, findings: &mut Vec<Finding>) {
