@@ -124,6 +124,8 @@ impl Skep {
         let spec = serde_json::json!({
             "name": name,
             "command": [command],
+            // nginx gives folders away when root starts it, which no agent may.
+            "sandbox": "off",
             "calls": { "durability": durability, "concurrency": 1024 },
         });
         let file = folder.join(format!("{name}.json"));
