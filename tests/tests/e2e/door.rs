@@ -726,9 +726,10 @@ async fn what_its_owner_does_to_an_agent_costs_a_call_no_try() {
     server.wait_call(&call, "running").await;
     let before = server.agent("a").await["instance"]["id"].clone();
     server.client.post("/api/v1/agents/a/restart", "").await;
-    eventually("another instance", async || {
+    eventually("another instance alone", async || {
         let agent = server.agent("a").await;
-        (agent["state"] == "ready" && agent["instance"]["id"] != before).then_some(())
+        let alone = agent["instances"].as_array().is_some_and(|all| all.len() == 1);
+        (alone && agent["state"] == "ready" && agent["instance"]["id"] != before).then_some(())
     })
     .await;
     std::fs::write(server.home("a").join("step-1"), "").expect("a step");
