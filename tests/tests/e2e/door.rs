@@ -728,7 +728,9 @@ async fn what_its_owner_does_to_an_agent_costs_a_call_no_try() {
     server.client.post("/api/v1/agents/a/restart", "").await;
     eventually("another instance alone", async || {
         let agent = server.agent("a").await;
-        let alone = agent["instances"].as_array().is_some_and(|all| all.len() == 1);
+        let alone = agent["instances"]
+            .as_array()
+            .is_some_and(|all| all.len() == 1);
         (alone && agent["state"] == "ready" && agent["instance"]["id"] != before).then_some(())
     })
     .await;
