@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, SystemInfo};
 use bollard::query_parameters::CreateContainerOptions;
 use skep_core::{InstanceId, Timestamp, Workspace};
+use skep_runtime::folder::{blocking, remove as remove_folder};
 use skep_runtime::logfile::InstanceLog;
 use skep_runtime::{
     Condition, Driver, DriverError, Image, LogSource, Place, Rotation, Running, RuntimeError,
@@ -18,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::claim::{Claim, Claims};
 use crate::create::{self, LEAST_MEMORY, PORT, Parts};
 use crate::engine::{Connected, Engine, Trouble};
-use crate::folder::{Folders, Owner, blocking, remove as remove_folder};
+use crate::folder::{Folders, Owner};
 use crate::image::Images;
 use crate::log::Carrier;
 use crate::network::{Firewall, LABEL_ID, Network};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use skep_core::{InstanceId, Workspace};
+use skep_runtime::folder::{failed, make};
 use skep_runtime::{DriverError, Place};
 
 /// Folders in folders that are given to another user at most.
@@ -29,35 +30,6 @@ pub(crate) struct Owner {
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
     data: PathBuf,
-}
-
-pub(crate) fn failed(what: &str, error: &io::Error) -> DriverError {
-    DriverError::Failed(format!("{what}: {error}"))
-}
-
-/// Runs blocking work on a thread where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
-) -> Result<T, DriverError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string())))
-}
-
-fn make(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
-pub(crate) fn remove(path: &Path) -> Result<(), DriverError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("the folder cannot be removed", &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Folders {

@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::ListNetworksOptions;
 use skep_runtime::DriverError;
+use skep_runtime::folder::blocking;
 use tokio::sync::Mutex;
 
 use crate::engine::{Engine, Trouble};
-use crate::folder::blocking;
 
 /// The label that everything of ours has: the name of the data folder at the engine.
 pub(crate) const LABEL_ID: &str = "skep.data-folder";

@@ -128,6 +128,13 @@ pub(crate) struct RolloutRow {
     pub(crate) failed: Option<String>,
 }
 
+impl RolloutRow {
+    /// Whether the current revision is on its way and another has proven itself.
+    pub(crate) fn is_rolling(&self) -> bool {
+        self.stable.is_some_and(|stable| stable != self.revision)
+    }
+}
+
 /// An agent as it is stored, with the revisions that are in play.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentRow {

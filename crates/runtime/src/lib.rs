@@ -31,6 +31,7 @@ mod words;
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod folder;
 
 pub use agents::{Desired, Revision};
 pub use driver::{

@@ -263,7 +263,7 @@ impl Slot {
         let mut changed = inner.step_since.is_some();
         let scale = inner.spec().map(|spec| spec.scale.clone());
         // What is being rolled out stays awake until it has proven itself.
-        let awake = !inner.wish().is_rolling() && inner.rollout.stable.is_some();
+        let awake = !inner.rollout.is_rolling() && inner.rollout.stable.is_some();
         if let Some(scale) = scale.filter(|scale| awake && scale.min < scale.max) {
             let holds = inner.members.iter().any(|one| one.view.busy);
             let (copies, now) = (inner.replicas, self.began.elapsed());

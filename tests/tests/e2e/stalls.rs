@@ -22,18 +22,24 @@ async fn server(connections: &str) -> Server {
     server
 }
 
-#[tokio::test]
-async fn an_upgraded_client_that_does_not_read_gives_its_place_back() {
-    let server = server("1").await;
-    let mut wire = Wire::open(&server).await;
+/// A connection that was upgraded to the agent's flood. It is taken when the one that deployed the
+/// agent has been idle, where there is one place only.
+async fn upgraded(server: &Server) -> Wire {
+    let mut wire = Wire::open(server).await;
     let key = &server.client.key;
     let request = format!(
         "GET /agents/a/flood HTTP/1.1\r\nhost: x\r\nskep-api-key: {key}\r\n\
          connection: upgrade\r\nupgrade: flood\r\n\r\n"
     );
-    // It is taken when the connection that deployed the agent has been idle.
     wire.say(request.as_bytes()).await;
     assert_eq!(wire.answer().await.expect("an answer").status, 101);
+    wire
+}
+
+#[tokio::test]
+async fn an_upgraded_client_that_does_not_read_gives_its_place_back() {
+    let server = server("1").await;
+    let mut wire = upgraded(&server).await;
     // It speaks all the time, and so it is no silence that ends it.
     eventually("the end of the connection", async || {
         let speaking = wire.try_say(b"!").await;
@@ -47,14 +53,7 @@ async fn an_upgraded_client_that_does_not_read_gives_its_place_back() {
 #[tokio::test]
 async fn an_upgraded_client_that_reads_slowly_is_not_cut_off() {
     let server = server("8").await;
-    let mut wire = Wire::open(&server).await;
-    let key = &server.client.key;
-    let request = format!(
-        "GET /agents/a/flood HTTP/1.1\r\nhost: x\r\nskep-api-key: {key}\r\n\
-         connection: upgrade\r\nupgrade: flood\r\n\r\n"
-    );
-    wire.say(request.as_bytes()).await;
-    assert_eq!(wire.answer().await.expect("an answer").status, 101);
+    let mut wire = upgraded(&server).await;
     // Three times its patience in all, and never as long at once.
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     for _ in 0..15 {

@@ -32,6 +32,7 @@ use self::sandbox::{Order, Shared, Spare};
 pub use self::shim::shim_main;
 use crate::RuntimeError;
 use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
+use crate::folder::{blocking, failed, make, remove};
 use crate::logfile::{InstanceLog, Rotation};
 use crate::port;
 use crate::spec::{PortRange, Sandbox, Spec, VolumeSource};
@@ -87,35 +88,6 @@ pub struct ProcessDriver {
     options: Arc<ProcessOptions>,
     cgroups: Arc<OnceLock<Places>>,
     ports: Spare,
-}
-
-fn failed(what: &str, error: &io::Error) -> DriverError {
-    DriverError::Failed(format!("{what}: {error}"))
-}
-
-/// Runs blocking work on a thread where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
-) -> Result<T, DriverError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string())))
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-}
-
-fn remove_folder(path: &Path) -> Result<(), DriverError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("the folder cannot be removed", &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl ProcessDriver {
@@ -216,16 +188,16 @@ impl ProcessDriver {
                 .then(|| self.order(request, &folder, network.is_some())),
         };
         let made = || {
-            make_folder(&home)?;
-            make_folder(&self.instances(workspace, agent))?;
+            make(&home)?;
+            make(&self.instances(workspace, agent))?;
             for volume in &spec.volumes {
                 if matches!(volume.source, VolumeSource::Named(_)) {
-                    make_folder(&self.volume(workspace, &volume.source))?;
+                    make(&self.volume(workspace, &volume.source))?;
                 }
             }
             // Not recursive: the instance's own folder must be new.
             std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-            make_folder(&folder.join(files::TMP))?;
+            make(&folder.join(files::TMP))?;
             files::put(&folder, files::START, &start)
         };
         made().map_err(|error| failed("the instance's folder cannot be made", &error))?;
@@ -570,11 +542,11 @@ impl Driver for ProcessDriver {
 
     async fn discard(&self, place: &Place) -> Result<(), DriverError> {
         let folder = self.folder(place);
-        blocking(move || remove_folder(&folder)).await
+        blocking(move || remove(&folder)).await
     }
 
     async fn discard_agent(&self, workspace: &Workspace, agent: &str) -> Result<(), DriverError> {
         let folder = self.agent_folder(workspace, agent);
-        blocking(move || remove_folder(&folder)).await
+        blocking(move || remove(&folder)).await
     }
 }

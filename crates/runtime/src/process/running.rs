@@ -18,9 +18,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::files::{self, Ended, State};
+use super::proc;
 use super::sandbox::cgroup;
-use super::{blocking, failed, proc};
 use crate::driver::{DriverError, Exit, Inspection, Protection, Running};
+use crate::folder::{blocking, failed};
 use crate::logfile;
 
 /// Time that a shim may take beyond the grace to end what it runs.

@@ -122,28 +122,17 @@ impl Inner {
     }
 
     pub(super) fn step(&self) -> Option<(u8, Option<Duration>)> {
-        let rolling = self
-            .rollout
-            .stable
-            .is_some_and(|it| it != self.rollout.revision);
         let at = usize::try_from(self.rollout.step).ok()?;
-        self.steps().get(at).copied().filter(|_| rolling)
+        let step = self.steps().get(at).copied();
+        step.filter(|_| self.rollout.is_rolling())
     }
 
     pub(super) fn wish(&self) -> Wish {
         let spec = self.spec();
-        let rolling = self
-            .rollout
-            .stable
-            .is_some_and(|it| it != self.rollout.revision);
         Wish {
             revision: self.rollout.revision,
             stable: self.rollout.stable,
-            replicas: if rolling {
-                self.replicas.max(1)
-            } else {
-                self.replicas
-            },
+            replicas: self.replicas.max(u32::from(self.rollout.is_rolling())),
             surge: spec.map_or(1, |spec| spec.rollout.surge),
             share: self.step().map_or(100, |(weight, _)| weight),
             paused: self.rollout.paused,
