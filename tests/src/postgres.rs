@@ -21,17 +21,18 @@ pub struct Postgres {
     user: Option<(u32, u32)>,
 }
 
-/// The folder of the server's programs, the newest first.
+/// The folder of the server's programs: the newest of Debian's, else the first of the path.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let mut folders: Vec<PathBuf> = versions
+    let mut debian: Vec<PathBuf> = versions
         .flatten()
         .map(|entry| entry.path().join("bin"))
-        .filter(|folder| folder.join("initdb").is_file())
         .collect();
-    folders.sort();
+    debian.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = debian.into_iter().rev().chain(std::env::split_paths(&path));
     folders
-        .pop()
+        .find(|folder| folder.join("initdb").is_file())
         .expect("install it first: cargo xtask set-up test")
 }
 
