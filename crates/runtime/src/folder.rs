@@ -1,0 +1,49 @@
+//! Folders, for drivers: made private, removed twice without harm, off the threads that run tasks.
+
+use std::io;
+use std::path::Path;
+
+use crate::DriverError;
+
+/// The error of a driver whose file system did not do this.
+#[must_use]
+pub fn failed(what: &str, error: &io::Error) -> DriverError {
+    DriverError::Failed(format!("{what}: {error}"))
+}
+
+/// Runs blocking work on a thread where it may block.
+///
+/// # Errors
+/// What the work gives, and [`DriverError::Failed`] when it panics.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
+) -> Result<T, DriverError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string())))
+}
+
+/// Makes a folder, and those that it is in, for the server's user alone.
+///
+/// # Errors
+/// What the file system says.
+pub fn make(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Removes a folder with what it holds. Well when it is not there.
+///
+/// # Errors
+/// [`DriverError::Failed`].
+pub fn remove(path: &Path) -> Result<(), DriverError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("the folder cannot be removed", &error))
+        }
+        _ => Ok(()),
+    }
+}
