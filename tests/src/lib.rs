@@ -12,5 +12,5 @@ pub mod server;
 pub mod wire;
 
 pub use client::{Answer, Client};
-pub use server::{Server, Setup, agent_binary, eventually};
+pub use server::{Server, Setup, agent_binary, eventually, executed};
 pub use wire::{Said, Wire};

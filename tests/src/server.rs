@@ -76,6 +76,17 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     }
 }
 
+/// The lines that agents wrote down in this folder of what they did: key and body.
+#[must_use]
+pub fn executed(folder: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(folder.join("executed.log")).unwrap_or_default();
+    let pair = |line: &str| {
+        line.split_once('\t')
+            .map(|(key, body)| (key.to_owned(), body.to_owned()))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -85,6 +96,8 @@ pub struct Setup {
     pub wrapper: Vec<String>,
     /// Where it listens, when that is not any port of this machine alone.
     pub listen: Option<String>,
+    /// The admin key, when another server of the same database made it.
+    pub key: Option<String>,
 }
 
 /// A running server with its data folder.
@@ -109,7 +122,7 @@ impl Server {
     pub async fn start_with(setup: Setup) -> Self {
         let folder = TempDir::new().expect("a folder");
         let child = spawn(folder.path(), &setup);
-        let client = reach(folder.path()).await;
+        let client = reach(folder.path(), &setup).await;
         Self {
             child,
             folder,
@@ -156,6 +169,16 @@ impl Server {
         self.child.wait().expect("the server ends");
     }
 
+    /// SIGSTOP: it stands still, and its connections stay.
+    pub fn pause(&self) {
+        signal(self.pid(), Signal::STOP);
+    }
+
+    /// SIGCONT, after [`Server::pause`].
+    pub fn resume(&self) {
+        signal(self.pid(), Signal::CONT);
+    }
+
     /// SIGTERM, without waiting for the end.
     pub fn tell_to_end(&self) {
         signal(self.pid(), Signal::TERM);
@@ -200,7 +223,7 @@ impl Server {
         eventually("a free folder", async || lock.try_lock().ok()).await;
         drop(lock);
         self.child = spawn(self.folder.path(), &self.setup);
-        self.client = reach(self.folder.path()).await;
+        self.client = reach(self.folder.path(), &self.setup).await;
     }
 
     /// Deploys the test agent and waits until it is ready.
@@ -291,12 +314,7 @@ impl Server {
     /// The lines that an agent wrote down of what it did: key and body.
     #[must_use]
     pub fn executed(&self, agent: &str) -> Vec<(String, String)> {
-        let text = fs::read_to_string(self.home(agent).join("executed.log")).unwrap_or_default();
-        let pair = |line: &str| {
-            line.split_once('\t')
-                .map(|(key, body)| (key.to_owned(), body.to_owned()))
-        };
-        text.lines().filter_map(pair).collect()
+        executed(&self.home(agent))
     }
 
     /// SIGKILL to an agent's process; false when none runs.
@@ -324,6 +342,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.try_wait().ok().flatten().is_none() {
+            // One that stands still would not hear it.
+            self.resume();
             signal(self.pid(), Signal::TERM);
             let _ = self.child.wait();
         }
@@ -372,7 +392,7 @@ fn spawn(folder: &Path, setup: &Setup) -> Child {
     command.spawn().expect("the server runs")
 }
 
-async fn reach(folder: &Path) -> Client {
+async fn reach(folder: &Path, setup: &Setup) -> Client {
     let data = folder.join("data");
     let started = Instant::now();
     let mut tick = tokio::time::interval(LOOK);
@@ -381,7 +401,8 @@ async fn reach(folder: &Path) -> Client {
         let document = fs::read_to_string(data.join("server.json")).unwrap_or_default();
         let document: Value = serde_json::from_str(&document).unwrap_or(Value::Null);
         if let Some(url) = document["url"].as_str() {
-            let key = fs::read_to_string(data.join("admin.key")).expect("the admin key");
+            let made = || fs::read_to_string(data.join("admin.key")).expect("the admin key");
+            let key = setup.key.clone().unwrap_or_else(made);
             return Client::new(url, key.trim());
         }
         let log = || fs::read_to_string(folder.join("skep.log")).unwrap_or_default();

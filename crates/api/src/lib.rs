@@ -10,6 +10,7 @@ pub mod health;
 pub mod log;
 pub mod page;
 pub mod problem;
+pub mod server;
 
 pub use agent::{
     Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Protection, Replicas,
@@ -21,6 +22,7 @@ pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;
 pub use problem::Problem;
+pub use server::Server;
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

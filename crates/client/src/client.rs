@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::{
     Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision,
-    Rollback, Stats,
+    Rollback, Server, Stats,
 };
 
 use crate::body::Unreadable;
@@ -276,6 +276,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn stats(&self, page: &PageQuery) -> Result<Page<Stats>, ClientError> {
         self.get("/stats", &Query::default().page(page)).await
+    }
+
+    /// The servers that share the database, the oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn servers(&self) -> Result<Page<Server>, ClientError> {
+        self.get("/servers", &Query::default()).await
     }
 
     /// Calls, newest first.

@@ -114,6 +114,10 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// A server: one data folder, over all its starts.
+    ServerId, "srv"
+);
+id!(
     /// One HTTP request to the server; on every log line and problem document of it.
     RequestId, "req"
 );

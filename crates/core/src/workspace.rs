@@ -30,6 +30,14 @@ impl Workspace {
     }
 }
 
+impl std::str::FromStr for Workspace {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::new(name)
+    }
+}
+
 impl Default for Workspace {
     fn default() -> Self {
         Self("default".into())

@@ -200,7 +200,7 @@ impl Inner {
             Admission::Wait(entry) => (None, Some(entry)),
             Admission::Full => return Err(IngressError::QueueFull(policy.queue)),
         };
-        let id = CallId::new();
+        let id = context.call.unwrap_or_else(CallId::new);
         let request_id = context.request_id;
         let key = wishes.key.clone();
         let offer = Offer {
@@ -464,7 +464,7 @@ impl Inner {
     }
 
     /// 202 with the call as it stands.
-    async fn accepted(
+    pub(crate) async fn accepted(
         &self,
         workspace: &Workspace,
         id: CallId,

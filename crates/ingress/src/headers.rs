@@ -16,7 +16,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1), with what `Connection`
 /// names. `TE: trailers` stays, as trailers are passed on.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -115,7 +115,7 @@ pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), &'static str>
 
 /// Whether the client wants to change to another protocol on this connection (WebSocket). HTTP/2
 /// is none that is changed to: its requests would pass by the journal.
-pub(crate) fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
+pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers
             .get(UPGRADE)

@@ -19,8 +19,13 @@ fn state_counter(agent: &str, state: CallState) -> String {
     format!("calls/{agent}/{}", state.as_str())
 }
 
-/// The counter of the bytes that ended calls hold, of those that retention may take.
-const BYTES: &str = "ended-call-bytes";
+/// The counters, one for each agent, of the bytes that ended calls hold, of those that retention may
+/// take. Servers that share a database would wait for each other at a single one.
+const BYTES: &str = "ended-call-bytes/";
+
+fn bytes_counter(agent: &str) -> String {
+    format!("{BYTES}{agent}")
+}
 
 /// What a call holds besides [`ROW_BYTES`].
 macro_rules! held {
@@ -248,7 +253,7 @@ pub(crate) fn apply(
     };
     let Some(held) = held else { return Ok(false) };
     if is_retained(after.state) {
-        scope.count(BYTES, held + ROW_BYTES)?;
+        scope.count(bytes_counter(&before.agent), held + ROW_BYTES)?;
     }
     if let Brings::End(end) = brings {
         remember_attempt(
@@ -480,10 +485,10 @@ pub(crate) fn counts(
         .collect())
 }
 
-/// The bytes that ended calls hold, from the counter.
+/// The bytes that ended calls hold, from the counters.
 pub(crate) fn ended_bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
     let counters = scope.counters(BYTES)?;
-    let bytes = counters.first().map_or(0, |(_, value)| *value);
+    let bytes: i64 = counters.iter().map(|(_, value)| *value).sum();
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
@@ -513,7 +518,7 @@ pub(crate) fn remove(scope: &mut Scope<'_>, id: CallId) -> Result<(), StoreError
     )?;
     let state = state(&row, 1)?;
     if is_retained(state) {
-        scope.count(BYTES, -(row.int(4)? + ROW_BYTES))?;
+        scope.count(bytes_counter(row.text(0)?), -(row.int(4)? + ROW_BYTES))?;
     }
     scope.count(state_counter(row.text(0)?, state), -1)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -58,6 +59,11 @@ pub(crate) struct Lane {
     pub(crate) pool: Pool,
     pub(crate) metrics: LaneMetrics,
     pub(crate) wake: Notify,
+    /// Requests that are inside the door because of this agent.
+    visitors: AtomicUsize,
+    /// Whether the agent is about to go to another server: nobody new comes in.
+    moving: AtomicBool,
+    opened: Notify,
     state: Mutex<State>,
     router: Mutex<Router>,
 }
@@ -81,6 +87,21 @@ impl Drop for Held {
             tracing::warn!(agent = self.lane.name, %instance, "failed again and again: it gets no calls for a while");
         }
         self.lane.agent.count(instance, -1);
+    }
+}
+
+/// A request inside the door: as long as it is there, its agent stays on this server.
+pub struct Visit(Arc<Lane>);
+
+impl Visit {
+    pub(crate) fn lane(&self) -> &Arc<Lane> {
+        &self.0
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.visitors.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -158,8 +179,55 @@ impl Lane {
             metrics,
             pool: Pool::default(),
             wake: Notify::new(),
+            visitors: AtomicUsize::new(0),
+            moving: AtomicBool::new(false),
+            opened: Notify::new(),
             state: Mutex::default(),
             router: Mutex::default(),
+        }
+    }
+
+    /// Lets a request in, unless the agent is about to go.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Visit> {
+        let visit = Visit(self.clone());
+        // Counted before looking: who closes the lane looks after closing.
+        self.visitors.fetch_add(1, Ordering::SeqCst);
+        (!self.is_moving()).then_some(visit)
+    }
+
+    fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::SeqCst)
+    }
+
+    /// Lets nobody in any more. False, and open again, when somebody is in or a call is there.
+    pub(crate) fn shut(&self) -> bool {
+        self.moving.store(true, Ordering::SeqCst);
+        let state = self.state.lock();
+        let busy = state.running > 0 || state.entering > 0 || !state.queue.is_empty();
+        drop(state);
+        let busy = busy || self.visitors.load(Ordering::SeqCst) > 0;
+        if busy {
+            self.open();
+        }
+        !busy
+    }
+
+    /// What began with [`Lane::shut`] is over.
+    pub(crate) fn open(&self) {
+        self.moving.store(false, Ordering::SeqCst);
+        self.opened.notify_waiters();
+    }
+
+    /// Waits until the lane is open, or the agent has gone.
+    pub(crate) async fn opened(&self) {
+        loop {
+            let mut opened = std::pin::pin!(self.opened.notified());
+            // Listening comes before looking.
+            opened.as_mut().enable();
+            if !self.is_moving() {
+                return;
+            }
+            opened.await;
         }
     }
 

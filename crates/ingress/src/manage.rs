@@ -14,8 +14,7 @@ use crate::agents::Availability;
 use crate::body::{Body, send_stretch};
 use crate::call::{ended, follow, response};
 use crate::journal::{self, Brings, NewCall};
-use crate::lane::Admission;
-use crate::lane::Waiting;
+use crate::lane::{Admission, Lane, Waiting};
 use crate::life::{Event, Life};
 use crate::listing::{self, Filter};
 use crate::live::Phase;
@@ -172,6 +171,18 @@ impl Ingress {
         Ok(response)
     }
 
+    /// 202 with the call as it stands, for who does not wait for its answer.
+    ///
+    /// # Errors
+    /// [`IngressError::CallNotFound`], and the store's own.
+    pub async fn receipt(
+        &self,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<Response, IngressError> {
+        self.inner.accepted(workspace, id).await
+    }
+
     /// Ends a call that is not wanted any more.
     ///
     /// # Errors
@@ -228,7 +239,8 @@ impl Ingress {
     ) -> Result<CallId, IngressError> {
         let inner = &self.inner;
         let original = self.show(workspace, of).await?;
-        let lane = inner.lane(workspace, &original.agent)?;
+        let visit = self.visit(workspace, &original.agent).await?;
+        let lane = visit.lane();
         inner.must_be_able(lane.agent.as_ref(), true)?;
         let policy = lane.agent.policy();
         let now = inner.db.clock().now();
@@ -266,7 +278,7 @@ impl Ingress {
         lane.metrics.accepted.inc();
         drop(admission);
         let waiting = Waiting::of(&life, Choice::default());
-        inner.enqueue(&lane, id, waiting, life.due);
+        inner.enqueue(lane, id, waiting, life.due);
         Ok(id)
     }
 
@@ -374,6 +386,8 @@ impl Ingress {
                 match acted {
                     Ok(()) => done += 1,
                     Err(IngressError::CallState { .. } | IngressError::CallNotFound) => {}
+                    // Another server has the agent, or nobody.
+                    Err(IngressError::AgentNotFound { .. }) if filter.agent.is_none() => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -408,11 +422,13 @@ impl Inner {
         });
         let standing: journal::Standing = find.await?;
         let lane = self.lane(workspace, &standing.agent).ok();
+        // An agent that is about to go to another server has no open call.
+        let visit = lane.as_ref().and_then(Lane::enter);
         let policy = lane
             .as_ref()
             .map(|lane| lane.agent.policy())
             .unwrap_or_default();
-        if let (None, Event::Redrive) = (&lane, &event) {
+        if let (None, Event::Redrive) = (&visit, &event) {
             return Err(IngressError::AgentNotFound {
                 name: standing.agent,
                 similar: None,

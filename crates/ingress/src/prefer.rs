@@ -54,6 +54,12 @@ impl Wishes {
     }
 }
 
+/// Whether a client wants to know no more than that its call is accepted, or not for long.
+#[must_use]
+pub fn wants_receipt(headers: &HeaderMap) -> bool {
+    Wishes::read(headers).is_ok_and(|wishes| wishes.asynchronous)
+}
+
 fn read_key(value: &http::HeaderValue) -> Result<String, IngressError> {
     let key = value.to_str().ok().map(str::trim).unwrap_or_default();
     if key.is_empty() || key.len() > MOST_KEY_BYTES {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
-use skep_core::{AgentId, RequestId, Workspace};
+use skep_core::{AgentId, CallId, RequestId, Workspace};
 use skep_store::Db;
 use tokio_util::task::TaskTracker;
 
 use crate::agents::{Agent, Agents, Availability};
-use crate::lane::Lane;
+use crate::lane::{Lane, Visit};
 use crate::live::Registry;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
@@ -70,6 +70,8 @@ pub struct Context {
     pub remote: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// The id that the call gets if it becomes one, when another server gave it one.
+    pub call: Option<CallId>,
     /// The trace context that the agent gets (W3C).
     pub traceparent: Option<HeaderValue>,
 }
@@ -136,6 +138,50 @@ impl Ingress {
         }
     }
 
+    /// Comes in because of an agent, which stays on this server until the visit ends. Waits while
+    /// the agent is about to go.
+    ///
+    /// # Errors
+    /// [`IngressError::AgentNotFound`], also when it has gone.
+    pub async fn visit(&self, workspace: &Workspace, agent: &str) -> Result<Visit, IngressError> {
+        loop {
+            let lane = self.inner.lane(workspace, agent)?;
+            match lane.enter() {
+                Some(visit) => return Ok(visit),
+                None => lane.opened().await,
+            }
+        }
+    }
+
+    /// Lets nobody in because of an agent that is to go to another server. False when a request or
+    /// a call of its is there. [`Ingress::moved`] ends it.
+    #[must_use]
+    pub fn shut(&self, workspace: &Workspace, agent: &str) -> bool {
+        // Without a lane nobody ever came; with one, nobody comes in between.
+        let lane = self.inner.lane(workspace, agent);
+        lane.is_ok_and(|lane| lane.shut())
+    }
+
+    /// The agent has gone, or stays.
+    pub fn moved(&self, workspace: &Workspace, agent: &str) {
+        let gone = self.inner.agents.find(workspace, agent).is_none();
+        let mut lanes = self.inner.lanes.write();
+        let Some(of_workspace) = lanes.get_mut(workspace) else {
+            return;
+        };
+        let lane = match gone {
+            true => of_workspace.remove(agent),
+            false => of_workspace.get(agent).cloned(),
+        };
+        drop(lanes);
+        if let Some(lane) = lane {
+            if gone {
+                lane.metrics.forget();
+            }
+            lane.open();
+        }
+    }
+
     /// Answers a request to an agent. `target` is the path and query that the agent sees.
     ///
     /// # Errors
@@ -143,11 +189,11 @@ impl Ingress {
     pub async fn handle(
         &self,
         context: Context,
-        agent: &str,
+        visit: Visit,
         target: &str,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, IngressError> {
-        let lane = self.inner.lane(&context.workspace, agent)?;
+        let lane = visit.lane().clone();
         let policy = lane.agent.policy();
         self.inner.must_be_open()?;
         if policy.journals(request.method()) {

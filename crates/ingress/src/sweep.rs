@@ -22,23 +22,36 @@ const FRESH: Duration = Duration::from_secs(300);
 /// How often retention looks.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// Where an agent is, as seen by who takes up calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Here, and its calls are to be taken up.
+    Here,
+    /// Its calls are somebody else's affair.
+    Elsewhere,
+    /// There is no such agent any more.
+    Gone,
+}
+
 impl Ingress {
-    /// Takes up the calls that the last server left: leases of dead epochs are released, and what
-    /// is open waits for its turn again. Tells how many calls that are.
+    /// Takes up the calls that the last server of some agents left: leases of dead epochs are
+    /// released, and what is open waits for its turn again. Tells how many calls that are.
     ///
     /// # Errors
     /// The store's own.
-    pub async fn recover(&self, workspaces: &[Workspace]) -> Result<u64, IngressError> {
-        let mut taken = 0;
-        for workspace in workspaces {
-            taken += self.inner.release(workspace).await?;
-            taken += self.inner.queue_accepted(workspace).await?;
-        }
-        Ok(taken)
+    pub async fn recover(
+        &self,
+        workspace: &Workspace,
+        whereabouts: impl Fn(&str) -> Whereabouts,
+    ) -> Result<u64, IngressError> {
+        let dead = self.inner.release(workspace, &whereabouts).await?;
+        let queued = self.inner.queue_accepted(workspace, &whereabouts).await?;
+        Ok(dead + queued)
     }
 
-    /// Keeps retention and connections in order until the door closes.
-    pub async fn maintain(&self, workspaces: Vec<Workspace>) {
+    /// Keeps retention and connections in order until the door closes. Of several servers one keeps
+    /// retention; `leads` tells whether that is this one.
+    pub async fn maintain(&self, workspaces: Vec<Workspace>, leads: impl Fn() -> bool) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -53,7 +66,7 @@ impl Ingress {
             for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
                 lane.pool.prune();
             }
-            for workspace in &workspaces {
+            for workspace in workspaces.iter().filter(|_| leads()) {
                 if let Err(error) = self.inner.retain(workspace).await {
                     tracing::warn!(%workspace, %error, "retention was not done");
                 }
@@ -64,7 +77,11 @@ impl Ingress {
 
 impl Inner {
     /// Ends the attempts that servers of other epochs began. Tells how many ended their calls.
-    async fn release(&self, workspace: &Workspace) -> Result<u64, IngressError> {
+    async fn release(
+        &self,
+        workspace: &Workspace,
+        whereabouts: &impl Fn(&str) -> Whereabouts,
+    ) -> Result<u64, IngressError> {
         let epoch = self.db.epoch();
         let (mut after, mut dead) = (None, 0);
         loop {
@@ -72,11 +89,12 @@ impl Inner {
             let running = self.db.read(move |reader| {
                 journal::open_calls(&mut reader.scope(&of), CallState::Running, after, STEP)
             });
-            let running: Vec<journal::Standing> = running.await.map_err(IngressError::Store)?;
+            let mut running: Vec<journal::Standing> = running.await.map_err(IngressError::Store)?;
             let Some(last) = running.last() else {
                 return Ok(dead);
             };
             after = Some(last.id);
+            running.retain(|call| whereabouts(&call.agent) != Whereabouts::Elsewhere);
             let policies: Vec<_> = running
                 .iter()
                 .map(|call| {
@@ -112,6 +130,7 @@ impl Inner {
     async fn queue_accepted(
         self: &std::sync::Arc<Self>,
         workspace: &Workspace,
+        whereabouts: &impl Fn(&str) -> Whereabouts,
     ) -> Result<u64, IngressError> {
         let (mut after, mut queued) = (None, 0);
         loop {
@@ -125,7 +144,9 @@ impl Inner {
             };
             after = Some(last.id);
             for call in &accepted {
+                let whereabouts = whereabouts(&call.agent);
                 match self.lane(workspace, &call.agent) {
+                    _ if whereabouts == Whereabouts::Elsewhere => {}
                     Ok(lane) => {
                         let choice = Choice {
                             avoid: call.instance,
@@ -136,7 +157,10 @@ impl Inner {
                         queued += 1;
                     }
                     // A removal that the crash cut in two.
-                    Err(_) => self.orphaned(workspace, call.id).await?,
+                    Err(_) if whereabouts == Whereabouts::Gone => {
+                        self.orphaned(workspace, call.id).await?;
+                    }
+                    Err(_) => {}
                 }
             }
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use skep_api::AgentSpec;
-use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
+use skep_core::{AgentId, InstanceId, ServerId, Timestamp, Workspace};
 use skep_store::{Db, Migration, MigrationSet, Reader, Row, StoreError, Unit};
 
+use crate::RuntimeError;
 use crate::driver::Exit;
 
 /// The tables, to be given to `Db::open`.
@@ -25,6 +26,8 @@ pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
                 step BIGINT NOT NULL,
                 paused BIGINT NOT NULL,
                 failed TEXT,
+                owner BIGINT NOT NULL,
+                server BLOB NOT NULL,
                 created_at BIGINT NOT NULL,
                 updated_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
@@ -43,6 +46,7 @@ pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
                 id BLOB NOT NULL,
                 agent TEXT NOT NULL,
                 revision BIGINT NOT NULL,
+                server BLOB NOT NULL,
                 epoch BIGINT NOT NULL,
                 port BIGINT NOT NULL,
                 driver TEXT NOT NULL,
@@ -140,6 +144,10 @@ impl RolloutRow {
 pub(crate) struct AgentRow {
     pub(crate) name: String,
     pub(crate) id: AgentId,
+    /// The epoch of the server that has it, or had it last.
+    pub(crate) owner: i64,
+    /// That server.
+    pub(crate) server: ServerId,
     pub(crate) desired: Desired,
     pub(crate) created_at: Timestamp,
     /// The highest number that a revision has.
@@ -153,10 +161,12 @@ pub(crate) struct AgentRow {
 
 impl AgentRow {
     /// A new agent with its first revision.
-    pub(crate) fn new(id: AgentId, first: Revision) -> Self {
+    pub(crate) fn new(db: &Db, id: AgentId, first: Revision) -> Self {
         Self {
             name: first.spec.name.clone(),
             id,
+            owner: db.epoch(),
+            server: db.server(),
             desired: Desired::Running,
             created_at: first.created_at,
             newest: first.number,
@@ -195,22 +205,77 @@ fn read_spec(format: i64, text: &str) -> Result<Arc<AgentSpec>, StoreError> {
     Ok(Arc::new(spec))
 }
 
-/// All agents of a workspace.
+/// The agents of a workspace that the server of this epoch has, and those whose server has ended.
 pub(crate) fn load(
     reader: &mut Reader<'_>,
     workspace: &Workspace,
+    epoch: i64,
 ) -> Result<Vec<AgentRow>, StoreError> {
     let rows = reader.scope(workspace).query(
         "SELECT r.number, r.created_at, r.format, r.spec, a.name, a.id, a.desired, a.created_at, \
-         a.newest, a.stable, a.step, a.paused, a.failed, s.number, s.created_at, s.format, s.spec \
-         FROM agents a JOIN revisions r \
+         a.newest, a.stable, a.step, a.paused, a.failed, s.number, s.created_at, s.format, s.spec, \
+         a.owner, a.server FROM agents a JOIN revisions r \
          ON r.workspace = a.workspace AND r.agent = a.name AND r.number = a.revision \
          LEFT JOIN revisions s ON s.workspace = a.workspace AND s.agent = a.name \
          AND s.number = a.stable AND s.number <> a.revision \
-         WHERE a.workspace = ?1 ORDER BY a.name",
-        &[],
+         WHERE a.workspace = ?1 AND (a.owner = ?2 OR NOT EXISTS \
+         (SELECT 1 FROM servers WHERE servers.epoch = a.owner AND servers.state = 'live')) \
+         ORDER BY a.name",
+        &[epoch.into()],
     )?;
     rows.iter().map(read_agent).collect()
+}
+
+/// Every agent of a workspace with the epoch of the server that has it, or had it last.
+pub(crate) fn owners(
+    reader: &mut Reader<'_>,
+    workspace: &Workspace,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let sql = "SELECT name, owner FROM agents WHERE workspace = ?1";
+    let rows = reader.scope(workspace).query(sql, &[])?;
+    let owner = |row: &Row| Ok((row.text(0)?.to_owned(), row.int(1)?));
+    rows.iter().map(owner).collect()
+}
+
+/// Takes an agent whose server has ended. False when somebody else was first.
+pub(crate) fn claim(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    row: &AgentRow,
+    epoch: i64,
+    server: ServerId,
+) -> Result<bool, StoreError> {
+    let changed = unit.scope(workspace).execute(
+        "UPDATE agents SET owner = ?4, server = ?5 WHERE workspace = ?1 AND name = ?2 \
+         AND owner = ?3 AND (owner = ?4 OR NOT EXISTS \
+         (SELECT 1 FROM servers WHERE servers.epoch = ?3 AND servers.state = 'live'))",
+        &[
+            row.name.as_str().into(),
+            row.owner.into(),
+            epoch.into(),
+            server.as_bytes().into(),
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Gives an agent to the server of another epoch; true when that one has it now.
+pub(crate) fn give(
+    unit: &mut Unit<'_>,
+    workspace: &Workspace,
+    name: &str,
+    from: i64,
+    to: i64,
+) -> Result<bool, StoreError> {
+    let mut scope = unit.scope(workspace);
+    scope.execute(
+        "UPDATE agents SET owner = ?4 WHERE workspace = ?1 AND name = ?2 AND owner = ?3 \
+         AND EXISTS (SELECT 1 FROM servers WHERE servers.epoch = ?4 AND servers.state = 'live')",
+        &[name.into(), from.into(), to.into()],
+    )?;
+    let sql = "SELECT owner FROM agents WHERE workspace = ?1 AND name = ?2";
+    let row = scope.query_opt(sql, &[name.into()])?;
+    Ok(row.map(|row| row.int(0)).transpose()? == Some(to))
 }
 
 fn read_agent(row: &Row) -> Result<AgentRow, StoreError> {
@@ -219,6 +284,8 @@ fn read_agent(row: &Row) -> Result<AgentRow, StoreError> {
     Ok(AgentRow {
         name: row.text(4)?.to_owned(),
         id: AgentId::from_bytes(row.bytes(5)?),
+        owner: row.int(17)?,
+        server: ServerId::from_bytes(row.bytes(18)?),
         desired: Desired::parse(row.text(6)?),
         created_at: row.time(7)?,
         newest: number(row, 8)?,
@@ -258,15 +325,19 @@ pub(crate) fn revision(
     row.as_ref().map(|row| read_revision(row, 0)).transpose()
 }
 
-/// The instances of a workspace whose end is not known, oldest first.
+/// The instances of a workspace that this server started and whose end is not known, oldest first;
+/// those of any server when `server` is not given.
 pub(crate) fn open_instances(
     reader: &mut Reader<'_>,
     workspace: &Workspace,
+    server: Option<ServerId>,
 ) -> Result<Vec<InstanceRow>, StoreError> {
+    let all = i64::from(server.is_none());
+    let server = server.as_ref().map(ServerId::as_bytes);
     let rows = reader.scope(workspace).query(
         "SELECT id, agent, revision, driver, handle, started_at FROM instances \
-         WHERE workspace = ?1 AND ended_at IS NULL ORDER BY id",
-        &[],
+         WHERE workspace = ?1 AND ended_at IS NULL AND (server = ?2 OR ?3 = 1) ORDER BY id",
+        &[server.into(), all.into()],
     )?;
     rows.iter()
         .map(|row| {
@@ -299,29 +370,38 @@ pub(crate) fn revisions(
     rows.iter().map(|row| read_revision(row, 0)).collect()
 }
 
-/// Stores a deployment: the agent, new or not, and its revision.
+/// Stores a deployment: the agent, new or not, and its revision. Refused when another server has an
+/// agent of this name.
 pub(crate) fn put_revision(
     unit: &mut Unit<'_>,
     workspace: &Workspace,
     id: AgentId,
     revision: &Revision,
-) -> Result<(), StoreError> {
+    (epoch, server): (i64, ServerId),
+) -> Result<(), RuntimeError> {
     let document = skep_api::to_json(revision.spec.as_ref());
     let name = revision.spec.name.as_str();
     let mut scope = unit.scope(workspace);
-    scope.execute(
+    let changed = scope.execute(
         "INSERT INTO agents (workspace, name, id, desired, revision, newest, step, paused, \
-         created_at, updated_at) VALUES (?1, ?2, ?3, 'running', ?4, ?4, 0, 0, ?5, ?5) \
+         owner, server, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, 'running', ?4, ?4, 0, 0, ?6, ?7, ?5, ?5) \
          ON CONFLICT (workspace, name) DO UPDATE SET \
          desired = 'running', revision = excluded.revision, newest = excluded.newest, step = 0, \
-         paused = 0, failed = NULL, updated_at = excluded.updated_at",
+         paused = 0, failed = NULL, updated_at = excluded.updated_at \
+         WHERE agents.id = excluded.id AND agents.owner = excluded.owner",
         &[
             name.into(),
             id.as_bytes().into(),
             revision.number.into(),
             revision.created_at.into(),
+            epoch.into(),
+            server.as_bytes().into(),
         ],
     )?;
+    if changed == 0 {
+        return Err(RuntimeError::Elsewhere(name.to_owned()));
+    }
     scope.execute(
         "INSERT INTO revisions (workspace, agent, number, format, spec, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -350,16 +430,17 @@ pub(crate) fn set_desired(
     Ok(())
 }
 
-/// Stores how far the current revision is.
+/// Stores how far the current revision is, as the server of this epoch sees it.
 pub(crate) fn set_rollout(
     unit: &mut Unit<'_>,
     workspace: &Workspace,
     name: &str,
     rollout: &RolloutRow,
+    epoch: i64,
 ) -> Result<(), StoreError> {
     unit.scope(workspace).execute(
         "UPDATE agents SET revision = ?3, stable = ?4, step = ?5, paused = ?6, failed = ?7 \
-         WHERE workspace = ?1 AND name = ?2",
+         WHERE workspace = ?1 AND name = ?2 AND owner = ?8",
         &[
             name.into(),
             rollout.revision.into(),
@@ -367,6 +448,7 @@ pub(crate) fn set_rollout(
             rollout.step.into(),
             i64::from(rollout.paused).into(),
             rollout.failed.as_deref().into(),
+            epoch.into(),
         ],
     )?;
     Ok(())
@@ -396,12 +478,12 @@ pub(crate) async fn begin_instance(
     row: InstanceRow,
     port: u16,
 ) -> Result<(), StoreError> {
-    let (workspace, epoch) = (workspace.clone(), db.epoch());
+    let (workspace, epoch, server) = (workspace.clone(), db.epoch(), db.server());
     db.write(move |unit| {
         unit.scope(&workspace).execute(
             "INSERT INTO instances \
-             (workspace, id, agent, revision, epoch, port, driver, started_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (workspace, id, agent, revision, server, epoch, port, driver, started_at) \
+             VALUES (?1, ?2, ?3, ?4, ?9, ?5, ?6, ?7, ?8)",
             &[
                 row.id.as_bytes().into(),
                 (&row.agent).into(),
@@ -410,6 +492,7 @@ pub(crate) async fn begin_instance(
                 port.into(),
                 (&row.driver).into(),
                 row.started_at.into(),
+                server.as_bytes().into(),
             ],
         )?;
         Ok(())

@@ -35,6 +35,9 @@ pub enum RuntimeError {
         /// What is wrong and what to write instead.
         reason: String,
     },
+    /// Another server has the agent, or takes it just now.
+    #[error("another server has `{0}`")]
+    Elsewhere(String),
     /// The runtime is ending; it starts nothing any more.
     #[error("the runtime is shutting down")]
     ShuttingDown,
@@ -62,6 +65,7 @@ impl PublicError for RuntimeError {
             Self::AgentNotFound { .. } => Code::AgentNotFound,
             Self::RevisionNotFound { .. } => Code::RevisionNotFound,
             Self::InvalidSpec { .. } => Code::InvalidSpec,
+            Self::Elsewhere(_) => Code::AgentElsewhere,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::Driver(DriverError::Unavailable(_)) => Code::DriverUnavailable,
             Self::Driver(_) => Code::Internal,
@@ -77,6 +81,7 @@ impl PublicError for RuntimeError {
                 _ => format!("`{agent}` has no revision {number}."),
             },
             Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
+            Self::Elsewhere(agent) => format!("Another server has `{agent}`."),
             Self::Driver(DriverError::Unavailable(what)) => format!("{what}."),
             Self::ShuttingDown | Self::Driver(_) => self.code().title().to_owned(),
             Self::Store(error) => error.detail(),
@@ -96,6 +101,7 @@ impl PublicError for RuntimeError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Store(error) => error.retry_after_s(),
+            Self::Elsewhere(_) => Some(1),
             Self::Driver(DriverError::Unavailable(_)) => Some(UNAVAILABLE_RETRY_S),
             _ => None,
         }

@@ -22,6 +22,7 @@ mod probe;
 mod process;
 mod scale;
 mod service;
+mod share;
 mod slot;
 mod spec;
 mod supervise;

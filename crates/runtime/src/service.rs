@@ -10,9 +10,10 @@ use std::time::Duration;
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
 use skep_core::{AgentId, Workspace};
-use skep_store::{Db, MigrationSet, StoreError};
+use skep_store::{Db, MigrationSet};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
+use crate::RuntimeError;
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, Inspection, LogLine};
 use crate::logs::{self, LogQuery};
@@ -20,7 +21,6 @@ use crate::slot::{AgentInfo, Ending, Live, Slot};
 use crate::spec::Spec;
 use crate::supervise::Shared;
 use crate::target::Target;
-use crate::{RuntimeError, adopt};
 
 /// Locks of agents that nobody changes any more are thrown away when there are so many.
 const IDLE_LANES: usize = 64;
@@ -111,17 +111,17 @@ pub struct AgentSnapshot {
 
 /// One lock for each agent that is being changed.
 type Lanes = HashMap<(Workspace, String), Arc<Mutex<()>>>;
-type Slots = HashMap<Workspace, BTreeMap<String, Arc<Slot>>>;
+pub(crate) type Slots = HashMap<Workspace, BTreeMap<String, Arc<Slot>>>;
 
 /// The runtime. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    slots: RwLock<Slots>,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) slots: RwLock<Slots>,
     lanes: SyncMutex<Lanes>,
 }
 
@@ -129,8 +129,8 @@ impl Runtime {
     /// The runtime's tables, to be given to `Db::open`.
     pub const MIGRATIONS: MigrationSet = agents::MIGRATIONS;
 
-    /// Takes up the agents of these workspaces: adopts what outlived the last server and starts
-    /// what should run.
+    /// Takes the agents of these workspaces that no other server has: adopts what outlived the last
+    /// start and starts what should run.
     ///
     /// # Errors
     /// [`RuntimeError::Store`] when the agents cannot be read.
@@ -148,45 +148,16 @@ impl Runtime {
             }),
         };
         for workspace in workspaces {
-            runtime.take_up(workspace).await?;
+            runtime.claim(workspace).await?;
         }
         Ok(runtime)
     }
 
-    async fn take_up(&self, workspace: &Workspace) -> Result<(), RuntimeError> {
-        let of = workspace.clone();
-        let (rows, open) = self
-            .db()
-            .read(move |reader| -> Result<_, StoreError> {
-                Ok((
-                    agents::load(reader, &of)?,
-                    agents::open_instances(reader, &of)?,
-                ))
-            })
-            .await?;
-        for row in rows {
-            self.insert(workspace, row);
-        }
-        let slots: Vec<_> = self.slots(workspace);
-        let (db, drivers) = (self.db(), &self.inner.shared.drivers);
-        let mut adopted = adopt::adopt(db, drivers, workspace, &slots, open).await;
-        for slot in slots {
-            let found = adopted.remove(slot.name()).unwrap_or_default();
-            let addresses = found.iter().map(|(_, live)| live.running.address());
-            for address in addresses.filter(|address| address.ip().is_loopback()) {
-                self.inner.shared.ports.keep(address.port());
-            }
-            slot.adopt(found);
-            slot.reconcile();
-        }
-        Ok(())
-    }
-
-    fn db(&self) -> &Db {
+    pub(crate) fn db(&self) -> &Db {
         &self.inner.shared.db
     }
 
-    fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
+    pub(crate) fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
         let name = row.name.clone();
         let events = self.agent_folder(workspace, &name).join("events");
         let shared = self.inner.shared.clone();
@@ -207,13 +178,7 @@ impl Runtime {
             .join(name)
     }
 
-    fn slots(&self, workspace: &Workspace) -> Vec<Arc<Slot>> {
-        let slots = self.inner.slots.read();
-        let of = slots.get(workspace).map(BTreeMap::values);
-        of.into_iter().flatten().cloned().collect()
-    }
-
-    fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<Slot>> {
+    pub(crate) fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<Slot>> {
         self.inner.slots.read().get(workspace)?.get(name).cloned()
     }
 
@@ -226,7 +191,7 @@ impl Runtime {
     }
 
     /// The lane of an agent: held while it is changed, refused when the runtime is ending.
-    async fn lane(
+    pub(crate) async fn lane(
         &self,
         workspace: &Workspace,
         name: &str,
@@ -248,7 +213,7 @@ impl Runtime {
 
     /// Changes an agent in a task of its own: a change that began is carried through also when
     /// who asked for it has gone, so that memory and store stay the same.
-    async fn change<T, F>(
+    pub(crate) async fn change<T, F>(
         &self,
         workspace: &Workspace,
         name: &str,
@@ -325,15 +290,16 @@ impl Runtime {
             None => None,
         };
         let (of, stored) = (workspace.clone(), revision.clone());
+        let owner = (self.db().epoch(), self.db().server());
         self.db()
-            .write(move |unit| agents::put_revision(unit, &of, id, &stored))
+            .write(move |unit| agents::put_revision(unit, &of, id, &stored, owner))
             .await?;
         if let Some(slot) = &slot {
             slot.set_revision(&revision);
         }
         drop(storing);
         let slot = slot.unwrap_or_else(|| {
-            let slot = self.insert(workspace, AgentRow::new(id, revision));
+            let slot = self.insert(workspace, AgentRow::new(self.db(), id, revision));
             slot.reconcile();
             slot
         });
@@ -381,9 +347,10 @@ impl Runtime {
                 stable: slot.rollout().stable,
                 ..RolloutRow::default()
             };
+            let epoch = this.db().epoch();
             this.db()
                 .write(move |unit| {
-                    agents::set_rollout(unit, &of, &agent, &row)?;
+                    agents::set_rollout(unit, &of, &agent, &row, epoch)?;
                     agents::set_desired(unit, &of, &agent, Desired::Running)
                 })
                 .await?;

@@ -386,10 +386,10 @@ impl Slot {
             self.name().to_owned(),
             self.rollout(),
         );
-        let stored = self
-            .shared
-            .db
-            .write(move |unit| agents::set_rollout(unit, &workspace, &name, &row))
+        let db = &self.shared.db;
+        let epoch = db.epoch();
+        let stored = db
+            .write(move |unit| agents::set_rollout(unit, &workspace, &name, &row, epoch))
             .await;
         if let Err(error) = stored {
             tracing::warn!(agent = self.name(), %error, "how far a rollout is was not written");

@@ -12,14 +12,19 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
+use http_body_util::Either;
 use hyper::body::Incoming;
-use skep_core::{Code, RequestId};
-use skep_ingress::Context;
+use skep_core::{CallId, Code, RequestId};
+use skep_ingress::{Context, IngressError};
 use tower_service::Service;
 use tracing::Instrument;
 
 use crate::api::Caller;
 use crate::headers::{Cors, secure};
+use crate::peers;
+use crate::peers::forward::{Sender, Upgrade};
+use crate::peers::gather::{gather, gathering};
+use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
 use crate::state::State;
 use crate::strict;
@@ -28,6 +33,8 @@ use crate::trace::TraceContext;
 
 /// Headers that an answer gets from here at most: its table grows once, not step by step.
 const OWN_HEADERS: usize = 16;
+/// The trace context (W3C).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The path under which agents answer.
 const AGENTS: &str = "/agents/";
 
@@ -44,6 +51,8 @@ pub(crate) enum Body {
     Door(skep_ingress::Body),
     /// From the API's router.
     Api(axum::body::Body),
+    /// From another server.
+    Peer(Incoming),
 }
 
 impl http_body::Body for Body {
@@ -57,6 +66,7 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Door(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -64,6 +74,7 @@ impl http_body::Body for Body {
         match self {
             Self::Door(body) => body.is_end_stream(),
             Self::Api(body) => body.is_end_stream(),
+            Self::Peer(body) => body.is_end_stream(),
         }
     }
 
@@ -71,6 +82,7 @@ impl http_body::Body for Body {
         match self {
             Self::Door(body) => body.size_hint(),
             Self::Api(body) => body.size_hint(),
+            Self::Peer(body) => body.size_hint(),
         }
     }
 }
@@ -181,7 +193,11 @@ impl Dispatcher {
         remote: IpAddr,
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
-        let id = RequestId::new();
+        let peers = &self.state.peers;
+        let peer =
+            peers::forward::recognise(request.headers_mut(), |shown| peers.is_own_secret(shown));
+        let id = peer.as_ref().map_or_else(RequestId::new, |peer| peer.id);
+        let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
         let strict = strict::check(&mut request);
@@ -198,7 +214,7 @@ impl Dispatcher {
             Err(error) => Err(error),
             Ok(()) => {
                 REQUEST
-                    .scope(id, self.route(remote, id, trace, request))
+                    .scope(id, self.route(remote, id, trace, peer, request))
                     .instrument(span)
                     .await
             }
@@ -253,6 +269,7 @@ impl Dispatcher {
         remote: IpAddr,
         id: RequestId,
         trace: TraceContext,
+        peer: Option<Sender>,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, ApiError> {
         if let Some(headers) = self.cors.preflight(request.method(), request.headers()) {
@@ -261,43 +278,123 @@ impl Dispatcher {
             *response.headers_mut() = headers;
             return Ok(response);
         }
-        let principal = self.state.keys.authenticate(request.headers_mut());
+        let workspace = match &peer {
+            // Who asks was found out there.
+            Some(peer) => Some(peer.workspace.clone()),
+            None => {
+                let principal = self.state.keys.authenticate(request.headers_mut());
+                principal.map(|principal| principal.workspace)
+            }
+        };
         let path = request.uri().path();
         let public =
             is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
-        let Some(workspace) = principal.map(|principal| principal.workspace) else {
+        let Some(workspace) = workspace else {
             if public {
-                return Ok(self.api(request).await);
+                return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
             return Err(ApiError::new(
                 Code::Unauthorized,
                 "the request has no valid API key",
             ));
         };
+        let sender = peer.unwrap_or(Sender {
+            workspace: workspace.clone(),
+            remote,
+            id,
+            call: CallId::new(),
+            hops: 0,
+        });
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
-            let scheme = self.scheme();
-            let traceparent = trace.header();
             let context = Context {
                 workspace,
                 request_id: id,
+                call: (sender.hops > 0).then_some(sender.call),
                 remote,
-                scheme,
-                traceparent,
+                scheme: self.scheme(),
+                traceparent: trace.header(),
             };
-            let response = self
-                .state
-                .ingress
-                .handle(context, &agent, &target, request)
-                .await?;
-            return Ok(response.map(Body::Door));
+            return self.agent(context, &sender, &agent, &target, request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
-        Ok(self.api(request).await)
+        if self.state.peers.is_shared() {
+            return self.shared_api(&sender, request).await;
+        }
+        Ok(self.api(request.map(axum::body::Body::new)).await)
     }
 
-    async fn api(&self, request: Request<Incoming>) -> Response<Body> {
-        let request = request.map(axum::body::Body::new);
+    /// A request to an agent, wherever it is.
+    async fn agent(
+        &self,
+        context: Context,
+        sender: &Sender,
+        agent: &str,
+        target: &str,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        let ingress = &self.state.ingress;
+        let mut refused = false;
+        loop {
+            match ingress.visit(&context.workspace, agent).await {
+                Ok(visit) => {
+                    let handled = ingress.handle(context, visit, target, request).await?;
+                    return Ok(handled.map(Body::Door));
+                }
+                Err(IngressError::AgentNotFound { .. })
+                    if self.state.peers.is_shared() && !refused => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(parent) = &context.traceparent {
+                request.headers_mut().insert(TRACEPARENT, parent.clone());
+            }
+            let upgrade = Upgrade::of(&mut request);
+            let later = skep_ingress::wants_receipt(request.headers());
+            let request_there = request.map(Either::Left);
+            match route::pass_on(&self.state, sender, agent, request_there, false).await? {
+                Routed::Answered(response) => return Ok(upgrade.answered(response)),
+                Routed::Lost(peer, why) => {
+                    return route::follow(&self.state, sender, agent, later, (peer, why)).await;
+                }
+                Routed::Here(back) => {
+                    let (head, body) = back.into_parts();
+                    let Either::Left(body) = body else {
+                        return Err(ApiError::new(Code::Internal, "the body was lost"));
+                    };
+                    request = Request::from_parts(head, body);
+                    // It came here meanwhile, or there is none.
+                    refused = true;
+                }
+            }
+        }
+    }
+
+    /// A request to the management API when several servers share the database.
+    async fn shared_api(
+        &self,
+        sender: &Sender,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        let upgrade = Upgrade::of(&mut request);
+        let request = match route::api(&self.state, sender, request).await? {
+            Routed::Answered(response) => return Ok(upgrade.answered(response)),
+            Routed::Here(request) => request,
+            Routed::Lost(_, why) => return Err(ApiError::new(Code::AgentElsewhere, why)),
+        };
+        let asked = (request.method().clone(), request.uri().clone());
+        let how = gathering(&asked.0, asked.1.path()).filter(|_| sender.hops == 0);
+        let own = self.api(request.map(axum::body::Body::new)).await;
+        match (how, own) {
+            (Some(how), own) => {
+                let own = own.map(axum::body::Body::new);
+                let whole = gather(&self.state, sender, asked, how, own).await?;
+                Ok(whole.map(Body::Api))
+            }
+            (None, own) => Ok(own),
+        }
+    }
+
+    async fn api(&self, request: Request<axum::body::Body>) -> Response<Body> {
         match self.router.clone().call(request).await {
             Ok(response) => response.map(Body::Api),
             Err(never) => match never {},

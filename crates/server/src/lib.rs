@@ -14,6 +14,7 @@ mod keys;
 mod listen;
 mod machine;
 mod metrics;
+mod peers;
 mod problem;
 mod run;
 mod state;
@@ -69,6 +70,11 @@ pub enum ServerError {
     /// The collector's endpoint cannot be used.
     #[error("otlp.endpoint: {0}")]
     Otlp(String),
+    /// Another server has taken this one for gone and taken its agents.
+    #[error(
+        "another server has taken this one's place: it could not reach the database for too long"
+    )]
+    Ended,
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -93,6 +99,7 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::File { .. } | Self::Random(_) => Code::Internal,
+            Self::Ended => Code::StoreUnavailable,
             Self::Store(error) => error.code(),
             Self::Runtime(error) => error.code(),
             Self::Ingress(error) => error.code(),
@@ -117,6 +124,7 @@ impl PublicError for ServerError {
             Self::Otlp(_) => {
                 "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
             }
+            Self::Ended => "Start it again: it joins the others as a new server.".to_owned(),
             Self::File { .. } => "Make the folder writable for this user.".to_owned(),
             _ => self.code().hint().to_owned(),
         }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
-use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans};
+use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::Db;
@@ -20,6 +20,7 @@ use crate::join::RuntimeAgents;
 use crate::keys::{self, Keys};
 use crate::listen::{Bounds, Listener, TlsFiles};
 use crate::metrics::ServerMetrics;
+use crate::peers::{self, Peers};
 use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::{ServerError, api, machine};
@@ -28,6 +29,10 @@ use crate::{ServerError, api, machine};
 const DISK_EVERY: Duration = Duration::from_secs(2);
 /// How often the number of calls is looked at.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often blobs in the database that nothing names are looked for.
+const PARTS_EVERY: Duration = Duration::from_secs(600);
+/// Time for the agents of a server that has been taken for gone to end.
+const ENDING: Duration = Duration::from_secs(15);
 /// The file in the data folder that says where the server is.
 const ADDRESS_FILE: &str = "server.json";
 
@@ -75,7 +80,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let url = format!("{scheme}://{address}");
     let (state, first_key) = compose(&settings, &options, &url).await?;
     let workspaces = vec![Workspace::default()];
-    let recovered = state.ingress.recover(&workspaces).await?;
+    let recovered = recover(&state, &workspaces).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     let dispatcher = Arc::new(Dispatcher::new(
         state.clone(),
@@ -95,10 +100,50 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         first_key,
         data: settings.data.clone(),
     });
-    options.stop.cancelled().await;
+    tokio::select! {
+        () = options.stop.cancelled() => {}
+        () = state.db.ended() => return end(&state, &options.stop, serving, background).await,
+    }
     tracing::info!("draining");
     close(&state, &settings, serving, background).await;
     Ok(())
+}
+
+/// Takes up the calls of the agents that this server has.
+async fn recover(state: &State, workspaces: &[Workspace]) -> Result<u64, ServerError> {
+    let mut recovered = 0;
+    for workspace in workspaces {
+        // Before the calls are looked at: whoever is not in it has none, or is new and elsewhere.
+        let owners = state.runtime.owners(workspace).await?;
+        let alone = !state.peers.is_shared() || state.peers.servers().len() == 1;
+        let whereabouts = |agent: &str| match state.runtime.target(workspace, agent) {
+            Some(_) => Whereabouts::Here,
+            None if owners.contains_key(agent) || !alone => Whereabouts::Elsewhere,
+            None => Whereabouts::Gone,
+        };
+        recovered += state.ingress.recover(workspace, whereabouts).await?;
+        state.peers.note_owners(workspace, owners);
+    }
+    Ok(recovered)
+}
+
+/// Ends at once: another server has this one's agents now, and nothing that happens here counts.
+async fn end(
+    state: &State,
+    stop: &CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    background: Vec<tokio::task::JoinHandle<()>>,
+) -> Result<(), ServerError> {
+    tracing::error!("another server has taken this one's place: its agents are ended here");
+    stop.cancel();
+    serving.abort();
+    for task in background {
+        task.abort();
+    }
+    state.ingress.close(Duration::ZERO).await;
+    // What cannot be ended in time is found by the next start.
+    let _ = tokio::time::timeout(ENDING, state.runtime.shutdown()).await;
+    Err(ServerError::Ended)
 }
 
 fn tls_files(settings: &Settings) -> Option<TlsFiles> {
@@ -138,6 +183,10 @@ async fn compose(
         tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
     }
     let (keys, first_key) = Keys::open(&db).await?;
+    let reached_at = reached_at(settings, url);
+    let peers = Peers::new(db.clone(), reached_at, settings.tls_cert.as_deref())?;
+    // The others know where to reach this one before it has an agent.
+    peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
     let of_health = drivers.clone();
     let of_runtime = skep_runtime::Options {
@@ -167,6 +216,7 @@ async fn compose(
         runtime,
         ingress,
         keys,
+        peers,
         registry,
         metrics,
         tracer,
@@ -176,6 +226,23 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+/// Where other servers reach this one.
+fn reached_at(settings: &Settings, url: &str) -> String {
+    if let Some(given) = &settings.servers_url {
+        return given.trim_end_matches('/').to_owned();
+    }
+    match settings.listen.ip().is_unspecified() {
+        false => url.to_owned(),
+        true => {
+            let host = rustix::system::uname();
+            let host = host.nodename().to_string_lossy().into_owned();
+            let (scheme, address) = url.split_once("://").unwrap_or(("http", url));
+            let port = address.rsplit(':').next().unwrap_or_default();
+            format!("{scheme}://{host}:{port}")
+        }
+    }
 }
 
 fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
@@ -206,8 +273,12 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let orphans = state.clone();
     let of = workspaces.clone();
-    vec![
-        tokio::spawn(async move { retention.ingress.maintain(of).await }),
+    let mut tasks = sharing(state, &workspaces);
+    tasks.extend([
+        tokio::spawn(async move {
+            let leads = || retention.peers.leads();
+            retention.ingress.maintain(of, leads).await;
+        }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(async move {
@@ -221,7 +292,41 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
                 }
             }
         }),
-    ]
+    ]);
+    tasks
+}
+
+/// What servers that share a database do for each other.
+fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::JoinHandle<()>> {
+    if !state.peers.is_shared() {
+        return Vec::new();
+    }
+    let beating = state.clone();
+    let mut tasks = vec![tokio::spawn(async move { peers::beat(&beating).await })];
+    for workspace in workspaces {
+        let (sharing, sweeping) = (state.clone(), state.clone());
+        let (of, swept) = (workspace.clone(), workspace.clone());
+        tasks.push(tokio::spawn(async move {
+            peers::share::keep(&sharing, &of).await;
+        }));
+        tasks.push(tokio::spawn(async move {
+            sweep_parts(&sweeping, &swept).await;
+        }));
+    }
+    tasks
+}
+
+/// Removes from the database what is left of blobs that nothing names.
+async fn sweep_parts(state: &State, workspace: &Workspace) {
+    let mut tick = tokio::time::interval(PARTS_EVERY);
+    loop {
+        tick.tick().await;
+        if state.peers.leads()
+            && let Err(error) = state.db.sweep_blob_parts(workspace).await
+        {
+            tracing::warn!(%workspace, %error, "parts of blobs were not swept");
+        }
+    }
 }
 
 /// Lets copies of agents come and go with their calls.
@@ -292,6 +397,10 @@ async fn close(
     state.runtime.shutdown().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;
+    }
+    // Others need not wait until this one is missed.
+    if let Err(error) = state.db.leave().await {
+        tracing::warn!(%error, "the end of this server was not written down");
     }
     state.db.close().await;
     tracing::info!("stopped");

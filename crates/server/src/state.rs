@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
+use crate::peers::Peers;
 use crate::telemetry::Tracer;
 
 /// The composed server.
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
     pub(crate) keys: Keys,
+    /// The servers that share the database.
+    pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) metrics: ServerMetrics,
     /// Where spans go, when they go somewhere.

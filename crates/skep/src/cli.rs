@@ -127,6 +127,8 @@ pub(crate) enum Verb {
     Calls(calls::CallsArgs),
     /// Show how the server and its agents are
     Health,
+    /// List the servers that share the database
+    Servers,
     /// Show what agents use
     Stats(StatsArgs),
     /// Show and change the configuration

@@ -12,5 +12,6 @@ pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod pages;
 pub(crate) mod rollout;
+pub(crate) mod servers;
 pub(crate) mod up;
 pub(crate) mod wait;

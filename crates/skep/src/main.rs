@@ -85,6 +85,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health => cmd::health::health(session).await,
+        Verb::Servers => cmd::servers::servers(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,
         Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {
             Ok(())

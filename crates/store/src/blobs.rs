@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use skep_core::Workspace;
 
 use crate::StoreError;
+use crate::parts::Parts;
 
 const TEMPORARY: &str = "tmp";
 /// Blobs that are noted as perhaps unnamed.
@@ -91,6 +92,8 @@ struct Inner {
     root: PathBuf,
     next: AtomicU64,
     pins: Mutex<HashMap<(Workspace, Hash), u32>>,
+    /// The database that holds them too, when several servers share it.
+    parts: Option<Parts>,
     /// Blobs that lost a pin or their row: perhaps nothing names them any more.
     loose: Mutex<Vec<(Workspace, Hash)>>,
 }
@@ -113,7 +116,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 impl Blobs {
     /// Opens the folder and removes what interrupted writers left.
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(root: PathBuf, parts: Option<Parts>) -> io::Result<Self> {
         let temporary = root.join(TEMPORARY);
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
@@ -124,6 +127,7 @@ impl Blobs {
                 root,
                 next: AtomicU64::new(0),
                 pins: Mutex::default(),
+                parts,
                 loose: Mutex::default(),
             }),
         })
@@ -166,12 +170,32 @@ impl Blobs {
         })
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading. One that another server put is copied into the folder first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be read.
     pub fn open_blob(&self, workspace: &Workspace, hash: &Hash) -> Result<File, StoreError> {
-        File::open(self.path(workspace, hash)).map_err(unavailable)
+        let (path, parts) = (self.path(workspace, hash), &self.inner.parts);
+        match (File::open(&path), parts) {
+            (Ok(file), _) => Ok(file),
+            (Err(error), Some(parts)) if error.kind() == io::ErrorKind::NotFound => {
+                self.fetch(parts, workspace, hash)?;
+                File::open(path).map_err(unavailable)
+            }
+            (Err(error), _) => Err(unavailable(error)),
+        }
+    }
+
+    fn fetch(&self, parts: &Parts, workspace: &Workspace, hash: &Hash) -> Result<(), StoreError> {
+        let mut copy = self.writer(workspace)?;
+        parts.get(workspace, hash, |content| copy.write(content))?;
+        let got = Hash(copy.hasher.clone().finalize().into());
+        if got != *hash {
+            return Err(StoreError::Unavailable(format!(
+                "blob {hash} is not whole in the database"
+            )));
+        }
+        copy.place(hash).map_err(unavailable)
     }
 
     /// Removes a blob that nobody pins. False when it is pinned. One that is gone counts as removed.
@@ -299,20 +323,25 @@ impl BlobWriter {
                 size: self.size,
             },
         };
-        let folder = self.blobs.folder(&self.workspace, &hash);
-        let place = || -> io::Result<()> {
-            if !folder.exists() {
-                make_folder(&folder)?;
-                for parent in folder.ancestors().skip(1).take(3) {
-                    sync_folder(parent)?;
-                }
-            }
-            fs::rename(&self.path, folder.join(hash.to_string()))?;
-            sync_folder(&folder)
-        };
-        place().map_err(unavailable)?;
-        self.kept = true;
+        if let Some(parts) = &self.blobs.inner.parts {
+            parts.put(&self.workspace, &hash, &self.file)?;
+        }
+        self.place(&hash).map_err(unavailable)?;
         Ok(pinned)
+    }
+
+    /// Gives the file its name.
+    fn place(&mut self, hash: &Hash) -> io::Result<()> {
+        let folder = self.blobs.folder(&self.workspace, hash);
+        if !folder.exists() {
+            make_folder(&folder)?;
+            for parent in folder.ancestors().skip(1).take(3) {
+                sync_folder(parent)?;
+            }
+        }
+        fs::rename(&self.path, folder.join(hash.to_string()))?;
+        self.kept = true;
+        sync_folder(&folder)
     }
 }
 

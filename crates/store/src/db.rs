@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use skep_core::{Clock, Timestamp, Workspace};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use skep_core::{Clock, ServerId, Workspace};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::engine::Engine;
+use crate::engine::{Ended, Engine};
 use crate::lock::FolderLock;
 use crate::migrate;
+use crate::parts::Parts;
 use crate::postgres::{Address, Postgres};
+use crate::servers;
 use crate::sqlite::Sqlite;
 use crate::unit::Rules;
 use crate::writer::{Message, Observer, QUEUE, Work, Writer};
@@ -44,8 +46,8 @@ impl Options {
         }
     }
 
-    /// The database, when it is not the file in the folder: `postgres://…`. Blobs stay in the
-    /// folder.
+    /// The database, when it is not the file in the folder: `postgres://…`. It holds the blobs too,
+    /// for other servers; the folder has copies.
     #[must_use]
     pub fn database(mut self, url: Option<String>) -> Self {
         self.database = url;
@@ -81,7 +83,10 @@ struct Inner {
     rules: Arc<Rules>,
     blobs: Blobs,
     clock: Clock,
+    server: ServerId,
     epoch: i64,
+    ended: Ended,
+    shared: bool,
     writable: Arc<AtomicBool>,
     backup: Option<PathBuf>,
 }
@@ -109,19 +114,24 @@ impl Db {
         };
         make_private(&folder).map_err(|e| failed(&folder, &e))?;
         let lock = FolderLock::take(&folder)?;
+        let server = servers::id(&folder)?;
         let Connections {
             mut engine,
             readers,
+            parts,
         } = connect(&folder, &options.database, options.readers)?;
         let sets: Vec<MigrationSet> = [migrate::OWN]
             .into_iter()
             .chain(sets.iter().copied())
             .collect();
+        engine.start_alone()?;
         let backup = migrate::migrate(engine.as_mut(), &sets, &folder.join("backups"))?;
-        let (epoch, last_time) = begin_epoch(engine.as_mut())?;
-        engine.take_over(epoch);
+        let (epoch, last_time) = servers::begin(engine.as_mut(), server)?;
+        engine.let_start()?;
+        let (shared, ended) = (engine.is_shared(), Arc::new(watch::Sender::new(false)));
+        engine.take_over(epoch, ended.clone());
         let blob_root = folder.join("blobs");
-        let blobs = Blobs::open(blob_root.clone()).map_err(|e| failed(&blob_root, &e))?;
+        let blobs = Blobs::open(blob_root.clone(), parts).map_err(|e| failed(&blob_root, &e))?;
         let tables = sets
             .iter()
             .flat_map(|set| set.workspace_tables.iter().copied())
@@ -152,7 +162,10 @@ impl Db {
                 rules,
                 blobs,
                 clock,
+                server,
                 epoch,
+                ended,
+                shared,
                 writable,
                 backup,
             }),
@@ -243,10 +256,27 @@ impl Db {
         &self.inner.clock
     }
 
-    /// How often the data folder was opened. A lease of another epoch is void.
+    /// The number of this start: later starts on the same database have higher ones. A lease of
+    /// an epoch whose server has ended is void.
     #[must_use]
     pub fn epoch(&self) -> i64 {
         self.inner.epoch
+    }
+
+    /// Which server this is, over all its starts.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.inner.server
+    }
+
+    /// Whether other servers may use the database at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.shared
+    }
+
+    pub(crate) fn watch_ended(&self) -> watch::Receiver<bool> {
+        self.inner.ended.subscribe()
     }
 
     /// The data folder.
@@ -358,6 +388,8 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 struct Connections {
     engine: Box<dyn Engine>,
     readers: Vec<Box<dyn Engine>>,
+    /// Where blobs are kept for other servers too.
+    parts: Option<Parts>,
 }
 
 fn connect(
@@ -372,36 +404,19 @@ fn connect(
         let readers = (0..readers)
             .map(reader)
             .collect::<Result<_, StoreError>>()?;
-        return Ok(Connections { engine, readers });
+        return Ok(Connections {
+            engine,
+            readers,
+            parts: None,
+        });
     };
     let address = Address::parse(url)?;
     let engine = Box::new(Postgres::writer(&address)?);
     let reader = |_| Box::new(Postgres::reader(&address)) as Box<dyn Engine>;
     let readers = (0..readers).map(reader).collect();
-    Ok(Connections { engine, readers })
-}
-
-/// Counts the epoch up and tells it with the last time that was saved.
-fn begin_epoch(engine: &mut dyn Engine) -> Result<(i64, Timestamp), StoreError> {
-    engine.begin_write()?;
-    engine.execute(
-        "INSERT INTO server_state (name, value) VALUES ('epoch', 1) \
-         ON CONFLICT (name) DO UPDATE SET value = server_state.value + 1",
-        &[],
-    )?;
-    engine.execute(
-        "INSERT INTO server_state (name, value) VALUES ('last_time', 0) ON CONFLICT (name) DO NOTHING",
-        &[],
-    )?;
-    let rows = engine.query(
-        "SELECT value FROM server_state WHERE name IN ('epoch', 'last_time') ORDER BY name",
-        &[],
-    )?;
-    engine.commit()?;
-    match rows.as_slice() {
-        [epoch, last_time] => Ok((epoch.int(0)?, last_time.time(0)?)),
-        _ => Err(StoreError::Statement(
-            "server_state is incomplete".to_owned(),
-        )),
-    }
+    Ok(Connections {
+        engine,
+        readers,
+        parts: Some(Parts::new(address)),
+    })
 }

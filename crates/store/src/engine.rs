@@ -2,15 +2,21 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use skep_core::Timestamp;
+use tokio::sync::watch;
 
 use crate::StoreError;
 use crate::unit::Session;
 
+/// Whether another server has ended this one.
+pub(crate) type Ended = Arc<watch::Sender<bool>>;
+
 /// One connection. It is used by one thread at a time.
 pub(crate) trait Engine: Session + Send {
-    /// Begins a transaction that writes. The only one at a time: see [`Engine::take_over`].
+    /// Begins a transaction that writes, unless another server has ended this one: see
+    /// [`Engine::take_over`].
     fn begin_write(&mut self) -> Result<(), StoreError>;
 
     /// Begins a transaction that sees one state and writes nothing.
@@ -34,8 +40,24 @@ pub(crate) trait Engine: Session + Send {
     /// Copies the database before it is migrated, where the engine can do that by itself.
     fn back_up(&mut self, folder: &Path, now: Timestamp) -> Result<Option<PathBuf>, StoreError>;
 
-    /// The epoch has begun: from now on the engine makes sure that it is the last one.
-    fn take_over(&mut self, epoch: i64);
+    /// Keeps other servers from starting until [`Engine::let_start`].
+    fn start_alone(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Lets other servers start.
+    fn let_start(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether several servers may use the database at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The epoch has begun: from now on the engine writes only while the server's row says that it
+    /// lives, and says in `ended` when it does not.
+    fn take_over(&mut self, epoch: i64, ended: Ended);
 
     /// The last thing before the connection is closed.
     fn finish(&mut self);

@@ -50,9 +50,27 @@ pub(crate) const OWN: MigrationSet = MigrationSet {
                 PRIMARY KEY (workspace, hash)
             );
             CREATE INDEX blobs_unused ON blobs (workspace) WHERE refs <= 0;
+            CREATE TABLE blob_parts (
+                workspace TEXT NOT NULL,
+                hash BLOB NOT NULL,
+                part BIGINT NOT NULL,
+                content BLOB NOT NULL,
+                stored_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, hash, part)
+            );
+            CREATE TABLE servers (
+                epoch BIGINT PRIMARY KEY,
+                server BLOB NOT NULL,
+                state TEXT NOT NULL,
+                beat BIGINT NOT NULL,
+                url TEXT NOT NULL,
+                secret BLOB NOT NULL,
+                load BIGINT NOT NULL,
+                started_at BIGINT NOT NULL
+            );
         ",
     }],
-    workspace_tables: &["counters", "blobs"],
+    workspace_tables: &["counters", "blobs", "blob_parts"],
 };
 
 const TABLE: &str = "

@@ -1,5 +1,10 @@
-//! The PostgreSQL engine: one connection that writes and holds the database for this server, and
-//! connections that read. A connection that broke is made anew with the next transaction.
+//! The PostgreSQL engine: one connection that writes, and connections that read. A connection that
+//! broke is made anew with the next transaction.
+//!
+//! Several servers may use one database. Each has a row, and each of its transactions that write
+//! begins with a shared lock on the number of its epoch and a look at that row. Who ends a server
+//! takes that lock alone and changes the row: what the other has begun to commit counts, and
+//! nothing that comes later does ([`Engine::take_over`]).
 //!
 //! Statements are those of SQLite with `$1` for `?1` and `BYTEA` for `BLOB`. What stays different:
 //! when the connection breaks during a commit, nobody knows whether it took place; the unit is
@@ -14,12 +19,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type};
-use postgres::{Client, Config, Statement};
+use postgres::{Client, Config, SimpleQueryMessage, Statement};
 use rustls::ClientConfig;
 use skep_core::Timestamp;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::engine::Engine;
+use crate::engine::{Ended, Engine};
 use crate::unit::Session;
 use crate::value::plain;
 use crate::{Param, Row, StoreError, Value};
@@ -28,11 +33,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What was sent and not acknowledged for so long ends the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// A server that was killed gives the database up as soon as the database notices.
-const LOCK_PATIENCE: Duration = Duration::from_secs(15);
-const LOCK_AGAIN: Duration = Duration::from_secs(1);
-/// The advisory lock that a server holds: "skep" in ASCII.
-const LOCK: i64 = 0x736b_6570;
+/// The longest that a start waits for the start of another server.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// The advisory lock of a start, "skep" in ASCII; with an epoch beside it, that of a server's
+/// transactions.
+const LOCK: i32 = 0x736b_6570;
 /// Statements that are prepared on one connection.
 const MOST_STATEMENTS: usize = 512;
 
@@ -41,6 +46,9 @@ const MOST_STATEMENTS: usize = 512;
 const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '10s'; \
     SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET client_min_messages = warning;";
+/// For connections that write: a server that stands still in a transaction must not keep others
+/// from taking its place.
+const WRITER: &str = "SET idle_in_transaction_session_timeout = '3s';";
 
 /// How to reach a database. Cheap to clone.
 #[derive(Clone)]
@@ -72,7 +80,7 @@ impl Address {
         Ok(Self { config, shown })
     }
 
-    fn connect(&self) -> Result<Client, StoreError> {
+    pub(crate) fn connect(&self) -> Result<Client, StoreError> {
         let failed = |error: postgres::Error| self.translate(&error);
         let tls = MakeRustlsConnect::new(tls()?);
         let mut client = self.config.connect(tls).map_err(failed)?;
@@ -80,7 +88,7 @@ impl Address {
         Ok(client)
     }
 
-    fn translate(&self, error: &postgres::Error) -> StoreError {
+    pub(crate) fn translate(&self, error: &postgres::Error) -> StoreError {
         let Some(db) = error.as_db_error() else {
             let cause = std::error::Error::source(error);
             let why = cause.map_or_else(|| error.to_string(), ToString::to_string);
@@ -130,14 +138,14 @@ pub(crate) struct Postgres {
     address: Address,
     client: Option<Client>,
     statements: HashMap<usize, Statement>,
-    /// The epoch that this server has, when the connection writes.
-    epoch: Option<i64>,
+    /// The epoch that this server has, when the connection writes, and who is to know that it ended.
+    epoch: Option<(i64, Ended)>,
     writes: bool,
     open: bool,
 }
 
 impl Postgres {
-    /// The one connection that writes. Waits for a server that was killed to be noticed.
+    /// The one connection that writes.
     pub(crate) fn writer(address: &Address) -> Result<Self, StoreError> {
         let mut engine = Self::new(address, true);
         engine.connect()?;
@@ -165,50 +173,9 @@ impl Postgres {
         self.open = false;
         drop_elsewhere(self.client.take());
         self.client = Some(self.address.connect()?);
-        if !self.writes {
-            return Ok(());
-        }
-        self.take_lock()?;
-        let Some(epoch) = self.epoch else {
-            return Ok(());
-        };
-        let rows = self.query("SELECT value FROM server_state WHERE name = 'epoch'", &[])?;
-        let there = rows.first().map(|row| row.int(0)).transpose()?;
-        if there != Some(epoch) {
-            drop_elsewhere(self.client.take());
-            return Err(StoreError::Unavailable(format!(
-                "{}: another server has taken over",
-                self.address.shown
-            )));
-        }
-        Ok(())
-    }
-
-    /// The lock ends with the connection, however that ends. A server that was killed holds it until
-    /// the database notices, so a start waits; a writer that only lost its connection does not.
-    fn take_lock(&mut self) -> Result<(), StoreError> {
-        let patience = match self.epoch {
-            None => LOCK_PATIENCE,
-            Some(_) => LOCK_AGAIN,
-        };
-        self.batch(&format!("SET lock_timeout = '{}ms'", patience.as_millis()))?;
-        let taken = self.query(
-            "SELECT 1 FROM (SELECT pg_advisory_lock(?1)) AS held",
-            &[LOCK.into()],
-        );
-        match taken {
-            Ok(_) => self.batch(SESSION),
-            Err(error) => {
-                drop_elsewhere(self.client.take());
-                let held = matches!(&error, StoreError::Unavailable(why) if why.contains("lock"));
-                if !held {
-                    return Err(error);
-                }
-                Err(StoreError::InUse {
-                    path: PathBuf::from(&*self.address.shown),
-                    holder: "another server".to_owned(),
-                })
-            }
+        match self.writes {
+            true => self.batch(WRITER),
+            false => Ok(()),
         }
     }
 
@@ -251,7 +218,7 @@ impl Postgres {
 }
 
 /// A client ends its conversation when it is dropped, which must not happen on an async thread.
-fn drop_elsewhere(client: Option<Client>) {
+pub(crate) fn drop_elsewhere(client: Option<Client>) {
     if let Some(client) = client {
         std::thread::spawn(move || drop(client));
     }
@@ -345,11 +312,51 @@ impl Session for Postgres {
         };
         rows.iter().map(row).collect()
     }
+
+    fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {
+        let look = format!(
+            "SELECT 1 WHERE pg_try_advisory_xact_lock({LOCK}, {key})",
+            key = key(epoch)
+        );
+        let answer = self.client()?.simple_query(&look);
+        let answer = answer.map_err(|error| self.address.translate(&error))?;
+        let got = |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(_));
+        Ok(answer.iter().any(got))
+    }
+}
+
+/// The number of a server's lock.
+fn key(epoch: i64) -> i32 {
+    // Epochs begin at 1 and the low half of so many is enough.
+    (epoch & 0x7fff_ffff) as i32
 }
 
 impl Engine for Postgres {
     fn begin_write(&mut self) -> Result<(), StoreError> {
-        self.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        self.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")?;
+        let Some((epoch, ended)) = self.epoch.clone() else {
+            return Ok(());
+        };
+        // One round trip. The row is looked at when the lock is held.
+        let look = format!(
+            "SELECT pg_advisory_xact_lock_shared({LOCK}, {key}); \
+             SELECT 1 FROM servers WHERE epoch = {epoch} AND state = 'live'",
+            key = key(epoch)
+        );
+        let answer = self.client()?.simple_query(&look);
+        let answer = answer.map_err(|error| self.address.translate(&error))?;
+        let rows = answer
+            .iter()
+            .filter(|message| matches!(message, SimpleQueryMessage::Row(_)));
+        if rows.count() == 2 {
+            return Ok(());
+        }
+        self.roll_back();
+        ended.send_replace(true);
+        Err(StoreError::Unavailable(format!(
+            "{}: another server has taken over",
+            self.address.shown
+        )))
     }
 
     fn begin_read(&mut self) -> Result<(), StoreError> {
@@ -392,8 +399,24 @@ impl Engine for Postgres {
         Ok(None)
     }
 
-    fn take_over(&mut self, epoch: i64) {
-        self.epoch = Some(epoch);
+    fn start_alone(&mut self) -> Result<(), StoreError> {
+        let patience = START_PATIENCE.as_secs();
+        self.batch(&format!(
+            "SET lock_timeout = '{patience}s'; SELECT pg_advisory_lock({LOCK}, 0); \
+             SET lock_timeout = '10s'"
+        ))
+    }
+
+    fn let_start(&mut self) -> Result<(), StoreError> {
+        self.batch(&format!("SELECT pg_advisory_unlock({LOCK}, 0)"))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn take_over(&mut self, epoch: i64, ended: Ended) {
+        self.epoch = Some((epoch, ended));
     }
 
     fn finish(&mut self) {}

@@ -8,7 +8,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use skep_core::Timestamp;
 
-use crate::engine::Engine;
+use crate::engine::{Ended, Engine};
 use crate::unit::Session;
 use crate::value::plain;
 use crate::{Param, Row, StoreError, Value};
@@ -239,7 +239,7 @@ impl Engine for Sqlite {
         Ok(Some(path))
     }
 
-    fn take_over(&mut self, _epoch: i64) {
+    fn take_over(&mut self, _epoch: i64, _ended: Ended) {
         // The lock of the data folder sees to it.
     }
 

@@ -1,6 +1,6 @@
 //! Units of work and the scopes through which SQL is reached.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
@@ -15,6 +15,12 @@ pub(crate) trait Session {
 
     /// Runs a query and hands over its rows.
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError>;
+
+    /// Waits for nothing: whether no transaction of the server with this epoch is open, and none
+    /// can begin before this one has ended.
+    fn fence_off(&mut self, _epoch: i64) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// The engine's first failure that makes the whole transaction void, if there was one.
     fn failure(&self) -> Option<StoreError> {
@@ -65,9 +71,10 @@ impl Rules {
 pub(crate) struct Deltas(pub(crate) Vec<(Workspace, String, i64)>);
 
 impl Deltas {
-    /// One sum per counter.
-    pub(crate) fn sums(&mut self) -> HashMap<(Workspace, String), i64> {
-        let mut sums = HashMap::new();
+    /// One sum per counter, in an order that all servers keep to: rows that several of them write
+    /// are locked in it.
+    pub(crate) fn sums(&mut self) -> BTreeMap<(Workspace, String), i64> {
+        let mut sums = BTreeMap::new();
         for (workspace, name, delta) in self.0.drain(..) {
             *sums.entry((workspace, name)).or_default() += delta;
         }
@@ -299,6 +306,11 @@ pub struct ServerScope<'a> {
 }
 
 impl ServerScope<'_> {
+    /// See [`Session::fence_off`].
+    pub(crate) fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {
+        self.session.fence_off(epoch)
+    }
+
     /// Runs a statement and tells how many rows it changed.
     ///
     /// # Errors

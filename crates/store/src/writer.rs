@@ -148,6 +148,11 @@ impl Session for Watched<'_> {
         self.note(result)
     }
 
+    fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {
+        let result = self.engine.fence_off(epoch);
+        self.note(result)
+    }
+
     fn failure(&self) -> Option<StoreError> {
         self.failure.clone()
     }
@@ -275,7 +280,7 @@ impl Writer {
         }
         if save_time {
             self.engine.execute(
-                "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
+                "UPDATE server_state SET value = ?1 WHERE name = 'last_time' AND value < ?1",
                 &[now.into()],
             )?;
         }
@@ -322,7 +327,7 @@ impl Writer {
     fn close(mut self, closing: Option<oneshot::Sender<()>>) {
         let now = self.clock.now();
         let _ = self.engine.execute(
-            "UPDATE server_state SET value = ?1 WHERE name = 'last_time'",
+            "UPDATE server_state SET value = ?1 WHERE name = 'last_time' AND value < ?1",
             &[now.into()],
         );
         self.engine.finish();

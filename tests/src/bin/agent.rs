@@ -1,6 +1,6 @@
 //! The agent of the end-to-end tests: does what its paths say, and writes down what it did.
 //!
-//! It keeps `executed.log` in `$HOME`: one line for each request to `/work` and `/once` that it
+//! It keeps `executed.log` in `$LEDGER`, or else in `$HOME`: one line for each request to `/work` and `/once` that it
 //! carried out, written before it answers.
 
 #[path = "agent/attempts.rs"]
@@ -64,8 +64,10 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-fn home() -> PathBuf {
-    PathBuf::from(std::env::var_os("HOME").unwrap_or_default())
+/// Where the ledger is: its home, or where all servers have it.
+fn folder() -> PathBuf {
+    let named = std::env::var_os("LEDGER").or_else(|| std::env::var_os("HOME"));
+    PathBuf::from(named.unwrap_or_default())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -91,7 +93,7 @@ impl Ledger {
             .read(true)
             .append(true)
             .create(true)
-            .open(home().join("executed.log"))?;
+            .open(folder().join("executed.log"))?;
         Ok(Self {
             file,
             read: 0,
@@ -219,7 +221,7 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
     let count = number(query, "n");
     let steps: Vec<Step> = match path {
         "/cut" => {
-            let file = home().join("step-1");
+            let file = folder().join("step-1");
             vec![
                 Step::Send("data: one\n\n".to_owned()),
                 Step::File(file),
@@ -237,7 +239,7 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
         // Sends an event whenever the test makes the next of these files.
         _ => (1..=count)
             .flat_map(|n| {
-                let file = home().join(format!("step-{n}"));
+                let file = folder().join(format!("step-{n}"));
                 [Step::File(file), Step::Send(format!("data: step {n}\n\n"))]
             })
             .collect(),

@@ -2,13 +2,15 @@
 //! revisions are rolled out and back, and an oracle compares what was accepted, answered and carried out.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 use serde_json::json;
 use skep_tests::postgres::Postgres;
-use skep_tests::{Answer, Client, Server, agent_binary};
+use skep_tests::{Answer, Client, Server, agent_binary, eventually, executed};
+use tempfile::TempDir;
 use tokio::sync::{Mutex, RwLock};
 
 /// Clients that call at once.
@@ -35,8 +37,8 @@ fn seconds() -> u64 {
         .unwrap_or(SECONDS)
 }
 
-/// Calls until it has the answer, as a client that must not lose one does.
-async fn call(client: &RwLock<Client>, sent: &mut Sent) {
+/// Calls until it has the answer, as a client that must not lose one does, and asks whoever answers.
+async fn call(clients: &RwLock<Vec<Client>>, sent: &mut Sent) {
     let path = format!(
         "/agents/{}/{}",
         sent.agent,
@@ -47,7 +49,10 @@ async fn call(client: &RwLock<Client>, sent: &mut Sent) {
         }
     );
     loop {
-        let now = client.read().await.clone();
+        let now = {
+            let clients = clients.read().await;
+            clients[fastrand::usize(0..clients.len())].clone()
+        };
         let mut request = now.request(Method::POST, &path, sent.body.clone());
         let key = HeaderValue::try_from(&sent.key).expect("a key");
         request.headers_mut().insert("idempotency-key", key);
@@ -65,7 +70,12 @@ async fn call(client: &RwLock<Client>, sent: &mut Sent) {
 
 fn must_be_temporary(answer: &Answer) {
     let code = answer.code();
-    let temporary = ["shutting-down", "store-unavailable", "queue-full"];
+    let temporary = [
+        "shutting-down",
+        "store-unavailable",
+        "queue-full",
+        "agent-elsewhere",
+    ];
     assert!(
         temporary.contains(&code.as_str()),
         "{} {}",
@@ -74,7 +84,7 @@ fn must_be_temporary(answer: &Answer) {
     );
 }
 
-async fn clients(client: Arc<RwLock<Client>>, until: Instant) -> Vec<Sent> {
+async fn clients(client: Arc<RwLock<Vec<Client>>>, until: Instant) -> Vec<Sent> {
     let all = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
     for number in 0..CLIENTS {
@@ -116,44 +126,65 @@ struct Did {
     servers: u32,
     updates: u32,
     rollbacks: u32,
+    takeovers: Vec<Duration>,
 }
 
 /// Two copies of an agent that is killed all the time, and may need more than five tries for one
-/// call.
-fn spec(agent: &str, number: u32) -> serde_json::Value {
+/// call. All servers have one ledger for each agent.
+fn spec(ledgers: &Path, agent: &str, number: u32) -> serde_json::Value {
+    let ledger = ledgers.join(agent);
+    std::fs::create_dir_all(&ledger).expect("a folder");
     json!({
-        "name": agent, "command": [agent_binary()], "replicas": 2,
-        "env": { "NUMBER": number.to_string() },
+        "name": agent, "command": [agent_binary()], "replicas": 2, "sandbox": "off",
+        "env": { "NUMBER": number.to_string(), "LEDGER": ledger },
         "calls": { "attempts": 50, "backoff": "10ms", "max_backoff": "100ms" },
     })
 }
 
-/// Kills agents and the server, and rolls revisions out and back, at random moments.
-async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) -> Did {
+/// Kills agents and servers, and rolls revisions out and back, at random moments. Of several servers
+/// one lives at any time.
+async fn killer(
+    servers: &mut [Server],
+    ledgers: &Path,
+    client: &RwLock<Vec<Client>>,
+    until: Instant,
+) -> Did {
     let mut did = Did::default();
     // Each kind once at the beginning, so that none is missing in a short run.
     let mut kinds = [4, 6, 5, 0].into_iter();
     while Instant::now() < until {
         tokio::time::sleep(KILL_EVERY.mul_f64(fastrand::f64())).await;
         let agent = ["work", "once"][fastrand::usize(0..2)];
+        let which = fastrand::usize(0..servers.len());
+        let other = servers.len() - 1 - which;
         match kinds.next().unwrap_or_else(|| fastrand::u8(0..8)) {
-            0..4 => did.agents += u32::from(server.kill_agent(agent).await),
+            0..4 => did.agents += u32::from(servers[which].kill_agent(agent).await),
             4 => {
-                server.kill();
-                server.restart_as_it_was().await;
-                *client.write().await = server.client.clone();
+                servers[which].kill();
+                // Now and then the other has taken everything before it comes back.
+                if servers.len() > 1 && fastrand::bool() {
+                    taken_over(&servers[other], &mut did).await;
+                }
+                servers[which].restart_as_it_was().await;
+                client.write().await[which] = servers[which].client.clone();
                 did.servers += 1;
             }
             5 => {
                 let path = format!("/api/v1/agents/{agent}/rollback");
-                let back = server.client.post_json(&path, &json!({})).await;
+                let back = servers[which].client.post_json(&path, &json!({})).await;
                 did.rollbacks += u32::from(back.status == 200);
             }
             _ => {
                 did.updates += 1;
-                let spec = spec(agent, did.updates);
-                let answer = server.client.post_json("/api/v1/agents", &spec).await;
-                assert_eq!(answer.status, 200, "{}", answer.text());
+                let spec = spec(ledgers, agent, did.updates);
+                let answer = servers[which]
+                    .client
+                    .post_json("/api/v1/agents", &spec)
+                    .await;
+                // An agent may be on its way to another server.
+                if answer.code() != "agent-elsewhere" {
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                }
             }
         }
     }
@@ -162,32 +193,57 @@ async fn killer(server: &mut Server, client: &RwLock<Client>, until: Instant) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result() {
-    println!("{}", kill_and_compare(Server::start().await).await);
+    println!("{}", kill_and_compare(vec![Server::start().await]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result_on_postgresql() {
     let postgres = Postgres::start();
     let server = Server::start_with(crate::postgres::on(&postgres)).await;
-    println!("{}", kill_and_compare(server).await);
+    println!("{}", kill_and_compare(vec![server]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_call_has_exactly_one_result_on_two_servers() {
+    let postgres = Postgres::start();
+    let one = Server::start_with(crate::postgres::on(&postgres)).await;
+    let two = crate::servers::beside(&one, &postgres).await;
+    println!("{}", kill_and_compare(vec![one, two]).await);
+}
+
+/// Waits until this server has all agents, and notes how long that took.
+async fn taken_over(server: &Server, did: &mut Did) {
+    let killed = Instant::now();
+    eventually("a takeover", async || {
+        let page = server.client.get("/api/v1/servers").await.json();
+        (page["items"].as_array()?.len() == 1 && page["items"][0]["agents"] == 2).then_some(())
+    })
+    .await;
+    did.takeovers.push(killed.elapsed());
 }
 
 /// Tells what was done.
-async fn kill_and_compare(mut server: Server) -> String {
-    server.deploy_spec(spec("work", 0)).await;
-    server.deploy_spec(spec("once", 0)).await;
-    let client = Arc::new(RwLock::new(server.client.clone()));
+async fn kill_and_compare(mut servers: Vec<Server>) -> String {
+    let ledgers = TempDir::new().expect("a folder");
+    for agent in ["work", "once"] {
+        servers[0].deploy_spec(spec(ledgers.path(), agent, 0)).await;
+    }
+    let all = servers.iter().map(|server| server.client.clone()).collect();
+    let client = Arc::new(RwLock::new(all));
     let until = Instant::now() + Duration::from_secs(seconds());
     let calling = tokio::spawn(clients(client.clone(), until));
-    let did = killer(&mut server, &client, until).await;
+    let did = killer(&mut servers, ledgers.path(), &client, until).await;
     let sent = calling.await.expect("the clients end");
-    let (work, once) = (server.executed("work"), server.executed("once"));
+    let written = |agent: &str| executed(&ledgers.path().join(agent));
+    let (work, once) = (written("work"), written("once"));
     assert!(
         did.agents > 0 && did.servers > 0 && did.updates > 0 && sent.len() > 100,
         "the test did not do its work"
     );
     check_answers(&sent);
-    check_journal(&server, &sent).await;
+    for server in &servers {
+        check_journal(server, &sent).await;
+    }
     check_executions(&sent, &work, &once);
     format!(
         "{} calls, {did:?}; {} executions of `work`",

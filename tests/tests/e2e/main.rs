@@ -18,6 +18,7 @@ mod reattach;
 mod rollout;
 mod sandbox;
 mod scale;
+mod servers;
 mod smuggling;
 mod stalls;
 mod streams;

@@ -1,8 +1,11 @@
 //! The store on PostgreSQL: the very suite that SQLite passes, and what a server does with a
-//! database that crashes, is taken by another server, or lets nobody in.
+//! database that crashes, with another server beside it, or with one that lets nobody in.
+
+use std::io::Read;
 
 use serde_json::json;
-use skep_store::{Db, Options, StoreError, conformance};
+use skep_core::Workspace;
+use skep_store::{Beat, Db, Options, StoreError, conformance};
 use skep_tests::postgres::Postgres;
 use skep_tests::{Server, Setup, eventually};
 use tempfile::TempDir;
@@ -26,24 +29,104 @@ async fn it_passes_the_suite_of_the_store() {
     conformance::run(async || open(&folder, &postgres.url()).expect("a store")).await;
 }
 
+fn beat(url: &str) -> Beat {
+    Beat {
+        url: url.to_owned(),
+        secret: [7; 32],
+        agents: 0,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_server_has_the_database_at_a_time() {
+async fn a_server_that_another_has_ended_commits_nothing() {
     let postgres = Postgres::start();
     let (first, second) = (TempDir::new(), TempDir::new());
     let (first, second) = (first.expect("a folder"), second.expect("a folder"));
-    let db = open(&first, &postgres.url()).expect("a store");
-    let refused = open(&second, &postgres.url()).map(|_| ());
+    let one = open(&first, &postgres.url()).expect("a store");
+    let two = open(&second, &postgres.url()).expect("a second one beside it");
+    assert!(two.epoch() > one.epoch() && two.server() != one.server());
+    one.beat(beat("one")).await.expect("it lives");
+    let seen = two.beat(beat("two")).await.expect("both live");
+    assert_eq!(
+        seen.iter().map(|row| row.url.as_str()).collect::<Vec<_>>(),
+        ["one", "two"]
+    );
+    // It has beaten since: it is not ended.
+    one.beat(beat("one")).await.expect("it lives");
+    assert_eq!(two.end_server(&seen[0]).await, Ok(false));
+    let seen = two.beat(beat("two")).await.expect("both live");
+    assert_eq!(two.end_server(&seen[0]).await, Ok(true));
+
+    let refused = one.write(|_| Ok::<_, StoreError>(())).await;
     assert!(
-        matches!(refused, Err(StoreError::InUse { .. })),
+        matches!(refused, Err(StoreError::Unavailable(_))),
         "{refused:?}"
     );
-    db.close().await;
-    open(&second, &postgres.url()).expect("the first gave it up");
-    let nobody = open(&first, "postgres://nobody@/nowhere?host=/nowhere").map(|_| ());
+    one.ended().await;
+    two.write(|_| Ok::<_, StoreError>(()))
+        .await
+        .expect("the other goes on");
+    let seen = two.beat(beat("two")).await.expect("it lives");
+    assert_eq!(seen.len(), 1);
+    one.close().await;
+
+    // The same folder is the same server; its last start, which nobody closed, is over with this one.
+    let again = open(&first, &postgres.url()).expect("a store");
+    assert!(again.server() == one.server() && again.epoch() > two.epoch());
+    let nobody = open(&second, "postgres://nobody@/nowhere?host=/nowhere").map(|_| ());
+    assert!(
+        matches!(nobody, Err(StoreError::InUse { .. })),
+        "{nobody:?}"
+    );
+    two.close().await;
+    let nobody = open(&second, "postgres://nobody@/nowhere?host=/nowhere").map(|_| ());
     assert!(
         matches!(nobody, Err(StoreError::Unavailable(_))),
         "{nobody:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_one_server_put_is_there_for_the_other() {
+    let postgres = Postgres::start();
+    let (first, second) = (TempDir::new(), TempDir::new());
+    let (first, second) = (first.expect("a folder"), second.expect("a folder"));
+    let one = open(&first, &postgres.url()).expect("a store");
+    let two = open(&second, &postgres.url()).expect("a second one beside it");
+    // Nothing, less than a part, exactly one and two parts, and more.
+    for size in [0_usize, 10, 256 << 10, 512 << 10, (512 << 10) + 1] {
+        let (put, got, workspace) = (one.clone(), two.clone(), Workspace::default());
+        let check = move || {
+            let content: Vec<u8> = (0..size).map(|at| (at / 7) as u8).collect();
+            let mut writer = put.blobs().writer(&workspace)?;
+            writer.write(&content)?;
+            let blob = writer.finish()?.blob();
+            for _ in 0..2 {
+                let mut read = Vec::new();
+                let mut file = got.blobs().open_blob(&workspace, &blob.hash)?;
+                file.read_to_end(&mut read).expect("a file");
+                assert!(read == content, "{size}");
+            }
+            Ok::<_, StoreError>(())
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.expect("no panic").expect("a blob");
+    }
+    let missing = two.clone();
+    let open = move || {
+        let hash = skep_store::Hash::of(b"nobody put this");
+        missing
+            .blobs()
+            .open_blob(&Workspace::default(), &hash)
+            .map(|_| ())
+    };
+    let opened = tokio::task::spawn_blocking(open).await.expect("no panic");
+    assert!(
+        matches!(opened, Err(StoreError::Unavailable(_))),
+        "{opened:?}"
+    );
+    // What was put a moment ago is about to get its row.
+    assert_eq!(one.sweep_blob_parts(&Workspace::default()).await, Ok(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -382,9 +382,13 @@ settings! {
     tls_cert("tls.cert"): Option<PathBuf> = "";
     /// The private key of `tls.cert`, as a PEM file.
     tls_key("tls.key"): Option<PathBuf> = "";
-    /// A PostgreSQL database, such as `postgres://skep@localhost/skep`; without it everything is in
-    /// the data folder. Large bodies, logs and homes stay in the data folder in any case.
+    /// A PostgreSQL database, such as `postgres://skep@localhost/skep`, which several servers may
+    /// share; without it everything is in the data folder. Logs, homes and volumes stay there in any
+    /// case.
     store_url("store.url"): Option<SecretUrl> = "";
+    /// Where the other servers of the same database reach this one, such as
+    /// `https://one.example:7537`; else the address that it listens on.
+    servers_url("servers.url"): Option<String> = "";
     /// The largest body of a request.
     limits_body("limits.body"): u64 = "64MiB";
     /// The largest head of a request: target and headers together.

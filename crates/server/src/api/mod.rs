@@ -6,6 +6,7 @@ mod calls;
 mod health;
 mod input;
 mod rollouts;
+mod servers;
 
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(calls::redrive))
         .routes(routes!(calls::redrive_all))
         .routes(routes!(calls::purge_all))
+        .routes(routes!(servers::list))
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
 }

@@ -28,6 +28,10 @@ pub(crate) struct UpArgs {
     /// The certificate's private key, as a PEM file
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// A PostgreSQL database, which several servers may share; one with a password is better
+    /// given in SKEP_STORE_URL or SKEP_STORE_URL_FILE
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -58,6 +62,9 @@ pub(crate) fn up(session: &Session, args: &UpArgs) -> Result {
     }
     if let Some(file) = &args.tls_key {
         flags.push(("tls.key", path(file)));
+    }
+    if let Some(url) = &args.store {
+        flags.push(("store.url", url.clone()));
     }
     if let Some(format) = args.log_format {
         let word = match format {

@@ -1,0 +1,304 @@
+//! The servers that share a database: which live, which of them has an agent, and which leads.
+//!
+//! Each server says every second that it lives ([`Db::beat`]). One that another has not seen do so
+//! for some seconds of its own clock, while its own beats went through, is ended by that other; the
+//! store sees to it that it commits nothing from then on, and its agents are free to be taken
+//! ([`share`]). A request for an agent that another server has goes on to that one ([`forward`]).
+//! No clock is compared with another's. With a store of its own a server has no peers, and none of
+//! this runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use skep_core::Workspace;
+use skep_store::{Beat, Db, ServerRow};
+use tokio::sync::watch;
+
+use crate::ServerError;
+use crate::state::State;
+
+pub(crate) mod forward;
+pub(crate) mod gather;
+pub(crate) mod route;
+pub(crate) mod share;
+
+use forward::Wire;
+
+/// How often a server says that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// A server that was not seen to beat for so long is ended.
+const GONE_AFTER: Duration = Duration::from_secs(5);
+/// The longest that a request waits for an agent whose server is gone.
+pub(crate) const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// Where an agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On this server, or nowhere.
+    Here,
+    /// On another.
+    There(Peer),
+    /// On one that is gone, or on its way to one.
+    Soon,
+}
+
+/// A server as requests reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) epoch: i64,
+    pub(crate) url: String,
+    pub(crate) secret: [u8; 32],
+}
+
+impl Peer {
+    fn of(row: &ServerRow) -> Option<Self> {
+        let secret = row.secret?;
+        Some(Self {
+            epoch: row.epoch,
+            url: row.url.clone(),
+            secret,
+        })
+    }
+}
+
+/// What is known of the others, as of the last look.
+#[derive(Debug, Clone, Default)]
+struct View {
+    /// Those that live, this one included, oldest first.
+    servers: Vec<ServerRow>,
+    owners: HashMap<Workspace, BTreeMap<String, i64>>,
+}
+
+/// The servers that share the database.
+pub(crate) struct Peers {
+    db: Db,
+    url: String,
+    secret: [u8; 32],
+    view: RwLock<Arc<View>>,
+    /// Counts the looks, for those who wait for a change.
+    looks: watch::Sender<u64>,
+    pub(crate) wire: Option<Wire>,
+}
+
+impl Peers {
+    /// What this server knows before its first look: itself. `certificate` is its own, which peers
+    /// may share.
+    pub(crate) fn new(
+        db: Db,
+        url: String,
+        certificate: Option<&std::path::Path>,
+    ) -> Result<Self, ServerError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
+        let wire = match db.is_shared() {
+            true => Some(Wire::new(certificate)?),
+            false => None,
+        };
+        Ok(Self {
+            db,
+            url,
+            secret,
+            view: RwLock::default(),
+            looks: watch::Sender::new(0),
+            wire,
+        })
+    }
+
+    /// Whether there may be others at all.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.wire.is_some()
+    }
+
+    /// The servers that live, oldest first.
+    pub(crate) fn servers(&self) -> Vec<ServerRow> {
+        self.view.read().servers.clone()
+    }
+
+    /// The others that live and can be asked.
+    pub(crate) fn others(&self) -> Vec<Peer> {
+        let me = self.db.epoch();
+        let view = self.view.read().clone();
+        let others = view.servers.iter().filter(|row| row.epoch != me);
+        others.filter_map(Peer::of).collect()
+    }
+
+    /// Whether this server does what one of them is to do: the oldest that lives.
+    pub(crate) fn leads(&self) -> bool {
+        let view = self.view.read().clone();
+        let first = view.servers.first();
+        !self.is_shared() || first.is_some_and(|first| first.epoch == self.db.epoch())
+    }
+
+    /// Whether somebody shows the secret that only servers of this database know.
+    pub(crate) fn is_own_secret(&self, shown: &[u8]) -> bool {
+        let differing = shown.iter().zip(&self.secret).map(|(a, b)| a ^ b);
+        shown.len() == self.secret.len() && differing.fold(0, |all, bits| all | bits) == 0
+    }
+
+    /// Where an agent is that is not on this server.
+    pub(crate) fn find(&self, workspace: &Workspace, agent: &str) -> Place {
+        let view = self.view.read().clone();
+        let owner = view.owners.get(workspace).and_then(|of| of.get(agent));
+        let Some(owner) = owner else {
+            return Place::Here;
+        };
+        if *owner == self.db.epoch() {
+            return Place::Soon;
+        }
+        let row = view.servers.iter().find(|row| row.epoch == *owner);
+        row.and_then(Peer::of).map_or(Place::Soon, Place::There)
+    }
+
+    /// The server that a new agent is to be on: the one with the fewest, this one before others.
+    pub(crate) fn emptiest(&self, here: usize) -> Place {
+        let me = self.db.epoch();
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        let others = next.servers.iter_mut();
+        let others = others.filter(|row| row.epoch != me && row.secret.is_some());
+        let best = others.min_by_key(|row| row.agents);
+        let Some(best) = best.filter(|row| (row.agents as usize) < here) else {
+            return Place::Here;
+        };
+        // Until it says so itself.
+        best.agents += 1;
+        let peer = Peer::of(best);
+        *view = Arc::new(next);
+        peer.map_or(Place::Here, Place::There)
+    }
+
+    /// Whether the server of this epoch lives, as of the last look.
+    pub(crate) fn lives(&self, epoch: i64) -> bool {
+        let view = self.view.read();
+        view.servers.iter().any(|row| row.epoch == epoch)
+    }
+
+    /// Notes who has which agent.
+    pub(crate) fn note_owners(&self, workspace: &Workspace, owners: BTreeMap<String, i64>) {
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        next.owners.insert(workspace.clone(), owners);
+        *view = Arc::new(next);
+        drop(view);
+        self.looks.send_modify(|looks| *looks += 1);
+    }
+
+    /// Waits for the next look at the others, and not for ever.
+    pub(crate) async fn looked(&self) {
+        let mut looks = self.looks.subscribe();
+        let _ = tokio::time::timeout(BEAT_EVERY, looks.changed()).await;
+    }
+
+    /// Says once that this server lives, and looks who else does.
+    pub(crate) async fn look(&self, agents: usize) -> Result<(), skep_store::StoreError> {
+        let beat = Beat {
+            url: self.url.clone(),
+            secret: self.secret,
+            agents: u32::try_from(agents).unwrap_or(u32::MAX),
+        };
+        let servers = self.db.beat(beat).await?;
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        next.servers = servers;
+        *view = Arc::new(next);
+        drop(view);
+        if let Some(wire) = &self.wire {
+            wire.prune(&self.others());
+        }
+        self.looks.send_modify(|looks| *looks += 1);
+        Ok(())
+    }
+}
+
+/// When the others' beats were seen last, by this server's clock.
+#[derive(Debug, Default)]
+struct Seen(HashMap<i64, (i64, Instant)>);
+
+impl Seen {
+    /// Those that have not beaten for too long, of those that are said to live.
+    fn gone<'r>(&mut self, servers: &'r [ServerRow], now: Instant) -> Vec<&'r ServerRow> {
+        self.0
+            .retain(|epoch, _| servers.iter().any(|row| row.epoch == *epoch));
+        let late = |row: &&ServerRow| {
+            let seen = self.0.entry(row.epoch).or_insert((row.beat, now));
+            if seen.0 != row.beat {
+                *seen = (row.beat, now);
+            }
+            now.duration_since(seen.1) >= GONE_AFTER
+        };
+        servers.iter().filter(late).collect()
+    }
+
+    /// Nothing was seen of anybody: a database that was away kept all of them from beating.
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Says that this server lives, and ends those that do not.
+pub(crate) async fn beat(state: &State) {
+    let mut tick = tokio::time::interval(BEAT_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let me = state.db.epoch();
+    let mut seen = Seen::default();
+    loop {
+        tick.tick().await;
+        let began = Instant::now();
+        let agents = state.runtime.names(&Workspace::default()).len();
+        if state.peers.look(agents).await.is_err() || began.elapsed() > BEAT_EVERY {
+            // What the others could not do either says nothing of them.
+            seen.forget();
+            continue;
+        }
+        let servers = state.peers.servers();
+        for row in seen.gone(&servers, Instant::now()) {
+            if row.epoch == me {
+                continue;
+            }
+            match state.db.end_server(row).await {
+                Ok(true) => {
+                    tracing::warn!(server = %row.server, epoch = row.epoch, url = row.url, "a server is gone: its agents are free");
+                    state.peers.looks.send_modify(|looks| *looks += 1);
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "a server that is gone was not ended"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_core::{ServerId, Timestamp};
+
+    use super::*;
+
+    fn row(epoch: i64, beat: i64) -> ServerRow {
+        ServerRow {
+            epoch,
+            server: ServerId::new(),
+            beat,
+            url: String::new(),
+            secret: None,
+            agents: 0,
+            started_at: Timestamp::from_micros(0),
+        }
+    }
+
+    #[test]
+    fn a_server_is_gone_when_it_was_not_seen_to_beat_for_long_enough() {
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        let late = start + GONE_AFTER;
+        let epochs = |rows: Vec<&ServerRow>| rows.iter().map(|row| row.epoch).collect::<Vec<_>>();
+        assert!(seen.gone(&[row(1, 7), row(2, 7)], start).is_empty());
+        // The second has beaten meanwhile, the third is new, whatever its beats say.
+        let rows = [row(1, 7), row(2, 8), row(3, 0)];
+        assert_eq!(epochs(seen.gone(&rows, late)), [1]);
+        assert_eq!(epochs(seen.gone(&rows, late + GONE_AFTER)), [1, 2, 3]);
+        // Nothing was seen for a while: it begins again.
+        seen.forget();
+        assert!(seen.gone(&rows, late + GONE_AFTER * 2).is_empty());
+    }
+}
