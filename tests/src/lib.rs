@@ -7,6 +7,7 @@
 )]
 
 pub mod client;
+pub mod cutter;
 pub mod postgres;
 pub mod server;
 pub mod wire;

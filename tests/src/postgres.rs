@@ -102,6 +102,12 @@ impl Postgres {
         format!("postgres://skep@{socket}/postgres")
     }
 
+    /// The socket itself.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
     /// Ends it at once, as a crash does, and starts it again.
     ///
     /// # Panics

@@ -299,6 +299,9 @@ impl Inner {
             if matches!(accepted, Ok(Accepted::New)) {
                 held.entered.accepted = true;
                 inner.go_on(&offer, slot, held.live.clone());
+            } else if let Err(IngressError::Store(StoreError::Doubtful(_))) = &accepted {
+                let workspace = offer.lane.workspace.clone();
+                tokio::spawn(inner.take_back(workspace, offer.id));
             }
             drop(held);
             // The client may have left.

@@ -443,21 +443,39 @@ impl Inner {
     async fn begin(self: Arc<Self>, lane: Arc<Lane>, id: CallId, waiting: Waiting, slot: Slot) {
         let policy = lane.agent.policy();
         let (epoch, instance) = (self.db.epoch(), slot.place().instance);
-        let (workspace, rules) = (lane.workspace.clone(), policy.clone());
-        let begun: Result<_, StoreError> = self
-            .db
-            .write(move |unit| {
-                let now = unit.now();
-                let mut scope = unit.scope(&workspace);
-                let (begin, brings) = (Event::Begin { epoch }, Brings::Begin(instance));
-                let happened = journal::happen(&mut scope, id, &begin, &rules, &brings, now)?;
-                let Some(Ok(life)) = happened else {
-                    return Ok(None);
-                };
-                let request = journal::load_request(&mut scope, id)?;
-                Ok(request.map(|request| (life, request, now)))
-            })
-            .await;
+        let mut doubtful = false;
+        let begun = loop {
+            let (workspace, rules) = (lane.workspace.clone(), policy.clone());
+            let begun: Result<_, StoreError> = self
+                .db
+                .write(move |unit| {
+                    let now = unit.now();
+                    let mut scope = unit.scope(&workspace);
+                    let (begin, brings) = (Event::Begin { epoch }, Brings::Begin(instance));
+                    let happened = journal::happen(&mut scope, id, &begin, &rules, &brings, now)?;
+                    let life = match happened {
+                        Some(Ok(life)) => life,
+                        // Nobody else begins it: this is what was written when it was in doubt.
+                        Some(Err(CallState::Running)) if doubtful => {
+                            match journal::find(&mut scope, id)? {
+                                Some(found) if found.life.epoch == epoch => found.life,
+                                _ => return Ok(None),
+                            }
+                        }
+                        _ => return Ok(None),
+                    };
+                    let request = journal::load_request(&mut scope, id)?;
+                    Ok(request.map(|request| (life, request, now)))
+                })
+                .await;
+            doubtful |= begun.as_ref().is_err_and(StoreError::is_doubtful);
+            match begun {
+                Err(error) if doubtful && error.is_retryable() => {
+                    tokio::time::sleep(STORE_WAIT).await;
+                }
+                begun => break begun,
+            }
+        };
         match begun {
             Ok(Some((life, request, now))) => {
                 let live = self.registry.enter(id);

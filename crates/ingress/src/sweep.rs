@@ -19,6 +19,8 @@ const STEP: u32 = 200;
 /// A call that ended more recently is not taken for its size: its client may be about to ask again
 /// with the same key.
 const FRESH: Duration = Duration::from_secs(300);
+/// The wait before the store is asked again.
+const STORE_WAIT: Duration = Duration::from_millis(500);
 /// How often retention looks.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -54,8 +56,10 @@ impl Ingress {
     pub async fn maintain(&self, workspaces: Vec<Workspace>, leads: impl Fn() -> bool) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut doubts = 0;
         loop {
             tick.tick().await;
+            self.inner.look_for_lost(&workspaces, &mut doubts).await;
             if self
                 .inner
                 .closing
@@ -76,6 +80,46 @@ impl Ingress {
 }
 
 impl Inner {
+    /// After a commit that is in doubt, queues what waits in the journal and perhaps not in its lane.
+    async fn look_for_lost(self: &std::sync::Arc<Self>, workspaces: &[Workspace], seen: &mut u64) {
+        let doubts = self.db.doubts();
+        if doubts == *seen || !self.db.is_writable() {
+            return;
+        }
+        for workspace in workspaces {
+            let here = |agent: &str| match self.agents.find(workspace, agent) {
+                Some(_) => Whereabouts::Here,
+                None => Whereabouts::Elsewhere,
+            };
+            if let Err(error) = self.queue_accepted(workspace, &here).await {
+                tracing::warn!(%workspace, %error, "calls in doubt were not looked for");
+                return;
+            }
+        }
+        *seen = doubts;
+    }
+
+    /// Takes back a call whose acceptance is in doubt: its client was told that it is refused. No
+    /// attempt of it was made.
+    pub(crate) async fn take_back(self: std::sync::Arc<Self>, workspace: Workspace, id: CallId) {
+        loop {
+            let of = workspace.clone();
+            let removed: Result<(), StoreError> = self
+                .db
+                .write(move |unit| journal::remove(&mut unit.scope(&of), id))
+                .await;
+            match removed {
+                Ok(()) => break,
+                Err(StoreError::Closed) => return,
+                Err(_) => tokio::time::sleep(STORE_WAIT).await,
+            }
+        }
+        // Who found it by its key meanwhile is told the same.
+        let refused = StoreError::Unavailable("the call was not accepted".to_owned());
+        let refused = IngressError::Store(refused);
+        self.registry.finish(id, crate::live::Phase::Ended(refused));
+    }
+
     /// Ends the attempts that servers of other epochs began. Tells how many ended their calls.
     async fn release(
         &self,

@@ -370,7 +370,7 @@ pub(crate) fn revisions(
     rows.iter().map(|row| read_revision(row, 0)).collect()
 }
 
-/// Stores a deployment: the agent, new or not, and its revision. Refused when another server has an
+/// Stores a deployment: the agent, new or not, and its revision. It may come twice. Refused when another server has an
 /// agent of this name.
 pub(crate) fn put_revision(
     unit: &mut Unit<'_>,
@@ -404,7 +404,8 @@ pub(crate) fn put_revision(
     }
     scope.execute(
         "INSERT INTO revisions (workspace, agent, number, format, spec, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (workspace, agent, number) DO NOTHING",
         &[
             name.into(),
             revision.number.into(),

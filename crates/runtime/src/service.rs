@@ -28,6 +28,8 @@ const IDLE_LANES: usize = 64;
 const MOST_ROWS: u32 = 1_000;
 /// Time between two looks at the CPU time when there was none before.
 const STATS_WINDOW: Duration = Duration::from_millis(200);
+/// The wait before the store is asked again.
+pub(crate) const STORE_WAIT: Duration = Duration::from_millis(500);
 /// Characters of a reason that are kept.
 const MOST_REASON: usize = 500;
 
@@ -289,11 +291,7 @@ impl Runtime {
             Some(slot) => Some(slot.storing.lock().await),
             None => None,
         };
-        let (of, stored) = (workspace.clone(), revision.clone());
-        let owner = (self.db().epoch(), self.db().server());
-        self.db()
-            .write(move |unit| agents::put_revision(unit, &of, id, &stored, owner))
-            .await?;
+        self.put(workspace, id, &revision).await?;
         if let Some(slot) = &slot {
             slot.set_revision(&revision);
         }
@@ -308,6 +306,33 @@ impl Runtime {
             created,
             changed: true,
         })
+    }
+
+    /// Stores a deployment; one that is in doubt again, so that memory and store stay the same.
+    async fn put(
+        &self,
+        workspace: &Workspace,
+        id: AgentId,
+        revision: &Revision,
+    ) -> Result<(), RuntimeError> {
+        let owner = (self.db().epoch(), self.db().server());
+        let mut doubtful = false;
+        loop {
+            let (of, stored) = (workspace.clone(), revision.clone());
+            let put = self
+                .db()
+                .write(move |unit| agents::put_revision(unit, &of, id, &stored, owner))
+                .await;
+            match put {
+                Err(RuntimeError::Store(error))
+                    if error.is_retryable() && (doubtful || error.is_doubtful()) =>
+                {
+                    doubtful = true;
+                    tokio::time::sleep(STORE_WAIT).await;
+                }
+                put => return put,
+            }
+        }
     }
 
     /// Goes back to an earlier revision, or on to a later one: it takes over when it is ready, and

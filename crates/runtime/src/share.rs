@@ -4,18 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use skep_core::Workspace;
 use skep_store::StoreError;
 
 use crate::agents::{self, AgentRow};
-use crate::service::Runtime;
+use crate::service::{Runtime, STORE_WAIT};
 use crate::slot::{Ending, Slot};
 use crate::{RuntimeError, adopt};
-
-/// The wait before the store is asked again.
-const STORE_WAIT: Duration = Duration::from_millis(500);
 
 impl Runtime {
     /// Takes the agents that no server has, and those that another server gave to this one: adopts

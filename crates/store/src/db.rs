@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use skep_core::{Clock, ServerId, Workspace};
@@ -88,6 +88,7 @@ struct Inner {
     ended: Ended,
     shared: bool,
     writable: Arc<AtomicBool>,
+    doubts: Arc<AtomicU64>,
     backup: Option<PathBuf>,
 }
 
@@ -139,12 +140,14 @@ impl Db {
         let rules = Arc::new(Rules::new(tables));
         let clock = Clock::starting_at(last_time);
         let writable = Arc::new(AtomicBool::new(true));
+        let doubts = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             engine,
             rules: rules.clone(),
             blobs: blobs.clone(),
             clock: clock.clone(),
             writable: writable.clone(),
+            doubts: doubts.clone(),
             observer: options.observer,
             lock,
         };
@@ -167,6 +170,7 @@ impl Db {
                 ended,
                 shared,
                 writable,
+                doubts,
                 backup,
             }),
         })
@@ -295,6 +299,12 @@ impl Db {
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.inner.writable.load(Ordering::Acquire)
+    }
+
+    /// How many commits of this start are in doubt ([`StoreError::Doubtful`]).
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.inner.doubts.load(Ordering::Acquire)
     }
 
     /// Units that wait for the writer.

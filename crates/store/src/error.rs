@@ -11,6 +11,10 @@ pub enum StoreError {
     /// again later may help.
     #[error("the store cannot write: {0}")]
     Unavailable(String),
+    /// The connection to the database broke during a commit: nobody knows whether it took place.
+    /// Who sent the unit must look before it sends it again.
+    #[error("the store's last commit is in doubt: {0}")]
+    Doubtful(String),
     /// A statement is wrong, or broke a constraint that the caller did not expect.
     #[error("statement failed: {0}")]
     Statement(String),
@@ -66,14 +70,20 @@ impl StoreError {
     /// Whether the same unit may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Doubtful(_))
+    }
+
+    /// Whether the unit may have been kept nevertheless.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Doubtful(_))
     }
 }
 
 impl PublicError for StoreError {
     fn code(&self) -> Code {
         match self {
-            Self::Unavailable(_) | Self::Closed => Code::StoreUnavailable,
+            Self::Unavailable(_) | Self::Doubtful(_) | Self::Closed => Code::StoreUnavailable,
             Self::Statement(_) | Self::MigrationChanged { .. } | Self::Folder { .. } => {
                 Code::Internal
             }

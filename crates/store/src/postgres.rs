@@ -7,8 +7,8 @@
 //! nothing that comes later does ([`Engine::take_over`]).
 //!
 //! Statements are those of SQLite with `$1` for `?1` and `BYTEA` for `BLOB`. What stays different:
-//! when the connection breaks during a commit, nobody knows whether it took place; the unit is
-//! refused as if it had not.
+//! when the connection breaks during a commit, nobody knows whether it took place
+//! ([`StoreError::Doubtful`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -365,7 +365,13 @@ impl Engine for Postgres {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         self.open = false;
-        self.batch("COMMIT")
+        let done = self.client()?.batch_execute("COMMIT");
+        done.map_err(|error| match self.address.translate(&error) {
+            // The database itself says that it did not.
+            refused if error.as_db_error().is_some() => refused,
+            StoreError::Unavailable(why) => StoreError::Doubtful(why),
+            other => other,
+        })
     }
 
     fn roll_back(&mut self) {

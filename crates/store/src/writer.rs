@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use skep_core::{Clock, Timestamp, Workspace};
@@ -113,6 +113,8 @@ pub(crate) struct Writer {
     pub(crate) blobs: Blobs,
     pub(crate) clock: Clock,
     pub(crate) writable: Arc<AtomicBool>,
+    /// Counts the commits that are in doubt.
+    pub(crate) doubts: Arc<AtomicU64>,
     pub(crate) observer: Option<Observer>,
     /// Held until the last statement has run.
     pub(crate) lock: FolderLock,
@@ -201,6 +203,11 @@ impl Writer {
                         }
                         Err(error) => {
                             self.broke(&error);
+                            // Those that are refused meanwhile are not in doubt.
+                            let error = match error {
+                                StoreError::Doubtful(why) => StoreError::Unavailable(why),
+                                other => other,
+                            };
                             broken_until = Some((Instant::now() + BREAK, error));
                         }
                     }
@@ -236,6 +243,9 @@ impl Writer {
         }
         if result.is_err() {
             self.engine.roll_back();
+        }
+        if result.as_ref().is_err_and(StoreError::is_doubtful) {
+            self.doubts.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(observer) = &self.observer {
             observer(CommitStats {

@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod docker;
 mod door;
+mod doubt;
 mod drain;
 mod fault;
 mod hostile;
