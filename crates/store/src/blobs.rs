@@ -93,6 +93,8 @@ struct Inner {
     pins: Mutex<HashMap<(Workspace, Hash), u32>>,
     /// Blobs that lost a pin or their row: perhaps nothing names them any more.
     loose: Mutex<Vec<(Workspace, Hash)>>,
+    /// Who wants every blob to stay; changed under the lock of `pins`.
+    holds: AtomicU64,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -125,6 +127,7 @@ impl Blobs {
                 next: AtomicU64::new(0),
                 pins: Mutex::default(),
                 loose: Mutex::default(),
+                holds: AtomicU64::new(0),
             }),
         })
     }
@@ -181,6 +184,10 @@ impl Blobs {
         hash: &Hash,
     ) -> Result<bool, StoreError> {
         let pins = self.inner.pins.lock();
+        if self.inner.holds.load(Ordering::Acquire) > 0 {
+            self.loosen(workspace, *hash);
+            return Ok(false);
+        }
         if pins.contains_key(&(workspace.clone(), *hash)) {
             return Ok(false);
         }
@@ -221,7 +228,21 @@ impl Blobs {
         }
     }
 
+    /// From now on no blob is removed, until the hold is dropped: whoever then looks at which blobs
+    /// there are finds them all.
+    #[must_use]
+    pub fn hold(&self) -> BlobHold {
+        let _pins = self.inner.pins.lock();
+        self.inner.holds.fetch_add(1, Ordering::AcqRel);
+        BlobHold {
+            blobs: self.clone(),
+        }
+    }
+
     pub(crate) fn take_loose(&self) -> Vec<(Workspace, Hash)> {
+        if self.inner.holds.load(Ordering::Acquire) > 0 {
+            return Vec::new();
+        }
         std::mem::take(&mut self.inner.loose.lock())
     }
 
@@ -322,6 +343,18 @@ impl Drop for BlobWriter {
             // What stays is removed at the next start.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Keeps every blob where it is, also those that lose their last row.
+#[derive(Debug)]
+pub struct BlobHold {
+    blobs: Blobs,
+}
+
+impl Drop for BlobHold {
+    fn drop(&mut self) {
+        self.blobs.inner.holds.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::unit::Rules;
 use crate::writer::{Message, Observer, QUEUE, Work, Writer};
 use crate::{Blobs, CommitStats, MigrationSet, Reader, StoreError, Unit};
 
-const DATABASE: &str = "skep.db";
+pub(crate) const DATABASE: &str = "skep.db";
 const DEFAULT_READERS: usize = 4;
 /// Blob files looked at in one unit when orphans are searched.
 const ORPHAN_STEP: usize = 64;
@@ -346,7 +346,7 @@ impl Db {
     }
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -355,12 +355,12 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The connection that writes, and those that read.
-struct Connections {
-    engine: Box<dyn Engine>,
+pub(crate) struct Connections {
+    pub(crate) engine: Box<dyn Engine>,
     readers: Vec<Box<dyn Engine>>,
 }
 
-fn connect(
+pub(crate) fn connect(
     folder: &Path,
     database: &Option<String>,
     readers: usize,
