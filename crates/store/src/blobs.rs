@@ -46,7 +46,9 @@ impl Hash {
         &self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The hash that this text shows.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.is_ascii() {
             return None;
         }
@@ -113,6 +115,12 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+fn folder(root: &Path, workspace: &Workspace, hash: &Hash) -> PathBuf {
+    root.join("by-hash")
+        .join(workspace.as_str())
+        .join(format!("{:02x}", hash.0[0]))
+}
+
 impl Blobs {
     /// Opens the folder and removes what interrupted writers left.
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
@@ -133,15 +141,17 @@ impl Blobs {
     }
 
     fn folder(&self, workspace: &Workspace, hash: &Hash) -> PathBuf {
-        self.inner
-            .root
-            .join("by-hash")
-            .join(workspace.as_str())
-            .join(format!("{:02x}", hash.0[0]))
+        folder(&self.inner.root, workspace, hash)
     }
 
     fn path(&self, workspace: &Workspace, hash: &Hash) -> PathBuf {
-        self.folder(workspace, hash).join(hash.to_string())
+        Self::place(&self.inner.root, workspace, hash)
+    }
+
+    /// Where a blob is in a blob folder, for who fills one that no server has.
+    #[must_use]
+    pub fn place(root: &Path, workspace: &Workspace, hash: &Hash) -> PathBuf {
+        folder(root, workspace, hash).join(hash.to_string())
     }
 
     /// Starts a new blob.
