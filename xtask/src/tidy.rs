@@ -18,7 +18,7 @@ const MOST_TEST_LINES: usize = 1500;
 const MOST_PACKAGES: usize = 340;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -28,27 +28,34 @@ const EDGES: [(&str, &[&str]); 11] = [
         &["skep-api", "skep-core", "skep-runtime"],
     ),
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
+    ("skep-vault", &[]),
+    ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
     ("skep-client", &["skep-api", "skep-core"]),
     (
         "skep-server",
         &[
             "skep-api",
+            "skep-backup",
             "skep-core",
             "skep-ingress",
             "skep-runtime",
             "skep-runtime-docker",
             "skep-store",
+            "skep-vault",
         ],
     ),
     (
         "skep",
         &[
             "skep-api",
+            "skep-backup",
             "skep-client",
             "skep-core",
             "skep-ingress",
             "skep-runtime",
             "skep-server",
+            "skep-store",
+            "skep-vault",
         ],
     ),
     (

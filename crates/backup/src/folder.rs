@@ -32,6 +32,16 @@ pub fn name_of(moment: Timestamp) -> String {
     format!("{PREFIX}{moment}{SUFFIX}")
 }
 
+/// The moment of a name.
+#[must_use]
+pub fn moment_of(name: &str) -> Option<Timestamp> {
+    let middle = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let part = |range: std::ops::Range<usize>| middle.get(range);
+    let date = [part(0..4)?, part(4..6)?, part(6..8)?].join("-");
+    let time = [part(9..11)?, part(11..13)?, part(13..23)?].join(":");
+    format!("{date}T{time}").parse().ok()
+}
+
 /// Whether a name is one that [`name_of`] gives, and no path.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
@@ -42,7 +52,8 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Where a backup is written before it is whole.
-pub(crate) fn partial(file: &Path) -> PathBuf {
+#[must_use]
+pub fn partial(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     file.with_file_name(format!(".{name}{PARTIAL}"))
 }
@@ -142,6 +153,11 @@ mod tests {
         assert!(folder.path().join("of-somebody-else.backup").exists());
         assert!(list(&folder.path().join("nowhere")).unwrap().is_empty());
         assert_eq!(name(0), "skep-20261121T045408.000000Z.backup");
+        assert_eq!(
+            moment_of(&name(7)),
+            Some(Timestamp::from_micros(1_795_236_848_000_007))
+        );
+        assert_eq!(moment_of("skep-nonsense.backup"), None);
         assert!(!is_name("skep-../../../../etc/passwd.backup"));
     }
 }

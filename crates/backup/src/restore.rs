@@ -47,7 +47,6 @@ pub struct Restored {
     pub summary: Summary,
     /// Whether the first key was in it.
     pub has_key: bool,
-    lock: FolderLock,
     data: PathBuf,
 }
 
@@ -63,7 +62,6 @@ impl Restored {
         File::open(&self.data)
             .and_then(|folder| folder.sync_all())
             .map_err(failed)?;
-        drop(self.lock);
         Ok(self.summary)
     }
 }
@@ -87,12 +85,11 @@ pub fn restore(
     // What cannot be read at all costs nothing.
     let source = open(file)?;
     let data = &target.data;
-    let lock = begin(data)?;
+    let _lock = begin(data)?;
     match bring_back(source, passphrase, target) {
         Ok((summary, has_key)) => Ok(Restored {
             summary,
             has_key,
-            lock,
             data: data.clone(),
         }),
         Err(error) => {

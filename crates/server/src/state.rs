@@ -11,6 +11,7 @@ use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
 
+use crate::backups::Backups;
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
 use crate::telemetry::Tracer;
@@ -20,6 +21,7 @@ pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
+    pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) metrics: ServerMetrics,

@@ -1,6 +1,7 @@
 //! The verbs, by what they are about.
 
 pub(crate) mod agents;
+pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;
@@ -12,5 +13,6 @@ pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod pages;
 pub(crate) mod rollout;
+pub(crate) mod store;
 pub(crate) mod up;
 pub(crate) mod wait;
