@@ -177,7 +177,7 @@ async fn the_clock_starts_no_earlier_than_it_stopped() {
 /// A dump in memory: the migrations, and each table with its columns and rows.
 type Dumped = (Vec<Applied>, Vec<(String, Vec<String>, Vec<u8>, TableSum)>);
 
-async fn dumped(db: &Db, migrations: &'static [Migration]) -> Dumped {
+async fn dumped(db: &Db, migrations: &'static [Migration]) -> Result<Dumped, StoreError> {
     db.read(move |reader| -> Result<_, StoreError> {
         let mut dump = reader.dump(&[set(migrations)])?;
         let mut tables = Vec::new();
@@ -192,7 +192,6 @@ async fn dumped(db: &Db, migrations: &'static [Migration]) -> Dumped {
         Ok((dump.applied().to_vec(), tables))
     })
     .await
-    .unwrap()
 }
 
 fn load(
@@ -221,7 +220,7 @@ async fn a_dump_is_loaded_into_an_empty_store_and_an_older_one_is_migrated_by_it
         put(&db, id).await.unwrap();
     }
     let epoch = db.epoch();
-    let dump = dumped(&db, &[FIRST]).await;
+    let dump = dumped(&db, &[FIRST]).await.unwrap();
     db.close().await;
     let things = dump.1.iter().find(|table| table.0 == "things").unwrap();
     assert_eq!(things.3.rows, 100);
@@ -236,7 +235,7 @@ async fn a_dump_is_loaded_into_an_empty_store_and_an_older_one_is_migrated_by_it
     assert!(db.backup().is_some(), "it was older and is migrated");
     assert_eq!(db.epoch(), epoch + 1001);
     assert!(matches!(put(&db, 1).await, Err(StoreError::Statement(_))));
-    let again = dumped(&db, &[FIRST, SECOND]).await;
+    let again = dumped(&db, &[FIRST, SECOND]).await.unwrap();
     db.close().await;
     let full = load(other.path(), &[FIRST, SECOND], &dump, Raise::default());
     assert!(matches!(full, Err(StoreError::NotEmpty(_))), "{full:?}");
@@ -250,7 +249,7 @@ async fn a_load_that_is_cut_short_leaves_nothing_and_can_be_done_again() {
     let folder = TempDir::new().unwrap();
     let db = open(folder.path(), &[FIRST]).unwrap();
     put(&db, 1).await.unwrap();
-    let mut dump = dumped(&db, &[FIRST]).await;
+    let mut dump = dumped(&db, &[FIRST]).await.unwrap();
     db.close().await;
     let other = TempDir::new().unwrap();
     let last = dump.1.pop().unwrap();

@@ -590,7 +590,6 @@ async fn a_store_moves_to_the_other_engine_and_back() {
     server.wait_state("a", "ready").await;
     let on_postgres = server.post("a", "/work", "on PostgreSQL").await;
     assert_eq!(on_postgres.text(), "on PostgreSQL");
-    let file = backup(&server, json!({})).await;
     assert!(server.terminate());
 
     let back = [
@@ -623,47 +622,32 @@ async fn a_store_moves_to_the_other_engine_and_back() {
     }
     server.wait_state("a", "ready").await;
     assert_eq!(server.post("a", "/work", "back").await.text(), "back");
+}
 
-    // A backup made on the one engine comes back on the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_made_on_the_one_engine_comes_back_on_the_other() {
+    let postgres = Postgres::start();
+    let server = Server::start_with(crate::postgres::on(&postgres)).await;
+    server.deploy("a", json!({})).await;
+    let call = server.post("a", "/work", &"x".repeat(LARGE)).await.call();
+    let file = backup(&server, json!({})).await;
     let folder = TempDir::new().expect("a folder");
-    let restored = folder.path().join("data");
-    well(
-        &[
-            "backup",
-            "restore",
-            text(&file),
-            "--data-dir",
-            text(&restored),
-        ],
-        &[],
-    );
-    let second = Server::start_in(folder, Setup::default()).await;
-    assert_eq!(second.call(&on_postgres.call()).await["state"], "succeeded");
+    let data = folder.path().join("data");
+    let restore = ["backup", "restore", text(&file), "--data-dir", text(&data)];
+    well(&restore, &[]);
+    let on_sqlite = Server::start_in(folder, Setup::default()).await;
+    assert_eq!(on_sqlite.call(&call).await["state"], "succeeded");
+
     let folder = TempDir::new().expect("a folder");
-    let restored = folder.path().join("data");
+    let data = folder.path().join("data");
     let empty = Postgres::start();
-    let restore = [
-        "backup",
-        "restore",
-        text(&file),
-        "--data-dir",
-        text(&restored),
-    ];
-    let onto = |url: &str| {
-        [&restore[..], &["--store", url]]
-            .concat()
-            .iter()
-            .map(|it| (*it).to_owned())
-            .collect::<Vec<_>>()
+    let (full, url) = (postgres.url(), empty.url());
+    let onto = |store| {
+        let restore = ["backup", "restore", text(&file), "--data-dir", text(&data)];
+        [&restore[..], &["--store", store]].concat()
     };
-    let args = onto(&to);
-    badly(
-        &args.iter().map(String::as_str).collect::<Vec<_>>(),
-        &[],
-        "is not empty",
-    );
-    let args = onto(&empty.url());
-    well(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
-    let third = Server::start_in(folder, crate::postgres::on(&empty)).await;
-    assert_eq!(third.call(&on_postgres.call()).await["state"], "succeeded");
+    badly(&onto(&full), &[], "is in use by");
+    well(&onto(&url), &[]);
+    let on_postgres = Server::start_in(folder, crate::postgres::on(&empty)).await;
+    assert_eq!(on_postgres.call(&call).await["state"], "succeeded");
 }
