@@ -20,8 +20,8 @@ pub struct Found {
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Whether it is encrypted.
-    pub encrypted: bool,
+    /// Whether it is encrypted, where that is known.
+    pub encrypted: Option<bool>,
 }
 
 /// The name of a backup of this moment, such as `skep-20261121T122400.123456Z.backup`. Names are in
@@ -86,7 +86,7 @@ pub fn list(folder: &Path) -> Result<Vec<Found>, BackupError> {
         let encrypted = open(&path).and_then(|mut file| read_start(&mut file));
         found.push(Found {
             bytes: about.len(),
-            encrypted: encrypted.unwrap_or(false),
+            encrypted: encrypted.ok(),
             name,
         });
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skep_api::{Backup, BackupState, Check, Health, NewBackup};
 use skep_backup::{BackupError, Plan, folder};
-use skep_core::config::Settings;
+use skep_backup_s3::{Bucket, Options};
+use skep_core::config::{SecretText, Settings};
 use skep_core::{Code, Timestamp};
 use skep_store::Db;
 use skep_vault::passphrase::Passphrase;
@@ -34,6 +35,7 @@ pub(crate) struct Backups {
     folder: PathBuf,
     every: Option<Duration>,
     keep: usize,
+    bucket: Option<Bucket>,
     passphrase: Option<Passphrase>,
     min_free: u64,
     stop: Arc<AtomicBool>,
@@ -69,6 +71,10 @@ impl Backups {
             Ok(count) => tracing::info!(count, "backups that were not finished are removed"),
             Err(error) => tracing::warn!(%error, "the folder of backups"),
         }
+        let bucket = match &settings.backup_bucket {
+            Some(url) => Some(bucket(settings, url)?),
+            None => None,
+        };
         let ends = Arc::new(AtomicBool::new(false));
         let (flag, stop) = (ends.clone(), stop.clone());
         tokio::spawn(async move {
@@ -80,6 +86,7 @@ impl Backups {
             folder,
             every: settings.backup_every,
             keep: settings.backup_keep,
+            bucket,
             passphrase,
             min_free: settings.disk_min_free,
             stop: ends,
@@ -130,7 +137,10 @@ impl Backups {
             stop: self.stop.clone(),
         };
         let file = self.folder.join(&backup.name);
-        let made = skep_backup::create(&self.db, plan, &file).await;
+        let made = match skep_backup::create(&self.db, plan, &file).await {
+            Ok(summary) => self.put(&backup.name, &file).await.map(|()| summary),
+            Err(error) => Err(error.to_string()),
+        };
         let now = self.db.clock().now();
         self.metrics.ended(made.is_ok(), started.elapsed(), now);
         match made {
@@ -147,7 +157,7 @@ impl Backups {
                 tracing::error!(name = backup.name, %error, "backup not made");
                 let failed = Backup {
                     state: BackupState::Failed,
-                    reason: Some(error.to_string()),
+                    reason: Some(error),
                     ..backup
                 };
                 let mut of = self.now.lock();
@@ -155,6 +165,22 @@ impl Backups {
                 of.failed = Some((failed, now));
             }
         }
+    }
+
+    /// Puts a backup into the bucket, when there is one, and removes the oldest there.
+    async fn put(&self, name: &str, file: &Path) -> Result<(), String> {
+        let Some(bucket) = &self.bucket else {
+            return Ok(());
+        };
+        bucket
+            .put(file, name)
+            .await
+            .map_err(|error| format!("it is in the server's folder only; {error}"))?;
+        match bucket.prune(self.keep).await {
+            Ok(gone) => tracing::info!(name, removed = gone.len(), "backup is in the bucket"),
+            Err(error) => tracing::warn!(%error, "old backups stay in the bucket"),
+        }
+        Ok(())
     }
 
     fn prune(&self) {
@@ -187,7 +213,7 @@ impl Backups {
                 name: found.name,
                 state: BackupState::Done,
                 bytes: Some(found.bytes),
-                encrypted: found.encrypted,
+                encrypted: found.encrypted.unwrap_or(false),
                 reason: None,
             })
             .collect();
@@ -263,6 +289,26 @@ impl Backups {
             detail,
         }
     }
+}
+
+/// The bucket of the configuration.
+///
+/// # Errors
+/// [`ServerError::Backup`] when something of it is missing or wrong.
+pub fn bucket(settings: &Settings, url: &str) -> Result<Bucket, ServerError> {
+    let wrong = |why: String| ServerError::Backup(why);
+    let key = |name: &str, value: &Option<SecretText>| {
+        let value = value.as_ref().map(|text| text.reveal().to_owned());
+        value.ok_or_else(|| wrong(format!("{name} is needed for the bucket {url}")))
+    };
+    Bucket::new(&Options {
+        url: url.to_owned(),
+        endpoint: settings.backup_endpoint.clone(),
+        region: settings.backup_region.clone(),
+        access_key: key("backup.access_key", &settings.backup_access_key)?,
+        secret_key: key("backup.secret_key", &settings.backup_secret_key)?,
+    })
+    .map_err(|error| wrong(format!("backup.bucket: {error}")))
 }
 
 /// When the newest backup of a folder was begun.

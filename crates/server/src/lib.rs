@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use skep_core::{Code, PublicError};
 
 pub use api::{openapi, routes_with_methods};
+pub use backups::bucket;
 pub use dispatch::PUBLIC;
 pub use keys::new_admin_key;
 pub use run::{RunOptions, Started, migrations, run};

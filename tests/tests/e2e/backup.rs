@@ -651,3 +651,136 @@ async fn a_backup_made_on_the_one_engine_comes_back_on_the_other() {
     let on_postgres = Server::start_in(folder, crate::postgres::on(&empty)).await;
     assert_eq!(on_postgres.call(&call).await["state"], "succeeded");
 }
+
+/// A service that speaks as S3 does.
+struct Moto {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Moto {
+    async fn start(bucket: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = port.local_addr().expect("an address").port();
+        let child = Command::new("python3")
+            .args([
+                "-m",
+                "moto.server",
+                "-H",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+            ])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("install it first: cargo xtask set-up test");
+        let url = format!("http://127.0.0.1:{port}");
+        let client = Client::new(&url, "");
+        eventually("a bucket", async || {
+            let request = client.request(Method::PUT, &format!("/{bucket}"), "");
+            let made = client.send(request).await.ok()?;
+            (made.status == 200).then_some(())
+        })
+        .await;
+        Self { child, url }
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn backups_go_into_a_bucket_and_come_back_from_it() {
+    let moto = Moto::start("backups").await;
+    let env = [
+        ("SKEP_BACKUP_BUCKET", "s3://backups/one"),
+        ("SKEP_BACKUP_ENDPOINT", moto.url.as_str()),
+        ("SKEP_BACKUP_ACCESS_KEY", "somebody"),
+        ("SKEP_BACKUP_SECRET_KEY", "something"),
+        ("SKEP_BACKUP_KEEP", "2"),
+    ];
+    let owned = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let server = Server::start_with(Setup {
+        env: owned.to_vec(),
+        ..Setup::default()
+    })
+    .await;
+    server.deploy("a", json!({})).await;
+    let call = server.post("a", "/work", &"x".repeat(LARGE)).await.call();
+    // More than one part of an upload.
+    let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+        .take(20 << 20)
+        .collect();
+    fs::write(server.home("a").join("large"), &random).expect("a file");
+    for _ in 0..3 {
+        backup(&server, json!({})).await;
+    }
+    let listed = well(&["backup", "list", "--in", "s3://backups/one"], &env);
+    let names: Vec<&str> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|it| it["name"].as_str())
+        .collect();
+    assert_eq!(names.len(), 2, "the oldest went: {listed}");
+    let folder = TempDir::new().expect("a folder");
+    let data = folder.path().join("data");
+    let file = format!("s3://backups/one/{}", names[0]);
+    well(&["backup", "verify", &file], &env);
+    well(
+        &["backup", "restore", &file, "--data-dir", text(&data)],
+        &env,
+    );
+    assert_eq!(
+        fs::read_dir(folder.path()).map_or(0, Iterator::count),
+        1,
+        "no copy stays"
+    );
+    let restored = Server::start_in(folder, Setup::default()).await;
+    assert_eq!(restored.call(&call).await["state"], "succeeded");
+    assert!(fs::read(restored.home("a").join("large")).expect("a file") == random);
+    badly(
+        &["backup", "verify", "s3://backups/one/nothing"],
+        &env,
+        "the bucket",
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_away_fails_the_backup_and_not_the_server() {
+    let env = [
+        ("SKEP_BACKUP_BUCKET", "s3://backups/one"),
+        ("SKEP_BACKUP_ENDPOINT", "http://127.0.0.1:1"),
+        ("SKEP_BACKUP_ACCESS_KEY", "somebody"),
+        ("SKEP_BACKUP_SECRET_KEY", "something-secret"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let server = Server::start_with(Setup {
+        env: env.to_vec(),
+        ..Setup::default()
+    })
+    .await;
+    let begun = server.client.post_json("/api/v1/backups", &json!({})).await;
+    let path = format!(
+        "/api/v1/backups/{}",
+        begun.json()["name"].as_str().expect("a name")
+    );
+    let failed = eventually("a failure", async || {
+        let backup = server.client.get(&path).await.json();
+        (backup["state"] == "failed").then_some(backup)
+    })
+    .await;
+    let why = failed["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("in the server's folder only"), "{failed}");
+    assert!(
+        !server.log().contains("something-secret"),
+        "no secret is logged"
+    );
+    server.deploy("b", json!({})).await;
+}

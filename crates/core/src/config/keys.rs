@@ -471,6 +471,18 @@ settings! {
     /// The folder of the backups, best on another disk; each server has its own. Default: `backups`
     /// in the data folder.
     backup_to("backup.to"): Option<PathBuf> = "";
+    /// Put each backup into this bucket too, such as `s3://name/prefix`; there, too, the newest
+    /// `backup.keep` stay. Each server has its own prefix.
+    backup_bucket("backup.bucket"): Option<String> = "";
+    /// The service that has the bucket, such as `https://minio.example:9000`, when it is not
+    /// Amazon's.
+    backup_endpoint("backup.endpoint"): Option<String> = "";
+    /// The bucket's region.
+    backup_region("backup.region"): String = "us-east-1";
+    /// The id of the access key to the bucket.
+    backup_access_key("backup.access_key"): Option<SecretText> = "";
+    /// The secret of the access key to the bucket.
+    backup_secret_key("backup.secret_key"): Option<SecretText> = "";
     /// Encrypts every backup; at least 12 characters. Whoever restores one needs it, so keep it
     /// elsewhere too.
     backup_passphrase("backup.passphrase"): Option<SecretText> = "";

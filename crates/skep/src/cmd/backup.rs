@@ -10,10 +10,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use skep_api::{Backup, BackupState, NewBackup};
 use skep_backup::{BackupError, Summary, Target, folder};
+use skep_backup_s3::{Bucket, BucketError, is_bucket};
 use skep_client::Client;
 use skep_core::Timestamp;
 use skep_store::{Db, Options};
 use skep_vault::passphrase::Passphrase;
+use tempfile::TempDir;
 
 use super::store::Engine;
 use crate::failure::{Exit, Failure, Result};
@@ -61,15 +63,15 @@ pub(crate) struct CreateArgs {
 /// Flags of `backup list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Those in this folder, without a server
-    #[arg(long, value_name = "DIR")]
-    r#in: Option<PathBuf>,
+    /// Those in this folder or bucket (`s3://…`), without a server
+    #[arg(long, value_name = "PLACE")]
+    r#in: Option<String>,
 }
 
 /// Flags of `backup verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The backup
+    /// The backup: a file, or `s3://BUCKET/PREFIX/NAME`
     file: PathBuf,
     /// A file with its passphrase
     #[arg(long, value_name = "FILE")]
@@ -85,7 +87,7 @@ ran are started, calls that ran are tried again, calls that waited go on.
 Example:
   skep backup restore skep-20261121T122400.123456Z.backup --data-dir /var/lib/skep")]
 pub(crate) struct RestoreArgs {
-    /// The backup
+    /// The backup: a file, or `s3://BUCKET/PREFIX/NAME`
     file: PathBuf,
     /// The data folder: empty, or not there yet
     #[arg(long, value_name = "DIR")]
@@ -107,6 +109,13 @@ pub(crate) struct RestoreArgs {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         Self::plain(error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<BucketError> for Failure {
+    fn from(error: BucketError) -> Self {
+        Self::plain(error.to_string())
+            .hint("Check the address, backup.endpoint, backup.region and the access key.")
     }
 }
 
@@ -230,22 +239,49 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result {
             .output
             .list(&session.client()?.backups().await?.items);
     };
-    let found = folder::list(path)?.into_iter().rev();
+    let found = match is_bucket(path) {
+        true => bucket(session, path)?.list().await?,
+        false => folder::list(Path::new(path))?,
+    };
     let rows: Vec<Backup> = found
+        .into_iter()
+        .rev()
         .map(|found| Backup {
             name: found.name,
             state: BackupState::Done,
             bytes: Some(found.bytes),
-            encrypted: found.encrypted,
+            encrypted: found.encrypted.unwrap_or(false),
             reason: None,
         })
         .collect();
     session.output.list(&rows)
 }
 
+fn bucket(session: &Session, url: &str) -> Result<Bucket> {
+    let config = session.config(Vec::new())?;
+    let made = skep_server::bucket(config.settings(), url);
+    made.map_err(|error| Failure::public(&error))
+}
+
+/// The file of a backup; one in a bucket is fetched into this folder, and goes when this is dropped.
+fn here(session: &Session, file: &Path, into: &Path) -> Result<(PathBuf, Option<TempDir>)> {
+    let Some(url) = file.to_str().filter(|text| is_bucket(text)) else {
+        return Ok((file.to_owned(), None));
+    };
+    let (place, name) = url.rsplit_once('/').unwrap_or((url, ""));
+    let bucket = bucket(session, place)?;
+    let failed = |error: std::io::Error| Failure::plain(format!("{}: {error}", into.display()));
+    let folder = TempDir::with_prefix_in(".skep-fetch-", into).map_err(failed)?;
+    let path = folder.path().join("backup");
+    let fetching = bucket.fetch(name, &path);
+    crate::runtime()?.block_on(fetching)?;
+    Ok((path, Some(folder)))
+}
+
 pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result {
     let passphrase = checked(passphrase(session, args.passphrase_file.as_deref())?)?;
-    let summary = skep_backup::verify(&args.file, passphrase.as_ref())?;
+    let (file, _fetched) = here(session, &args.file, &std::env::temp_dir())?;
+    let summary = skep_backup::verify(&file, passphrase.as_ref())?;
     show(session, &args.file, &summary, "is whole")
 }
 
@@ -305,7 +341,11 @@ pub(crate) fn restore(session: &Session, args: &RestoreArgs) -> Result {
         database: database.clone(),
         sets: skep_server::migrations().to_vec(),
     };
-    let restored = skep_backup::restore(&args.file, passphrase.as_ref(), &target)?;
+    // Beside the data folder there is room for what comes into it.
+    let beside = std::path::absolute(&args.data_dir)?;
+    let beside = beside.parent().unwrap_or(Path::new("/"));
+    let (file, _fetched) = here(session, &args.file, beside)?;
+    let restored = skep_backup::restore(&file, passphrase.as_ref(), &target)?;
     if !restored.has_key {
         new_key(&args.data_dir, database.clone())?;
     }
