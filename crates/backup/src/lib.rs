@@ -2,7 +2,7 @@
 //! volumes and logs of the agents; made while the server serves, verified anywhere, restored onto an
 //! empty data folder.
 //!
-//! `archive` is the file's form, [`create`](create()) writes one, [`verify`] reads one, [`restore`]
+//! `archive` is the file's form, [`create`](create()) writes one, [`verify`] reads one, [`restore`](restore())
 //! brings one back, [`folder`] keeps the newest of a folder. What is in a table is the store's affair.
 
 mod archive;
