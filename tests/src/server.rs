@@ -120,7 +120,14 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub async fn start_with(setup: Setup) -> Self {
-        let folder = TempDir::new().expect("a folder");
+        Self::start_in(TempDir::new().expect("a folder"), setup).await
+    }
+
+    /// A server on the data folder in this folder, which may be one that was restored.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
         let child = spawn(folder.path(), &setup);
         let client = reach(folder.path(), &setup).await;
         Self {

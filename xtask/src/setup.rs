@@ -23,6 +23,7 @@ type Need = (&'static str, &'static str);
 const TEST: &[Need] = &[
     ("strace", "strace"),
     ("python3", "python3"),
+    ("pip3", "python3-pip"),
     ("gcc", "gcc"),
     ("openssl", "openssl"),
     ("postgres", "postgresql"),
@@ -62,6 +63,11 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
     if purpose == Purpose::Test {
         if !has("cargo-nextest") {
             run("cargo", &["install", "--locked", "cargo-nextest"])?;
+        }
+        // What speaks as S3 does in the tests.
+        if crate::shell::output("python3", &["-c", "import moto"]).is_err() {
+            let pip = ["-m", "pip", "install", "--quiet", "moto[server]==5.2.*"];
+            run_with("python3", &pip, &[("PIP_BREAK_SYSTEM_PACKAGES", "1")])?;
         }
         docker::start()?;
     }

@@ -15,10 +15,10 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 340;
+const MOST_PACKAGES: usize = 350;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -28,27 +28,37 @@ const EDGES: [(&str, &[&str]); 11] = [
         &["skep-api", "skep-core", "skep-runtime"],
     ),
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
+    ("skep-vault", &[]),
+    ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
+    ("skep-backup-s3", &["skep-backup"]),
     ("skep-client", &["skep-api", "skep-core"]),
     (
         "skep-server",
         &[
             "skep-api",
+            "skep-backup",
+            "skep-backup-s3",
             "skep-core",
             "skep-ingress",
             "skep-runtime",
             "skep-runtime-docker",
             "skep-store",
+            "skep-vault",
         ],
     ),
     (
         "skep",
         &[
             "skep-api",
+            "skep-backup",
+            "skep-backup-s3",
             "skep-client",
             "skep-core",
             "skep-ingress",
             "skep-runtime",
             "skep-server",
+            "skep-store",
+            "skep-vault",
         ],
     ),
     (

@@ -5,6 +5,7 @@
 //! sizes as text (`64KiB`), unknown fields refused on input and ignored on output.
 
 pub mod agent;
+pub mod backup;
 pub mod call;
 pub mod health;
 pub mod log;
@@ -17,6 +18,7 @@ pub use agent::{
     Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep,
     Scaling, Stats, VolumeSpec,
 };
+pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;

@@ -9,8 +9,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue,
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision,
-    Rollback, Server, Stats,
+    Agent, AgentSpec, Backup, BasicHealth, Call, DetailedHealth, NewBackup, Page, Problem,
+    Redriven, Revision, Rollback, Server, Stats,
 };
 
 use crate::body::Unreadable;
@@ -259,6 +259,40 @@ impl Client {
     pub async fn logs(&self, name: &str, query: &LogsQuery) -> Result<Logs, ClientError> {
         let path = agent_path(name, &format!("/logs{}", Query::logs(query).as_str()));
         Ok(Logs::new(self.api(Method::GET, &path, None).await?))
+    }
+
+    /// Begins a backup of the server.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_backup(&self, wanted: &NewBackup) -> Result<Backup, ClientError> {
+        self.post_json("/backups", wanted).await
+    }
+
+    /// The backups in the server's folder, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn backups(&self) -> Result<Page<Backup>, ClientError> {
+        self.get("/backups", &Query::default()).await
+    }
+
+    /// One backup.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn backup(&self, name: &str) -> Result<Backup, ClientError> {
+        let path = format!("/backups/{}", encode(name));
+        self.get(&path, &Query::default()).await
+    }
+
+    /// The file of a backup that is done, as it comes in.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn backup_content(&self, name: &str) -> Result<Answer, ClientError> {
+        let path = format!("/backups/{}/content", encode(name));
+        self.api(Method::GET, &path, None).await
     }
 
     /// What an agent uses now.

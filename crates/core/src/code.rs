@@ -95,6 +95,8 @@ codes! {
         "List the revisions with `skep rollout history AGENT`.";
     CallNotFound = "call-not-found", 404, "No such call",
         "List the calls with `skep calls list`; old ones are swept by retention.";
+    BackupNotFound = "backup-not-found", 404, "No such backup",
+        "List the backups with `skep backup list`; old ones go by `backup.keep`.";
     MethodNotAllowed = "method-not-allowed", 405, "This address does not take that method",
         "Check the path and method against /api/v1/openapi.json.";
     RequestTimeout = "request-timeout", 408, "The request's body did not arrive in time",
@@ -107,6 +109,8 @@ codes! {
         "Look at its state with `skep calls show CALL`.";
     AgentState = "agent-state", 409, "The agent is not in a state that allows this",
         "Look at its state with `skep inspect AGENT`.";
+    BackupRunning = "backup-running", 409, "A backup is being made already",
+        "Wait for it: `skep backup list` shows how far it is.";
     BodyTooLarge = "body-too-large", 413, "The body is over the limit",
         "Send less, or raise `limits.body` in skep.toml.";
     UnsupportedMediaType = "unsupported-media-type", 415, "The body is not of a type that this address reads",
@@ -151,6 +155,8 @@ codes! {
         "Keep a copy of the file, then restore the newest file of <data>/backups.";
     StoreNewer = "store-newer", 500, "The database was written by a newer Skep",
         "Run the newer binary, or restore the backup that it took before it migrated.";
+    RestoreIncomplete = "restore-incomplete", 500, "A restore into this data folder was cut short",
+        "Run `skep backup restore` again with the same folder: it begins anew.";
     PortTaken = "port-taken", 500, "The listen address is taken",
         "Stop what listens there, or choose another with --listen.";
 }

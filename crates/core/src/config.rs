@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use file::{reset_in_file, set_in_file};
-pub use keys::{DockerFirewall, KEYS, Key, Kind, LogFormat, Settings};
+pub use keys::{DockerFirewall, KEYS, Key, Kind, LogFormat, SecretText, Settings};
 
 /// What our environment variables begin with.
 pub const PREFIX: &str = "SKEP_";
@@ -311,7 +311,11 @@ fn normal(key: &'static Key, raw: &Raw, origin: &Origin) -> Result<String, Confi
         return Err(invalid(format!("{}, above zero", key.kind.allowed())));
     }
     let web = |text: &str| text.starts_with("http://") || text.starts_with("https://");
-    if key.name == "otlp.endpoint" && !value.is_empty() && !web(&value) {
+    if key.name == "backup.bucket" && !value.is_empty() && !value.starts_with("s3://") {
+        return Err(invalid("a bucket such as s3://name/prefix".to_owned()));
+    }
+    let is_web = matches!(key.name, "otlp.endpoint" | "backup.endpoint");
+    if is_web && !value.is_empty() && !web(&value) {
         return Err(invalid(
             "a URL that begins with http:// or https://".to_owned(),
         ));

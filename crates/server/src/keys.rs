@@ -57,6 +57,37 @@ fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
+/// Makes another key like the first one in a store that no server has, and keeps it where the first
+/// is kept: for a store that came here without it.
+///
+/// # Errors
+/// [`ServerError`].
+pub async fn new_admin_key(db: &Db) -> Result<(), ServerError> {
+    make(db, &Workspace::default()).await.map(drop)
+}
+
+/// Makes a key, keeps it in its file and then in the store.
+async fn make(db: &Db, workspace: &Workspace) -> Result<String, ServerError> {
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
+    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
+    // The file first: after a crash in between there is still no key, and another is made.
+    keep(&db.folder().join(FILE), &key)?;
+    let (id, digest, of) = (KeyId::new(), hash(&key), workspace.clone());
+    let write: Result<_, StoreError> = db
+        .write(move |unit| {
+            let now = unit.now();
+            unit.scope(&of).execute(
+                "INSERT INTO api_keys (workspace, id, name, hash, created_at) \
+                 VALUES (?1, ?2, 'admin', ?3, ?4)",
+                &[id.as_bytes().into(), (&digest).into(), now.into()],
+            )
+        })
+        .await;
+    write?;
+    Ok(key)
+}
+
 impl Keys {
     /// Reads the keys; makes the first one when there is none and tells it.
     pub(crate) async fn open(db: &Db) -> Result<(Self, Option<String>), ServerError> {
@@ -65,23 +96,8 @@ impl Keys {
         if !keys.by_hash.is_empty() {
             return Ok((keys, None));
         }
-        let mut secret = [0; SECRET_BYTES];
-        getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
-        let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
-        // The file first: after a crash in between there is still no key, and another is made.
-        keep(&db.folder().join(FILE), &key)?;
-        let (id, digest, of) = (KeyId::new(), hash(&key), workspace.clone());
-        let write: Result<_, StoreError> = db
-            .write(move |unit| {
-                let now = unit.now();
-                unit.scope(&of).execute(
-                    "INSERT INTO api_keys (workspace, id, name, hash, created_at) \
-                     VALUES (?1, ?2, 'admin', ?3, ?4)",
-                    &[id.as_bytes().into(), (&digest).into(), now.into()],
-                )
-            })
-            .await;
-        write?;
+        let key = make(db, &workspace).await?;
+        let digest = hash(&key);
         keys.by_hash.insert(digest, Principal { workspace });
         Ok((keys, Some(key)))
     }

@@ -5,6 +5,7 @@
 //! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
 
 mod api;
+mod backups;
 mod channel;
 mod connection;
 mod dispatch;
@@ -28,8 +29,10 @@ use std::path::PathBuf;
 use skep_core::{Code, PublicError};
 
 pub use api::{openapi, routes_with_methods};
+pub use backups::bucket;
 pub use dispatch::PUBLIC;
-pub use run::{RunOptions, Started, run};
+pub use keys::new_admin_key;
+pub use run::{RunOptions, Started, migrations, run};
 
 /// Why a server does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,12 @@ pub enum ServerError {
         "another server has taken this one's place: it could not reach the database for too long"
     )]
     Ended,
+    /// Backups cannot be made as they are to be.
+    #[error("{0}")]
+    Backup(String),
+    /// A restore was cut short in the data folder.
+    #[error("{path} is restored by half", path = .0.display())]
+    HalfRestored(PathBuf),
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -97,7 +106,9 @@ impl PublicError for ServerError {
             | Self::Plaintext(_)
             | Self::Tls { .. }
             | Self::LogFilter(_)
+            | Self::Backup(_)
             | Self::Otlp(_) => Code::ConfigInvalid,
+            Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
             Self::Ended => Code::StoreUnavailable,
             Self::Store(error) => error.code(),

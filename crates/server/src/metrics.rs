@@ -1,6 +1,8 @@
 //! What the server itself counts, for Prometheus: commits, instances, build.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use skep_api::InstanceState;
+use skep_core::Timestamp;
 use skep_store::CommitStats;
 
 use crate::state::State;
@@ -24,6 +27,11 @@ const COMMIT_UNITS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,6 +52,55 @@ pub(crate) struct ServerMetrics {
     restarts: Family<ByAgent, Gauge>,
     uptime: Gauge,
     memory: Gauge,
+}
+
+/// What is counted of backups.
+#[derive(Debug, Clone)]
+pub(crate) struct BackupMetrics {
+    made: Family<ByOutcome, Counter>,
+    seconds: Gauge<f64, AtomicU64>,
+    last: Gauge,
+    /// When counting began.
+    pub(crate) began: Timestamp,
+}
+
+impl BackupMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            made: Family::default(),
+            seconds: Gauge::default(),
+            last: Gauge::default(),
+            began: Timestamp::system_now(),
+        };
+        for outcome in ["done", "failed"] {
+            drop(metrics.made.get_or_create(&ByOutcome { outcome }));
+        }
+        registry.register(
+            "skep_backups",
+            "Backups since the server started, by how they ended",
+            metrics.made.clone(),
+        );
+        registry.register(
+            "skep_backup_duration_seconds",
+            "Time that the last backup took",
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "skep_backup_last_success_timestamp_seconds",
+            "When the last backup of this server was done, in Unix time",
+            metrics.last.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn ended(&self, done: bool, took: Duration, now: Timestamp) {
+        let outcome = if done { "done" } else { "failed" };
+        self.made.get_or_create(&ByOutcome { outcome }).inc();
+        self.seconds.set(took.as_secs_f64());
+        if done {
+            self.last.set(now.as_micros() / 1_000_000);
+        }
+    }
 }
 
 impl ServerMetrics {

@@ -11,15 +11,16 @@ use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
-use skep_store::Db;
+use skep_store::{Db, MigrationSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::backups::Backups;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys::{self, Keys};
 use crate::listen::{Bounds, Listener, TlsFiles};
-use crate::metrics::ServerMetrics;
+use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::peers::{self, Peers};
 use crate::state::State;
 use crate::telemetry::Tracer;
@@ -146,6 +147,16 @@ async fn end(
     Err(ServerError::Ended)
 }
 
+/// The migrations of every capability that has tables.
+#[must_use]
+pub fn migrations() -> [MigrationSet; 3] {
+    [
+        keys::MIGRATIONS,
+        Runtime::MIGRATIONS,
+        skep_ingress::MIGRATIONS,
+    ]
+}
+
 fn tls_files(settings: &Settings) -> Option<TlsFiles> {
     match (&settings.tls_cert, &settings.tls_key) {
         (Some(certificate), Some(key)) => Some(TlsFiles {
@@ -163,6 +174,7 @@ async fn compose(
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
+    let backup_metrics = BackupMetrics::register(&mut registry);
     let call_metrics = Metrics::register(&mut registry);
     let tracer = match &settings.otlp_endpoint {
         Some(endpoint) => Some(Tracer::start(endpoint, &mut registry)?),
@@ -173,12 +185,10 @@ async fn compose(
         skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
     let database = settings.store_url.as_ref();
     let store = store.database(database.map(|url| url.reveal().to_owned()));
-    let sets = [
-        keys::MIGRATIONS,
-        Runtime::MIGRATIONS,
-        skep_ingress::MIGRATIONS,
-    ];
-    let db = Db::open(store, &sets)?;
+    if skep_backup::is_half_restored(&settings.data) {
+        return Err(ServerError::HalfRestored(settings.data.clone()));
+    }
+    let db = Db::open(store, &migrations())?;
     if let Some(backup) = db.backup() {
         tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
     }
@@ -208,6 +218,7 @@ async fn compose(
         call_metrics,
         tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
     );
+    let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let started = db.clock().now();
     let registry = Mutex::new(registry);
     let min_free = settings.disk_min_free;
@@ -215,6 +226,7 @@ async fn compose(
         db,
         runtime,
         ingress,
+        backups,
         keys,
         peers,
         registry,
@@ -281,6 +293,7 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
         }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { watch_load(&load).await }),
+        tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {
             for workspace in &workspaces {
                 match orphans.db.sweep_orphan_blobs(workspace).await {
@@ -316,8 +329,14 @@ fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::Joi
     tasks
 }
 
-/// Removes from the database what is left of blobs that nothing names.
+/// Keeps the blobs in the database in order: those that the folder alone has go in, and what is left
+/// of those that nothing names goes out.
 async fn sweep_parts(state: &State, workspace: &Workspace) {
+    match state.db.share_blobs(workspace).await {
+        Ok(0) => {}
+        Ok(shared) => tracing::info!(%workspace, shared, "blobs put into the database"),
+        Err(error) => tracing::warn!(%workspace, %error, "blobs were not put into the database"),
+    }
     let mut tick = tokio::time::interval(PARTS_EVERY);
     loop {
         tick.tick().await;

@@ -11,6 +11,7 @@ use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
 
+use crate::backups::Backups;
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
 use crate::peers::Peers;
@@ -21,6 +22,7 @@ pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
+    pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     /// The servers that share the database.
     pub(crate) peers: Peers,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, call, calls, config, deploy, logs, manifest, rollout, up};
+use crate::cmd::{agents, backup, call, calls, config, deploy, logs, manifest, rollout, store, up};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -131,6 +131,12 @@ pub(crate) enum Verb {
     Servers,
     /// Show what agents use
     Stats(StatsArgs),
+    /// Make, check and restore backups
+    #[command(subcommand)]
+    Backup(backup::BackupVerb),
+    /// Move the store to another engine
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Show and change the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),

@@ -1,6 +1,7 @@
 //! The verbs, by what they are about.
 
 pub(crate) mod agents;
+pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;
@@ -13,5 +14,6 @@ pub(crate) mod manifest;
 pub(crate) mod pages;
 pub(crate) mod rollout;
 pub(crate) mod servers;
+pub(crate) mod store;
 pub(crate) mod up;
 pub(crate) mod wait;

@@ -1,7 +1,7 @@
 //! The binary: the CLI, and the entries of the processes that a server starts from itself.
 //!
 //! Verbs live in `cmd`, the command line in `cli`, where a verb works in `session`, what is printed
-//! in `output` and `failure`. Everything but `up` and `doctor` talks to a server through
+//! in `output` and `failure`. Everything but `up`, `doctor` and the offline verbs of `backup` and `store` talks to a server through
 //! `skep-client` only.
 
 mod agent;
@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Verb};
+use crate::cmd::backup::BackupVerb;
+use crate::cmd::store::StoreVerb;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Format;
 use crate::session::Session;
@@ -57,6 +59,9 @@ fn run(cli: Cli) -> Result {
         Verb::Man(args) => cmd::pages::man(&session, &args),
         Verb::Config(verb) => cmd::config::run(&session, verb),
         Verb::Validate(args) => cmd::manifest::validate(&session, &args),
+        Verb::Backup(BackupVerb::Verify(args)) => cmd::backup::verify(&session, &args),
+        Verb::Backup(BackupVerb::Restore(args)) => cmd::backup::restore(&session, &args),
+        Verb::Store(StoreVerb::Migrate(args)) => cmd::store::migrate(&session, &args),
         verb => runtime()?.block_on(client_verb(&session, verb)),
     }
 }
@@ -87,8 +92,14 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Health => cmd::health::health(session).await,
         Verb::Servers => cmd::servers::servers(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,
-        Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {
-            Ok(())
-        }
+        Verb::Backup(BackupVerb::Create(args)) => cmd::backup::create(session, args).await,
+        Verb::Backup(BackupVerb::List(args)) => cmd::backup::list(session, args).await,
+        Verb::Up(_)
+        | Verb::Completions(_)
+        | Verb::Man(_)
+        | Verb::Config(_)
+        | Verb::Validate(_)
+        | Verb::Backup(BackupVerb::Verify(_) | BackupVerb::Restore(_))
+        | Verb::Store(_) => Ok(()),
     }
 }

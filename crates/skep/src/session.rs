@@ -231,7 +231,7 @@ fn read_key(path: &Path) -> Result<String> {
 }
 
 /// Whether an address is on this machine.
-fn is_local(url: &str) -> bool {
+pub(crate) fn is_local(url: &str) -> bool {
     let uri: Option<http::Uri> = url.parse().ok();
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -47,7 +47,9 @@ impl Hash {
         &self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The hash that this text shows.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.is_ascii() {
             return None;
         }
@@ -96,6 +98,8 @@ struct Inner {
     parts: Option<Parts>,
     /// Blobs that lost a pin or their row: perhaps nothing names them any more.
     loose: Mutex<Vec<(Workspace, Hash)>>,
+    /// Who wants every blob to stay; changed under the lock of `pins`.
+    holds: AtomicU64,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -114,6 +118,12 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+fn folder(root: &Path, workspace: &Workspace, hash: &Hash) -> PathBuf {
+    root.join("by-hash")
+        .join(workspace.as_str())
+        .join(format!("{:02x}", hash.0[0]))
+}
+
 impl Blobs {
     /// Opens the folder and removes what interrupted writers left.
     pub(crate) fn open(root: PathBuf, parts: Option<Parts>) -> io::Result<Self> {
@@ -129,20 +139,23 @@ impl Blobs {
                 pins: Mutex::default(),
                 parts,
                 loose: Mutex::default(),
+                holds: AtomicU64::new(0),
             }),
         })
     }
 
     fn folder(&self, workspace: &Workspace, hash: &Hash) -> PathBuf {
-        self.inner
-            .root
-            .join("by-hash")
-            .join(workspace.as_str())
-            .join(format!("{:02x}", hash.0[0]))
+        folder(&self.inner.root, workspace, hash)
     }
 
     fn path(&self, workspace: &Workspace, hash: &Hash) -> PathBuf {
-        self.folder(workspace, hash).join(hash.to_string())
+        Self::place(&self.inner.root, workspace, hash)
+    }
+
+    /// Where a blob is in a blob folder, for who fills one that no server has.
+    #[must_use]
+    pub fn place(root: &Path, workspace: &Workspace, hash: &Hash) -> PathBuf {
+        folder(root, workspace, hash).join(hash.to_string())
     }
 
     /// Starts a new blob.
@@ -186,6 +199,16 @@ impl Blobs {
         }
     }
 
+    /// Opens a blob of the folder.
+    pub(crate) fn open_here(&self, workspace: &Workspace, hash: &Hash) -> io::Result<File> {
+        File::open(self.path(workspace, hash))
+    }
+
+    /// The database that holds the blobs too.
+    pub(crate) fn parts(&self) -> Option<Parts> {
+        self.inner.parts.clone()
+    }
+
     fn fetch(&self, parts: &Parts, workspace: &Workspace, hash: &Hash) -> Result<(), StoreError> {
         let mut copy = self.writer(workspace)?;
         parts.get(workspace, hash, |content| copy.write(content))?;
@@ -205,6 +228,10 @@ impl Blobs {
         hash: &Hash,
     ) -> Result<bool, StoreError> {
         let pins = self.inner.pins.lock();
+        if self.inner.holds.load(Ordering::Acquire) > 0 {
+            self.loosen(workspace, *hash);
+            return Ok(false);
+        }
         if pins.contains_key(&(workspace.clone(), *hash)) {
             return Ok(false);
         }
@@ -245,7 +272,21 @@ impl Blobs {
         }
     }
 
+    /// From now on no blob is removed, until the hold is dropped: whoever then looks at which blobs
+    /// there are finds them all.
+    #[must_use]
+    pub fn hold(&self) -> BlobHold {
+        let _pins = self.inner.pins.lock();
+        self.inner.holds.fetch_add(1, Ordering::AcqRel);
+        BlobHold {
+            blobs: self.clone(),
+        }
+    }
+
     pub(crate) fn take_loose(&self) -> Vec<(Workspace, Hash)> {
+        if self.inner.holds.load(Ordering::Acquire) > 0 {
+            return Vec::new();
+        }
         std::mem::take(&mut self.inner.loose.lock())
     }
 
@@ -351,6 +392,18 @@ impl Drop for BlobWriter {
             // What stays is removed at the next start.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Keeps every blob where it is, also those that lose their last row.
+#[derive(Debug)]
+pub struct BlobHold {
+    blobs: Blobs,
+}
+
+impl Drop for BlobHold {
+    fn drop(&mut self) {
+        self.blobs.inner.holds.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::unit::Rules;
 use crate::writer::{Message, Observer, QUEUE, Work, Writer};
 use crate::{Blobs, CommitStats, MigrationSet, Reader, StoreError, Unit};
 
-const DATABASE: &str = "skep.db";
+pub(crate) const DATABASE: &str = "skep.db";
 const DEFAULT_READERS: usize = 4;
 /// Blob files looked at in one unit when orphans are searched.
 const ORPHAN_STEP: usize = 64;
@@ -127,7 +127,7 @@ impl Db {
             .collect();
         engine.start_alone()?;
         let backup = migrate::migrate(engine.as_mut(), &sets, &folder.join("backups"))?;
-        let (epoch, last_time) = servers::begin(engine.as_mut(), server)?;
+        let (epoch, last_time) = servers::begin(engine.as_mut(), server, &servers::place(&folder))?;
         engine.let_start()?;
         let (shared, ended) = (engine.is_shared(), Arc::new(watch::Sender::new(false)));
         engine.take_over(epoch, ended.clone());
@@ -386,7 +386,7 @@ impl Db {
     }
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -395,14 +395,14 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The connection that writes, and those that read.
-struct Connections {
-    engine: Box<dyn Engine>,
+pub(crate) struct Connections {
+    pub(crate) engine: Box<dyn Engine>,
     readers: Vec<Box<dyn Engine>>,
     /// Where blobs are kept for other servers too.
     parts: Option<Parts>,
 }
 
-fn connect(
+pub(crate) fn connect(
     folder: &Path,
     database: &Option<String>,
     readers: usize,

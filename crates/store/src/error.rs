@@ -61,6 +61,12 @@ pub enum StoreError {
     /// The database's address is wrong, or it lets nobody in.
     #[error("the database cannot be used: {0}")]
     Address(String),
+    /// The store that was to be filled has something in it.
+    #[error("{0} is not empty")]
+    NotEmpty(String),
+    /// A dump is damaged, or what was loaded is not what it held.
+    #[error("the dump cannot be loaded: {0}")]
+    Dump(String),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -84,10 +90,11 @@ impl PublicError for StoreError {
     fn code(&self) -> Code {
         match self {
             Self::Unavailable(_) | Self::Doubtful(_) | Self::Closed => Code::StoreUnavailable,
-            Self::Statement(_) | Self::MigrationChanged { .. } | Self::Folder { .. } => {
-                Code::Internal
-            }
-            Self::Address(_) => Code::ConfigInvalid,
+            Self::Statement(_)
+            | Self::MigrationChanged { .. }
+            | Self::Folder { .. }
+            | Self::Dump(_) => Code::Internal,
+            Self::Address(_) | Self::NotEmpty(_) => Code::ConfigInvalid,
             Self::Corrupt { .. } => Code::StoreCorrupt,
             Self::Newer { .. } => Code::StoreNewer,
             Self::InUse { .. } => Code::DataFolderInUse,

@@ -13,22 +13,29 @@
 
 mod blobs;
 mod db;
+mod dump;
 mod engine;
 mod error;
+mod load;
 mod lock;
 mod migrate;
 mod parts;
 mod postgres;
+mod schema;
 mod servers;
 mod sqlite;
 mod unit;
 mod value;
 mod writer;
 
-pub use blobs::{BlobRef, BlobWriter, Blobs, Hash, PinnedBlob};
+pub use blobs::{BlobHold, BlobRef, BlobWriter, Blobs, Hash, PinnedBlob};
 pub use db::{Db, Options};
+pub use dump::{Dump, TableSum};
 pub use error::StoreError;
+pub use load::{Loader, Raise, move_store};
+pub use lock::FolderLock;
 pub use migrate::{Migration, MigrationSet};
+pub use schema::{Applied, Schema, Table};
 pub use servers::{Beat, ServerRow};
 pub use unit::{Reader, Scope, ServerScope, Unit};
 pub use value::{Param, Row, Value};

@@ -9,16 +9,20 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::StoreError;
 
-const FILE: &str = "skep.lock";
+pub(crate) const FILE: &str = "skep.lock";
 
 /// Holds the data folder until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct FolderLock {
+pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
+    /// Takes the lock of this folder, which must be there.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Folder`].
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
         let failed = |error: std::io::Error| StoreError::Folder {
             path: path.clone(),

@@ -61,6 +61,7 @@ pub(crate) const OWN: MigrationSet = MigrationSet {
             CREATE TABLE servers (
                 epoch BIGINT PRIMARY KEY,
                 server BLOB NOT NULL,
+                place TEXT NOT NULL,
                 state TEXT NOT NULL,
                 beat BIGINT NOT NULL,
                 url TEXT NOT NULL,
@@ -83,12 +84,12 @@ const TABLE: &str = "
     );
 ";
 
-type Step = (&'static str, &'static Migration);
+pub(crate) type Step = (&'static str, &'static Migration);
 
 /// Component, name and hash of a migration that was applied.
-type Applied = (String, String, Vec<u8>);
+pub(crate) type Applied = (String, String, Vec<u8>);
 
-fn applied(engine: &mut dyn Engine) -> Result<Vec<Applied>, StoreError> {
+pub(crate) fn applied(engine: &mut dyn Engine) -> Result<Vec<Applied>, StoreError> {
     if !engine.knows_migrations()? {
         return Ok(Vec::new());
     }
@@ -109,7 +110,7 @@ fn applied(engine: &mut dyn Engine) -> Result<Vec<Applied>, StoreError> {
 }
 
 /// The steps that are still to be taken.
-fn pending(sets: &[MigrationSet], applied: &[Applied]) -> Result<Vec<Step>, StoreError> {
+pub(crate) fn pending(sets: &[MigrationSet], applied: &[Applied]) -> Result<Vec<Step>, StoreError> {
     let known: Vec<Step> = sets
         .iter()
         .flat_map(|set| set.migrations.iter().map(|m| (set.component, m)))
@@ -163,7 +164,11 @@ pub(crate) fn migrate(
     result.map(|()| backup)
 }
 
-fn apply(engine: &mut dyn Engine, steps: &[Step], now: Timestamp) -> Result<(), StoreError> {
+pub(crate) fn apply(
+    engine: &mut dyn Engine,
+    steps: &[Step],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let table = engine.schema(TABLE).into_owned();
     engine.batch(&table)?;
     for (component, migration) in steps {

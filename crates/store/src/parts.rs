@@ -15,12 +15,14 @@ use postgres::{Client, Transaction};
 use skep_core::{Timestamp, Workspace};
 
 use crate::postgres::{Address, drop_elsewhere};
-use crate::{Db, Hash, StoreError};
+use crate::{Db, Hash, Row, StoreError};
 
 /// Bytes of one part.
 const PART: usize = 256 << 10;
 /// Connections that are kept.
 const IDLE: usize = 4;
+/// Blobs that are looked at together.
+const STEP: u32 = 100;
 /// The age at which parts without a row go.
 const ORPHANED: Duration = Duration::from_secs(3600);
 
@@ -206,6 +208,47 @@ fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 impl Db {
+    /// Puts blobs of the folder into the database that are not there: those of a store that came from
+    /// another engine, or from a backup. Tells how many that were.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn share_blobs(&self, workspace: &Workspace) -> Result<usize, StoreError> {
+        let Some(parts) = self.blobs().parts() else {
+            return Ok(0);
+        };
+        let mut shared = 0;
+        let mut after = [0; 32];
+        loop {
+            let of = workspace.clone();
+            let missing = self.read(move |reader| {
+                reader.scope(&of).query(
+                    "SELECT hash FROM blobs WHERE workspace = ?1 AND hash > ?2 AND NOT EXISTS \
+                     (SELECT 1 FROM blob_parts WHERE blob_parts.workspace = ?1 \
+                     AND blob_parts.hash = blobs.hash) ORDER BY hash LIMIT ?3",
+                    &[after.as_slice().into(), STEP.into()],
+                )
+            });
+            let missing: Vec<Row> = missing.await?;
+            let Some(last) = missing.last() else {
+                return Ok(shared);
+            };
+            after = last.bytes(0)?;
+            for row in &missing {
+                let hash = Hash::from_bytes(row.bytes(0)?);
+                let (of, parts, blobs) = (workspace.clone(), parts.clone(), self.blobs().clone());
+                let put = tokio::task::spawn_blocking(move || {
+                    // Another server may have the file.
+                    match blobs.open_here(&of, &hash) {
+                        Ok(file) => parts.put(&of, &hash, &file).map(|()| 1),
+                        Err(_) => Ok(0),
+                    }
+                });
+                shared += put.await.map_err(|_| StoreError::Closed)??;
+            }
+        }
+    }
+
     /// Removes parts of blobs that no row names. For one of the servers.
     ///
     /// # Errors

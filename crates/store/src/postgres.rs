@@ -38,6 +38,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The advisory lock of a start, "skep" in ASCII; with an epoch beside it, that of a server's
 /// transactions.
 const LOCK: i32 = 0x736b_6570;
+/// Rows of a scan that are in memory at once.
+const SCAN_PAGE: u32 = 64;
 /// Statements that are prepared on one connection.
 const MOST_STATEMENTS: usize = 512;
 
@@ -290,6 +292,11 @@ fn own(row: &postgres::Row, column: usize) -> Result<Value, StoreError> {
     Ok(value.map_err(failed)?.unwrap_or(Value::Null))
 }
 
+fn own_row(row: &postgres::Row) -> Result<Row, StoreError> {
+    let values = (0..row.len()).map(|column| own(row, column));
+    Ok(Row::new(values.collect::<Result<_, _>>()?))
+}
+
 impl Session for Postgres {
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
         let statement = self.prepared(sql)?;
@@ -306,11 +313,38 @@ impl Session for Postgres {
         let refs: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|one| one as _).collect();
         let rows = self.client()?.query(&statement, &refs);
         let rows = rows.map_err(|error| self.address.translate(&error))?;
-        let row = |row: &postgres::Row| -> Result<Row, StoreError> {
-            let values = (0..row.len()).map(|column| own(row, column));
-            Ok(Row::new(values.collect::<Result<_, _>>()?))
-        };
-        rows.iter().map(row).collect()
+        rows.iter().map(own_row).collect()
+    }
+
+    fn scan(
+        &mut self,
+        sql: &str,
+        each: &mut dyn FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.batch(&format!("DECLARE skep_scan NO SCROLL CURSOR FOR {sql}"))?;
+        let page = format!("FETCH FORWARD {SCAN_PAGE} FROM skep_scan");
+        let page = self.client()?.prepare(&page);
+        let page = page.map_err(|error| self.address.translate(&error))?;
+        loop {
+            let rows = self.client()?.query(&page, &[]);
+            let rows = rows.map_err(|error| self.address.translate(&error))?;
+            if rows.is_empty() {
+                return self.batch("CLOSE skep_scan");
+            }
+            for row in &rows {
+                each(&own_row(row)?)?;
+            }
+        }
+    }
+
+    fn by_bytes(&self) -> &'static str {
+        "COLLATE \"C\""
+    }
+
+    fn take_time(&mut self) -> Result<(), StoreError> {
+        self.batch(
+            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+        )
     }
 
     fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {

@@ -6,20 +6,23 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use skep_core::{ServerId, Timestamp};
 
 use crate::engine::Engine;
 use crate::unit::ServerScope;
-use crate::{Db, Row, StoreError};
+use crate::{Db, Param, Row, StoreError};
 
 /// The file in the data folder that holds the server's id.
 const FILE: &str = "server.id";
 /// Rows of ended servers that are kept.
 const KEPT: i64 = 100;
 /// The longest wait for what a killed server of the same folder has begun to commit.
-const LAST_COMMIT: std::time::Duration = std::time::Duration::from_secs(15);
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+const LAST_COMMIT: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A server that lives has beaten after so long.
+const TWO_BEATS: Duration = Duration::from_millis(2500);
 
 /// What a server says of itself with each beat.
 #[derive(Debug, Clone)]
@@ -165,14 +168,71 @@ pub(crate) fn id(folder: &Path) -> Result<ServerId, StoreError> {
     }
 }
 
+/// Which folder of which machine, since it was started last: a server whose row says the same cannot
+/// live, as its folder is locked by this process.
+pub(crate) fn place(folder: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let file = std::fs::metadata(folder.join(crate::lock::FILE)).ok();
+    let (device, inode) = file.map_or((0, 0), |file| (file.dev(), file.ino()));
+    format!("{}/{device}/{inode}", boot.trim())
+}
+
+/// Makes sure that none of these servers lives: looks twice, long enough apart.
+fn must_be_gone(
+    engine: &mut dyn Engine,
+    sql: &'static str,
+    with: &[Param<'_>],
+) -> Result<(), StoreError> {
+    let read = |engine: &mut dyn Engine| -> Result<Vec<(i64, i64, String)>, StoreError> {
+        let rows = engine.query(sql, with)?;
+        let row = |row: &Row| Ok((row.int(0)?, row.int(1)?, row.text(2)?.to_owned()));
+        rows.iter().map(row).collect()
+    };
+    let before = read(engine)?;
+    let began = Instant::now();
+    while !before.is_empty() && began.elapsed() < TWO_BEATS {
+        std::thread::park_timeout(LOOK_AGAIN);
+        let now = read(engine)?;
+        let lives = now.iter().find(|(epoch, beat, _)| {
+            let same = before.iter().find(|(of, _, _)| of == epoch);
+            same.is_none_or(|(_, was, _)| was != beat)
+        });
+        if let Some((_, _, url)) = lives {
+            return Err(StoreError::InUse {
+                path: "of this database".into(),
+                holder: format!("the server at {url}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that no server has the database, for who copies it: nobody can start, and nobody lives.
+pub(crate) fn alone(engine: &mut dyn Engine) -> Result<(), StoreError> {
+    engine.start_alone()?;
+    let sql = "SELECT epoch, beat, url FROM servers WHERE state = 'live'";
+    match engine.is_shared() && engine.knows_migrations()? {
+        true => must_be_gone(engine, sql, &[]),
+        false => Ok(()),
+    }
+}
+
 /// Counts the epoch up, ends what this data folder's last server left open, and enters this one.
 /// Tells the epoch and the last time that was saved.
 pub(crate) fn begin(
     engine: &mut dyn Engine,
     server: ServerId,
+    place: &str,
 ) -> Result<(i64, Timestamp), StoreError> {
+    if engine.is_shared() {
+        // A folder that was copied, or came from another machine, has the id of its first owner.
+        let sql = "SELECT epoch, beat, url FROM servers \
+                   WHERE state = 'live' AND server = ?1 AND place <> ?2";
+        must_be_gone(engine, sql, &[server.as_bytes().into(), place.into()])?;
+    }
     engine.begin_write()?;
-    let begun = enter(engine, server);
+    let begun = enter(engine, server, place);
     match begun.and_then(|begun| engine.commit().map(|()| begun)) {
         Ok(begun) => Ok(begun),
         Err(error) => {
@@ -182,7 +242,11 @@ pub(crate) fn begin(
     }
 }
 
-fn enter(engine: &mut dyn Engine, server: ServerId) -> Result<(i64, Timestamp), StoreError> {
+fn enter(
+    engine: &mut dyn Engine,
+    server: ServerId,
+    place: &str,
+) -> Result<(i64, Timestamp), StoreError> {
     engine.execute(
         "INSERT INTO server_state (name, value) VALUES ('epoch', 1) \
          ON CONFLICT (name) DO UPDATE SET value = server_state.value + 1",
@@ -211,7 +275,7 @@ fn enter(engine: &mut dyn Engine, server: ServerId) -> Result<(i64, Timestamp), 
     )?;
     for row in &left {
         let epoch = row.int(0)?;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while !engine.fence_off(epoch)? {
             if began.elapsed() > LAST_COMMIT {
                 let text = "the database still works for this server's last start".to_owned();
@@ -229,13 +293,14 @@ fn enter(engine: &mut dyn Engine, server: ServerId) -> Result<(i64, Timestamp), 
         &[(epoch - KEPT).into()],
     )?;
     engine.execute(
-        "INSERT INTO servers (epoch, server, state, beat, url, secret, load, started_at) \
-         VALUES (?1, ?2, 'live', 0, '', ?3, 0, ?4)",
+        "INSERT INTO servers (epoch, server, place, state, beat, url, secret, load, started_at) \
+         VALUES (?1, ?2, ?5, 'live', 0, '', ?3, 0, ?4)",
         &[
             epoch.into(),
             server.as_bytes().into(),
             [].as_slice().into(),
             Timestamp::system_now().into(),
+            place.into(),
         ],
     )?;
     Ok((epoch, last_time))

@@ -93,6 +93,13 @@ impl Sqlite {
             .map_err(|e| self.translate(&e))
     }
 
+    fn row(&self, row: &rusqlite::Row<'_>, columns: usize) -> Result<Row, StoreError> {
+        let values = (0..columns)
+            .map(|column| own(row.get_ref(column).map_err(|e| self.translate(&e))?))
+            .collect::<Result<_, _>>()?;
+        Ok(Row::new(values))
+    }
+
     fn translate(&self, error: &rusqlite::Error) -> StoreError {
         translate(&self.path, error)
     }
@@ -174,12 +181,24 @@ impl Session for Sqlite {
             .map_err(|e| self.translate(&e))?;
         let mut out = Vec::new();
         while let Some(row) = rows.next().map_err(|e| self.translate(&e))? {
-            let values = (0..columns)
-                .map(|column| own(row.get_ref(column).map_err(|e| self.translate(&e))?))
-                .collect::<Result<_, _>>()?;
-            out.push(Row::new(values));
+            out.push(self.row(row, columns)?);
         }
         Ok(out)
+    }
+
+    fn scan(
+        &mut self,
+        sql: &str,
+        each: &mut dyn FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let failed = |e| self.translate(&e);
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            each(&self.row(row, columns)?)?;
+        }
+        Ok(())
     }
 }
 

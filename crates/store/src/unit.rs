@@ -22,6 +22,26 @@ pub(crate) trait Session {
         Ok(true)
     }
 
+    /// Runs a query and hands its rows over one by one; few are in memory at a time. What `each`
+    /// refuses ends it.
+    fn scan(
+        &mut self,
+        _sql: &str,
+        _each: &mut dyn FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Statement("units do not scan".to_owned()))
+    }
+
+    /// What makes an order of texts that of their bytes.
+    fn by_bytes(&self) -> &'static str {
+        "COLLATE BINARY"
+    }
+
+    /// The open transaction may take, and be idle for, as long as it needs.
+    fn take_time(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The engine's first failure that makes the whole transaction void, if there was one.
     fn failure(&self) -> Option<StoreError> {
         None

@@ -66,6 +66,17 @@ impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
     }
 }
 
+impl<'a> From<&'a Value> for Param<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Int(value) => Self::Int(*value),
+            Value::Text(value) => Self::Text(value),
+            Value::Blob(value) => Self::Blob(value),
+        }
+    }
+}
+
 /// A text as every engine takes it: PostgreSQL has no NUL in texts.
 pub(crate) fn plain(text: &str) -> std::borrow::Cow<'_, str> {
     match text.contains('\0') {
@@ -94,6 +105,11 @@ pub struct Row(Vec<Value>);
 impl Row {
     pub(crate) fn new(values: Vec<Value>) -> Self {
         Self(values)
+    }
+
+    /// All of them.
+    pub(crate) fn values(&self) -> &[Value] {
+        &self.0
     }
 
     fn wrong(column: usize, wanted: &str) -> StoreError {

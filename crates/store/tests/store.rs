@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use skep_core::{Clock, Workspace};
-use skep_store::{Db, Migration, MigrationSet, Options, StoreError, conformance};
+use skep_store::{
+    Applied, Db, Hash, Loader, Migration, MigrationSet, Options, Raise, StoreError, TableSum,
+    conformance,
+};
 use tempfile::TempDir;
 
 const FIRST: Migration = Migration {
@@ -168,5 +171,115 @@ async fn the_clock_starts_no_earlier_than_it_stopped() {
     drop(connection);
     let db = open(folder.path(), &[FIRST]).unwrap();
     assert!(db.clock().now().as_micros() >= ahead);
+    db.close().await;
+}
+
+/// A dump in memory: the migrations, and each table with its columns and rows.
+type Dumped = (Vec<Applied>, Vec<(String, Vec<String>, Vec<u8>, TableSum)>);
+
+async fn dumped(db: &Db, migrations: &'static [Migration]) -> Result<Dumped, StoreError> {
+    db.read(move |reader| -> Result<_, StoreError> {
+        let mut dump = reader.dump(&[set(migrations)])?;
+        let mut tables = Vec::new();
+        for table in dump.tables() {
+            let mut bytes = Vec::new();
+            let sum = dump.table(&table, |piece| -> Result<(), StoreError> {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })?;
+            tables.push((table.name, table.columns, bytes, sum));
+        }
+        Ok((dump.applied().to_vec(), tables))
+    })
+    .await
+}
+
+fn load(
+    folder: &Path,
+    migrations: &'static [Migration],
+    (applied, tables): &Dumped,
+    raise: Raise,
+) -> Result<Vec<(String, TableSum)>, StoreError> {
+    let mut loader = Loader::begin(folder, None, &[set(migrations)], applied)?;
+    for (name, columns, bytes, sum) in tables {
+        loader.table(name, columns)?;
+        // Pieces fall where they fall.
+        for piece in bytes.chunks(7) {
+            loader.rows(piece)?;
+        }
+        assert_eq!(loader.end_table()?, *sum);
+    }
+    loader.finish(raise)
+}
+
+#[tokio::test]
+async fn a_dump_is_loaded_into_an_empty_store_and_an_older_one_is_migrated_by_its_start() {
+    let folder = TempDir::new().unwrap();
+    let db = open(folder.path(), &[FIRST]).unwrap();
+    for id in 0..100 {
+        put(&db, id).await.unwrap();
+    }
+    let epoch = db.epoch();
+    let dump = dumped(&db, &[FIRST]).await.unwrap();
+    db.close().await;
+    let things = dump.1.iter().find(|table| table.0 == "things").unwrap();
+    assert_eq!(things.3.rows, 100);
+
+    let other = TempDir::new().unwrap();
+    let raise = Raise {
+        epochs: 1000,
+        ..Raise::default()
+    };
+    load(other.path(), &[FIRST, SECOND], &dump, raise).unwrap();
+    let db = open(other.path(), &[FIRST, SECOND]).unwrap();
+    assert!(db.backup().is_some(), "it was older and is migrated");
+    assert_eq!(db.epoch(), epoch + 1001);
+    assert!(matches!(put(&db, 1).await, Err(StoreError::Statement(_))));
+    let again = dumped(&db, &[FIRST, SECOND]).await.unwrap();
+    db.close().await;
+    let full = load(other.path(), &[FIRST, SECOND], &dump, Raise::default());
+    assert!(matches!(full, Err(StoreError::NotEmpty(_))), "{full:?}");
+    let older = TempDir::new().unwrap();
+    let newer = load(older.path(), &[FIRST], &again, Raise::default());
+    assert!(matches!(newer, Err(StoreError::Newer { .. })), "{newer:?}");
+}
+
+#[tokio::test]
+async fn a_load_that_is_cut_short_leaves_nothing_and_can_be_done_again() {
+    let folder = TempDir::new().unwrap();
+    let db = open(folder.path(), &[FIRST]).unwrap();
+    put(&db, 1).await.unwrap();
+    let mut dump = dumped(&db, &[FIRST]).await.unwrap();
+    db.close().await;
+    let other = TempDir::new().unwrap();
+    let last = dump.1.pop().unwrap();
+    let short = load(other.path(), &[FIRST], &dump, Raise::default());
+    assert!(matches!(short, Err(StoreError::Dump(_))), "{short:?}");
+    dump.1.push(last);
+    let bytes = &mut dump.1.last_mut().unwrap().2;
+    let byte = bytes.pop().unwrap();
+    let short = load(other.path(), &[FIRST], &dump, Raise::default());
+    assert!(matches!(short, Err(StoreError::Dump(_))), "{short:?}");
+    dump.1.last_mut().unwrap().2.push(byte);
+    load(other.path(), &[FIRST], &dump, Raise::default()).unwrap();
+}
+
+#[tokio::test]
+async fn blobs_stay_while_somebody_holds_them_and_go_afterwards() {
+    let folder = TempDir::new().unwrap();
+    let db = open(folder.path(), &[FIRST]).unwrap();
+    let workspace = Workspace::default();
+    let mut writer = db.blobs().writer(&workspace).unwrap();
+    writer.write(b"loose").unwrap();
+    let hash = Hash::of(b"loose");
+    let pinned = writer.finish().unwrap();
+    let hold = db.blobs().hold();
+    drop(pinned);
+    assert_eq!(db.sweep_loose_blobs().await.unwrap(), 0);
+    assert_eq!(db.sweep_orphan_blobs(&workspace).await.unwrap(), 0);
+    assert!(db.blobs().open_blob(&workspace, &hash).is_ok());
+    drop(hold);
+    assert_eq!(db.sweep_loose_blobs().await.unwrap(), 2, "told twice");
+    assert!(db.blobs().open_blob(&workspace, &hash).is_err());
     db.close().await;
 }

@@ -203,6 +203,37 @@ impl Setting for SecretUrl {
     }
 }
 
+/// A text that nobody may see.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}
+
+impl Setting for SecretText {
+    const KIND: Kind = Kind::Text;
+    const SECRET: bool = true;
+
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 impl<T: Setting> Setting for Option<T> {
     const KIND: Kind = T::KIND;
     const SECRET: bool = T::SECRET;
@@ -436,6 +467,29 @@ settings! {
     /// Who keeps agents in containers from the services of this machine: `skep` does so with a rule
     /// of iptables, for which it must run as root; `external` says that there is such a rule.
     docker_firewall("docker.firewall"): DockerFirewall = "skep";
+    /// Make a backup each time that so much time has gone by since the newest; without it backups
+    /// are made by order only.
+    backup_every("backup.every"): Option<Duration> = "";
+    /// Backups that are kept; the oldest go when a new one is done.
+    backup_keep("backup.keep"): usize = "7";
+    /// The folder of the backups, best on another disk; each server has its own. Default: `backups`
+    /// in the data folder.
+    backup_to("backup.to"): Option<PathBuf> = "";
+    /// Put each backup into this bucket too, such as `s3://name/prefix`; there, too, the newest
+    /// `backup.keep` stay. Each server has its own prefix.
+    backup_bucket("backup.bucket"): Option<String> = "";
+    /// The service that has the bucket, such as `https://minio.example:9000`, when it is not
+    /// Amazon's.
+    backup_endpoint("backup.endpoint"): Option<String> = "";
+    /// The bucket's region.
+    backup_region("backup.region"): String = "us-east-1";
+    /// The id of the access key to the bucket.
+    backup_access_key("backup.access_key"): Option<SecretText> = "";
+    /// The secret of the access key to the bucket.
+    backup_secret_key("backup.secret_key"): Option<SecretText> = "";
+    /// Encrypts every backup; at least 12 characters. Whoever restores one needs it, so keep it
+    /// elsewhere too.
+    backup_passphrase("backup.passphrase"): Option<SecretText> = "";
     /// Whether `/metrics` answers without a key.
     metrics_public("metrics.public"): bool = "false";
 }
@@ -448,4 +502,5 @@ pub(super) const ABOVE_ZERO: &[&str] = &[
     "limits.body_timeout",
     "log.file_size",
     "agents.log_size",
+    "backup.every",
 ];

@@ -45,6 +45,13 @@ pub(super) async fn detailed(
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
     let found = state.runtime.list(&workspace, None, usize::MAX);
     checks.extend(drivers(&state, &found).await);
+    let backups = state.backups.clone();
+    // It looks into a folder, which may be far away.
+    checks.extend(
+        tokio::task::spawn_blocking(move || backups.check())
+            .await
+            .ok(),
+    );
     let agents: Vec<AgentHealth> = found
         .into_iter()
         .map(|agent| AgentHealth {

@@ -2,6 +2,7 @@
 //! they decide nothing themselves.
 
 mod agents;
+mod backups;
 mod calls;
 mod health;
 mod input;
@@ -80,6 +81,9 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(calls::redrive_all))
         .routes(routes!(calls::purge_all))
         .routes(routes!(servers::list))
+        .routes(routes!(backups::list, backups::create))
+        .routes(routes!(backups::show))
+        .routes(routes!(backups::content))
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
 }
