@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod cutter;
+pub mod etcd;
 pub mod postgres;
 pub mod server;
 pub mod wire;

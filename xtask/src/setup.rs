@@ -27,6 +27,8 @@ const TEST: &[Need] = &[
     ("gcc", "gcc"),
     ("openssl", "openssl"),
     ("postgres", "postgresql"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     ("dockerd", "docker.io"),
     ("iptables", "iptables"),
     // What runs in the containers of the tests: images are made, not pulled.

@@ -4,32 +4,38 @@
 //! for some seconds of its own clock, while its own beats went through, is ended by that other; the
 //! store sees to it that it commits nothing from then on, and its agents are free to be taken
 //! ([`share`]). A request for an agent that another server has goes on to that one ([`forward`]).
-//! No clock is compared with another's. With a store of its own a server has no peers, and none of
+//! No clock is compared with another's. With etcd ([`etcd`]) its leases say who lives. With a store of its own a server has no peers, and none of
 //! this runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use skep_core::Workspace;
+use skep_core::config::Settings;
 use skep_store::{Beat, Db, ServerRow};
 use tokio::sync::watch;
 
 use crate::ServerError;
 use crate::state::State;
 
+mod etcd;
 pub(crate) mod forward;
 pub(crate) mod gather;
 pub(crate) mod route;
 pub(crate) mod share;
 
+use etcd::{Etcd, Standing};
 use forward::Wire;
 
 /// How often a server says that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A server that was not seen to beat for so long is ended.
 const GONE_AFTER: Duration = Duration::from_secs(5);
+/// With etcd it is its leases that take time, and this is only for a server that is about to enter.
+const ABSENT_AFTER: Duration = Duration::from_secs(2);
 /// The longest that a request waits for an agent whose server is gone.
 pub(crate) const TAKEOVER: Duration = Duration::from_secs(20);
 
@@ -69,6 +75,8 @@ struct View {
     /// Those that live, this one included, oldest first.
     servers: Vec<ServerRow>,
     owners: HashMap<Workspace, BTreeMap<String, i64>>,
+    /// What etcd said at the last look, when it is asked.
+    standing: Option<Standing>,
 }
 
 /// The servers that share the database.
@@ -80,23 +88,28 @@ pub(crate) struct Peers {
     /// Counts the looks, for those who wait for a change.
     looks: watch::Sender<u64>,
     pub(crate) wire: Option<Wire>,
+    etcd: Option<Etcd>,
+    etcd_away: AtomicBool,
 }
 
 impl Peers {
-    /// What this server knows before its first look: itself. `certificate` is its own, which peers
-    /// may share.
-    pub(crate) fn new(
-        db: Db,
-        url: String,
-        certificate: Option<&std::path::Path>,
-    ) -> Result<Self, ServerError> {
+    /// What this server knows before its first look: nothing. `url` is where others reach it.
+    pub(crate) fn new(db: Db, url: String, settings: &Settings) -> Result<Self, ServerError> {
+        let certificate = settings.tls_cert.as_deref();
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
         let wire = match db.is_shared() {
             true => Some(Wire::new(certificate)?),
             false => None,
         };
+        let (endpoints, prefix) = (&settings.servers_etcd, &settings.servers_etcd_prefix);
+        let etcd = match db.is_shared() && !endpoints.is_empty() {
+            true => Some(Etcd::new(endpoints, prefix, db.epoch(), certificate)?),
+            false => None,
+        };
         Ok(Self {
+            etcd,
+            etcd_away: AtomicBool::new(false),
             db,
             url,
             secret,
@@ -124,11 +137,25 @@ impl Peers {
         others.filter_map(Peer::of).collect()
     }
 
-    /// Whether this server does what one of them is to do: the oldest that lives.
-    pub(crate) fn leads(&self) -> bool {
+    /// The server that does what one of them is to do: the oldest that lives.
+    pub(crate) fn leader(&self) -> Option<i64> {
         let view = self.view.read().clone();
-        let first = view.servers.first();
-        !self.is_shared() || first.is_some_and(|first| first.epoch == self.db.epoch())
+        match (&self.etcd, &view.standing) {
+            (Some(_), standing) => standing.as_ref()?.leader,
+            (None, _) => view.servers.first().map(|row| row.epoch),
+        }
+    }
+
+    /// Whether that is this one.
+    pub(crate) fn leads(&self) -> bool {
+        !self.is_shared() || self.leader() == Some(self.db.epoch())
+    }
+
+    /// The last word to the others.
+    pub(crate) async fn leave(&self) {
+        if let Some(etcd) = &self.etcd {
+            etcd.leave().await;
+        }
     }
 
     /// Whether somebody shows the secret that only servers of this database know.
@@ -199,9 +226,24 @@ impl Peers {
             agents: u32::try_from(agents).unwrap_or(u32::MAX),
         };
         let servers = self.db.beat(beat).await?;
+        let standing = match &self.etcd {
+            None => None,
+            Some(etcd) => {
+                let standing = etcd.look().await;
+                let away = standing.is_err();
+                if self.etcd_away.swap(away, Ordering::Relaxed) != away {
+                    match &standing {
+                        Ok(_) => tracing::info!("etcd says again who lives"),
+                        Err(reason) => tracing::warn!(reason, "etcd does not say who lives"),
+                    }
+                }
+                standing.ok()
+            }
+        };
         let mut view = self.view.write();
         let mut next = View::clone(&view);
         next.servers = servers;
+        next.standing = standing;
         *view = Arc::new(next);
         drop(view);
         if let Some(wire) = &self.wire {
@@ -217,16 +259,26 @@ impl Peers {
 struct Seen(HashMap<i64, (i64, Instant)>);
 
 impl Seen {
-    /// Those that have not beaten for too long, of those that are said to live.
-    fn gone<'r>(&mut self, servers: &'r [ServerRow], now: Instant) -> Vec<&'r ServerRow> {
+    /// Those that have not beaten for too long, of those that are said to live. With etcd its keys
+    /// are the beats.
+    fn gone<'r>(
+        &mut self,
+        servers: &'r [ServerRow],
+        etcd: Option<&Standing>,
+        now: Instant,
+    ) -> Vec<&'r ServerRow> {
         self.0
             .retain(|epoch, _| servers.iter().any(|row| row.epoch == *epoch));
         let late = |row: &&ServerRow| {
             let seen = self.0.entry(row.epoch).or_insert((row.beat, now));
-            if seen.0 != row.beat {
+            let (beats, patience) = match etcd {
+                Some(standing) => (standing.living.contains(&row.epoch), ABSENT_AFTER),
+                None => (seen.0 != row.beat, GONE_AFTER),
+            };
+            if beats {
                 *seen = (row.beat, now);
             }
-            now.duration_since(seen.1) >= GONE_AFTER
+            now.duration_since(seen.1) >= patience
         };
         servers.iter().filter(late).collect()
     }
@@ -252,8 +304,12 @@ pub(crate) async fn beat(state: &State) {
             seen.forget();
             continue;
         }
-        let servers = state.peers.servers();
-        for row in seen.gone(&servers, Instant::now()) {
+        let view = state.peers.view.read().clone();
+        if state.peers.etcd.is_some() && view.standing.is_none() {
+            seen.forget();
+            continue;
+        }
+        for row in seen.gone(&view.servers, view.standing.as_ref(), Instant::now()) {
             if row.epoch == me {
                 continue;
             }
@@ -292,13 +348,32 @@ mod tests {
         let (mut seen, start) = (Seen::default(), Instant::now());
         let late = start + GONE_AFTER;
         let epochs = |rows: Vec<&ServerRow>| rows.iter().map(|row| row.epoch).collect::<Vec<_>>();
-        assert!(seen.gone(&[row(1, 7), row(2, 7)], start).is_empty());
+        assert!(seen.gone(&[row(1, 7), row(2, 7)], None, start).is_empty());
         // The second has beaten meanwhile, the third is new, whatever its beats say.
         let rows = [row(1, 7), row(2, 8), row(3, 0)];
-        assert_eq!(epochs(seen.gone(&rows, late)), [1]);
-        assert_eq!(epochs(seen.gone(&rows, late + GONE_AFTER)), [1, 2, 3]);
+        assert_eq!(epochs(seen.gone(&rows, None, late)), [1]);
+        assert_eq!(epochs(seen.gone(&rows, None, late + GONE_AFTER)), [1, 2, 3]);
         // Nothing was seen for a while: it begins again.
         seen.forget();
-        assert!(seen.gone(&rows, late + GONE_AFTER * 2).is_empty());
+        assert!(seen.gone(&rows, None, late + GONE_AFTER * 2).is_empty());
+    }
+
+    #[test]
+    fn with_etcd_it_is_gone_when_its_key_is() {
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        let standing = |epochs: &[i64]| Standing {
+            living: epochs.iter().copied().collect(),
+            leader: epochs.first().copied(),
+        };
+        let rows = [row(1, 7), row(2, 7)];
+        let one = standing(&[1]);
+        // The second is about to enter.
+        assert!(seen.gone(&rows, Some(&one), start).is_empty());
+        let later = start + ABSENT_AFTER;
+        // It beats in the database, and that does not count.
+        let rows = [row(1, 7), row(2, 9)];
+        let gone = seen.gone(&rows, Some(&one), later);
+        assert_eq!(gone.iter().map(|row| row.epoch).collect::<Vec<_>>(), [2]);
+        assert!(seen.gone(&rows, Some(&standing(&[1, 2])), later).is_empty());
     }
 }

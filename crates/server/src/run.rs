@@ -194,7 +194,7 @@ async fn compose(
     }
     let (keys, first_key) = Keys::open(&db).await?;
     let reached_at = reached_at(settings, url);
-    let peers = Peers::new(db.clone(), reached_at, settings.tls_cert.as_deref())?;
+    let peers = Peers::new(db.clone(), reached_at, settings)?;
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
@@ -418,6 +418,7 @@ async fn close(
         tracer.close().await;
     }
     // Others need not wait until this one is missed.
+    state.peers.leave().await;
     if let Err(error) = state.db.leave().await {
         tracing::warn!(%error, "the end of this server was not written down");
     }

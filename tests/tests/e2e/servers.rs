@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use http::Method;
 use serde_json::{Value, json};
+use skep_tests::etcd::Etcd;
 use skep_tests::postgres::Postgres;
 use skep_tests::{Server, Setup, agent_binary, eventually};
 use tempfile::TempDir;
@@ -384,4 +385,70 @@ async fn an_agent_with_volumes_waits_for_the_server_on_which_they_lie() {
     with.restart_as_it_was().await;
     with.wait_state("kept", "ready").await;
     assert_eq!(without.post("kept", "/work", "x").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_etcd_its_leases_say_who_lives_and_who_leads() {
+    let (postgres, mut etcd) = (Postgres::start(), Etcd::start());
+    let with_etcd = |key: Option<&str>| {
+        let mut setup = on(&postgres);
+        setup.env.push(("SKEP_SERVERS_ETCD".to_owned(), etcd.url()));
+        setup.key = key.map(str::to_owned);
+        setup
+    };
+    let mut one = Server::start_with(with_etcd(None)).await;
+    let key = one.client.key.clone();
+    let two = Server::start_with(with_etcd(Some(&key))).await;
+    let leader = async |server: &Server| {
+        let all = servers(server).await;
+        let items = all["items"].as_array().cloned().unwrap_or_default();
+        let leader = items.iter().find(|one| one["leads"] == true).cloned();
+        (items.len() == 2).then_some(leader?["url"].clone())
+    };
+    let url = one.client.url.clone();
+    eventually("the first one leading", async || {
+        (leader(&two).await? == url.as_str()).then_some(())
+    })
+    .await;
+    assert_eq!(etcd.dump().matches("/skep/servers/").count(), 2);
+    for name in ["a", "b"] {
+        one.deploy(name, json!({})).await;
+    }
+    // Without etcd nobody is taken for gone, and everything else goes on.
+    etcd.kill();
+    for server in [&one, &two] {
+        eventually("word of it", async || {
+            server
+                .log()
+                .contains("etcd does not say who lives")
+                .then_some(())
+        })
+        .await;
+        for name in ["a", "b"] {
+            assert_eq!(server.post(name, "/work", "x").await.status, 200);
+        }
+    }
+    etcd.restart();
+    for server in [&one, &two] {
+        eventually("word of it", async || {
+            server
+                .log()
+                .contains("etcd says again who lives")
+                .then_some(())
+        })
+        .await;
+    }
+    one.kill();
+    let killed = Instant::now();
+    eventually("everything at the other", async || {
+        let all = servers(&two).await;
+        let only = all["items"].as_array().map_or(0, Vec::len) == 1;
+        (only && all["items"][0]["leads"] == true && agents_on(&two).await == 2).then_some(())
+    })
+    .await;
+    println!("taken over {:?} after the kill", killed.elapsed());
+    for name in ["a", "b"] {
+        assert_eq!(two.post(name, "/work", "x").await.status, 200);
+    }
+    assert_eq!(etcd.dump().matches("/skep/servers/").count(), 1);
 }

@@ -420,6 +420,11 @@ settings! {
     /// Where the other servers of the same database reach this one, such as
     /// `https://one.example:7537`; else the address that it listens on.
     servers_url("servers.url"): Option<String> = "";
+    /// Endpoints of etcd, such as `http://127.0.0.1:2379`: its leases say then which servers live and
+    /// which one leads, instead of beats in the database.
+    servers_etcd("servers.etcd"): Vec<String> = "";
+    /// What the keys in etcd begin with; each database has its own.
+    servers_etcd_prefix("servers.etcd_prefix"): String = "/skep";
     /// The largest body of a request.
     limits_body("limits.body"): u64 = "64MiB";
     /// The largest head of a request: target and headers together.

@@ -19,7 +19,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Server>>, ApiError> {
     let me = state.db.epoch();
     let servers = state.peers.servers();
-    let leader = servers.first().map(|row| row.epoch);
+    let leader = state.peers.leader();
     let here = u32::try_from(state.runtime.names(&workspace).len()).unwrap_or(u32::MAX);
     let server = |row: &skep_store::ServerRow| Server {
         id: row.server.to_string(),

@@ -82,32 +82,7 @@ struct Links {
 
 impl Wire {
     pub(crate) fn new(certificate: Option<&Path>) -> Result<Self, ServerError> {
-        let failed = |reason: String| ServerError::Tls {
-            path: certificate.unwrap_or(Path::new("")).to_owned(),
-            reason,
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = certificate {
-            // Servers of one database often have certificates of one issuer, or the same one.
-            let all = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
-            roots.add_parsable_certificates(all.flatten());
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let connector = connector(certificate)?;
         Ok(Self {
             connector,
             links: Mutex::default(),
@@ -202,6 +177,38 @@ impl Wire {
             }
         }
     }
+}
+
+/// Connections with TLS or without, that trust the certificates of this machine and this one's.
+pub(crate) fn connector(
+    certificate: Option<&Path>,
+) -> Result<HttpsConnector<HttpConnector>, ServerError> {
+    let failed = |reason: String| ServerError::Tls {
+        path: certificate.unwrap_or(Path::new("")).to_owned(),
+        reason,
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = certificate {
+        // Servers of one database often have certificates of one issuer, or the same one.
+        let all = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
+        roots.add_parsable_certificates(all.flatten());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.enforce_http(false);
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp))
 }
 
 fn mark(headers: &mut HeaderMap, peer: &Peer, sender: &Sender) {
