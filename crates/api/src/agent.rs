@@ -338,6 +338,39 @@ pub struct CallSpec {
     /// A header: requests with the same value of it go to the same instance while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<String>,
+    /// Keep answers to GET requests, as HTTP caching allows it, and give them again without the agent;
+    /// `{}` takes the defaults. Absent: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
+}
+
+/// Which answers are kept (RFC 9111). They go with a deployment, with a successful request that changes
+/// the same target, and by tag (`Cache-Tag`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSpec {
+    /// Memory for all of them; default `16MiB`. Those that were not used for longest go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// The largest that is kept; default `1MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest: Option<String>,
+    /// How long an answer is fresh that has neither `Cache-Control` nor `Expires`, for example `30s`.
+    /// Default: such an answer is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Headers of requests that tell apart for whom an answer is, such as `authorization`: each value
+    /// has answers of its own, private ones too. Without it, answers to requests with `Authorization` or
+    /// `Cookie` are kept only if they say `public`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+}
+
+/// How many answers were forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Forgotten {
+    /// The number of kept answers that are gone.
+    pub answers: u64,
 }
 
 /// A named thing that answers calls.

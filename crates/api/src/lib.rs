@@ -14,9 +14,9 @@ pub mod problem;
 pub mod server;
 
 pub use agent::{
-    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Protection, Replicas,
-    Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep,
-    Scaling, Stats, VolumeSpec,
+    Agent, AgentSpec, CacheSpec, CallSpec, Forgotten, HealthSpec, Instance, InstanceState,
+    Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
+    RolloutState, RolloutStep, Scaling, Stats, VolumeSpec,
 };
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::{
     Agent, AgentSpec, Backup, BasicHealth, Call, DetailedHealth, NewBackup, Page, Problem,
-    Redriven, Revision, Rollback, Server, Stats,
+    Redriven, Revision, Rollback, Stats,
 };
 
 use crate::body::Unreadable;
@@ -312,14 +312,6 @@ impl Client {
         self.get("/stats", &Query::default().page(page)).await
     }
 
-    /// The servers that share the database, the oldest first.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn servers(&self) -> Result<Page<Server>, ClientError> {
-        self.get("/servers", &Query::default()).await
-    }
-
     /// Calls, newest first.
     ///
     /// # Errors
@@ -490,7 +482,11 @@ impl Client {
         unless_refused(sent.await?).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Query,
+    ) -> Result<T, ClientError> {
         let path = format!("{path}{}", query.as_str());
         let answer = self.api(Method::GET, &path, None).await?;
         self.in_time(answer.json()).await
@@ -519,7 +515,7 @@ impl Client {
     }
 
     /// A request to the management API whose answer is a success.
-    async fn api(
+    pub(crate) async fn api(
         &self,
         method: Method,
         path: &str,
@@ -536,7 +532,7 @@ impl Client {
         success(unless_refused(self.in_time(sent).await?).await?)
     }
 
-    async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         work: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
@@ -602,7 +598,7 @@ impl Client {
     }
 }
 
-fn agent_path(name: &str, rest: &str) -> String {
+pub(crate) fn agent_path(name: &str, rest: &str) -> String {
     format!("/agents/{}{rest}", encode(name))
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod patience;
 mod request;
 mod response;
+mod servers;
 mod splice;
 mod through;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use skep_store::{Blobs, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use crate::cache::Recorder;
 use crate::lane::Held;
 use crate::payload::{Payload, blocking, read_stretch};
 use crate::pool::Link;
@@ -214,6 +215,8 @@ pub(crate) struct Passing {
     silence: Option<Pin<Box<Sleep>>>,
     /// The connection that the body comes from, when the one who reads must drive it.
     link: Option<(Held, Link)>,
+    /// Keeps it when it is whole.
+    recorder: Option<Recorder>,
 }
 
 impl Passing {
@@ -224,24 +227,45 @@ impl Passing {
             pause,
             silence: None,
             link: None,
+            recorder: None,
         }
     }
 
     /// With the connection to an agent that the body comes from. It is kept for the next request
     /// when the whole body has passed, and closed when it broke off.
-    pub(crate) fn from_agent(inner: Incoming, pause: Duration, link: (Held, Link)) -> Self {
+    pub(crate) fn from_agent(
+        inner: Incoming,
+        pause: Duration,
+        link: (Held, Link),
+        recorder: Option<Recorder>,
+    ) -> Self {
         Self {
             inner,
             limit: u64::MAX,
             pause,
             silence: None,
             link: Some(link),
+            recorder,
         }
     }
 
     fn ended(&mut self) {
         if let Some((held, link)) = self.link.take() {
             held.lane.pool.keep(held.place, link);
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish();
+        }
+    }
+
+    fn record(&mut self, frame: &Frame<Bytes>) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        // An answer with trailers is not one for a cache.
+        let kept = frame.data_ref().is_some_and(|data| recorder.add(data));
+        if !kept {
+            self.recorder = None;
         }
     }
 
@@ -263,6 +287,7 @@ impl Passing {
                 if let Some(silence) = &mut self.silence {
                     silence.as_mut().reset(Instant::now() + self.pause);
                 }
+                self.record(&frame);
                 if self.inner.is_end_stream() {
                     self.ended();
                 }

@@ -10,6 +10,7 @@ use skep_core::{CallId, Timestamp, Workspace};
 use tokio::sync::Notify;
 
 use crate::agents::{Agent, Availability};
+use crate::cache::Cache;
 use crate::life::Life;
 use crate::metrics::LaneMetrics;
 use crate::policy::CallPolicy;
@@ -58,6 +59,7 @@ pub(crate) struct Lane {
     pub(crate) agent: Arc<dyn Agent>,
     pub(crate) pool: Pool,
     pub(crate) metrics: LaneMetrics,
+    pub(crate) cache: Cache,
     pub(crate) wake: Notify,
     /// Requests that are inside the door because of this agent.
     visitors: AtomicUsize,
@@ -178,6 +180,7 @@ impl Lane {
             agent,
             metrics,
             pool: Pool::default(),
+            cache: Cache::default(),
             wake: Notify::new(),
             visitors: AtomicUsize::new(0),
             moving: AtomicBool::new(false),
@@ -260,6 +263,20 @@ impl Lane {
             if self.agent.is_ready(picked.instance) {
                 return Some(held);
             }
+        }
+    }
+
+    /// The revision that all instances run which take calls; `None` while there is more than one, or
+    /// none at all. While the agent sleeps the last answers count.
+    pub(crate) fn revision(&self) -> Option<u32> {
+        match self.agent.availability() {
+            Availability::Ready { endpoints, .. } => {
+                let first = endpoints.first()?.revision;
+                let same = endpoints.iter().all(|one| one.revision == first);
+                same.then_some(first)
+            }
+            Availability::Asleep => Some(self.cache.revision()),
+            _ => None,
         }
     }
 

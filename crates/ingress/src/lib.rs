@@ -9,6 +9,7 @@
 mod agents;
 mod attempt;
 mod body;
+mod cache;
 mod call;
 mod error;
 mod headers;

@@ -329,6 +329,19 @@ impl Ingress {
         .await
     }
 
+    /// Forgets answers of an agent that are kept: those with a tag, or all; tells how many.
+    ///
+    /// # Errors
+    /// [`IngressError::AgentNotFound`].
+    pub fn forget_answers(
+        &self,
+        workspace: &Workspace,
+        agent: &str,
+        tag: Option<&str>,
+    ) -> Result<u64, IngressError> {
+        Ok(self.inner.lane(workspace, agent)?.cache.forget(tag))
+    }
+
     /// Cancels every open call of an agent that is removed.
     ///
     /// # Errors

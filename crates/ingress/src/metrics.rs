@@ -38,6 +38,7 @@ pub struct Metrics {
     call_seconds: Family<ByAgent, Histogram, fn() -> Histogram>,
     attempt_seconds: Family<ByAgent, Histogram, fn() -> Histogram>,
     passed: Family<ByAgent, Counter>,
+    cached: Family<ByEnd, Counter>,
     running: Family<ByAgent, Gauge>,
     waiting: Family<ByAgent, Gauge>,
     ejected: Family<ByAgent, Gauge>,
@@ -53,6 +54,7 @@ impl Metrics {
             call_seconds: Family::new_with_constructor(durations),
             attempt_seconds: Family::new_with_constructor(durations),
             passed: Family::default(),
+            cached: Family::default(),
             running: Family::default(),
             waiting: Family::default(),
             ejected: Family::default(),
@@ -83,6 +85,11 @@ impl Metrics {
             "skep_passed_requests",
             "Requests passed through unjournaled",
             m.passed.clone(),
+        );
+        registry.register(
+            "skep_cached_requests",
+            "Requests that may be answered from the cache, by whether they were",
+            m.cached.clone(),
         );
         registry.register(
             "skep_calls_running",
@@ -150,6 +157,10 @@ impl LaneMetrics {
 
     pub(crate) fn attempt(&self, end: &'static str) {
         self.all.attempts.get_or_create(&self.by_end(end)).inc();
+    }
+
+    pub(crate) fn cached(&self, how: &'static str) {
+        self.all.cached.get_or_create(&self.by_end(how)).inc();
     }
 
     /// Forgets an agent that was removed.

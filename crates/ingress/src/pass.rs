@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 use crate::agents::Availability;
 use crate::body::{Body, BodyError, Passing};
+use crate::cache::{self, After, Asked, Found, Stale};
 use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::{Held, Lane};
+use crate::policy::CacheRules;
 use crate::pool::{Link, connect};
 use crate::router::{Choice, Verdict};
 use crate::run::affinity;
@@ -70,8 +72,18 @@ pub(crate) async fn pass(
     let policy = lane.agent.policy();
     let idle = policy.idle_timeout;
     let choice = Choice::by(affinity(&policy, request.headers()));
-    let held = hold(&lane, choice).await?;
     lane.metrics.passed.inc();
+    let mut kept = match &policy.cache {
+        Some(rules) => Kept::look(&lane, rules, target, &request),
+        None => Kept::default(),
+    };
+    if let Some((head, body)) = kept.fresh.take() {
+        return Ok(respond(head, Body::full(body)));
+    }
+    if kept.asked.is_some() && kept.only {
+        return Ok(unsatisfiable());
+    }
+    let held = hold(&lane, choice).await?;
     if wants_upgrade(request.version(), request.headers()) {
         return upgrade(held, context, target, request, idle).await;
     }
@@ -79,6 +91,9 @@ pub(crate) async fn pass(
         return Err(IngressError::BodyTooLarge(limits.body));
     }
     let mut headers = std::mem::take(request.headers_mut());
+    if let Some(stale) = &mut kept.stale {
+        headers = std::mem::take(&mut stale.headers);
+    }
     strip_ours(&mut headers);
     toward_agent(&mut headers, context);
     let method = request.method().clone();
@@ -100,12 +115,83 @@ pub(crate) async fn pass(
     }
     let (mut head, body) = response.into_parts();
     toward_client(&mut head.headers)?;
+    let mut recorder = None;
+    if let (Some(rules), Some(asked)) = (&policy.cache, kept.asked) {
+        match cache::after(&lane, rules, asked, kept.stale, &mut head) {
+            After::Pass(keeps) => {
+                lane.metrics.cached("miss");
+                recorder = keeps;
+            }
+            After::Confirmed(head, content) => {
+                lane.metrics.cached("confirmed");
+                if body.is_end_stream() {
+                    lane.pool.keep(held.place, link);
+                }
+                return Ok(respond(*head, Body::full(content)));
+            }
+        }
+    }
     if body.is_end_stream() {
         lane.pool.keep(held.place, link);
+        if let Some(recorder) = recorder {
+            recorder.finish();
+        }
         return Ok(respond(head, Body::empty()));
     }
-    let body = Passing::from_agent(body, idle, (held, link));
+    let body = Passing::from_agent(body, idle, (held, link), recorder);
     Ok(respond(head, Body::passing(body)))
+}
+
+/// What the cache has for a request.
+#[derive(Default)]
+struct Kept {
+    /// The request, when its answer may come from there or go there.
+    asked: Option<Asked>,
+    fresh: Option<(http::response::Parts, bytes::Bytes)>,
+    stale: Option<Stale>,
+    /// The client wants nothing else.
+    only: bool,
+}
+
+impl Kept {
+    fn look(lane: &Lane, rules: &CacheRules, target: &str, request: &Request<Incoming>) -> Self {
+        let plain =
+            request.body().is_end_stream() && !wants_upgrade(request.version(), request.headers());
+        let asked = plain.then(|| {
+            Asked::new(
+                rules,
+                lane.revision(),
+                request.method(),
+                target,
+                request.headers(),
+            )
+        });
+        let Some(asked) = asked.flatten() else {
+            return Self::default();
+        };
+        let (mut fresh, mut stale) = (None, None);
+        match lane.cache.look(&asked) {
+            Found::Fresh(head, body) => {
+                lane.metrics.cached("hit");
+                fresh = Some((*head, body));
+            }
+            Found::Stale(found) => stale = Some(*found),
+            Found::Nothing => {}
+        }
+        Self {
+            asked: Some(asked),
+            fresh,
+            stale,
+            only: cache::says(request.headers(), "only-if-cached"),
+        }
+    }
+}
+
+/// A request that wants a kept answer or none (RFC 9111 section 5.2.1.7), and there is none.
+fn unsatisfiable() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response
 }
 
 /// Removes what only Skep says to agents. None of it is said of a request that is not a call.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use skep_api::CallSpec;
-use skep_core::units::parse_duration;
+use skep_api::{CacheSpec, CallSpec};
+use skep_core::units::{parse_bytes, parse_duration};
 
 use crate::IngressError;
 
@@ -12,6 +12,8 @@ use crate::IngressError;
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 const MOST_ATTEMPTS: u32 = 100;
 const MOST_CONCURRENT: u32 = 10_000;
+/// Bytes of an agent's answers that are kept at most.
+const MOST_CACHED: u64 = 1 << 30;
 const LONGEST_QUEUE: u32 = 1_000_000;
 
 /// When the client sees a result.
@@ -50,6 +52,21 @@ pub struct CallPolicy {
     pub queue: u32,
     /// Requests with the same value of this header go to the same instance while it is there.
     pub affinity: Option<HeaderName>,
+    /// Which answers are given again, when any are.
+    pub cache: Option<CacheRules>,
+}
+
+/// Which answers of an agent are kept, to be given again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRules {
+    /// Bytes of all of them.
+    pub size: u64,
+    /// Bytes of the largest.
+    pub largest: u64,
+    /// How long one is fresh that says nothing of it.
+    pub ttl: Option<Duration>,
+    /// Headers of requests that tell apart for whom an answer is.
+    pub by: Vec<HeaderName>,
 }
 
 impl Default for CallPolicy {
@@ -67,6 +84,7 @@ impl Default for CallPolicy {
             concurrency: 256,
             queue: 10_000,
             affinity: None,
+            cache: None,
         }
     }
 }
@@ -162,7 +180,12 @@ impl CallPolicy {
                 MOST_CONCURRENT,
             )?,
             queue: count("queue", spec.queue, default.queue, LONGEST_QUEUE)?,
-            affinity: spec.affinity.as_deref().map(header).transpose()?,
+            affinity: spec
+                .affinity
+                .as_deref()
+                .map(|name| header("affinity", name))
+                .transpose()?,
+            cache: spec.cache.as_ref().map(cache).transpose()?,
         })
     }
 
@@ -191,9 +214,36 @@ impl CallPolicy {
     }
 }
 
-fn header(name: &str) -> Result<HeaderName, IngressError> {
+fn header(field: &'static str, name: &str) -> Result<HeaderName, IngressError> {
     name.parse()
-        .map_err(|_| invalid("affinity", format!("`{name}` is not a header's name")))
+        .map_err(|_| invalid(field, format!("`{name}` is not a header's name")))
+}
+
+fn cache(spec: &CacheSpec) -> Result<CacheRules, IngressError> {
+    let bytes = |field, text: &Option<String>, default| match text {
+        None => Ok(default),
+        Some(text) => match parse_bytes(text) {
+            Some(bytes) if (1..=MOST_CACHED).contains(&bytes) => Ok(bytes),
+            _ => Err(invalid(
+                field,
+                format!("`{text}` is not a size between 1B and 1GiB, such as `16MiB`"),
+            )),
+        },
+    };
+    let size = bytes("cache.size", &spec.size, 16 << 20)?;
+    Ok(CacheRules {
+        size,
+        largest: bytes("cache.largest", &spec.largest, 1 << 20)?.min(size),
+        ttl: match &spec.ttl {
+            None => None,
+            text => Some(duration("cache.ttl", text, Duration::ZERO)?),
+        },
+        by: spec
+            .by
+            .iter()
+            .map(|name| header("cache.by", name))
+            .collect::<Result<_, _>>()?,
+    })
 }
 
 fn method(name: &str) -> Result<Method, IngressError> {

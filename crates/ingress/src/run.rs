@@ -202,6 +202,9 @@ impl Inner {
             return;
         }
         running.lane.metrics.attempt("answered");
+        if running.policy.cache.is_some() && (200..400).contains(&status) {
+            running.lane.cache.changed(&running.request.target);
+        }
         let Complete {
             answer,
             pin,

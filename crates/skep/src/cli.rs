@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, backup, call, calls, config, deploy, logs, manifest, rollout, store, up};
+use crate::cmd::{
+    agents, backup, cache, call, calls, config, deploy, logs, manifest, rollout, store, up,
+};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -125,6 +127,9 @@ pub(crate) enum Verb {
     Call(call::CallArgs),
     /// List, show and mend calls
     Calls(calls::CallsArgs),
+    /// Forget answers that are kept
+    #[command(subcommand)]
+    Cache(cache::CacheVerb),
     /// Show how the server and its agents are
     Health,
     /// List the servers that share the database

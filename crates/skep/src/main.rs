@@ -89,6 +89,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Remove(args) => cmd::agents::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
+        Verb::Cache(verb) => cmd::cache::cache(session, verb).await,
         Verb::Health => cmd::health::health(session).await,
         Verb::Servers => cmd::servers::servers(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,

@@ -5,6 +5,7 @@
 mod api;
 mod backup;
 mod bad_input;
+mod cache;
 mod cli;
 mod docker;
 mod door;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
 use serde::Deserialize;
-use skep_api::{Agent, AgentSpec, CallState, LogLine, Page, Problem, Revision, Stats};
+use skep_api::{Agent, AgentSpec, CallState, Forgotten, LogLine, Page, Problem, Revision, Stats};
 use skep_core::{Code, Timestamp, Workspace, units};
 use skep_ingress::CallPolicy;
 use skep_runtime::{AgentInfo, LogQuery};
@@ -43,6 +43,14 @@ pub(super) struct PageQuery {
 pub(super) struct RemoveQuery {
     /// Cancel the calls that are still open; without it they keep the agent.
     force: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CacheQuery {
+    /// Only answers that had this word in their `Cache-Tag`.
+    tag: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -225,6 +233,21 @@ pub(super) async fn restart(
 ) -> Result<Json<Agent>, ApiError> {
     state.runtime.restart(&workspace, &name).await?;
     Ok(Json(find(&state, &workspace, &name).await?))
+}
+
+/// Forgets the agent's answers that are kept: those with a tag, or all.
+#[utoipa::path(delete, path = "/api/v1/agents/{agent}/cache", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name"), CacheQuery),
+    responses((status = 200, body = Forgotten), (status = "4XX", body = Problem)))]
+pub(super) async fn forget_answers(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+    Query(query): Query<CacheQuery>,
+) -> Result<Json<Forgotten>, ApiError> {
+    let tag = query.tag.as_deref();
+    let answers = state.ingress.forget_answers(&workspace, &name, tag)?;
+    Ok(Json(Forgotten { answers }))
 }
 
 fn log_query(query: LogsQuery, now: Timestamp) -> Result<LogQuery, ApiError> {

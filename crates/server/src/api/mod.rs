@@ -64,6 +64,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::start))
         .routes(routes!(agents::stop))
         .routes(routes!(agents::restart))
+        .routes(routes!(agents::forget_answers))
         .routes(routes!(rollouts::rollback))
         .routes(routes!(rollouts::pause))
         .routes(routes!(rollouts::resume))
