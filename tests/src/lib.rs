@@ -9,8 +9,10 @@
 pub mod client;
 pub mod postgres;
 pub mod server;
+pub mod terminal;
 pub mod wire;
 
 pub use client::{Answer, Client};
 pub use server::{Server, Setup, agent_binary, eventually};
+pub use terminal::Terminal;
 pub use wire::{Said, Wire};

@@ -10,17 +10,19 @@ pub mod health;
 pub mod log;
 pub mod page;
 pub mod problem;
+pub mod stats;
 
 pub use agent::{
-    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Protection, Replicas,
+    Agent, AgentSpec, CallSpec, HealthSpec, Instance, InstanceState, Probe, Protection, Replicas,
     Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep,
-    Scaling, Stats, VolumeSpec,
+    Scaling, VolumeSpec,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;
 pub use problem::Problem;
+pub use stats::{InstanceStats, Stats, Traffic, Usage};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

@@ -33,6 +33,7 @@ mod service;
 mod spans;
 mod sse;
 mod sweep;
+mod window;
 
 pub use agents::{Agent, Agents, Availability, Endpoint, Split};
 pub use body::{Body, BodyError};
@@ -44,3 +45,4 @@ pub use policy::{CallPolicy, Durability};
 pub use schema::MIGRATIONS;
 pub use service::{Context, Ingress, Limits, Load, Retention};
 pub use spans::{AttemptSpan, Beginning, Ending, Spans};
+pub use window::Pace;

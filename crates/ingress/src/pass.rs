@@ -186,6 +186,7 @@ async fn send(
             }
             Ok(Ok(response)) => {
                 held.verdict = Verdict::Well;
+                held.bad = response.status().is_server_error();
                 return Ok((response, held, link));
             }
             Ok(Err(mut error)) => match error.take_message() {

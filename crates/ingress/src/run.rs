@@ -114,6 +114,7 @@ impl Inner {
     async fn run(self: Arc<Self>, mut running: Running) {
         let outcome = self.attempt(&running).await;
         running.slot.held.verdict = outcome.verdict();
+        running.slot.held.bad = outcome.ending().status.is_some_and(|status| status >= 500);
         let word = outcome.word();
         let lane = running.lane.clone();
         let now = self.db.clock().now();

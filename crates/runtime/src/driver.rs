@@ -165,7 +165,8 @@ pub trait Running: Send + Sync {
     /// [`DriverError`] when it could not be sent.
     async fn signal(&self, signal: i32) -> Result<(), DriverError>;
 
-    /// Whether it runs, and what it uses.
+    /// Whether it runs, and what it uses with all its processes. What cannot be found out is absent,
+    /// never zero; CPU time never goes back but for processes that ended meanwhile.
     ///
     /// # Errors
     /// [`DriverError`] when that cannot be found out.
@@ -205,6 +206,17 @@ pub struct Inspection {
     pub memory_bytes: u64,
     /// Number of processes.
     pub processes: u32,
+    /// Bytes received and sent, when it has a network of its own.
+    pub network: Option<Traffic>,
+}
+
+/// Bytes through an instance's own network since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To it.
+    pub received: u64,
+    /// From it.
+    pub sent: u64,
 }
 
 /// How an instance ended.

@@ -27,6 +27,7 @@ mod spec;
 mod supervise;
 mod supervisor;
 mod target;
+mod usage;
 mod words;
 
 #[doc(hidden)]
@@ -36,16 +37,17 @@ pub mod folder;
 pub use agents::{Desired, Revision};
 pub use driver::{
     Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
-    Protection, Running, StartRequest,
+    Protection, Running, StartRequest, Traffic,
 };
 pub use error::RuntimeError;
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, AgentStats, Deployed, Options, RolloutOrder, Runtime};
-pub use slot::{AgentInfo, InstanceInfo};
+pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};
+pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
     Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
     VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
+pub use usage::{AgentUsage, InstanceUsage};

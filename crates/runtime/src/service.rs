@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
@@ -14,9 +13,9 @@ use skep_store::{Db, MigrationSet, StoreError};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
-use crate::driver::{Driver, DriverError, Inspection, LogLine};
+use crate::driver::{Driver, DriverError, LogLine};
 use crate::logs::{self, LogQuery};
-use crate::slot::{AgentInfo, Ending, Live, Slot};
+use crate::slot::{AgentInfo, Ending, Slot};
 use crate::spec::Spec;
 use crate::supervise::Shared;
 use crate::target::Target;
@@ -26,8 +25,6 @@ use crate::{RuntimeError, adopt};
 const IDLE_LANES: usize = 64;
 /// Rows of one page.
 const MOST_ROWS: u32 = 1_000;
-/// Time between two looks at the CPU time when there was none before.
-const STATS_WINDOW: Duration = Duration::from_millis(200);
 /// Characters of a reason that are kept.
 const MOST_REASON: usize = 500;
 
@@ -47,40 +44,6 @@ pub struct Deployed {
     pub created: bool,
     /// Whether there is a new revision.
     pub changed: bool,
-}
-
-/// What an agent uses now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentStats {
-    /// The agent's name.
-    pub agent: String,
-    /// Its state.
-    pub state: InstanceState,
-    /// What its processes use.
-    pub usage: Inspection,
-    /// Share of one core since the last look, or over a short moment, in percent.
-    pub cpu_percent: f64,
-    /// Calls that run on it.
-    pub in_flight: u64,
-    /// Restarts since the server started.
-    pub restarts: u64,
-}
-
-impl From<&AgentStats> for skep_api::Stats {
-    /// Without the calls that wait, which the call door knows.
-    fn from(stats: &AgentStats) -> Self {
-        Self {
-            agent: stats.agent.clone(),
-            state: stats.state,
-            cpu_ms: stats.usage.cpu_ms,
-            cpu_percent: stats.cpu_percent,
-            memory_bytes: stats.usage.memory_bytes,
-            processes: stats.usage.processes,
-            in_flight: stats.in_flight,
-            queued: 0,
-            restarts: stats.restarts,
-        }
-    }
 }
 
 /// What is to become of a rollout.
@@ -182,8 +145,12 @@ impl Runtime {
         Ok(())
     }
 
-    fn db(&self) -> &Db {
+    pub(crate) fn db(&self) -> &Db {
         &self.inner.shared.db
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
@@ -213,11 +180,15 @@ impl Runtime {
         of.into_iter().flatten().cloned().collect()
     }
 
-    fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<Slot>> {
+    pub(crate) fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<Slot>> {
         self.inner.slots.read().get(workspace)?.get(name).cloned()
     }
 
-    fn slot(&self, workspace: &Workspace, name: &str) -> Result<Arc<Slot>, RuntimeError> {
+    pub(crate) fn slot(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Arc<Slot>, RuntimeError> {
         self.find(workspace, name)
             .ok_or_else(|| RuntimeError::AgentNotFound {
                 name: name.chars().take(80).collect(),
@@ -599,40 +570,6 @@ impl Runtime {
         Ok(rows?)
     }
 
-    /// What an agent's instances use now together; nothing when none runs.
-    ///
-    /// # Errors
-    /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Driver`].
-    pub async fn stats(
-        &self,
-        workspace: &Workspace,
-        name: &str,
-    ) -> Result<AgentStats, RuntimeError> {
-        let slot = self.slot(workspace, name)?;
-        let live = slot.running();
-        let instances: Vec<_> = live.iter().map(|live| live.instance).collect();
-        let mut usage = inspect(&live).await?;
-        let mut before = slot.looked(&instances, usage.cpu_ms);
-        if before.is_none() && !live.is_empty() {
-            tokio::time::sleep(STATS_WINDOW).await;
-            usage = inspect(&live).await?;
-            before = slot.looked(&instances, usage.cpu_ms);
-        }
-        let cpu_percent = before.map_or(0.0, |(at, cpu_ms)| {
-            let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));
-            let passed = at.elapsed().as_secs_f64().max(0.001);
-            used.as_secs_f64() / passed * 100.0
-        });
-        Ok(AgentStats {
-            agent: slot.name().to_owned(),
-            state: slot.state(),
-            usage,
-            cpu_percent,
-            in_flight: slot.target.in_flight(),
-            restarts: slot.restarts(),
-        })
-    }
-
     /// The agent's log over its instances, oldest first.
     ///
     /// # Errors
@@ -706,17 +643,4 @@ impl Runtime {
             slot.retired().await;
         }
     }
-}
-
-/// What these instances use together.
-async fn inspect(live: &[Live]) -> Result<Inspection, DriverError> {
-    let mut all = Inspection::default();
-    for live in live {
-        let one = live.running.inspect().await?;
-        all.alive |= one.alive;
-        all.cpu_ms += one.cpu_ms;
-        all.memory_bytes += one.memory_bytes;
-        all.processes += one.processes;
-    }
-    Ok(all)
 }

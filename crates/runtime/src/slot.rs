@@ -27,7 +27,7 @@ use inner::{Inner, Part, Supervised};
 mod info;
 mod inner;
 
-pub use info::{AgentInfo, InstanceInfo};
+pub use info::{AgentInfo, InstanceInfo, Probed};
 
 /// How much of what the supervisors say is kept of each agent.
 pub(crate) const EVENTS: Rotation = Rotation {
@@ -69,6 +69,8 @@ pub(crate) struct View {
     pub(crate) live: Option<Live>,
     /// It says itself that it works, whether calls run or not.
     pub(crate) busy: bool,
+    /// What the last probe of the instance found.
+    pub(crate) probe: Option<Probed>,
 }
 
 /// One deployed agent.
@@ -115,7 +117,6 @@ impl Slot {
             waker: false,
             generations: 0,
             members: Vec::new(),
-            looked: None,
         };
         inner.bound();
         let slot = Self {
@@ -409,20 +410,14 @@ impl Slot {
         )
     }
 
-    /// All instances that run.
-    pub(crate) fn running(&self) -> Vec<Live> {
+    /// All instances that run, each with its revision and state.
+    pub(crate) fn running(&self) -> Vec<(Live, u32, InstanceState)> {
         let inner = self.inner.lock();
-        let live = inner.members.iter().filter_map(|one| one.view.live.clone());
+        let live = inner.members.iter().filter_map(|one| {
+            let live = one.view.live.clone()?;
+            Some((live, one.revision, one.view.state))
+        });
         live.collect()
-    }
-
-    /// Notes a look at the CPU time and tells the one before, when it was of the same instances.
-    pub(crate) fn looked(&self, at: &[InstanceId], cpu_ms: u64) -> Option<(Instant, u64)> {
-        let now = (at.to_vec(), Instant::now(), cpu_ms);
-        let before = self.inner.lock().looked.replace(now);
-        before
-            .filter(|(of, _, _)| of == at)
-            .map(|(_, at, cpu_ms)| (at, cpu_ms))
     }
 
     /// Writes a line of Skep's own into the agent's log.

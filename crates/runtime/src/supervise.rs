@@ -19,9 +19,10 @@ use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, DriverError, Exit, Place, Running, StartRequest};
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
-use crate::slot::{Ending, Live, Orders, Slot, View};
+use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
 use crate::spec::Spec;
 use crate::supervisor::{Action, Event, Machine, Miss, Policy};
+use crate::usage::Looks;
 
 /// Instances that are started at the same time, so that a server with many agents stays usable
 /// while it begins.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
     pub(crate) ports: Ports,
+    pub(crate) looks: Looks,
     starts: Semaphore,
     closing: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl Shared {
             drivers,
             url,
             ports: Ports::new(),
+            looks: Looks::default(),
             starts: Semaphore::new(STARTS_AT_ONCE),
             closing: AtomicBool::new(false),
         }
@@ -80,7 +83,7 @@ pub(crate) struct Charge {
 /// Something that was under way and is done.
 enum Done {
     Launched(Result<Live, Failure>),
-    Probed(InstanceId, Result<Well, Miss>),
+    Probed(InstanceId, Result<Well, Miss>, Duration),
     Drained(InstanceId),
     Exited(InstanceId, Exit),
     /// What went wrong when an instance was to end.
@@ -103,6 +106,8 @@ struct Supervisor {
     check: Check,
     /// It said so when it was probed last.
     busy: bool,
+    /// What the last probe of the instance found.
+    probed: Option<Probed>,
     launches: u64,
     seen: Orders,
     jobs: JoinSet<Done>,
@@ -133,6 +138,7 @@ pub(crate) fn supervise(
             .map_or_else(InstanceId::new, |live| live.instance),
         check,
         busy: false,
+        probed: None,
         launches: u64::from(adopted.is_some()),
         seen: Orders::default(),
         jobs: JoinSet::new(),
@@ -204,6 +210,7 @@ impl Supervisor {
             reason: self.machine.reason().map(str::to_owned),
             live: self.live.clone(),
             busy: self.busy && self.live.is_some(),
+            probe: self.probed.clone().filter(|_| self.live.is_some()),
         };
         self.charge.slot.report(self.generation, view);
     }
@@ -241,8 +248,11 @@ impl Supervisor {
         let Some(live) = &self.live else { return };
         let (instance, address) = (live.instance, live.running.address());
         let (check, timeout) = (self.check.clone(), self.charge.spec.health.timeout);
-        self.jobs
-            .spawn(async move { Done::Probed(instance, probe(address, check, timeout).await) });
+        self.jobs.spawn(async move {
+            let began = Instant::now();
+            let found = probe(address, check, timeout).await;
+            Done::Probed(instance, found, began.elapsed())
+        });
     }
 
     fn end(&mut self, at_once: bool) {
@@ -270,6 +280,23 @@ impl Supervisor {
         self.jobs
             .spawn(async move { Done::Exited(instance, running.wait().await) });
         self.live = Some(live);
+        self.probed = None;
+    }
+
+    /// Keeps what a probe found, for those who ask.
+    fn remember(&mut self, result: &Result<Well, Miss>, took: Duration) {
+        let before = self.probed.as_ref().map_or(0, |probed| probed.misses);
+        let (ok, detail, misses) = match result {
+            Ok(well) => (true, well.check.answered(), 0),
+            Err(miss) => (false, miss.reason.clone(), before.saturating_add(1)),
+        };
+        self.probed = Some(Probed {
+            at: self.charge.slot.shared.db.clock().now(),
+            ok,
+            detail,
+            took,
+            misses,
+        });
     }
 
     /// What the machine is to hear of something that is done.
@@ -283,12 +310,13 @@ impl Supervisor {
             Ok(Done::Launched(Err(Failure { reason, counts }))) => {
                 Some(Event::LaunchFailed { reason, counts })
             }
-            Ok(Done::Probed(instance, result)) => {
+            Ok(Done::Probed(instance, result, took)) => {
                 // The answer of an instance that ended meanwhile is nobody's.
                 self.live
                     .as_ref()
                     .filter(|live| live.instance == instance)?;
                 let busy = self.charge.slot.target.in_flight_on(instance) > 0;
+                self.remember(&result, took);
                 let result = result.map(|well| {
                     self.check = well.check;
                     self.busy = well.busy;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, call, calls, config, deploy, logs, manifest, rollout, up};
+use crate::cmd::{
+    agents, call, calls, config, deploy, health, list, logs, manifest, orders, rollout, stats, up,
+};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -96,17 +98,17 @@ pub(crate) enum Verb {
     Deploy(deploy::DeployArgs),
     /// List the agents
     #[command(visible_alias = "ls")]
-    List,
+    List(list::ListArgs),
     /// Show an agent
     Inspect(agents::InspectArgs),
     /// Print what an agent wrote
     Logs(logs::LogsArgs),
-    /// Start a stopped agent
-    Start(agents::WaitArgs),
-    /// Stop an agent; its calls wait
-    Stop(agents::WaitArgs),
-    /// Replace an agent's instances by new ones, without a gap
-    Restart(agents::WaitArgs),
+    /// Start stopped agents
+    Start(orders::OrderArgs),
+    /// Stop agents; their calls wait
+    Stop(orders::OrderArgs),
+    /// Replace agents' instances by new ones, without a gap
+    Restart(orders::OrderArgs),
     /// Check a manifest without a server
     Validate(manifest::FileArgs),
     /// Show what deploying a manifest would change; exit code 1 when anything would
@@ -118,17 +120,17 @@ pub(crate) enum Verb {
     /// How far a revision is, and hold it or let it go on
     #[command(subcommand)]
     Rollout(rollout::RolloutVerb),
-    /// Stop and forget an agent
+    /// Stop and forget agents
     #[command(visible_alias = "rm")]
-    Remove(agents::RemoveArgs),
+    Remove(orders::RemoveArgs),
     /// Call an agent
     Call(call::CallArgs),
     /// List, show and mend calls
     Calls(calls::CallsArgs),
-    /// Show how the server and its agents are
-    Health,
-    /// Show what agents use
-    Stats(StatsArgs),
+    /// Show how the server and its agents are, or the instances of one
+    Health(health::HealthArgs),
+    /// Show what agents use and how their calls go, live on a terminal
+    Stats(stats::StatsArgs),
     /// Show and change the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -155,13 +157,6 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 40, value_name = "N",
         value_parser = clap::value_parser!(u64).range(8..=10_000))]
     pub(crate) calls: u64,
-}
-
-/// Flags of `stats`.
-#[derive(Debug, Args)]
-pub(crate) struct StatsArgs {
-    /// Only this agent
-    pub(crate) agent: Option<String>,
 }
 
 /// Flags of `completions`.

@@ -97,6 +97,16 @@ impl Failure {
         Self::plain(error.detail()).hint(error.hint())
     }
 
+    /// What happened, and what to do about it, in a line.
+    pub(crate) fn told(&self) -> String {
+        let first = self.detail.lines().next().unwrap_or_default();
+        let first = first.trim_end_matches('.');
+        match &self.hint {
+            Some(hint) => format!("{first} ({hint})"),
+            None => first.to_owned(),
+        }
+    }
+
     /// What goes to standard error.
     pub(crate) fn render(&self, json: bool, verbose: bool) -> String {
         if self.detail.is_empty() {

@@ -12,6 +12,7 @@ mod fault;
 mod hostile;
 mod kill;
 mod manifest;
+mod operate;
 mod poison;
 mod postgres;
 mod reattach;

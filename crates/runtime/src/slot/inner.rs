@@ -53,6 +53,8 @@ impl Supervised {
             pid: live.running.pid(),
             address: live.running.address(),
             started_at: live.started_at,
+            reason: self.view.reason.clone(),
+            probe: self.view.probe.clone(),
             protections: live.running.protections(),
         })
     }
@@ -80,8 +82,6 @@ pub(super) struct Inner {
     pub(super) waker: bool,
     pub(super) generations: u64,
     pub(super) members: Vec<Supervised>,
-    /// The last look at the CPU time, for a share of it.
-    pub(super) looked: Option<(Vec<InstanceId>, Instant, u64)>,
 }
 
 impl Part {
@@ -271,6 +271,7 @@ impl Inner {
                 reason: None,
                 live: None,
                 busy: false,
+                probe: None,
             },
         });
         supervise(charge, self.generations, receiver, adopted);

@@ -6,6 +6,7 @@ mod calls;
 mod health;
 mod input;
 mod rollouts;
+mod stats;
 
 use std::sync::Arc;
 
@@ -67,8 +68,8 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::promote))
         .routes(routes!(agents::logs))
-        .routes(routes!(agents::stats))
-        .routes(routes!(agents::all_stats))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::all_stats))
         .routes(routes!(calls::list))
         .routes(routes!(calls::show, calls::purge))
         .routes(routes!(calls::request))
