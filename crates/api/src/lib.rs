@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod call;
+pub mod event;
 pub mod health;
 pub mod log;
 pub mod page;
@@ -18,6 +19,7 @@ pub use agent::{
     Scaling, VolumeSpec,
 };
 pub use call::{Attempt, Call, CallState, Redriven};
+pub use event::Event;
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;

@@ -9,15 +9,15 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue,
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Page, Problem, Redriven, Revision,
+    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Event, Page, Problem, Redriven, Revision,
     Rollback, Stats,
 };
 
 use crate::body::Unreadable;
 use crate::request::{Query, encode};
-use crate::response::{Answer, Body, Logs, Plain};
+use crate::response::{Answer, Body, Events, Logs, Plain};
 use crate::transport::Transport;
-use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery, RequestBody};
+use crate::{CallRequest, CallsQuery, ClientError, EventsQuery, LogsQuery, PageQuery, RequestBody};
 
 /// Time for an answer of the management API. Calls to agents have no bound but their own deadline.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -276,6 +276,25 @@ impl Client {
     /// [`ClientError`].
     pub async fn stats(&self, page: &PageQuery) -> Result<Page<Stats>, ClientError> {
         self.get("/stats", &Query::default().page(page)).await
+    }
+
+    /// Events, oldest first; the newest ones when the query names no beginning.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&self, query: &EventsQuery) -> Result<Page<Event>, ClientError> {
+        let page = Query::events(query).page(&query.page);
+        self.get("/events", &page).await
+    }
+
+    /// Events as they happen, from the query's beginning on, or from now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn event_stream(&self, query: &EventsQuery) -> Result<Events, ClientError> {
+        let wanted = Query::events(query).with("after", query.page.cursor.as_deref());
+        let path = format!("/events/stream{}", wanted.as_str());
+        Ok(Events::new(self.api(Method::GET, &path, None).await?))
     }
 
     /// Calls, newest first.

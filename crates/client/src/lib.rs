@@ -30,5 +30,5 @@ pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;
 pub use patience::Patience;
-pub use request::{CallRequest, CallsQuery, LogsQuery, PageQuery};
-pub use response::{Answer, Logs};
+pub use request::{CallRequest, CallsQuery, EventsQuery, LogsQuery, PageQuery};
+pub use response::{Answer, Events, Logs};

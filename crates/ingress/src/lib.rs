@@ -35,7 +35,7 @@ mod sse;
 mod sweep;
 mod window;
 
-pub use agents::{Agent, Agents, Availability, Endpoint, Split};
+pub use agents::{Agent, Agents, Availability, Death, Endpoint, Split};
 pub use body::{Body, BodyError};
 pub use error::IngressError;
 pub use listing::Filter;

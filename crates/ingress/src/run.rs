@@ -292,9 +292,13 @@ impl Inner {
         };
         drop(running);
         let next = after.clone();
+        let agents = self.agents.clone();
         let took = self
             .persist(
-                move |scope, now| journal::apply(scope, &row, &next, &Brings::End(&end), now),
+                move |scope, now| {
+                    let brings = Brings::End(&end);
+                    journal::apply_and_tell(&*agents, scope, &row, &next, &brings, now)
+                },
                 || (),
                 &lane,
             )

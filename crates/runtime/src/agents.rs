@@ -7,6 +7,7 @@ use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
 use skep_store::{Db, Migration, MigrationSet, Reader, Row, StoreError, Unit};
 
 use crate::driver::Exit;
+use crate::events::{self, Event};
 
 /// The tables, to be given to `Db::open`.
 pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
@@ -398,6 +399,7 @@ pub(crate) async fn begin_instance(
 ) -> Result<(), StoreError> {
     let (workspace, epoch) = (workspace.clone(), db.epoch());
     db.write(move |unit| {
+        let now = unit.now();
         unit.scope(&workspace).execute(
             "INSERT INTO instances \
              (workspace, id, agent, revision, epoch, port, driver, started_at) \
@@ -412,7 +414,14 @@ pub(crate) async fn begin_instance(
                 row.started_at.into(),
             ],
         )?;
-        Ok(())
+        Event::of(
+            &row.agent,
+            "instance.starting",
+            format!("by driver {}", row.driver),
+        )
+        .on(row.id)
+        .revision(row.revision)
+        .record(&mut unit.scope(&workspace), now)
     })
     .await
 }
@@ -444,13 +453,13 @@ pub(crate) async fn end_instance(
     exit: &Exit,
 ) -> Result<(), StoreError> {
     let (workspace, agent) = (workspace.clone(), agent.to_owned());
-    let exit = exit.to_string();
+    let (exit, how) = (exit.clone(), exit.to_string());
     db.write(move |unit| {
         let now = unit.now();
         let mut scope = unit.scope(&workspace);
         scope.execute(
             "UPDATE instances SET ended_at = ?3, exit = ?4 WHERE workspace = ?1 AND id = ?2",
-            &[instance.as_bytes().into(), now.into(), (&exit).into()],
+            &[instance.as_bytes().into(), now.into(), (&how).into()],
         )?;
         scope.execute(
             "DELETE FROM instances WHERE workspace = ?1 AND agent = ?2 AND ended_at IS NOT NULL \
@@ -459,7 +468,7 @@ pub(crate) async fn end_instance(
              ORDER BY id DESC LIMIT ?3)",
             &[(&agent).into(), KEPT_INSTANCES.into()],
         )?;
-        Ok(())
+        events::ended(&mut scope, &agent, instance, &exit, now)
     })
     .await
 }

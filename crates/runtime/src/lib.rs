@@ -14,6 +14,7 @@ mod adopt;
 mod agents;
 mod driver;
 mod error;
+mod events;
 mod fleet;
 pub mod logfile;
 mod logs;
@@ -40,6 +41,7 @@ pub use driver::{
     Protection, Running, StartRequest, Traffic,
 };
 pub use error::RuntimeError;
+pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, LogLine};
+use crate::events::{self, Event, Keep};
 use crate::logs::{self, LogQuery};
 use crate::slot::{AgentInfo, Ending, Slot};
 use crate::spec::Spec;
@@ -33,6 +34,8 @@ const MOST_REASON: usize = 500;
 pub struct Options {
     /// The server's own address, which agents are given as `SKEP_URL`.
     pub url: Option<String>,
+    /// How long events are kept.
+    pub events: Keep,
 }
 
 /// What a deployment did.
@@ -103,9 +106,10 @@ impl Runtime {
         drivers: Vec<Arc<dyn Driver>>,
         workspaces: &[Workspace],
     ) -> Result<Self, RuntimeError> {
+        let events = events::Log::open(db.clone(), options.events, workspaces.into());
         let runtime = Self {
             inner: Arc::new(Inner {
-                shared: Arc::new(Shared::new(db, options.url, drivers)),
+                shared: Arc::new(Shared::new(db, options.url, drivers, events)),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
             }),
@@ -297,7 +301,10 @@ impl Runtime {
         };
         let (of, stored) = (workspace.clone(), revision.clone());
         self.db()
-            .write(move |unit| agents::put_revision(unit, &of, id, &stored))
+            .write(move |unit| {
+                agents::put_revision(unit, &of, id, &stored)?;
+                events::deployed(unit, &of, &stored)
+            })
             .await?;
         if let Some(slot) = &slot {
             slot.set_revision(&revision);
@@ -347,6 +354,12 @@ impl Runtime {
             this.check(&workspace, &revision.spec).await?;
             let storing = slot.storing.lock().await;
             let (of, agent) = (workspace.clone(), slot.name().to_owned());
+            let why: String = reason
+                .iter()
+                .flat_map(|why| why.chars())
+                .take(MOST_REASON)
+                .collect();
+            let event = Event::of(&agent, "rollout.ordered", &why).revision(number);
             let row = RolloutRow {
                 revision: number,
                 stable: slot.rollout().stable,
@@ -355,15 +368,14 @@ impl Runtime {
             this.db()
                 .write(move |unit| {
                     agents::set_rollout(unit, &of, &agent, &row)?;
-                    agents::set_desired(unit, &of, &agent, Desired::Running)
+                    agents::set_desired(unit, &of, &agent, Desired::Running)?;
+                    let now = unit.now();
+                    event.record(&mut unit.scope(&of), now)
                 })
                 .await?;
             slot.set_revision(&revision);
             drop(storing);
-            let why = reason.map_or(String::new(), |why| {
-                let short: String = why.chars().take(MOST_REASON).collect();
-                format!(": {short}")
-            });
+            let why = reason.map_or(String::new(), |_| format!(": {why}"));
             slot.note_any(&format!("going to revision {number} by order{why}"));
             Ok(slot.info())
         })
@@ -397,7 +409,10 @@ impl Runtime {
         if slot.desired() != desired {
             let (of, name) = (slot.workspace.clone(), slot.name().to_owned());
             self.db()
-                .write(move |unit| agents::set_desired(unit, &of, &name, desired))
+                .write(move |unit| {
+                    agents::set_desired(unit, &of, &name, desired)?;
+                    events::ordered(unit, &of, &name, desired)
+                })
                 .await?;
             slot.set_desired(desired);
         }
@@ -489,7 +504,10 @@ impl Runtime {
         }
         let (of, gone) = (workspace.clone(), name.clone());
         self.db()
-            .write(move |unit| agents::remove(unit, &of, &gone))
+            .write(move |unit| {
+                agents::remove(unit, &of, &gone)?;
+                events::removed(unit, &of, &gone)
+            })
             .await?;
         if let Some(slots) = self.inner.slots.write().get_mut(workspace) {
             slots.remove(&name);

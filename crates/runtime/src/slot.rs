@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{LogStream, Running};
+use crate::events::{self, Event};
 use crate::logfile::{LogWriter, Rotation};
 use crate::scale::Scaler;
 use crate::supervise::Shared;
@@ -113,6 +114,7 @@ impl Slot {
             step_since: None,
             parts,
             replicas: 1,
+            told: None,
             scaler: Scaler::default(),
             waker: false,
             generations: 0,
@@ -372,27 +374,42 @@ impl Slot {
         }
         inner.publish(&self.target);
         let changed = inner.rollout != before;
+        let events = events::of_rollout(self.name(), &before, &inner.rollout);
+        let scaled = inner.scaled(self.name());
         drop(inner);
+        scaled.into_iter().for_each(|event| self.tell(event));
         if changed {
-            tokio::spawn(self.clone().store());
+            tokio::spawn(self.clone().store(events));
         }
+    }
+
+    /// Adds an event that is no part of a change that is stored.
+    fn tell(&self, event: Event) {
+        self.shared.events.add(&self.workspace, event);
     }
 
     /// Writes down how far the rollout is. What fails here is written with the next change, and a
     /// server that starts meanwhile takes the same steps again.
-    async fn store(self: Arc<Self>) {
+    async fn store(self: Arc<Self>, events: Vec<Event>) {
         let _storing = self.storing.lock().await;
         let (workspace, name, row) = (
             self.workspace.clone(),
             self.name().to_owned(),
             self.rollout(),
         );
+        let told = events.clone();
         let stored = self
             .shared
             .db
-            .write(move |unit| agents::set_rollout(unit, &workspace, &name, &row))
+            .write(move |unit| {
+                agents::set_rollout(unit, &workspace, &name, &row)?;
+                let (now, mut scope) = (unit.now(), unit.scope(&workspace));
+                told.iter()
+                    .try_for_each(|event| event.record(&mut scope, now))
+            })
             .await;
         if let Err(error) = stored {
+            events.into_iter().for_each(|event| self.tell(event));
             tracing::warn!(agent = self.name(), %error, "how far a rollout is was not written");
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, DriverError, Exit, Place, Running, StartRequest};
+use crate::events;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
 use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
@@ -35,14 +36,21 @@ pub(crate) struct Shared {
     pub(crate) url: Option<String>,
     pub(crate) ports: Ports,
     pub(crate) looks: Looks,
+    pub(crate) events: events::Log,
     starts: Semaphore,
     closing: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Db, url: Option<String>, drivers: Vec<Arc<dyn Driver>>) -> Self {
+    pub(crate) fn new(
+        db: Db,
+        url: Option<String>,
+        drivers: Vec<Arc<dyn Driver>>,
+        events: events::Log,
+    ) -> Self {
         Self {
             db,
+            events,
             drivers,
             url,
             ports: Ports::new(),
@@ -109,6 +117,8 @@ struct Supervisor {
     /// What the last probe of the instance found.
     probed: Option<Probed>,
     launches: u64,
+    /// The state that was told last.
+    told: InstanceState,
     seen: Orders,
     jobs: JoinSet<Done>,
 }
@@ -140,6 +150,7 @@ pub(crate) fn supervise(
         busy: false,
         probed: None,
         launches: u64::from(adopted.is_some()),
+        told: InstanceState::Stopped,
         seen: Orders::default(),
         jobs: JoinSet::new(),
     };
@@ -204,7 +215,15 @@ impl Supervisor {
         self.charge.slot.note(now, self.last, text);
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let state = self.machine.view();
+        let before = std::mem::replace(&mut self.told, state);
+        if let Some((kind, detail)) = events::of_state(before, state, self.machine.reason()) {
+            let slot = &self.charge.slot;
+            let event = events::Event::of(slot.name(), kind, detail);
+            let event = event.on(self.last).revision(self.charge.revision);
+            slot.shared.events.add(&slot.workspace, event);
+        }
         let view = View {
             state: self.machine.view(),
             reason: self.machine.reason().map(str::to_owned),

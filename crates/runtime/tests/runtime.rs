@@ -86,6 +86,7 @@ impl House {
         let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(driver(&self.folder))];
         let options = Options {
             url: Some("http://127.0.0.1:7537".to_owned()),
+            ..Options::default()
         };
         let workspaces = std::slice::from_ref(&self.ws);
         Runtime::open(db, options, drivers, workspaces)

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans};
-use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
+use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::Db;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let workspaces = vec![Workspace::default()];
     let recovered = state.ingress.recover(&workspaces).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
+    tell(&state, "server.started", &url);
     let dispatcher = Arc::new(Dispatcher::new(
         state.clone(),
         api::router(state.clone()),
@@ -97,8 +98,19 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     });
     options.stop.cancelled().await;
     tracing::info!("draining");
+    tell(&state, "server.stopping", "");
     close(&state, &settings, serving, background).await;
     Ok(())
+}
+
+/// An event about the server itself.
+fn tell(state: &State, kind: &str, detail: &str) {
+    let workspace = Workspace::default();
+    let version = env!("CARGO_PKG_VERSION");
+    let detail = format!("version {version} {detail}");
+    state
+        .runtime
+        .record(&workspace, Event::new(kind, detail.trim_end()));
 }
 
 fn tls_files(settings: &Settings) -> Option<TlsFiles> {
@@ -131,6 +143,7 @@ async fn compose(
     let sets = [
         keys::MIGRATIONS,
         Runtime::MIGRATIONS,
+        skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
     ];
     let db = Db::open(store, &sets)?;
@@ -142,6 +155,10 @@ async fn compose(
     let of_health = drivers.clone();
     let of_runtime = skep_runtime::Options {
         url: Some(url.to_owned()),
+        events: Keep {
+            count: settings.events_keep,
+            age: settings.events_retention,
+        },
     };
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;
     let ingress = Ingress::new(
@@ -290,6 +307,7 @@ async fn close(
         task.abort();
     }
     state.runtime.shutdown().await;
+    state.runtime.flush_events().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;
     }

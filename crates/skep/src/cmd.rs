@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod list;
 pub(crate) mod logs;

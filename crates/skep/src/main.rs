@@ -87,6 +87,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health(args) => cmd::health::health(session, args).await,
+        Verb::Events(args) => cmd::events::events(session, args).await,
         Verb::Stats(args) => cmd::stats::stats(session, args).await,
         Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {
             Ok(())

@@ -8,6 +8,7 @@ mod cli;
 mod docker;
 mod door;
 mod drain;
+mod events;
 mod fault;
 mod hostile;
 mod kill;

@@ -12,7 +12,7 @@ use http::StatusCode;
 use http_body::Frame;
 use serde::Deserialize;
 use skep_api::{Agent, AgentSpec, CallState, LogLine, Page, Problem, Revision};
-use skep_core::{Code, Timestamp, Workspace, units};
+use skep_core::{Code, Timestamp, Workspace};
 use skep_ingress::CallPolicy;
 use skep_runtime::{AgentInfo, LogQuery};
 use utoipa::IntoParams;
@@ -228,18 +228,7 @@ pub(super) async fn restart(
 }
 
 fn log_query(query: LogsQuery, now: Timestamp) -> Result<LogQuery, ApiError> {
-    let since = match &query.since {
-        None => None,
-        Some(text) => Some(match units::parse_duration(text) {
-            Some(ago) => now.minus(ago),
-            None => text.parse().map_err(|_| {
-                ApiError::new(
-                    Code::BadRequest,
-                    "query: since is neither a time (RFC 3339) nor a duration (10m)",
-                )
-            })?,
-        }),
-    };
+    let since = input::since(query.since.as_deref(), now)?;
     if query.tail.is_some_and(|tail| tail > MOST_TAIL) {
         return Err(ApiError::new(
             Code::BadRequest,

@@ -3,6 +3,7 @@
 
 mod agents;
 mod calls;
+mod events;
 mod health;
 mod input;
 mod rollouts;
@@ -70,6 +71,8 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::logs))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
         .routes(routes!(calls::list))
         .routes(routes!(calls::show, calls::purge))
         .routes(routes!(calls::request))
