@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod call;
 pub mod event;
+pub mod exec;
 pub mod health;
 pub mod log;
 pub mod page;
@@ -20,6 +21,7 @@ pub use agent::{
 };
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;
+pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;

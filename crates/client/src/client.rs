@@ -5,19 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
+use skep_api::exec::EXEC_PROTOCOL;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Event, Page, Problem, Redriven, Revision,
-    Rollback, Stats,
+    Agent, AgentSpec, BasicHealth, Call, DetailedHealth, Event, ExecStart, Page, Problem, Redriven,
+    Revision, Rollback, Stats,
 };
 
 use crate::body::Unreadable;
 use crate::request::{Query, encode};
 use crate::response::{Answer, Body, Events, Logs, Plain};
 use crate::transport::Transport;
-use crate::{CallRequest, CallsQuery, ClientError, EventsQuery, LogsQuery, PageQuery, RequestBody};
+use crate::{
+    CallRequest, CallsQuery, ClientError, EventsQuery, ExecReceiver, ExecSender, LogsQuery,
+    PageQuery, RequestBody,
+};
 
 /// Time for an answer of the management API. Calls to agents have no bound but their own deadline.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -259,6 +265,37 @@ impl Client {
     pub async fn logs(&self, name: &str, query: &LogsQuery) -> Result<Logs, ClientError> {
         let path = agent_path(name, &format!("/logs{}", Query::logs(query).as_str()));
         Ok(Logs::new(self.api(Method::GET, &path, None).await?))
+    }
+
+    /// Runs a command in the box of an instance: of this one, else of one that is ready. Whether
+    /// the command runs is heard.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn exec(
+        &self,
+        name: &str,
+        instance: Option<&str>,
+        start: &ExecStart,
+    ) -> Result<(ExecSender, ExecReceiver), ClientError> {
+        let query = Query::default().with("instance", instance);
+        let path = agent_path(name, &format!("/exec{}", query.as_str()));
+        let path = format!("/api/v1{path}");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL));
+        let body = RequestBody::default();
+        let sent = self.send(Method::POST, &path, headers, body);
+        let answer = unless_refused(self.in_time(sent).await?).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(answer.strange(format!("status {}", answer.status())));
+        }
+        let (url, upgrade) = answer.upgrade()?;
+        let upgraded = upgrade.await.map_err(|error| ClientError::Interrupted {
+            url: url.clone(),
+            source: error.into(),
+        })?;
+        crate::exec::begin(url, upgraded, start).await
     }
 
     /// What an agent uses now.
@@ -555,8 +592,9 @@ impl Client {
         let url = inner.url.clone();
         match inner.transport.send(request).await {
             Ok(response) => {
-                let (parts, body) = response.into_parts();
+                let (mut parts, body) = response.into_parts();
                 Ok(Answer {
+                    upgrade: parts.extensions.remove(),
                     status: parts.status,
                     headers: parts.headers,
                     body: Body::Plain(Plain::Incoming(body)),

@@ -17,6 +17,7 @@
 mod body;
 mod client;
 mod error;
+mod exec;
 mod patience;
 mod request;
 mod response;
@@ -29,6 +30,7 @@ mod transport;
 pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;
+pub use exec::{ExecReceiver, ExecSender, Heard};
 pub use patience::Patience;
 pub use request::{CallRequest, CallsQuery, EventsQuery, LogsQuery, PageQuery};
 pub use response::{Answer, Events, Logs};

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use skep_api::{Call, Event, LogLine};
 
 use crate::ClientError;
@@ -57,6 +58,8 @@ pub struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     pub(crate) url: String,
+    /// The connection's other protocol, of an answer that changes to it.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 impl Answer {
@@ -140,6 +143,7 @@ impl Answer {
             headers,
             body,
             url,
+            upgrade: None,
         };
         Ok((answer, bytes))
     }
@@ -163,6 +167,14 @@ impl Answer {
     /// As [`Answer::json`].
     pub async fn accepted(self) -> Result<Call, ClientError> {
         self.json().await
+    }
+
+    /// The server's address, and the connection when it has changed its protocol.
+    pub(crate) fn upgrade(mut self) -> Result<(String, OnUpgrade), ClientError> {
+        match self.upgrade.take() {
+            Some(upgrade) => Ok((self.url, upgrade)),
+            None => Err(self.strange("the connection cannot be upgraded".to_owned())),
+        }
     }
 
     pub(crate) fn strange(&self, detail: String) -> ClientError {

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
 
 use crate::RuntimeError;
+use crate::exec::{ExecOrder, Execution};
 use crate::spec::Spec;
 
 /// Whose instance it is, and which.
@@ -97,6 +98,19 @@ pub trait Driver: Send + Sync + 'static {
         place: &Place,
         handle: Option<&str>,
     ) -> Result<Option<Arc<dyn Running>>, DriverError>;
+
+    /// Runs a command in the box of an instance that runs, with what it was started with and what
+    /// [`Running::handle`] says: the same folders, variables, user, walls and limits, and no more
+    /// rights. The command ends with the instance, and when what is given back is dropped.
+    ///
+    /// # Errors
+    /// [`DriverError`]; then nothing of the command runs.
+    async fn exec(
+        &self,
+        request: &StartRequest,
+        handle: &str,
+        order: &ExecOrder,
+    ) -> Result<Execution, DriverError>;
 
     /// The instances of an agent that logs are kept of, oldest first.
     ///

@@ -15,6 +15,7 @@ mod agents;
 mod driver;
 mod error;
 mod events;
+mod exec;
 mod fleet;
 pub mod logfile;
 mod logs;
@@ -42,6 +43,7 @@ pub use driver::{
 };
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
+pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};

@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{LogStream, Running};
 use crate::events::{self, Event};
+use crate::exec::Room;
 use crate::logfile::{LogWriter, Rotation};
 use crate::scale::Scaler;
-use crate::supervise::Shared;
+use crate::supervise::{Charge, Shared};
 use crate::target::Target;
 
 use inner::{Inner, Part, Supervised};
@@ -435,6 +436,31 @@ impl Slot {
             Some((live, one.revision, one.view.state))
         });
         live.collect()
+    }
+
+    /// The box of this instance, else of the best that runs.
+    pub(crate) fn room(self: &Arc<Self>, instance: Option<InstanceId>) -> Option<Room> {
+        let inner = self.inner.lock();
+        let live = inner.members.iter().filter_map(|one| {
+            let live = one.view.live.clone()?;
+            Some((one.view.state != InstanceState::Ready, one.revision, live))
+        });
+        let (_, revision, live) = live
+            .filter(|(_, _, live)| instance.is_none_or(|wanted| wanted == live.instance))
+            .min_by_key(|(rests, ..)| *rests)?;
+        let (spec, driver) = inner.parts.get(&revision)?.made.as_ref().ok()?;
+        let charge = Charge {
+            slot: self.clone(),
+            driver: driver.clone(),
+            spec: spec.clone(),
+            revision,
+        };
+        let port = live.running.address().port();
+        Some(Room {
+            request: charge.request(charge.place(live.instance), port),
+            handle: live.running.handle(),
+            driver: charge.driver,
+        })
     }
 
     /// Writes a line of Skep's own into the agent's log.

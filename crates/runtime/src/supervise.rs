@@ -392,7 +392,7 @@ fn describe(live: &Live) -> String {
 }
 
 impl Charge {
-    fn place(&self, instance: InstanceId) -> Place {
+    pub(crate) fn place(&self, instance: InstanceId) -> Place {
         Place {
             workspace: self.slot.workspace.clone(),
             agent: self.slot.name().to_owned(),
@@ -450,13 +450,7 @@ impl Charge {
                 reason: error.to_string(),
                 counts: false,
             })?;
-        let request = StartRequest {
-            place: place.clone(),
-            spec: self.spec.clone(),
-            revision: self.revision,
-            port,
-            env: self.contract(place.instance, port),
-        };
+        let request = self.request(place.clone(), port);
         match self.driver.start(&request).await {
             Ok(running) => {
                 let handle = running.handle();
@@ -474,6 +468,17 @@ impl Charge {
                     counts: !matches!(error, DriverError::Unavailable(_)),
                 })
             }
+        }
+    }
+
+    /// What the driver needs to start an instance, or to run something in its box.
+    pub(crate) fn request(&self, place: Place, port: u16) -> StartRequest {
+        StartRequest {
+            env: self.contract(place.instance, port),
+            place,
+            spec: self.spec.clone(),
+            revision: self.revision,
+            port,
         }
     }
 

@@ -18,8 +18,9 @@ use skep_ingress::Context;
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::api::Caller;
+use crate::api::{Caller, KeyName};
 use crate::headers::{Cors, secure};
+use crate::keys::Principal;
 use crate::problem::{ApiError, REQUEST, render};
 use crate::state::State;
 use crate::strict;
@@ -265,7 +266,7 @@ impl Dispatcher {
         let path = request.uri().path();
         let public =
             is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
-        let Some(workspace) = principal.map(|principal| principal.workspace) else {
+        let Some(Principal { workspace, name }) = principal else {
             if public {
                 return Ok(self.api(request).await);
             }
@@ -293,6 +294,7 @@ impl Dispatcher {
             return Ok(response.map(Body::Door));
         }
         request.extensions_mut().insert(Caller(workspace));
+        request.extensions_mut().insert(KeyName(name));
         Ok(self.api(request).await)
     }
 

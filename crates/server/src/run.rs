@@ -12,6 +12,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::Db;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Dispatcher;
@@ -24,6 +25,8 @@ use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::{ServerError, api, machine};
 
+/// Commands in agents' boxes that may run at once.
+const EXECS: usize = 32;
 /// How often the free space is looked at.
 const DISK_EVERY: Duration = Duration::from_secs(2);
 /// How often the number of calls is looked at.
@@ -190,6 +193,9 @@ async fn compose(
         started,
         min_free,
         drivers: of_health,
+        execs: settings
+            .exec_enabled
+            .then(|| Arc::new(Semaphore::new(EXECS))),
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))

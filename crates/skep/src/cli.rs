@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, call, calls, config, deploy, events, health, list, logs, manifest, orders, rollout,
-    stats, up,
+    agents, call, calls, config, deploy, events, exec, health, list, logs, manifest, orders,
+    rollout, stats, up,
 };
 use crate::output::{Color, Format};
 
@@ -132,6 +132,8 @@ pub(crate) enum Verb {
     Health(health::HealthArgs),
     /// Show what agents use and how their calls go, live on a terminal
     Stats(stats::StatsArgs),
+    /// Run a command in the box of an agent's instance
+    Exec(exec::ExecArgs),
     /// Show what happened to agents, and what happens
     Events(events::EventsArgs),
     /// Show and change the configuration

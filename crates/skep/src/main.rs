@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod table;
 mod template;
+mod terminal;
 mod yaml;
 
 use std::io::Write;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             let text = failure.render(json, verbose);
             // Nobody is left to tell when standard error is closed.
             let _ = std::io::stderr().write_all(text.as_bytes());
-            failure.exit.into()
+            failure.status()
         }
     }
 }
@@ -87,6 +88,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health(args) => cmd::health::health(session, args).await,
+        Verb::Exec(args) => cmd::exec::exec(session, args).await,
         Verb::Events(args) => cmd::events::events(session, args).await,
         Verb::Stats(args) => cmd::stats::stats(session, args).await,
         Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {

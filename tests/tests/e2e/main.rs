@@ -9,6 +9,7 @@ mod docker;
 mod door;
 mod drain;
 mod events;
+mod exec;
 mod fault;
 mod hostile;
 mod kill;

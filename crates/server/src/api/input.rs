@@ -20,6 +20,10 @@ const MOST_LIMIT: u32 = 1000;
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(pub(crate) Workspace);
 
+/// The name of the key with which somebody asks.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyName(pub(crate) std::sync::Arc<str>);
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 

@@ -4,6 +4,7 @@
 mod agents;
 mod calls;
 mod events;
+mod exec;
 mod health;
 mod input;
 mod rollouts;
@@ -24,7 +25,7 @@ use crate::problem::ApiError;
 use crate::state::State;
 
 /// The workspace of who asks, put into each request by the dispatcher.
-pub(crate) use input::Caller;
+pub(crate) use input::{Caller, KeyName};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,7 +35,13 @@ pub(crate) use input::Caller;
             `/agents/{agent}/…` with any method; see the book.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(skep_api::Problem)),
+    components(schemas(
+        skep_api::Problem,
+        skep_api::ExecStart,
+        skep_api::ExecSignal,
+        skep_api::ExecExit,
+        skep_api::TerminalSize
+    )),
     security(("key" = [])),
     modifiers(&Security),
 )]
@@ -71,6 +78,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::logs))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
+        .routes(routes!(exec::exec))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(calls::list))
