@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, call, calls, config, deploy, events, exec, health, list, logs, manifest, orders,
-    rollout, stats, up,
+    agents, attach, call, calls, config, deploy, events, exec, health, list, logs, manifest,
+    orders, rollout, stats, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -132,6 +132,10 @@ pub(crate) enum Verb {
     Health(health::HealthArgs),
     /// Show what agents use and how their calls go, live on a terminal
     Stats(stats::StatsArgs),
+    /// Follow what an agent writes from now on, or a call's answer
+    Attach(attach::AttachArgs),
+    /// Watch all agents on a screen of their own
+    Top(top::TopArgs),
     /// Run a command in the box of an agent's instance
     Exec(exec::ExecArgs),
     /// Show what happened to agents, and what happens

@@ -1,6 +1,7 @@
 //! The verbs, by what they are about.
 
 pub(crate) mod agents;
+pub(crate) mod attach;
 pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;
@@ -18,5 +19,6 @@ pub(crate) mod pages;
 pub(crate) mod rollout;
 pub(crate) mod select;
 pub(crate) mod stats;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod wait;

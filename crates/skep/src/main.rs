@@ -88,6 +88,8 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health(args) => cmd::health::health(session, args).await,
+        Verb::Attach(args) => cmd::attach::attach(session, args).await,
+        Verb::Top(args) => cmd::top::top(session, args).await,
         Verb::Exec(args) => cmd::exec::exec(session, args).await,
         Verb::Events(args) => cmd::events::events(session, args).await,
         Verb::Stats(args) => cmd::stats::stats(session, args).await,

@@ -6,6 +6,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
 use crate::failure::Result;
+use crate::output::Output;
 
 /// Pieces of keys that wait.
 const PIECES: usize = 16;
@@ -53,4 +54,33 @@ pub(crate) fn input() -> Result<mpsc::Receiver<Vec<u8>>> {
         .name("input".to_owned())
         .spawn(read)?;
     Ok(receiver)
+}
+
+/// The alternate screen with the cursor hidden. Dropped, what was there before is there again.
+#[derive(Debug)]
+pub(crate) struct Screen<'a>(&'a Output);
+
+impl<'a> Screen<'a> {
+    pub(crate) fn take(output: &'a Output) -> Result<Self> {
+        output.raw(b"\x1b[?1049h\x1b[?25l\x1b[2J")?;
+        Ok(Self(output))
+    }
+
+    /// Draws lines from the top, and clears what is left of each and below.
+    pub(crate) fn draw(&self, lines: &[String]) -> Result {
+        let mut text = String::from("\x1b[H");
+        for (index, line) in lines.iter().enumerate() {
+            let end = if index + 1 < lines.len() { "\r\n" } else { "" };
+            text.push_str(&format!("{line}\x1b[K{end}"));
+        }
+        text.push_str("\x1b[J");
+        self.0.raw(text.as_bytes())
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing anyway.
+        let _ = self.0.raw(b"\x1b[?25h\x1b[?1049l");
+    }
 }

@@ -309,3 +309,102 @@ async fn stats_tell_what_is_used_and_how_calls_go() {
     let (code, _, same) = screen.ends();
     assert_eq!((code, same), (Some(130), true));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn top_draws_hears_keys_and_gives_the_terminal_back() {
+    let server = three().await;
+    let refused = skep(&server, &["top"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("skep stats"), "{}", refused.err);
+
+    let mut screen = Terminal::run(command(&server, &["top"]), 80, 24);
+    let first = screen.shows("q quit");
+    assert!(
+        first.contains("\x1b[?1049h") && first.contains("skep top  3 agents"),
+        "{first:?}"
+    );
+    assert!(
+        first.contains("never") && first.contains("by CPU"),
+        "{first:?}"
+    );
+    let lines = first.split("\r\n").map(|line| line.replace("\x1b[K", ""));
+    for line in lines.skip(1) {
+        let plain = line.replace("\x1b[7m", "").replace("\x1b[0m", "");
+        let plain = plain.replace("\x1b[32m", "").replace("\x1b[33m", "");
+        assert!(plain.chars().count() <= 80, "{plain:?}");
+    }
+    screen.press("n");
+    let named = screen.shows("by name");
+    let (a, b) = (named.find("\r\na "), named.find("\r\nb "));
+    assert!(a.is_some() && a < b, "{named:?}");
+    screen.press("i");
+    screen.shows(" …");
+    screen.resize(60, 12);
+    // A line for each of the smaller window's rows, the last without an end.
+    screen.shows("\x1b[J");
+    screen.press("m");
+    let small = screen.shows("by memory");
+    let small = small.rsplit("\x1b[H").next().unwrap_or_default().to_owned();
+    assert_eq!(small.matches("\r\n").count(), 11, "{small:?}");
+    screen.press("q");
+    let (code, last, same) = screen.ends();
+    assert_eq!((code, same), (Some(0), true));
+    assert!(last.ends_with("\x1b[?25h\x1b[?1049l"), "{last:?}");
+
+    for (signal, code) in [(Signal::TERM, 130), (Signal::HUP, 130)] {
+        let mut screen = Terminal::run(command(&server, &["top"]), 80, 24);
+        screen.shows("q quit");
+        screen.signal(signal);
+        let (ended, last, same) = screen.ends();
+        assert_eq!((ended, same), (Some(code), true), "{signal:?}");
+        assert!(last.ends_with("\x1b[?1049l"), "{last:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attach_follows_an_agent_or_a_call() {
+    let server = Server::start().await;
+    let script = "echo before; exec 3<>\"$HOME/lines\"; \
+                  while read -r line <&3; do echo \"out $line\"; echo \"err $line\" >&2; done";
+    let spec = json!({
+        "name": "a", "health": { "startup": "10m" },
+        "command": ["sh", "-c", format!("mkfifo \"$HOME/lines\"; {script}")],
+    });
+    server.client.post_json("/api/v1/agents", &spec).await;
+    eventually("its output", async || {
+        skep(&server, &["logs", "a"])
+            .out
+            .contains("before")
+            .then_some(())
+    })
+    .await;
+    let mut child = command(&server, &["attach", "a"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut errors = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let attached = errors.next().expect("a line").expect("a line");
+    assert!(attached.starts_with("Attached to a"), "{attached}");
+    let fifo = server.home("a").join("lines");
+    std::fs::write(&fifo, "one\n").expect("it reads");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(
+        lines.next().expect("a line").expect("a line"),
+        "out one",
+        "not what was before"
+    );
+    assert_eq!(errors.next().expect("a line").expect("a line"), "err one");
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a pid");
+    kill_process(pid, Signal::INT).expect("a signal");
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+
+    server.deploy("b", json!({})).await;
+    let call = server.post("b", "/work", "answer").await.call();
+    let answer = skep(&server, &["attach", &call]);
+    assert_eq!((answer.code, answer.out.as_str()), (Some(0), "answer"));
+    assert_eq!(skep(&server, &["attach", "nobody"]).code, Some(1));
+}
