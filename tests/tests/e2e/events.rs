@@ -140,8 +140,10 @@ async fn sleep_and_waking_are_told() {
 async fn who_follows_misses_nothing_over_a_restart() {
     let server = Server::start().await;
     let address = server.address();
-    let mut setup = Setup::default();
-    setup.listen = Some(address);
+    let setup = Setup {
+        listen: Some(address),
+        ..Setup::default()
+    };
     let mut server = server;
     server.terminate();
     server.restart_with(setup.clone()).await;

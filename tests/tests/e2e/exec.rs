@@ -200,9 +200,9 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// A command that runs and left something behind already.
-async fn lingering(server: &Server) -> Child {
+async fn lingering(server: &Server, agent: &str) -> Child {
     let line = "trap '' HUP; (setsid sleep 4242 &) ; sleep 4243";
-    let child = command(server, &["exec", "a", "--", "sh", "-c", line])
+    let child = command(server, &["exec", agent, "--", "sh", "-c", line])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -219,18 +219,18 @@ async fn lingering(server: &Server) -> Child {
 async fn nothing_of_a_command_stays() {
     let mut server = server().await;
     // Its client is gone.
-    let mut child = lingering(&server).await;
+    let mut child = lingering(&server, "a").await;
     signal(&child, Signal::KILL);
     child.wait().expect("an end");
     gone(&server, "sleep 4243").await;
     gone(&server, "sleep 4242").await;
     // Ctrl-C reaches it.
-    let mut child = lingering(&server).await;
+    let mut child = lingering(&server, "a").await;
     signal(&child, Signal::INT);
     assert_eq!(child.wait().expect("an end").code(), Some(130));
     gone(&server, "sleep 4242").await;
     // Its instance has ended; what is told as ended has ended.
-    let mut child = lingering(&server).await;
+    let mut child = lingering(&server, "a").await;
     server.client.post("/api/v1/agents/a/stop", "").await;
     server.wait_state("a", "stopped").await;
     assert_eq!(
@@ -247,7 +247,7 @@ async fn nothing_of_a_command_stays() {
     // The server is killed.
     server.client.post("/api/v1/agents/a/start", "").await;
     server.wait_state("a", "ready").await;
-    let mut child = lingering(&server).await;
+    let mut child = lingering(&server, "a").await;
     server.kill();
     gone(&server, "sleep 4243").await;
     gone(&server, "sleep 4242").await;
@@ -255,10 +255,34 @@ async fn nothing_of_a_command_stays() {
     // The server ends as it should, and does not wait for it.
     server.restart().await;
     server.wait_state("a", "ready").await;
-    let mut child = lingering(&server).await;
+    let mut child = lingering(&server, "a").await;
     assert!(server.terminate());
     gone(&server, "sleep 4242").await;
     assert_eq!(child.wait().expect("an end").code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stays_without_control_groups_either() {
+    let mut server = Server::start().await;
+    let spec = json!({
+        "name": "b", "command": [agent_binary()], "sandbox": "off", "stop_grace": "1s",
+    });
+    server.deploy_spec(spec).await;
+    let mut child = lingering(&server, "b").await;
+    server.client.post("/api/v1/agents/b/stop", "").await;
+    server.wait_state("b", "stopped").await;
+    assert_eq!(
+        there(&server, "sleep 4242") + there(&server, "sleep 4243"),
+        0
+    );
+    child.wait().expect("an end");
+    server.client.post("/api/v1/agents/b/start", "").await;
+    server.wait_state("b", "ready").await;
+    let mut child = lingering(&server, "b").await;
+    server.kill();
+    gone(&server, "sleep 4242").await;
+    gone(&server, "sleep 4243").await;
+    child.wait().expect("an end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,6 +82,11 @@ async fn a_list_is_filtered_and_shaped() {
     ]);
     let picked: Value = serde_json::from_str(&picked).expect("pure JSON");
     assert_eq!(picked[0], json!({ "name": "a", "status": "ready" }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_says_what_is_wrong_with_what_is_asked_of_it() {
+    let server = three().await;
     for (args, hint) in [
         (
             vec!["list", "--format", "name,stauts"],

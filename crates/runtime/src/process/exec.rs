@@ -196,7 +196,7 @@ impl ProcessDriver {
         let one = self.inside.begin(request.place.instance);
         let (driver, request, order) = (self.clone(), request.clone(), order.clone());
         let (socket, ours) =
-            blocking(move || driver.launch_inside(&request, state, &order)).await?;
+            blocking(move || driver.launch_inside(&request, state, &order, one)).await?;
         let socket =
             UnixStream::from_std(socket).map_err(|error| failed("the helper's socket", &error))?;
         let (reader, writer) = socket.into_split();
@@ -205,7 +205,6 @@ impl ProcessDriver {
             half: Vec::new(),
             writer,
             window: None,
-            _one: one,
         };
         let said = tokio::time::timeout(START_TIMEOUT, helper.line()).await;
         match said.map_err(|_| DriverError::Failed("the helper did not answer".to_owned()))? {
@@ -228,6 +227,7 @@ impl ProcessDriver {
         request: &StartRequest,
         state: State,
         order: &ExecOrder,
+        one: One,
     ) -> Result<(StdStream, Ours), DriverError> {
         let folder = self.folder(&request.place);
         let network = match request.spec.sandbox {
@@ -251,7 +251,7 @@ impl ProcessDriver {
         .map_err(|error| failed("the command's streams", &error))?;
         theirs.extend(network);
         let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
-        let socket = self.start_helper(&folder, &fds, &entry);
+        let socket = self.start_helper(&folder, &fds, &entry, one);
         Ok((
             socket.map_err(|error| failed("the helper cannot be started", &error))?,
             ours,
@@ -263,6 +263,7 @@ impl ProcessDriver {
         folder: &Path,
         fds: &[BorrowedFd<'_>],
         entry: &Entry,
+        one: One,
     ) -> io::Result<StdStream> {
         use std::io::Write as _;
         let (mut ours, theirs) = StdStream::pair()?;
@@ -277,10 +278,13 @@ impl ProcessDriver {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        // It is reaped when it ends; that is told by its socket.
+        // It counts until it has ended, however long its client takes with what it said.
         std::thread::Builder::new()
             .name("exec-reaper".to_owned())
-            .spawn(move || child.wait())?;
+            .spawn(move || {
+                let _ = child.wait();
+                drop(one);
+            })?;
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
         ours.write_all(&line)?;
@@ -295,7 +299,6 @@ struct Helper {
     half: Vec<u8>,
     writer: OwnedWriteHalf,
     window: Option<Arc<AsyncFd<OwnedFd>>>,
-    _one: One,
 }
 
 impl Helper {

@@ -317,10 +317,9 @@ async fn converse(
     let (mut exit, mut quiet) = (None, false);
     while exit.is_none() {
         let heard = async {
-            match &keys {
+            if let Some(keys) = &keys {
                 // Nothing more is read while the command does not take what there is.
-                Some(keys) => drop(keys.reserve().await),
-                None => {}
+                drop(keys.reserve().await);
             }
             next(reader, &mut frames).await
         };
