@@ -77,7 +77,10 @@ impl House {
             looks.tick().await;
             // The folder of a server that was killed is free when its threads have ended.
             let options = skep_store::Options::new(path.clone());
-            match Db::open(options, &[Runtime::MIGRATIONS]) {
+            match Db::open(
+                options,
+                &[Runtime::MIGRATIONS, skep_runtime::EVENT_MIGRATIONS],
+            ) {
                 Ok(db) => break db,
                 Err(skep_store::StoreError::InUse { .. }) => {}
                 Err(error) => panic!("{error}"),

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use skep_tests::postgres::Postgres;
 use skep_tests::{Server, Setup, agent_binary, eventually};
 
 use crate::cli::{command, skep};
@@ -45,7 +46,16 @@ async fn are(server: &Server, query: &str, wanted: &[&str]) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_life_of_an_agent_is_told_in_order() {
-    let server = Server::start().await;
+    lives(Server::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_life_of_an_agent_is_told_in_order_on_postgresql() {
+    let postgres = Postgres::start();
+    lives(Server::start_with(crate::postgres::on(&postgres)).await).await;
+}
+
+async fn lives(server: Server) {
     let calls = json!({ "attempts": 1 });
     server.deploy("a", calls.clone()).await;
     let begun = [
