@@ -283,6 +283,8 @@ async fn nothing_stays_without_control_groups_either() {
     gone(&server, "sleep 4242").await;
     gone(&server, "sleep 4243").await;
     child.wait().expect("an end");
+    // Its agent lives on, and ends with the next server.
+    server.restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
