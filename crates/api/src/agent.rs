@@ -544,9 +544,30 @@ pub struct Instance {
     pub port: u16,
     /// When it was started.
     pub started_at: String,
+    /// Why it is in this state, when there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the last probe found; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// How it is locked in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protections: Vec<Protection>,
+}
+
+/// What a probe of an instance found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Probe {
+    /// When it came back.
+    pub at: String,
+    /// Whether the instance is well.
+    pub ok: bool,
+    /// What was asked and answered, in words.
+    pub detail: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Misses in a row, this one included.
+    pub misses: u32,
 }
 
 /// One way in which an instance is locked in.
@@ -559,27 +580,4 @@ pub struct Protection {
     pub in_force: bool,
     /// By what it holds, or what is missing.
     pub detail: String,
-}
-
-/// What an agent uses now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Stats {
-    /// The agent's name.
-    pub agent: String,
-    /// The instance's state.
-    pub state: InstanceState,
-    /// CPU time of its processes so far, in milliseconds.
-    pub cpu_ms: u64,
-    /// Share of one core over the last second or since the last look, in percent.
-    pub cpu_percent: f64,
-    /// Resident memory of its processes, in bytes.
-    pub memory_bytes: u64,
-    /// Number of its processes.
-    pub processes: u32,
-    /// Calls that run on it now.
-    pub in_flight: u64,
-    /// Calls that wait for it.
-    pub queued: u64,
-    /// Restarts since the server started.
-    pub restarts: u64,
 }

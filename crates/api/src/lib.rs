@@ -7,24 +7,30 @@
 pub mod agent;
 pub mod backup;
 pub mod call;
+pub mod event;
+pub mod exec;
 pub mod health;
 pub mod log;
 pub mod page;
 pub mod problem;
 pub mod server;
+pub mod stats;
 
 pub use agent::{
-    Agent, AgentSpec, CacheSpec, CallSpec, Forgotten, HealthSpec, Instance, InstanceState,
+    Agent, AgentSpec, CacheSpec, CallSpec, Forgotten, HealthSpec, Instance, InstanceState, Probe,
     Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
-    RolloutState, RolloutStep, Scaling, Stats, VolumeSpec,
+    RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
+pub use event::Event;
+pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;
 pub use problem::Problem;
 pub use server::Server;
+pub use stats::{InstanceStats, Stats, Traffic, Usage};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

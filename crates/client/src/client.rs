@@ -5,19 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE,
+};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
+use skep_api::exec::EXEC_PROTOCOL;
 use skep_api::{
-    Agent, AgentSpec, Backup, BasicHealth, Call, DetailedHealth, NewBackup, Page, Problem,
-    Redriven, Revision, Rollback, Stats,
+    Agent, AgentSpec, BasicHealth, DetailedHealth, Event, ExecStart, Page, Problem, Revision,
+    Rollback, Stats,
 };
 
 use crate::body::Unreadable;
 use crate::request::{Query, encode};
-use crate::response::{Answer, Body, Logs, Plain};
+use crate::response::{Answer, Body, Events, Logs, Plain};
 use crate::transport::Transport;
-use crate::{CallRequest, CallsQuery, ClientError, LogsQuery, PageQuery, RequestBody};
+use crate::{
+    CallRequest, ClientError, EventsQuery, ExecReceiver, ExecSender, LogsQuery, PageQuery,
+    RequestBody,
+};
 
 /// Time for an answer of the management API. Calls to agents have no bound but their own deadline.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -261,38 +267,35 @@ impl Client {
         Ok(Logs::new(self.api(Method::GET, &path, None).await?))
     }
 
-    /// Begins a backup of the server.
+    /// Runs a command in the box of an instance: of this one, else of one that is ready. Whether
+    /// the command runs is heard.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn create_backup(&self, wanted: &NewBackup) -> Result<Backup, ClientError> {
-        self.post_json("/backups", wanted).await
-    }
-
-    /// The backups in the server's folder, newest first.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn backups(&self) -> Result<Page<Backup>, ClientError> {
-        self.get("/backups", &Query::default()).await
-    }
-
-    /// One backup.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn backup(&self, name: &str) -> Result<Backup, ClientError> {
-        let path = format!("/backups/{}", encode(name));
-        self.get(&path, &Query::default()).await
-    }
-
-    /// The file of a backup that is done, as it comes in.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn backup_content(&self, name: &str) -> Result<Answer, ClientError> {
-        let path = format!("/backups/{}/content", encode(name));
-        self.api(Method::GET, &path, None).await
+    pub async fn exec(
+        &self,
+        name: &str,
+        instance: Option<&str>,
+        start: &ExecStart,
+    ) -> Result<(ExecSender, ExecReceiver), ClientError> {
+        let query = Query::default().with("instance", instance);
+        let path = agent_path(name, &format!("/exec{}", query.as_str()));
+        let path = format!("/api/v1{path}");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL));
+        let body = RequestBody::default();
+        let sent = self.send(Method::POST, &path, headers, body);
+        let answer = unless_refused(self.in_time(sent).await?).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(answer.strange(format!("status {}", answer.status())));
+        }
+        let (url, upgrade) = answer.upgrade()?;
+        let upgraded = upgrade.await.map_err(|error| ClientError::Interrupted {
+            url: url.clone(),
+            source: error.into(),
+        })?;
+        crate::exec::begin(url, upgraded, start).await
     }
 
     /// What an agent uses now.
@@ -312,114 +315,23 @@ impl Client {
         self.get("/stats", &Query::default().page(page)).await
     }
 
-    /// Calls, newest first.
+    /// Events, oldest first; the newest ones when the query names no beginning.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn calls(&self, query: &CallsQuery) -> Result<Page<Call>, ClientError> {
-        self.get("/calls", &Query::calls(query)).await
+    pub async fn events(&self, query: &EventsQuery) -> Result<Page<Event>, ClientError> {
+        let page = Query::events(query).page(&query.page);
+        self.get("/events", &page).await
     }
 
-    /// One call, with its attempts and headers.
+    /// Events as they happen, from the query's beginning on, or from now.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn show_call(&self, id: &str) -> Result<Call, ClientError> {
-        self.get(&call_path(id, ""), &Query::default()).await
-    }
-
-    /// The body of a call's request.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn call_request(&self, id: &str) -> Result<Answer, ClientError> {
-        self.api(Method::GET, &call_path(id, "/request"), None)
-            .await
-    }
-
-    /// The agent's answer to a call, stored or as it comes in. Without `wait`, refused when there
-    /// is none yet. `last_event_id` continues an event stream behind that event.
-    ///
-    /// # Errors
-    /// [`ClientError`]; how the call ended, when it ended without an answer.
-    pub async fn call_response(
-        &self,
-        id: &str,
-        wait: bool,
-        last_event_id: Option<&str>,
-    ) -> Result<Answer, ClientError> {
-        let path = format!(
-            "/api/v1{}",
-            call_path(id, &format!("/response?wait={wait}"))
-        );
-        let mut headers = HeaderMap::new();
-        if let Some(id) = last_event_id {
-            let value = HeaderValue::from_str(id).map_err(|_| {
-                ClientError::Request("the event id has characters that no header has".to_owned())
-            })?;
-            headers.insert("last-event-id", value);
-        }
-        let answer = self
-            .send(Method::GET, &path, headers, RequestBody::default())
-            .await?;
-        unless_refused(answer).await
-    }
-
-    /// Ends a call that is not wanted any more.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn cancel_call(&self, id: &str) -> Result<Call, ClientError> {
-        self.post(&call_path(id, "/cancel")).await
-    }
-
-    /// Makes a new call of the same request.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn replay_call(&self, id: &str) -> Result<Call, ClientError> {
-        self.post(&call_path(id, "/replay")).await
-    }
-
-    /// Gives a dead call another round of attempts.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn redrive_call(&self, id: &str) -> Result<Call, ClientError> {
-        self.post(&call_path(id, "/redrive")).await
-    }
-
-    /// Forgets a call that has ended.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn purge_call(&self, id: &str) -> Result<(), ClientError> {
-        self.api(Method::DELETE, &call_path(id, ""), None)
-            .await
-            .map(drop)
-    }
-
-    /// Gives every dead call, or those of one agent, another round of attempts.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn redrive_calls(&self, agent: Option<&str>) -> Result<Redriven, ClientError> {
-        let query = Query::default().with("agent", agent);
-        self.post(&format!("/calls/redrive{}", query.as_str()))
-            .await
-    }
-
-    /// Forgets every call that ended in a state (`dead` unless said otherwise), of one agent or
-    /// all. The page of the query is not looked at.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn purge_calls(&self, query: &CallsQuery) -> Result<Redriven, ClientError> {
-        let query = Query::calls(&CallsQuery {
-            page: PageQuery::default(),
-            ..query.clone()
-        });
-        self.post(&format!("/calls/purge{}", query.as_str())).await
+    pub async fn event_stream(&self, query: &EventsQuery) -> Result<Events, ClientError> {
+        let wanted = Query::events(query).with("after", query.page.cursor.as_deref());
+        let path = format!("/events/stream{}", wanted.as_str());
+        Ok(Events::new(self.api(Method::GET, &path, None).await?))
     }
 
     /// Whether the server takes calls. Needs no key.
@@ -492,7 +404,7 @@ impl Client {
         self.in_time(answer.json()).await
     }
 
-    async fn post_json<T: DeserializeOwned>(
+    pub(crate) async fn post_json<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl serde::Serialize,
@@ -502,7 +414,7 @@ impl Client {
         self.in_time(answer.json()).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let answer = self.api(Method::POST, path, None).await?;
         self.in_time(answer.json()).await
     }
@@ -542,7 +454,7 @@ impl Client {
             .unwrap_or(Err(ClientError::Timeout { after }))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -574,8 +486,9 @@ impl Client {
         let url = inner.url.clone();
         match inner.transport.send(request).await {
             Ok(response) => {
-                let (parts, body) = response.into_parts();
+                let (mut parts, body) = response.into_parts();
                 Ok(Answer {
+                    upgrade: parts.extensions.remove(),
                     status: parts.status,
                     headers: parts.headers,
                     body: Body::Plain(Plain::Incoming(body)),
@@ -602,7 +515,7 @@ pub(crate) fn agent_path(name: &str, rest: &str) -> String {
     format!("/agents/{}{rest}", encode(name))
 }
 
-fn call_path(id: &str, rest: &str) -> String {
+pub(crate) fn call_path(id: &str, rest: &str) -> String {
     format!("/calls/{}{rest}", encode(id))
 }
 
@@ -615,7 +528,7 @@ fn success(answer: Answer) -> Result<Answer, ClientError> {
 
 /// The answer, unless it is a problem document of Skep's own. An agent may send problem documents
 /// too; it does not know the id of the request, which Skep's hold.
-async fn unless_refused(answer: Answer) -> Result<Answer, ClientError> {
+pub(crate) async fn unless_refused(answer: Answer) -> Result<Answer, ClientError> {
     let kind = answer.headers().get(CONTENT_TYPE);
     if answer.status().as_u16() < 400 || kind.is_none_or(|kind| kind != PROBLEM_TYPE) {
         return Ok(answer);

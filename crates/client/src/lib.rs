@@ -15,8 +15,10 @@
 //! by itself: what is safe to try again is the caller's to know.
 
 mod body;
+mod calls;
 mod client;
 mod error;
+mod exec;
 mod patience;
 mod request;
 mod response;
@@ -30,6 +32,7 @@ mod transport;
 pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;
+pub use exec::{ExecReceiver, ExecSender, Heard};
 pub use patience::Patience;
-pub use request::{CallRequest, CallsQuery, LogsQuery, PageQuery};
-pub use response::{Answer, Logs};
+pub use request::{CallRequest, CallsQuery, EventsQuery, LogsQuery, PageQuery};
+pub use response::{Answer, Events, Logs};

@@ -103,6 +103,19 @@ pub struct LogsQuery {
     pub filter: Option<String>,
 }
 
+/// Which events.
+#[derive(Debug, Clone, Default)]
+pub struct EventsQuery {
+    /// Only this agent's.
+    pub agent: Option<String>,
+    /// Only those of this type, or whose type begins so.
+    pub kind: Option<String>,
+    /// Those from this time on: RFC 3339, or a duration back from now.
+    pub since: Option<String>,
+    /// Which page; a stream begins behind its cursor.
+    pub page: PageQuery,
+}
+
 /// A query string that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Query(String);
@@ -136,6 +149,13 @@ impl Query {
             .with("since", query.since.as_deref())
             .with("tail", query.tail)
             .with("filter", query.filter.as_deref())
+    }
+
+    pub(crate) fn events(query: &EventsQuery) -> Self {
+        Self::default()
+            .with("agent", query.agent.as_deref())
+            .with("type", query.kind.as_deref())
+            .with("since", query.since.as_deref())
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -4,7 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use skep_api::{Call, LogLine};
+use hyper::upgrade::OnUpgrade;
+use skep_api::{Call, Event, LogLine};
 
 use crate::ClientError;
 use crate::through::Through;
@@ -57,6 +58,8 @@ pub struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     pub(crate) url: String,
+    /// The connection's other protocol, of an answer that changes to it.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 impl Answer {
@@ -140,6 +143,7 @@ impl Answer {
             headers,
             body,
             url,
+            upgrade: None,
         };
         Ok((answer, bytes))
     }
@@ -165,6 +169,14 @@ impl Answer {
         self.json().await
     }
 
+    /// The server's address, and the connection when it has changed its protocol.
+    pub(crate) fn upgrade(mut self) -> Result<(String, OnUpgrade), ClientError> {
+        match self.upgrade.take() {
+            Some(upgrade) => Ok((self.url, upgrade)),
+            None => Err(self.strange("the connection cannot be upgraded".to_owned())),
+        }
+    }
+
     pub(crate) fn strange(&self, detail: String) -> ClientError {
         ClientError::Protocol {
             url: self.url.clone(),
@@ -173,19 +185,54 @@ impl Answer {
     }
 }
 
-/// The lines of a log as they come.
+/// The lines of an answer as they come.
 #[derive(Debug)]
-pub struct Logs {
+struct Lines {
     answer: Answer,
     buffer: BytesMut,
 }
 
-impl Logs {
-    pub(crate) fn new(answer: Answer) -> Self {
+impl Lines {
+    fn new(answer: Answer) -> Self {
         Self {
             answer,
             buffer: BytesMut::new(),
         }
+    }
+
+    async fn next(&mut self) -> Result<Option<BytesMut>, ClientError> {
+        let mut searched = 0;
+        loop {
+            let fresh = &self.buffer[searched..];
+            if let Some(end) = fresh.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(searched + end);
+                self.buffer.advance(1);
+                return Ok(Some(line));
+            }
+            searched = self.buffer.len();
+            if searched > MOST_LINE_BYTES {
+                return Err(self.answer.strange("a line has no end".to_owned()));
+            }
+            match self.answer.chunk().await? {
+                Some(piece) => self.buffer.extend_from_slice(&piece),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Ok(Some(self.buffer.split())),
+            }
+        }
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, text: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(text).map_err(|error| self.answer.strange(error.to_string()))
+    }
+}
+
+/// The lines of a log as they come.
+#[derive(Debug)]
+pub struct Logs(Lines);
+
+impl Logs {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self(Lines::new(answer))
     }
 
     /// The next line; `None` at the end.
@@ -193,32 +240,34 @@ impl Logs {
     /// # Errors
     /// [`ClientError::Interrupted`], and [`ClientError::Protocol`] when a line is not one.
     pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
-        let mut searched = 0;
-        loop {
-            let fresh = &self.buffer[searched..];
-            if let Some(end) = fresh.iter().position(|&byte| byte == b'\n') {
-                let line = self.buffer.split_to(searched + end);
-                self.buffer.advance(1);
-                return self.line(&line).map(Some);
-            }
-            searched = self.buffer.len();
-            if searched > MOST_LINE_BYTES {
-                return Err(self
-                    .answer
-                    .strange("a line of the log has no end".to_owned()));
-            }
-            match self.answer.chunk().await? {
-                Some(piece) => self.buffer.extend_from_slice(&piece),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => {
-                    let line = self.buffer.split();
-                    return self.line(&line).map(Some);
-                }
-            }
+        match self.0.next().await? {
+            Some(line) => self.0.json(&line).map(Some),
+            None => Ok(None),
         }
     }
+}
 
-    fn line(&self, line: &[u8]) -> Result<LogLine, ClientError> {
-        serde_json::from_slice(line).map_err(|error| self.answer.strange(error.to_string()))
+/// Events as they happen.
+#[derive(Debug)]
+pub struct Events(Lines);
+
+impl Events {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self(Lines::new(answer))
+    }
+
+    /// The next event; `None` when the server ended the stream, which can be taken up again behind
+    /// the last one.
+    ///
+    /// # Errors
+    /// [`ClientError::Interrupted`], and [`ClientError::Protocol`] when an event is not one.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        // Each is one line of data, which holds the id too.
+        while let Some(line) = self.0.next().await? {
+            if let Some(data) = line.strip_prefix(b"data: ") {
+                return self.0.json(data).map(Some);
+            }
+        }
+        Ok(None)
     }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use skep_core::{AgentId, InstanceId, Workspace};
+use skep_core::{AgentId, CallId, InstanceId, Timestamp, Workspace};
+use skep_store::{Scope, StoreError};
 
 use crate::policy::CallPolicy;
 
@@ -88,4 +89,30 @@ pub trait Agents: Send + Sync + 'static {
 
     /// A deployed agent's name that is close to this one.
     fn similar(&self, workspace: &Workspace, name: &str) -> Option<String>;
+
+    /// A call used up its attempts. What this writes is committed together with the call's end.
+    ///
+    /// # Errors
+    /// The store's own; then the end is not committed either.
+    fn died(
+        &self,
+        _scope: &mut Scope<'_>,
+        _death: &Death<'_>,
+        _now: Timestamp,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A call that used up its attempts.
+#[derive(Debug, Clone, Copy)]
+pub struct Death<'a> {
+    /// Its agent.
+    pub agent: &'a str,
+    /// The call.
+    pub call: CallId,
+    /// Where its last attempt ran.
+    pub instance: Option<InstanceId>,
+    /// Why the last attempt failed.
+    pub reason: &'a str,
 }

@@ -216,7 +216,7 @@ pub(crate) struct Passing {
     /// The connection that the body comes from, when the one who reads must drive it.
     link: Option<(Held, Link)>,
     /// Keeps it when it is whole.
-    recorder: Option<Recorder>,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Passing {
@@ -237,7 +237,7 @@ impl Passing {
         inner: Incoming,
         pause: Duration,
         link: (Held, Link),
-        recorder: Option<Recorder>,
+        recorder: Option<Box<Recorder>>,
     ) -> Self {
         Self {
             inner,

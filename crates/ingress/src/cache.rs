@@ -340,7 +340,7 @@ fn status(headers: &mut HeaderMap, what: &str) {
 /// What becomes of an agent's answer to a request of the cache's.
 pub(crate) enum After {
     /// It is given as it comes; when it is whole, this keeps it.
-    Pass(Option<Recorder>),
+    Pass(Option<Box<Recorder>>),
     /// The kept answer holds: this is given.
     Confirmed(Box<response::Parts>, Bytes),
 }
@@ -398,12 +398,14 @@ pub(crate) fn after(
             false => why.to_owned(),
         },
     );
-    After::Pass(keeps.then(|| Recorder {
-        lane: lane.clone(),
-        asked,
-        kept: (policy, tags(&head.headers)),
-        rules: rules.clone(),
-        body: BytesMut::new(),
+    After::Pass(keeps.then(|| {
+        Box::new(Recorder {
+            lane: lane.clone(),
+            asked,
+            kept: (policy, tags(&head.headers)),
+            rules: rules.clone(),
+            body: BytesMut::new(),
+        })
     }))
 }
 

@@ -6,6 +6,7 @@ use skep_api::CallState;
 use skep_core::{CallId, InstanceId, RequestId, Timestamp};
 use skep_store::{BlobRef, Hash, Param, Row, Scope, StoreError};
 
+use crate::agents::{Agents, Death};
 use crate::headers::{decode, encode};
 use crate::life::{End, Event, Life};
 use crate::payload::Payload;
@@ -269,6 +270,28 @@ pub(crate) fn apply(
         scope.count(state_counter(&before.agent, after.state), 1)?;
     }
     Ok(true)
+}
+
+/// As [`apply`], and tells of a call that died by it, in the same unit.
+pub(crate) fn apply_and_tell(
+    agents: &dyn Agents,
+    scope: &mut Scope<'_>,
+    before: &Standing,
+    after: &Life,
+    brings: &Brings<'_>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let took = apply(scope, before, after, brings, now)?;
+    if took && after.state == CallState::Dead {
+        let death = Death {
+            agent: &before.agent,
+            call: before.id,
+            instance: before.instance,
+            reason: after.reason.as_deref().unwrap_or_default(),
+        };
+        agents.died(scope, &death, now)?;
+    }
+    Ok(took)
 }
 
 /// Lets an event happen to a call as it stands now: the life after it, or the state that does not

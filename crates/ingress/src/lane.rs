@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use skep_core::{CallId, Timestamp, Workspace};
+use skep_core::{CallId, InstanceId, Timestamp, Workspace};
 use tokio::sync::Notify;
 
 use crate::agents::{Agent, Availability};
@@ -16,6 +16,7 @@ use crate::metrics::LaneMetrics;
 use crate::policy::CallPolicy;
 use crate::pool::{Place, Pool};
 use crate::router::{Choice, Router, Verdict};
+use crate::window::{Pace, Paces};
 
 /// A call that was on this many attempts when the agent cut them off runs alone from then on: if
 /// it is what kills the agent, nobody else's call dies with it.
@@ -68,6 +69,7 @@ pub(crate) struct Lane {
     opened: Notify,
     state: Mutex<State>,
     router: Mutex<Router>,
+    paces: Mutex<Paces>,
 }
 
 /// A request that is counted on an instance, from before it is sent until its answer has passed: as
@@ -77,14 +79,25 @@ pub(crate) struct Held {
     pub(crate) place: Place,
     /// How it ended, as far as the instance is concerned.
     pub(crate) verdict: Verdict,
+    /// Whether it was answered with a status of 5xx.
+    pub(crate) bad: bool,
+    began: Instant,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let instance = self.place.instance;
+        let now = Instant::now();
         let mut router = self.lane.router.lock();
-        let ejected = router.ended(instance, self.verdict, Instant::now());
+        let ejected = router.ended(instance, self.verdict, now);
         drop(router);
+        if self.verdict != Verdict::Unknown {
+            let failed = self.bad || self.verdict == Verdict::Failed;
+            self.lane
+                .paces
+                .lock()
+                .add(instance, self.began, failed, now);
+        }
         if ejected {
             tracing::warn!(agent = self.lane.name, %instance, "failed again and again: it gets no calls for a while");
         }
@@ -187,6 +200,7 @@ impl Lane {
             opened: Notify::new(),
             state: Mutex::default(),
             router: Mutex::default(),
+            paces: Mutex::new(Paces::new(Instant::now())),
         }
     }
 
@@ -257,6 +271,8 @@ impl Lane {
                     address: picked.address,
                 },
                 verdict: Verdict::Unknown,
+                bad: false,
+                began: now,
             };
             // Looked at again after it was counted: an instance that is told to end meanwhile
             // waits for this one, or is not ready any more.
@@ -383,6 +399,16 @@ impl Lane {
         state.alone = waiting.alone;
         let alone = waiting.alone;
         Next::Run(id, waiting, Slot { held, alone })
+    }
+
+    /// How the requests of one of its instances went, or of all, in the last minute.
+    pub(crate) fn pace(&self, instance: Option<InstanceId>) -> Pace {
+        self.paces.lock().pace(instance, Instant::now())
+    }
+
+    /// Requests that are counted on an instance now.
+    pub(crate) fn in_flight_on(&self, instance: InstanceId) -> u64 {
+        self.router.lock().in_flight(instance).into()
     }
 
     /// How many calls run and how many wait.

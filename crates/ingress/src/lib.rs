@@ -34,8 +34,9 @@ mod service;
 mod spans;
 mod sse;
 mod sweep;
+mod window;
 
-pub use agents::{Agent, Agents, Availability, Endpoint, Split};
+pub use agents::{Agent, Agents, Availability, Death, Endpoint, Split};
 pub use body::{Body, BodyError};
 pub use error::IngressError;
 pub use headers::{strip_hop_by_hop, wants_upgrade};
@@ -49,3 +50,4 @@ pub use schema::MIGRATIONS;
 pub use service::{Context, Ingress, Limits, Load, Retention};
 pub use spans::{AttemptSpan, Beginning, Ending, Spans};
 pub use sweep::Whereabouts;
+pub use window::Pace;

@@ -77,11 +77,8 @@ pub(crate) async fn pass(
         Some(rules) => Kept::look(&lane, rules, target, &request),
         None => Kept::default(),
     };
-    if let Some((head, body)) = kept.fresh.take() {
-        return Ok(respond(head, Body::full(body)));
-    }
-    if kept.asked.is_some() && kept.only {
-        return Ok(unsatisfiable());
+    if let Some(response) = kept.answer() {
+        return Ok(response);
     }
     let held = hold(&lane, choice).await?;
     if wants_upgrade(request.version(), request.headers()) {
@@ -154,6 +151,20 @@ struct Kept {
 }
 
 impl Kept {
+    /// The answer, when no agent is to be asked.
+    fn answer(&mut self) -> Option<Response<Body>> {
+        if let Some((head, body)) = self.fresh.take() {
+            return Some(respond(head, Body::full(body)));
+        }
+        if self.asked.is_none() || !self.only {
+            return None;
+        }
+        // The client wants a kept answer or none (RFC 9111 section 5.2.1.7).
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        Some(response)
+    }
+
     fn look(lane: &Lane, rules: &CacheRules, target: &str, request: &Request<Incoming>) -> Self {
         let plain =
             request.body().is_end_stream() && !wants_upgrade(request.version(), request.headers());
@@ -185,13 +196,6 @@ impl Kept {
             only: cache::says(request.headers(), "only-if-cached"),
         }
     }
-}
-
-/// A request that wants a kept answer or none (RFC 9111 section 5.2.1.7), and there is none.
-fn unsatisfiable() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    response
 }
 
 /// Removes what only Skep says to agents. None of it is said of a request that is not a call.
@@ -272,6 +276,7 @@ async fn send(
             }
             Ok(Ok(response)) => {
                 held.verdict = Verdict::Well;
+                held.bad = response.status().is_server_error();
                 return Ok((response, held, link));
             }
             Ok(Err(mut error)) => match error.take_message() {

@@ -182,7 +182,8 @@ impl Router {
         self.find(instance).is_none_or(|one| one.is_open_to(now))
     }
 
-    fn in_flight(&self, instance: InstanceId) -> u32 {
+    /// Calls that are counted on an instance.
+    pub(crate) fn in_flight(&self, instance: InstanceId) -> u32 {
         self.find(instance).map_or(0, |one| one.in_flight)
     }
 

@@ -114,6 +114,7 @@ impl Inner {
     async fn run(self: Arc<Self>, mut running: Running) {
         let outcome = self.attempt(&running).await;
         running.slot.held.verdict = outcome.verdict();
+        running.slot.held.bad = outcome.ending().status.is_some_and(|status| status >= 500);
         let word = outcome.word();
         let lane = running.lane.clone();
         let now = self.db.clock().now();
@@ -294,9 +295,13 @@ impl Inner {
         };
         drop(running);
         let next = after.clone();
+        let agents = self.agents.clone();
         let took = self
             .persist(
-                move |scope, now| journal::apply(scope, &row, &next, &Brings::End(&end), now),
+                move |scope, now| {
+                    let brings = Brings::End(&end);
+                    journal::apply_and_tell(&*agents, scope, &row, &next, &brings, now)
+                },
                 || (),
                 &lane,
             )

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
-use skep_core::{AgentId, CallId, RequestId, Workspace};
+use skep_core::{AgentId, CallId, InstanceId, RequestId, Workspace};
 use skep_store::Db;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,7 @@ use crate::lane::{Lane, Visit};
 use crate::live::Registry;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
+use crate::window::Pace;
 use crate::{Body, IngressError, pass};
 
 /// Bounds of the door.
@@ -212,6 +213,27 @@ impl Ingress {
         let lane = lanes.get(workspace).and_then(|lanes| lanes.get(agent));
         let (running, waiting) = lane.map_or((0, 0), |lane| lane.load());
         Load { running, waiting }
+    }
+
+    /// How the requests to an agent, or to one of its instances, went in the last minute; and how
+    /// many run now.
+    #[must_use]
+    pub fn pace(
+        &self,
+        workspace: &Workspace,
+        agent: &str,
+        instance: Option<InstanceId>,
+    ) -> (Pace, u64) {
+        let lanes = self.inner.lanes.read();
+        let lane = lanes.get(workspace).and_then(|lanes| lanes.get(agent));
+        let Some(lane) = lane else {
+            return (Pace::default(), 0);
+        };
+        let running = match instance {
+            Some(instance) => lane.in_flight_on(instance),
+            None => lane.load().0,
+        };
+        (lane.pace(instance), running)
     }
 
     /// Brings the gauges up to date, before they are read.

@@ -147,7 +147,7 @@ impl Inner {
                         .unwrap_or_default()
                 })
                 .collect();
-            let of = workspace.clone();
+            let (of, agents) = (workspace.clone(), self.agents.clone());
             let ended: Result<u64, StoreError> = self
                 .db
                 .write(move |unit| {
@@ -160,7 +160,8 @@ impl Inner {
                             continue;
                         };
                         let end = End::Broken(life.reason.clone().unwrap_or_default());
-                        journal::apply(&mut scope, call, &life, &Brings::End(&end), now)?;
+                        let brings = Brings::End(&end);
+                        journal::apply_and_tell(&*agents, &mut scope, call, &life, &brings, now)?;
                         dead += u64::from(life.state == CallState::Dead);
                     }
                     Ok(dead)

@@ -11,14 +11,15 @@ use skep_core::{InstanceId, Timestamp, Workspace};
 use skep_runtime::folder::{blocking, remove as remove_folder};
 use skep_runtime::logfile::InstanceLog;
 use skep_runtime::{
-    Condition, Driver, DriverError, Image, LogSource, Place, Rotation, Running, RuntimeError,
-    Sandbox, Spec, StartRequest, VolumeSource,
+    Condition, Driver, DriverError, ExecOrder, Execution, Image, LogSource, Place, Rotation,
+    Running, RuntimeError, Sandbox, Spec, StartRequest, VolumeSource,
 };
 use tokio::sync::OnceCell;
 
 use crate::claim::{Claim, Claims};
 use crate::create::{self, LEAST_MEMORY, PORT, Parts};
 use crate::engine::{Connected, Engine, Trouble};
+use crate::exec::exec;
 use crate::folder::{Folders, Owner};
 use crate::image::Images;
 use crate::log::Carrier;
@@ -437,6 +438,17 @@ impl Driver for DockerDriver {
         let mut carrier = blocking(move || Ok(Carrier::open(&log, rotation))).await?;
         settle(engine, &container, &mut carrier).await;
         Ok(None)
+    }
+
+    async fn exec(
+        &self,
+        _request: &StartRequest,
+        handle: &str,
+        order: &ExecOrder,
+    ) -> Result<Execution, DriverError> {
+        let handle = Handle::parse(handle)
+            .ok_or_else(|| DriverError::Failed("the instance is not known".to_owned()))?;
+        exec(self.shared.engine.clone(), &handle.container, order).await
     }
 
     async fn kept(

@@ -12,6 +12,7 @@ mod claim;
 mod create;
 mod driver;
 mod engine;
+mod exec;
 mod folder;
 mod image;
 mod log;

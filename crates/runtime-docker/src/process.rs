@@ -28,6 +28,25 @@ impl Seen {
     }
 }
 
+/// Everything below a process.
+pub(crate) fn below(pid: u32) -> Vec<u32> {
+    /// More are not looked at.
+    const MOST: usize = 10_000;
+    let children = |pid: u32| -> Vec<u32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let text = text.unwrap_or_default();
+        text.split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect()
+    };
+    let (mut all, mut left) = (Vec::new(), children(pid));
+    while let Some(pid) = left.pop().filter(|_| all.len() < MOST) {
+        all.push(pid);
+        left.extend(children(pid));
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

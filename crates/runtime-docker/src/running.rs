@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{ContainerInspectResponse, ContainerState};
+use bollard::models::{ContainerInspectResponse, ContainerNetworkStats, ContainerState};
 use bollard::query_parameters::{
     KillContainerOptions, RemoveContainerOptions, StatsOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use skep_runtime::{DriverError, Exit, Inspection, Rotation, Running, logfile};
+use skep_runtime::{DriverError, Exit, Inspection, Rotation, Running, Traffic, logfile};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -346,6 +346,15 @@ impl Running for DockerRunning {
                 / NANOS_PER_MS,
             memory_bytes: used.saturating_sub(files.unwrap_or(0)),
             processes: u32::try_from(processes).unwrap_or(u32::MAX),
+            network: stats.networks.map(|networks| {
+                let sum = |of: fn(&ContainerNetworkStats) -> Option<u64>| {
+                    networks.values().filter_map(of).sum()
+                };
+                Traffic {
+                    received: sum(|one| one.rx_bytes),
+                    sent: sum(|one| one.tx_bytes),
+                }
+            }),
         })
     }
 }

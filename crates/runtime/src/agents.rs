@@ -8,6 +8,7 @@ use skep_store::{Db, Migration, MigrationSet, Reader, Row, StoreError, Unit};
 
 use crate::RuntimeError;
 use crate::driver::Exit;
+use crate::events::{self, Event};
 
 /// The tables, to be given to `Db::open`.
 pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
@@ -370,7 +371,8 @@ pub(crate) fn revisions(
     rows.iter().map(|row| read_revision(row, 0)).collect()
 }
 
-/// Stores a deployment: the agent, new or not, and its revision. It may come twice. Refused when another server has an
+/// Stores a deployment: the agent, new or not, and its revision. It may come twice: tells
+/// whether this was the first time. Refused when another server has an
 /// agent of this name.
 pub(crate) fn put_revision(
     unit: &mut Unit<'_>,
@@ -378,7 +380,7 @@ pub(crate) fn put_revision(
     id: AgentId,
     revision: &Revision,
     (epoch, server): (i64, ServerId),
-) -> Result<(), RuntimeError> {
+) -> Result<bool, RuntimeError> {
     let document = skep_api::to_json(revision.spec.as_ref());
     let name = revision.spec.name.as_str();
     let mut scope = unit.scope(workspace);
@@ -402,7 +404,7 @@ pub(crate) fn put_revision(
     if changed == 0 {
         return Err(RuntimeError::Elsewhere(name.to_owned()));
     }
-    scope.execute(
+    let inserted = scope.execute(
         "INSERT INTO revisions (workspace, agent, number, format, spec, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
          ON CONFLICT (workspace, agent, number) DO NOTHING",
@@ -414,7 +416,7 @@ pub(crate) fn put_revision(
             revision.created_at.into(),
         ],
     )?;
-    Ok(())
+    Ok(inserted == 1)
 }
 
 /// Stores what the owner wants.
@@ -481,6 +483,7 @@ pub(crate) async fn begin_instance(
 ) -> Result<(), StoreError> {
     let (workspace, epoch, server) = (workspace.clone(), db.epoch(), db.server());
     db.write(move |unit| {
+        let now = unit.now();
         unit.scope(&workspace).execute(
             "INSERT INTO instances \
              (workspace, id, agent, revision, server, epoch, port, driver, started_at) \
@@ -496,7 +499,14 @@ pub(crate) async fn begin_instance(
                 server.as_bytes().into(),
             ],
         )?;
-        Ok(())
+        Event::of(
+            &row.agent,
+            "instance.starting",
+            format!("by driver {}", row.driver),
+        )
+        .on(row.id)
+        .revision(row.revision)
+        .record(&mut unit.scope(&workspace), now)
     })
     .await
 }
@@ -528,13 +538,13 @@ pub(crate) async fn end_instance(
     exit: &Exit,
 ) -> Result<(), StoreError> {
     let (workspace, agent) = (workspace.clone(), agent.to_owned());
-    let exit = exit.to_string();
+    let (exit, how) = (exit.clone(), exit.to_string());
     db.write(move |unit| {
         let now = unit.now();
         let mut scope = unit.scope(&workspace);
         scope.execute(
             "UPDATE instances SET ended_at = ?3, exit = ?4 WHERE workspace = ?1 AND id = ?2",
-            &[instance.as_bytes().into(), now.into(), (&exit).into()],
+            &[instance.as_bytes().into(), now.into(), (&how).into()],
         )?;
         scope.execute(
             "DELETE FROM instances WHERE workspace = ?1 AND agent = ?2 AND ended_at IS NOT NULL \
@@ -543,7 +553,7 @@ pub(crate) async fn end_instance(
              ORDER BY id DESC LIMIT ?3)",
             &[(&agent).into(), KEPT_INSTANCES.into()],
         )?;
-        Ok(())
+        events::ended(&mut scope, &agent, instance, &exit, now)
     })
     .await
 }

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use skep_api::AgentSpec;
 use skep_core::{InstanceId, Workspace};
+use tokio::io::AsyncWriteExt;
 
 use crate::driver::{
     Driver, DriverError, Exit, LogLine, LogSource, LogStream, Place, Running, StartRequest,
 };
+use crate::exec::{ExecOrder, Execution};
 use crate::spec::Spec;
 
 /// Time in which something that must happen has happened.
@@ -59,6 +61,7 @@ pub async fn conformance(make: Make<'_>, complete: Complete<'_>) {
     suite.starts_once().await;
     suite.refuses_what_cannot_run().await;
     suite.keeps_logs_until_discarded().await;
+    suite.runs_commands_inside().await;
 }
 
 fn holds<T>(result: Result<T, DriverError>) -> T {
@@ -270,5 +273,77 @@ impl Suite<'_> {
         assert!(self.lines(&place).await.is_empty());
         holds(self.driver.discard_agent(workspace, agent).await);
         assert!(holds(self.driver.kept(workspace, agent).await).is_empty());
+    }
+
+    /// Runs a line of `sh` beside what an instance runs.
+    async fn inside(
+        &self,
+        request: &StartRequest,
+        running: &Arc<dyn Running>,
+        line: &str,
+    ) -> Execution {
+        let order = ExecOrder {
+            command: ["sh", "-c", line].map(str::to_owned).to_vec(),
+            terminal: None,
+        };
+        let handle = running.handle();
+        holds(self.driver.exec(request, &handle, &order).await)
+    }
+
+    async fn runs_commands_inside(&self) {
+        let request = self.shell("cd; echo made > file; echo up; sleep 1000");
+        let running = holds(self.driver.start(&request).await);
+        self.says(&request.place, "up").await;
+        let line = "read -r line; cd; echo \"$line|$OWN|$(cat file)\"; echo err >&2; exit 7";
+        let mut execution = self.inside(&request, &running, line).await;
+        let sent = execution.input.write_all(b"typed\n").await;
+        assert!(sent.is_ok(), "{sent:?}");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while let Some((stream, bytes)) = execution.output.recv().await {
+            match stream {
+                LogStream::Stderr => err.extend(bytes),
+                _ => out.extend(bytes),
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&out), "typed|a b|made\n");
+        assert_eq!(String::from_utf8_lossy(&err), "err\n");
+        assert_eq!(execution.control.wait().await.code, Some(7));
+        // One that nobody wants any more ends: it does not hold the instance's file any longer.
+        let line = "trap '' HUP TERM; echo on; while :; do date > beat 2>&1; sleep 0.05; done";
+        let mut execution = self
+            .inside(&request, &running, &format!("cd; {line}"))
+            .await;
+        assert!(execution.output.recv().await.is_some());
+        drop(execution);
+        let mut looks = tokio::time::interval(LOOK);
+        let quiet = "cd; rm -f beat; sleep 0.3; test ! -e beat";
+        let ended = async {
+            loop {
+                looks.tick().await;
+                let mut look = self.inside(&request, &running, quiet).await;
+                if look.control.wait().await.code == Some(0) {
+                    break;
+                }
+            }
+        };
+        assert!(
+            tokio::time::timeout(PATIENCE, ended).await.is_ok(),
+            "it stays"
+        );
+        // With its instance each ends.
+        let mut execution = self.inside(&request, &running, "echo on; sleep 4321").await;
+        assert!(execution.output.recv().await.is_some());
+        holds(running.stop(Duration::ZERO).await);
+        let end = tokio::time::timeout(PATIENCE, execution.control.wait()).await;
+        assert!(end.is_ok(), "a command outlives its instance");
+        let order = ExecOrder {
+            command: vec!["true".to_owned()],
+            terminal: None,
+        };
+        let late = self.driver.exec(&request, &running.handle(), &order).await;
+        assert!(
+            late.is_err(),
+            "a command runs in an instance that has ended"
+        );
     }
 }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
 
 use crate::RuntimeError;
+use crate::exec::{ExecOrder, Execution};
 use crate::spec::Spec;
 
 /// Whose instance it is, and which.
@@ -98,6 +99,19 @@ pub trait Driver: Send + Sync + 'static {
         handle: Option<&str>,
     ) -> Result<Option<Arc<dyn Running>>, DriverError>;
 
+    /// Runs a command in the box of an instance that runs, with what it was started with and what
+    /// [`Running::handle`] says: the same folders, variables, user, walls and limits, and no more
+    /// rights. The command ends with the instance, and when what is given back is dropped.
+    ///
+    /// # Errors
+    /// [`DriverError`]; then nothing of the command runs.
+    async fn exec(
+        &self,
+        request: &StartRequest,
+        handle: &str,
+        order: &ExecOrder,
+    ) -> Result<Execution, DriverError>;
+
     /// The instances of an agent that logs are kept of, oldest first.
     ///
     /// # Errors
@@ -165,7 +179,8 @@ pub trait Running: Send + Sync {
     /// [`DriverError`] when it could not be sent.
     async fn signal(&self, signal: i32) -> Result<(), DriverError>;
 
-    /// Whether it runs, and what it uses.
+    /// Whether it runs, and what it uses with all its processes. What cannot be found out is absent,
+    /// never zero; CPU time never goes back but for processes that ended meanwhile.
     ///
     /// # Errors
     /// [`DriverError`] when that cannot be found out.
@@ -205,6 +220,17 @@ pub struct Inspection {
     pub memory_bytes: u64,
     /// Number of processes.
     pub processes: u32,
+    /// Bytes received and sent, when it has a network of its own.
+    pub network: Option<Traffic>,
+}
+
+/// Bytes through an instance's own network since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To it.
+    pub received: u64,
+    /// From it.
+    pub sent: u64,
 }
 
 /// How an instance ended.

@@ -14,6 +14,8 @@ mod adopt;
 mod agents;
 mod driver;
 mod error;
+mod events;
+mod exec;
 mod fleet;
 pub mod logfile;
 mod logs;
@@ -28,6 +30,7 @@ mod spec;
 mod supervise;
 mod supervisor;
 mod target;
+mod usage;
 mod words;
 
 #[doc(hidden)]
@@ -37,16 +40,19 @@ pub mod folder;
 pub use agents::{Desired, Revision};
 pub use driver::{
     Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
-    Protection, Running, StartRequest,
+    Protection, Running, StartRequest, Traffic,
 };
 pub use error::RuntimeError;
+pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
+pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, AgentStats, Deployed, Options, RolloutOrder, Runtime};
-pub use slot::{AgentInfo, InstanceInfo};
+pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};
+pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
     Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
     VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
+pub use usage::{AgentUsage, InstanceUsage};

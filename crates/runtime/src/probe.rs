@@ -48,6 +48,16 @@ impl From<Check> for Well {
     }
 }
 
+impl Check {
+    /// What an instance that is well answered, in words.
+    pub(crate) fn answered(&self) -> String {
+        match self {
+            Self::Path(path) => format!("GET {path} answered well"),
+            Self::Find | Self::Port => "its port is open".to_owned(),
+        }
+    }
+}
+
 /// The part of a health document that is looked at.
 #[derive(serde::Deserialize)]
 struct Health {

@@ -15,9 +15,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use crate::RuntimeError;
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
-use crate::driver::{Driver, DriverError, Inspection, LogLine};
+use crate::driver::{Driver, DriverError, LogLine};
+use crate::events::{self, Event, Keep};
 use crate::logs::{self, LogQuery};
-use crate::slot::{AgentInfo, Ending, Live, Slot};
+use crate::slot::{AgentInfo, Ending, Slot};
 use crate::spec::Spec;
 use crate::supervise::Shared;
 use crate::target::Target;
@@ -26,8 +27,6 @@ use crate::target::Target;
 const IDLE_LANES: usize = 64;
 /// Rows of one page.
 const MOST_ROWS: u32 = 1_000;
-/// Time between two looks at the CPU time when there was none before.
-const STATS_WINDOW: Duration = Duration::from_millis(200);
 /// The wait before the store is asked again.
 pub(crate) const STORE_WAIT: Duration = Duration::from_millis(500);
 /// Characters of a reason that are kept.
@@ -38,6 +37,8 @@ const MOST_REASON: usize = 500;
 pub struct Options {
     /// The server's own address, which agents are given as `SKEP_URL`.
     pub url: Option<String>,
+    /// How long events are kept.
+    pub events: Keep,
 }
 
 /// What a deployment did.
@@ -49,40 +50,6 @@ pub struct Deployed {
     pub created: bool,
     /// Whether there is a new revision.
     pub changed: bool,
-}
-
-/// What an agent uses now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentStats {
-    /// The agent's name.
-    pub agent: String,
-    /// Its state.
-    pub state: InstanceState,
-    /// What its processes use.
-    pub usage: Inspection,
-    /// Share of one core since the last look, or over a short moment, in percent.
-    pub cpu_percent: f64,
-    /// Calls that run on it.
-    pub in_flight: u64,
-    /// Restarts since the server started.
-    pub restarts: u64,
-}
-
-impl From<&AgentStats> for skep_api::Stats {
-    /// Without the calls that wait, which the call door knows.
-    fn from(stats: &AgentStats) -> Self {
-        Self {
-            agent: stats.agent.clone(),
-            state: stats.state,
-            cpu_ms: stats.usage.cpu_ms,
-            cpu_percent: stats.cpu_percent,
-            memory_bytes: stats.usage.memory_bytes,
-            processes: stats.usage.processes,
-            in_flight: stats.in_flight,
-            queued: 0,
-            restarts: stats.restarts,
-        }
-    }
 }
 
 /// What is to become of a rollout.
@@ -142,9 +109,10 @@ impl Runtime {
         drivers: Vec<Arc<dyn Driver>>,
         workspaces: &[Workspace],
     ) -> Result<Self, RuntimeError> {
+        let events = events::Log::open(db.clone(), options.events, workspaces.into());
         let runtime = Self {
             inner: Arc::new(Inner {
-                shared: Arc::new(Shared::new(db, options.url, drivers)),
+                shared: Arc::new(Shared::new(db, options.url, drivers, events)),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
             }),
@@ -157,6 +125,10 @@ impl Runtime {
 
     pub(crate) fn db(&self) -> &Db {
         &self.inner.shared.db
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     pub(crate) fn insert(&self, workspace: &Workspace, row: AgentRow) -> Arc<Slot> {
@@ -184,7 +156,11 @@ impl Runtime {
         self.inner.slots.read().get(workspace)?.get(name).cloned()
     }
 
-    fn slot(&self, workspace: &Workspace, name: &str) -> Result<Arc<Slot>, RuntimeError> {
+    pub(crate) fn slot(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Arc<Slot>, RuntimeError> {
         self.find(workspace, name)
             .ok_or_else(|| RuntimeError::AgentNotFound {
                 name: name.chars().take(80).collect(),
@@ -321,7 +297,12 @@ impl Runtime {
             let (of, stored) = (workspace.clone(), revision.clone());
             let put = self
                 .db()
-                .write(move |unit| agents::put_revision(unit, &of, id, &stored, owner))
+                .write(move |unit| -> Result<_, RuntimeError> {
+                    if agents::put_revision(unit, &of, id, &stored, owner)? {
+                        events::deployed(unit, &of, &stored)?;
+                    }
+                    Ok(())
+                })
                 .await;
             match put {
                 Err(RuntimeError::Store(error))
@@ -367,6 +348,12 @@ impl Runtime {
             this.check(&workspace, &revision.spec).await?;
             let storing = slot.storing.lock().await;
             let (of, agent) = (workspace.clone(), slot.name().to_owned());
+            let why: String = reason
+                .iter()
+                .flat_map(|why| why.chars())
+                .take(MOST_REASON)
+                .collect();
+            let event = Event::of(&agent, "rollout.ordered", &why).revision(number);
             let row = RolloutRow {
                 revision: number,
                 stable: slot.rollout().stable,
@@ -376,15 +363,14 @@ impl Runtime {
             this.db()
                 .write(move |unit| {
                     agents::set_rollout(unit, &of, &agent, &row, epoch)?;
-                    agents::set_desired(unit, &of, &agent, Desired::Running)
+                    agents::set_desired(unit, &of, &agent, Desired::Running)?;
+                    let now = unit.now();
+                    event.record(&mut unit.scope(&of), now)
                 })
                 .await?;
             slot.set_revision(&revision);
             drop(storing);
-            let why = reason.map_or(String::new(), |why| {
-                let short: String = why.chars().take(MOST_REASON).collect();
-                format!(": {short}")
-            });
+            let why = reason.map_or(String::new(), |_| format!(": {why}"));
             slot.note_any(&format!("going to revision {number} by order{why}"));
             Ok(slot.info())
         })
@@ -418,7 +404,10 @@ impl Runtime {
         if slot.desired() != desired {
             let (of, name) = (slot.workspace.clone(), slot.name().to_owned());
             self.db()
-                .write(move |unit| agents::set_desired(unit, &of, &name, desired))
+                .write(move |unit| {
+                    agents::set_desired(unit, &of, &name, desired)?;
+                    events::ordered(unit, &of, &name, desired)
+                })
                 .await?;
             slot.set_desired(desired);
         }
@@ -510,7 +499,10 @@ impl Runtime {
         }
         let (of, gone) = (workspace.clone(), name.clone());
         self.db()
-            .write(move |unit| agents::remove(unit, &of, &gone))
+            .write(move |unit| {
+                agents::remove(unit, &of, &gone)?;
+                events::removed(unit, &of, &gone)
+            })
             .await?;
         if let Some(slots) = self.inner.slots.write().get_mut(workspace) {
             slots.remove(&name);
@@ -591,40 +583,6 @@ impl Runtime {
         Ok(rows?)
     }
 
-    /// What an agent's instances use now together; nothing when none runs.
-    ///
-    /// # Errors
-    /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Driver`].
-    pub async fn stats(
-        &self,
-        workspace: &Workspace,
-        name: &str,
-    ) -> Result<AgentStats, RuntimeError> {
-        let slot = self.slot(workspace, name)?;
-        let live = slot.running();
-        let instances: Vec<_> = live.iter().map(|live| live.instance).collect();
-        let mut usage = inspect(&live).await?;
-        let mut before = slot.looked(&instances, usage.cpu_ms);
-        if before.is_none() && !live.is_empty() {
-            tokio::time::sleep(STATS_WINDOW).await;
-            usage = inspect(&live).await?;
-            before = slot.looked(&instances, usage.cpu_ms);
-        }
-        let cpu_percent = before.map_or(0.0, |(at, cpu_ms)| {
-            let used = Duration::from_millis(usage.cpu_ms.saturating_sub(cpu_ms));
-            let passed = at.elapsed().as_secs_f64().max(0.001);
-            used.as_secs_f64() / passed * 100.0
-        });
-        Ok(AgentStats {
-            agent: slot.name().to_owned(),
-            state: slot.state(),
-            usage,
-            cpu_percent,
-            in_flight: slot.target.in_flight(),
-            restarts: slot.restarts(),
-        })
-    }
-
     /// The agent's log over its instances, oldest first.
     ///
     /// # Errors
@@ -698,17 +656,4 @@ impl Runtime {
             slot.retired().await;
         }
     }
-}
-
-/// What these instances use together.
-async fn inspect(live: &[Live]) -> Result<Inspection, DriverError> {
-    let mut all = Inspection::default();
-    for live in live {
-        let one = live.running.inspect().await?;
-        all.alive |= one.alive;
-        all.cpu_ms += one.cpu_ms;
-        all.memory_bytes += one.memory_bytes;
-        all.processes += one.processes;
-    }
-    Ok(all)
 }

@@ -9,6 +9,7 @@ use skep_core::Workspace;
 use skep_store::StoreError;
 
 use crate::agents::{self, AgentRow};
+use crate::events::Event;
 use crate::service::{Runtime, STORE_WAIT};
 use crate::slot::{Ending, Slot};
 use crate::{RuntimeError, adopt};
@@ -69,9 +70,17 @@ impl Runtime {
             .write(move |unit| {
                 let mut taken = Vec::with_capacity(rows.len());
                 for row in rows {
-                    if agents::claim(unit, &of, &row, epoch, server)? {
-                        taken.push(row);
+                    if !agents::claim(unit, &of, &row, epoch, server)? {
+                        continue;
                     }
+                    // A server that starts again on its own says nothing of it.
+                    if row.server != server {
+                        let detail = format!("by {server} from {}", row.server);
+                        let event = Event::of(&row.name, "agent.taken", detail);
+                        let now = unit.now();
+                        event.record(&mut unit.scope(&of), now)?;
+                    }
+                    taken.push(row);
                 }
                 Ok(taken)
             })

@@ -17,9 +17,11 @@ use tokio::sync::Notify;
 
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{LogStream, Running};
+use crate::events::{self, Event};
+use crate::exec::Room;
 use crate::logfile::{LogWriter, Rotation};
 use crate::scale::Scaler;
-use crate::supervise::Shared;
+use crate::supervise::{Charge, Shared};
 use crate::target::Target;
 
 use inner::{Inner, Part, Supervised};
@@ -27,7 +29,7 @@ use inner::{Inner, Part, Supervised};
 mod info;
 mod inner;
 
-pub use info::{AgentInfo, InstanceInfo};
+pub use info::{AgentInfo, InstanceInfo, Probed};
 
 /// How much of what the supervisors say is kept of each agent.
 pub(crate) const EVENTS: Rotation = Rotation {
@@ -69,6 +71,8 @@ pub(crate) struct View {
     pub(crate) live: Option<Live>,
     /// It says itself that it works, whether calls run or not.
     pub(crate) busy: bool,
+    /// What the last probe of the instance found.
+    pub(crate) probe: Option<Probed>,
 }
 
 /// One deployed agent.
@@ -111,11 +115,11 @@ impl Slot {
             step_since: None,
             parts,
             replicas: 1,
+            told: None,
             scaler: Scaler::default(),
             waker: false,
             generations: 0,
             members: Vec::new(),
-            looked: None,
         };
         inner.bound();
         let slot = Self {
@@ -371,27 +375,42 @@ impl Slot {
         }
         inner.publish(&self.target);
         let changed = inner.rollout != before;
+        let events = events::of_rollout(self.name(), &before, &inner.rollout);
+        let scaled = inner.scaled(self.name());
         drop(inner);
+        scaled.into_iter().for_each(|event| self.tell(event));
         if changed {
-            tokio::spawn(self.clone().store());
+            tokio::spawn(self.clone().store(events));
         }
+    }
+
+    /// Adds an event that is no part of a change that is stored.
+    fn tell(&self, event: Event) {
+        self.shared.events.add(&self.workspace, event);
     }
 
     /// Writes down how far the rollout is. What fails here is written with the next change, and a
     /// server that starts meanwhile takes the same steps again.
-    async fn store(self: Arc<Self>) {
+    async fn store(self: Arc<Self>, events: Vec<Event>) {
         let _storing = self.storing.lock().await;
         let (workspace, name, row) = (
             self.workspace.clone(),
             self.name().to_owned(),
             self.rollout(),
         );
+        let told = events.clone();
         let db = &self.shared.db;
         let epoch = db.epoch();
         let stored = db
-            .write(move |unit| agents::set_rollout(unit, &workspace, &name, &row, epoch))
+            .write(move |unit| {
+                agents::set_rollout(unit, &workspace, &name, &row, epoch)?;
+                let (now, mut scope) = (unit.now(), unit.scope(&workspace));
+                told.iter()
+                    .try_for_each(|event| event.record(&mut scope, now))
+            })
             .await;
         if let Err(error) = stored {
+            events.into_iter().for_each(|event| self.tell(event));
             tracing::warn!(agent = self.name(), %error, "how far a rollout is was not written");
         }
     }
@@ -409,20 +428,39 @@ impl Slot {
         )
     }
 
-    /// All instances that run.
-    pub(crate) fn running(&self) -> Vec<Live> {
+    /// All instances that run, each with its revision and state.
+    pub(crate) fn running(&self) -> Vec<(Live, u32, InstanceState)> {
         let inner = self.inner.lock();
-        let live = inner.members.iter().filter_map(|one| one.view.live.clone());
+        let live = inner.members.iter().filter_map(|one| {
+            let live = one.view.live.clone()?;
+            Some((live, one.revision, one.view.state))
+        });
         live.collect()
     }
 
-    /// Notes a look at the CPU time and tells the one before, when it was of the same instances.
-    pub(crate) fn looked(&self, at: &[InstanceId], cpu_ms: u64) -> Option<(Instant, u64)> {
-        let now = (at.to_vec(), Instant::now(), cpu_ms);
-        let before = self.inner.lock().looked.replace(now);
-        before
-            .filter(|(of, _, _)| of == at)
-            .map(|(_, at, cpu_ms)| (at, cpu_ms))
+    /// The box of this instance, else of the best that runs.
+    pub(crate) fn room(self: &Arc<Self>, instance: Option<InstanceId>) -> Option<Room> {
+        let inner = self.inner.lock();
+        let live = inner.members.iter().filter_map(|one| {
+            let live = one.view.live.clone()?;
+            Some((one.view.state != InstanceState::Ready, one.revision, live))
+        });
+        let (_, revision, live) = live
+            .filter(|(_, _, live)| instance.is_none_or(|wanted| wanted == live.instance))
+            .min_by_key(|(rests, ..)| *rests)?;
+        let (spec, driver) = inner.parts.get(&revision)?.made.as_ref().ok()?;
+        let charge = Charge {
+            slot: self.clone(),
+            driver: driver.clone(),
+            spec: spec.clone(),
+            revision,
+        };
+        let port = live.running.address().port();
+        Some(Room {
+            request: charge.request(charge.place(live.instance), port),
+            handle: live.running.handle(),
+            driver: charge.driver,
+        })
     }
 
     /// Writes a line of Skep's own into the agent's log.

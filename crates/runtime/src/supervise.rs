@@ -17,11 +17,13 @@ use tokio::time::Instant;
 
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, DriverError, Exit, Place, Running, StartRequest};
+use crate::events;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
-use crate::slot::{Ending, Live, Orders, Slot, View};
+use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
 use crate::spec::Spec;
 use crate::supervisor::{Action, Event, Machine, Miss, Policy};
+use crate::usage::Looks;
 
 /// Instances that are started at the same time, so that a server with many agents stays usable
 /// while it begins.
@@ -33,17 +35,26 @@ pub(crate) struct Shared {
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
     pub(crate) ports: Ports,
+    pub(crate) looks: Looks,
+    pub(crate) events: events::Log,
     starts: Semaphore,
     closing: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(db: Db, url: Option<String>, drivers: Vec<Arc<dyn Driver>>) -> Self {
+    pub(crate) fn new(
+        db: Db,
+        url: Option<String>,
+        drivers: Vec<Arc<dyn Driver>>,
+        events: events::Log,
+    ) -> Self {
         Self {
             db,
+            events,
             drivers,
             url,
             ports: Ports::new(),
+            looks: Looks::default(),
             starts: Semaphore::new(STARTS_AT_ONCE),
             closing: AtomicBool::new(false),
         }
@@ -80,7 +91,7 @@ pub(crate) struct Charge {
 /// Something that was under way and is done.
 enum Done {
     Launched(Result<Live, Failure>),
-    Probed(InstanceId, Result<Well, Miss>),
+    Probed(InstanceId, Result<Well, Miss>, Duration),
     Drained(InstanceId),
     Exited(InstanceId, Exit),
     /// What went wrong when an instance was to end.
@@ -103,7 +114,11 @@ struct Supervisor {
     check: Check,
     /// It said so when it was probed last.
     busy: bool,
+    /// What the last probe of the instance found.
+    probed: Option<Probed>,
     launches: u64,
+    /// The state that was told last.
+    told: InstanceState,
     seen: Orders,
     jobs: JoinSet<Done>,
 }
@@ -133,7 +148,9 @@ pub(crate) fn supervise(
             .map_or_else(InstanceId::new, |live| live.instance),
         check,
         busy: false,
+        probed: None,
         launches: u64::from(adopted.is_some()),
+        told: InstanceState::Stopped,
         seen: Orders::default(),
         jobs: JoinSet::new(),
     };
@@ -198,12 +215,21 @@ impl Supervisor {
         self.charge.slot.note(now, self.last, text);
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let state = self.machine.view();
+        let before = std::mem::replace(&mut self.told, state);
+        if let Some((kind, detail)) = events::of_state(before, state, self.machine.reason()) {
+            let slot = &self.charge.slot;
+            let event = events::Event::of(slot.name(), kind, detail);
+            let event = event.on(self.last).revision(self.charge.revision);
+            slot.shared.events.add(&slot.workspace, event);
+        }
         let view = View {
             state: self.machine.view(),
             reason: self.machine.reason().map(str::to_owned),
             live: self.live.clone(),
             busy: self.busy && self.live.is_some(),
+            probe: self.probed.clone().filter(|_| self.live.is_some()),
         };
         self.charge.slot.report(self.generation, view);
     }
@@ -241,8 +267,11 @@ impl Supervisor {
         let Some(live) = &self.live else { return };
         let (instance, address) = (live.instance, live.running.address());
         let (check, timeout) = (self.check.clone(), self.charge.spec.health.timeout);
-        self.jobs
-            .spawn(async move { Done::Probed(instance, probe(address, check, timeout).await) });
+        self.jobs.spawn(async move {
+            let began = Instant::now();
+            let found = probe(address, check, timeout).await;
+            Done::Probed(instance, found, began.elapsed())
+        });
     }
 
     fn end(&mut self, at_once: bool) {
@@ -270,6 +299,23 @@ impl Supervisor {
         self.jobs
             .spawn(async move { Done::Exited(instance, running.wait().await) });
         self.live = Some(live);
+        self.probed = None;
+    }
+
+    /// Keeps what a probe found, for those who ask.
+    fn remember(&mut self, result: &Result<Well, Miss>, took: Duration) {
+        let before = self.probed.as_ref().map_or(0, |probed| probed.misses);
+        let (ok, detail, misses) = match result {
+            Ok(well) => (true, well.check.answered(), 0),
+            Err(miss) => (false, miss.reason.clone(), before.saturating_add(1)),
+        };
+        self.probed = Some(Probed {
+            at: self.charge.slot.shared.db.clock().now(),
+            ok,
+            detail,
+            took,
+            misses,
+        });
     }
 
     /// What the machine is to hear of something that is done.
@@ -283,12 +329,13 @@ impl Supervisor {
             Ok(Done::Launched(Err(Failure { reason, counts }))) => {
                 Some(Event::LaunchFailed { reason, counts })
             }
-            Ok(Done::Probed(instance, result)) => {
+            Ok(Done::Probed(instance, result, took)) => {
                 // The answer of an instance that ended meanwhile is nobody's.
                 self.live
                     .as_ref()
                     .filter(|live| live.instance == instance)?;
                 let busy = self.charge.slot.target.in_flight_on(instance) > 0;
+                self.remember(&result, took);
                 let result = result.map(|well| {
                     self.check = well.check;
                     self.busy = well.busy;
@@ -345,7 +392,7 @@ fn describe(live: &Live) -> String {
 }
 
 impl Charge {
-    fn place(&self, instance: InstanceId) -> Place {
+    pub(crate) fn place(&self, instance: InstanceId) -> Place {
         Place {
             workspace: self.slot.workspace.clone(),
             agent: self.slot.name().to_owned(),
@@ -403,13 +450,7 @@ impl Charge {
                 reason: error.to_string(),
                 counts: false,
             })?;
-        let request = StartRequest {
-            place: place.clone(),
-            spec: self.spec.clone(),
-            revision: self.revision,
-            port,
-            env: self.contract(place.instance, port),
-        };
+        let request = self.request(place.clone(), port);
         match self.driver.start(&request).await {
             Ok(running) => {
                 let handle = running.handle();
@@ -427,6 +468,17 @@ impl Charge {
                     counts: !matches!(error, DriverError::Unavailable(_)),
                 })
             }
+        }
+    }
+
+    /// What the driver needs to start an instance, or to run something in its box.
+    pub(crate) fn request(&self, place: Place, port: u16) -> StartRequest {
+        StartRequest {
+            env: self.contract(place.instance, port),
+            place,
+            spec: self.spec.clone(),
+            revision: self.revision,
+            port,
         }
     }
 

@@ -77,7 +77,10 @@ impl House {
             looks.tick().await;
             // The folder of a server that was killed is free when its threads have ended.
             let options = skep_store::Options::new(path.clone());
-            match Db::open(options, &[Runtime::MIGRATIONS]) {
+            match Db::open(
+                options,
+                &[Runtime::MIGRATIONS, skep_runtime::EVENT_MIGRATIONS],
+            ) {
                 Ok(db) => break db,
                 Err(skep_store::StoreError::InUse { .. }) => {}
                 Err(error) => panic!("{error}"),
@@ -86,6 +89,7 @@ impl House {
         let drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(driver(&self.folder))];
         let options = Options {
             url: Some("http://127.0.0.1:7537".to_owned()),
+            ..Options::default()
         };
         let workspaces = std::slice::from_ref(&self.ws);
         Runtime::open(db, options, drivers, workspaces)
@@ -132,6 +136,10 @@ async fn ask(port: u16, path: &str) -> String {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
     answer
+}
+
+fn id(info: &AgentInfo) -> Option<skep_core::InstanceId> {
+    info.instance().map(|instance| instance.id)
 }
 
 fn port(info: &AgentInfo) -> u16 {
@@ -280,9 +288,10 @@ async fn deploys_serves_and_removes() {
     }
     let again = runtime.deploy(&house.ws, server("web")).await.unwrap();
     assert!(!again.created && !again.changed);
-    assert_eq!(again.agent.instance().cloned(), info.instance().cloned());
-    let stats = runtime.stats(&house.ws, "web").await.unwrap();
-    assert!(stats.usage.processes == 1 && stats.usage.memory_bytes > 0);
+    assert_eq!(id(&again.agent), id(&info));
+    let used = runtime.usage(&house.ws, &["web".to_owned()]).await;
+    let used = used[0].instances[0].usage.unwrap();
+    assert!(used.processes == 1 && used.memory_bytes > 0 && used.network.is_none());
 
     let target = runtime.target(&house.ws, "web").unwrap();
     assert_eq!(revisions(&target), [1]);
@@ -311,16 +320,14 @@ async fn an_agent_that_is_killed_comes_back() {
     kill(pid(&before));
     let after = house
         .until(&runtime, "web", |info| {
-            info.state == InstanceState::Ready
-                && info.instance().cloned() != before.instance().cloned()
+            info.state == InstanceState::Ready && id(info) != id(&before)
         })
         .await;
     assert_eq!((after.restarts, after.revision), (1, 1));
     runtime.restart(&house.ws, "web").await.unwrap();
     house
         .until(&runtime, "web", |info| {
-            info.state == InstanceState::Ready
-                && info.instance().cloned() != after.instance().cloned()
+            info.state == InstanceState::Ready && id(info) != id(&after)
         })
         .await;
     let lines = all(runtime.logs(&house.ws, "web", LogQuery::default()).unwrap()).await;
@@ -362,7 +369,7 @@ async fn a_new_revision_takes_over_when_it_is_ready() {
         assert!(reason.contains(part), "{reason}");
     }
     assert_eq!(info.revision, 1);
-    assert_eq!(info.instance(), first.instance());
+    assert_eq!(id(&info), id(&first));
     assert_eq!(*info.spec, server("web"));
     assert_eq!(revisions(&target), [1]);
 
@@ -485,7 +492,7 @@ fn agents_outlive_a_server_that_is_killed() {
             kept.instance().map(|i| (i.id, i.pid))
         );
         let other = house.ready(&runtime, "gone").await;
-        assert_ne!(other.instance(), stopped.instance());
+        assert_ne!(id(&other), id(&stopped));
         runtime.shutdown().await;
         eventually("the end", || (!alive(pid(&kept))).then_some(())).await;
         assert_eq!(

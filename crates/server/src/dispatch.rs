@@ -19,8 +19,9 @@ use skep_ingress::{Context, IngressError};
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::api::Caller;
+use crate::api::{Caller, KeyName};
 use crate::headers::{Cors, secure};
+use crate::keys::Principal;
 use crate::peers;
 use crate::peers::forward::{Sender, Upgrade};
 use crate::peers::gather::{gather, gathering};
@@ -278,18 +279,18 @@ impl Dispatcher {
             *response.headers_mut() = headers;
             return Ok(response);
         }
-        let workspace = match &peer {
+        let principal = match &peer {
             // Who asks was found out there.
-            Some(peer) => Some(peer.workspace.clone()),
-            None => {
-                let principal = self.state.keys.authenticate(request.headers_mut());
-                principal.map(|principal| principal.workspace)
-            }
+            Some(peer) => Some(Principal {
+                workspace: peer.workspace.clone(),
+                name: peer.by.clone(),
+            }),
+            None => self.state.keys.authenticate(request.headers_mut()),
         };
         let path = request.uri().path();
         let public =
             is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
-        let Some(workspace) = workspace else {
+        let Some(Principal { workspace, name }) = principal else {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
@@ -300,6 +301,7 @@ impl Dispatcher {
         };
         let sender = peer.unwrap_or(Sender {
             workspace: workspace.clone(),
+            by: name.clone(),
             remote,
             id,
             call: CallId::new(),
@@ -318,6 +320,7 @@ impl Dispatcher {
             return self.agent(context, &sender, &agent, &target, request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
+        request.extensions_mut().insert(KeyName(name));
         if self.state.peers.is_shared() {
             return self.shared_api(&sender, request).await;
         }
@@ -362,6 +365,7 @@ impl Dispatcher {
                         return Err(ApiError::new(Code::Internal, "the body was lost"));
                     };
                     request = Request::from_parts(head, body);
+                    upgrade.give_back(&mut request);
                     // It came here meanwhile, or there is none.
                     refused = true;
                 }
@@ -376,11 +380,12 @@ impl Dispatcher {
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, ApiError> {
         let upgrade = Upgrade::of(&mut request);
-        let request = match route::api(&self.state, sender, request).await? {
+        let mut request = match route::api(&self.state, sender, request).await? {
             Routed::Answered(response) => return Ok(upgrade.answered(response)),
             Routed::Here(request) => request,
             Routed::Lost(_, why) => return Err(ApiError::new(Code::AgentElsewhere, why)),
         };
+        upgrade.give_back(&mut request);
         let asked = (request.method().clone(), request.uri().clone());
         let how = gathering(&asked.0, asked.1.path()).filter(|_| sender.hops == 0);
         let own = self.api(request.map(axum::body::Body::new)).await;

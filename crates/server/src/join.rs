@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use skep_api::AgentSpec;
-use skep_core::{AgentId, InstanceId, Workspace};
-use skep_ingress::{Agent, Agents, Availability, CallPolicy, Endpoint, Split};
-use skep_runtime::{Runtime, Target};
+use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
+use skep_ingress::{Agent, Agents, Availability, CallPolicy, Death, Endpoint, Split};
+use skep_runtime::{Event, Runtime, Target};
+use skep_store::{Scope, StoreError};
 
 /// The agents of a runtime.
 pub(crate) struct RuntimeAgents {
@@ -80,6 +81,20 @@ impl Agents for RuntimeAgents {
 
     fn similar(&self, workspace: &Workspace, name: &str) -> Option<String> {
         self.runtime.similar(workspace, name)
+    }
+
+    fn died(
+        &self,
+        scope: &mut Scope<'_>,
+        death: &Death<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let event = Event {
+            call: Some(death.call),
+            instance: death.instance,
+            ..Event::of(death.agent, "call.dead", death.reason)
+        };
+        event.record(scope, now)
     }
 }
 

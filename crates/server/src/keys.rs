@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -45,6 +46,8 @@ pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
 #[derive(Debug, Clone)]
 pub(crate) struct Principal {
     pub(crate) workspace: Workspace,
+    /// The key's name.
+    pub(crate) name: Arc<str>,
 }
 
 /// The keys that are valid.
@@ -98,7 +101,8 @@ impl Keys {
         }
         let key = make(db, &workspace).await?;
         let digest = hash(&key);
-        keys.by_hash.insert(digest, Principal { workspace });
+        let name = "admin".into();
+        keys.by_hash.insert(digest, Principal { workspace, name });
         Ok((keys, Some(key)))
     }
 
@@ -108,7 +112,7 @@ impl Keys {
             .read(move |reader| {
                 reader
                     .scope(&of)
-                    .query("SELECT hash FROM api_keys WHERE workspace = ?1", &[])
+                    .query("SELECT hash, name FROM api_keys WHERE workspace = ?1", &[])
             })
             .await;
         let rows: Result<Vec<skep_store::Row>, StoreError> = rows;
@@ -118,6 +122,7 @@ impl Keys {
                 row.bytes(0)?,
                 Principal {
                     workspace: workspace.clone(),
+                    name: row.text(1)?.into(),
                 },
             );
         }
@@ -199,6 +204,7 @@ mod tests {
     fn keys() -> Keys {
         let principal = Principal {
             workspace: Workspace::default(),
+            name: "admin".into(),
         };
         Keys {
             by_hash: HashMap::from([(hash("skep_right"), principal)]),

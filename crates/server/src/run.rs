@@ -9,9 +9,10 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
-use skep_runtime::{Driver, ProcessDriver, ProcessOptions, Rotation, Runtime};
+use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{Db, MigrationSet};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::backups::Backups;
@@ -26,6 +27,8 @@ use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::{ServerError, api, machine};
 
+/// Commands in agents' boxes that may run at once.
+const EXECS: usize = 32;
 /// How often the free space is looked at.
 const DISK_EVERY: Duration = Duration::from_secs(2);
 /// How often the number of calls is looked at.
@@ -83,6 +86,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let workspaces = vec![Workspace::default()];
     let recovered = recover(&state, &workspaces).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
+    tell(&state, "server.started", &url);
     let dispatcher = Arc::new(Dispatcher::new(
         state.clone(),
         api::router(state.clone()),
@@ -106,6 +110,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         () = state.db.ended() => return end(&state, &options.stop, serving, background).await,
     }
     tracing::info!("draining");
+    tell(&state, "server.stopping", "");
     close(&state, &settings, serving, background).await;
     Ok(())
 }
@@ -149,12 +154,23 @@ async fn end(
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 3] {
+pub fn migrations() -> [MigrationSet; 4] {
     [
         keys::MIGRATIONS,
         Runtime::MIGRATIONS,
+        skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
     ]
+}
+
+/// An event about the server itself.
+fn tell(state: &State, kind: &str, detail: &str) {
+    let workspace = Workspace::default();
+    let version = env!("CARGO_PKG_VERSION");
+    let detail = format!("version {version} {detail}");
+    state
+        .runtime
+        .record(&workspace, Event::new(kind, detail.trim_end()));
 }
 
 fn tls_files(settings: &Settings) -> Option<TlsFiles> {
@@ -180,18 +196,7 @@ async fn compose(
         Some(endpoint) => Some(Tracer::start(endpoint, &mut registry)?),
         None => None,
     };
-    let observed = metrics.clone();
-    let store =
-        skep_store::Options::new(&settings.data).observer(move |stats| observed.committed(stats));
-    let database = settings.store_url.as_ref();
-    let store = store.database(database.map(|url| url.reveal().to_owned()));
-    if skep_backup::is_half_restored(&settings.data) {
-        return Err(ServerError::HalfRestored(settings.data.clone()));
-    }
-    let db = Db::open(store, &migrations())?;
-    if let Some(backup) = db.backup() {
-        tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
-    }
+    let db = open(settings, metrics.clone())?;
     let (keys, first_key) = Keys::open(&db).await?;
     let reached_at = reached_at(settings, url);
     let peers = Peers::new(db.clone(), reached_at, settings)?;
@@ -201,6 +206,10 @@ async fn compose(
     let of_health = drivers.clone();
     let of_runtime = skep_runtime::Options {
         url: Some(url.to_owned()),
+        events: Keep {
+            count: settings.events_keep,
+            age: settings.events_retention,
+        },
     };
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;
     let ingress = Ingress::new(
@@ -235,9 +244,27 @@ async fn compose(
         started,
         min_free,
         drivers: of_health,
+        execs: settings
+            .exec_enabled
+            .then(|| Arc::new(Semaphore::new(EXECS))),
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+fn open(settings: &Settings, observed: ServerMetrics) -> Result<Db, ServerError> {
+    if skep_backup::is_half_restored(&settings.data) {
+        return Err(ServerError::HalfRestored(settings.data.clone()));
+    }
+    let database = settings.store_url.as_ref();
+    let store = skep_store::Options::new(&settings.data)
+        .observer(move |stats| observed.committed(stats))
+        .database(database.map(|url| url.reveal().to_owned()));
+    let db = Db::open(store, &migrations())?;
+    if let Some(backup) = db.backup() {
+        tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
+    }
+    Ok(db)
 }
 
 /// Where other servers reach this one.
@@ -414,6 +441,7 @@ async fn close(
         task.abort();
     }
     state.runtime.shutdown().await;
+    state.runtime.flush_events().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;
     }

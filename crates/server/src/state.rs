@@ -9,6 +9,7 @@ use skep_core::Timestamp;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::backups::Backups;
@@ -34,6 +35,8 @@ pub(crate) struct State {
     pub(crate) min_free: u64,
     /// What runs instances.
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
+    /// Places for commands in agents' boxes; none at all when that is turned off.
+    pub(crate) execs: Option<Arc<Semaphore>>,
     /// Fires when the server ends; what has no end of its own ends then.
     pub(crate) stop: CancellationToken,
 }

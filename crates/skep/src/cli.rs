@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, backup, cache, call, calls, config, deploy, logs, manifest, rollout, store, up,
+    agents, attach, backup, cache, call, calls, config, deploy, events, exec, health, list, logs,
+    manifest, orders, rollout, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -98,17 +99,17 @@ pub(crate) enum Verb {
     Deploy(deploy::DeployArgs),
     /// List the agents
     #[command(visible_alias = "ls")]
-    List,
+    List(list::ListArgs),
     /// Show an agent
     Inspect(agents::InspectArgs),
     /// Print what an agent wrote
     Logs(logs::LogsArgs),
-    /// Start a stopped agent
-    Start(agents::WaitArgs),
-    /// Stop an agent; its calls wait
-    Stop(agents::WaitArgs),
-    /// Replace an agent's instances by new ones, without a gap
-    Restart(agents::WaitArgs),
+    /// Start stopped agents
+    Start(orders::OrderArgs),
+    /// Stop agents; their calls wait
+    Stop(orders::OrderArgs),
+    /// Replace agents' instances by new ones, without a gap
+    Restart(orders::OrderArgs),
     /// Check a manifest without a server
     Validate(manifest::FileArgs),
     /// Show what deploying a manifest would change; exit code 1 when anything would
@@ -120,9 +121,9 @@ pub(crate) enum Verb {
     /// How far a revision is, and hold it or let it go on
     #[command(subcommand)]
     Rollout(rollout::RolloutVerb),
-    /// Stop and forget an agent
+    /// Stop and forget agents
     #[command(visible_alias = "rm")]
-    Remove(agents::RemoveArgs),
+    Remove(orders::RemoveArgs),
     /// Call an agent
     Call(call::CallArgs),
     /// List, show and mend calls
@@ -130,12 +131,20 @@ pub(crate) enum Verb {
     /// Forget answers that are kept
     #[command(subcommand)]
     Cache(cache::CacheVerb),
-    /// Show how the server and its agents are
-    Health,
+    /// Show how the server and its agents are, or the instances of one
+    Health(health::HealthArgs),
     /// List the servers that share the database
     Servers,
-    /// Show what agents use
-    Stats(StatsArgs),
+    /// Show what agents use and how their calls go, live on a terminal
+    Stats(stats::StatsArgs),
+    /// Follow what an agent writes from now on, or a call's answer
+    Attach(attach::AttachArgs),
+    /// Watch all agents on a screen of their own
+    Top(top::TopArgs),
+    /// Run a command in the box of an agent's instance
+    Exec(exec::ExecArgs),
+    /// Show what happened to agents, and what happens
+    Events(events::EventsArgs),
     /// Make, check and restore backups
     #[command(subcommand)]
     Backup(backup::BackupVerb),
@@ -168,13 +177,6 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 40, value_name = "N",
         value_parser = clap::value_parser!(u64).range(8..=10_000))]
     pub(crate) calls: u64,
-}
-
-/// Flags of `stats`.
-#[derive(Debug, Args)]
-pub(crate) struct StatsArgs {
-    /// Only this agent
-    pub(crate) agent: Option<String>,
 }
 
 /// Flags of `completions`.

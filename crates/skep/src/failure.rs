@@ -60,6 +60,8 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     hint: Option<String>,
     problem: Option<Box<Problem>>,
+    /// The status of a program that was run for the user, instead of ours.
+    status: Option<u8>,
 }
 
 pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
@@ -71,6 +73,7 @@ impl Failure {
             detail: detail.into(),
             hint: None,
             problem: None,
+            status: None,
         }
     }
 
@@ -80,6 +83,21 @@ impl Failure {
 
     pub(crate) fn usage(detail: impl Into<String>) -> Self {
         Self::new(Exit::Usage, detail)
+    }
+
+    /// Ends without a word, as a program did that was run for the user.
+    pub(crate) fn passed(status: i32) -> Self {
+        let mut failure = Self::quiet(Exit::Failure);
+        failure.status = Some(u8::try_from(status).unwrap_or(u8::MAX));
+        failure
+    }
+
+    /// What the process exits with.
+    pub(crate) fn status(&self) -> ExitCode {
+        match self.status {
+            Some(status) => status.into(),
+            None => self.exit.into(),
+        }
     }
 
     /// Ends without a word.
@@ -95,6 +113,16 @@ impl Failure {
     /// From an error that may be shown.
     pub(crate) fn public(error: &dyn PublicError) -> Self {
         Self::plain(error.detail()).hint(error.hint())
+    }
+
+    /// What happened, and what to do about it, in a line.
+    pub(crate) fn told(&self) -> String {
+        let first = self.detail.lines().next().unwrap_or_default();
+        let first = first.trim_end_matches('.');
+        match &self.hint {
+            Some(hint) => format!("{first} ({hint})"),
+            None => first.to_owned(),
+        }
     }
 
     /// What goes to standard error.

@@ -8,11 +8,14 @@ mod agent;
 mod cli;
 mod cmd;
 mod failure;
+mod live;
 mod manifest;
 mod output;
 mod serve;
 mod session;
 mod table;
+mod template;
+mod terminal;
 mod yaml;
 
 use std::io::Write;
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
             let text = failure.render(json, verbose);
             // Nobody is left to tell when standard error is closed.
             let _ = std::io::stderr().write_all(text.as_bytes());
-            failure.exit.into()
+            failure.status()
         }
     }
 }
@@ -76,23 +79,27 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Demo(args) => cmd::demo::demo(session, &args).await,
         Verb::Doctor => cmd::doctor::doctor(session).await,
         Verb::Deploy(args) => cmd::deploy::deploy(session, args).await,
-        Verb::List => cmd::agents::list(session).await,
+        Verb::List(args) => cmd::list::list(session, args).await,
         Verb::Inspect(args) => cmd::agents::inspect(session, args).await,
         Verb::Logs(args) => cmd::logs::logs(session, args).await,
-        Verb::Start(args) => cmd::agents::start(session, args).await,
-        Verb::Stop(args) => cmd::agents::stop(session, args).await,
-        Verb::Restart(args) => cmd::agents::restart(session, args).await,
+        Verb::Start(args) => cmd::orders::start(session, args).await,
+        Verb::Stop(args) => cmd::orders::stop(session, args).await,
+        Verb::Restart(args) => cmd::orders::restart(session, args).await,
         Verb::Diff(args) => cmd::manifest::diff(session, args).await,
         Verb::Export(args) => cmd::manifest::export(session, args).await,
         Verb::Rollback(args) => cmd::rollout::rollback(session, args).await,
         Verb::Rollout(verb) => cmd::rollout::run(session, verb).await,
-        Verb::Remove(args) => cmd::agents::remove(session, args).await,
+        Verb::Remove(args) => cmd::orders::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Cache(verb) => cmd::cache::cache(session, verb).await,
-        Verb::Health => cmd::health::health(session).await,
+        Verb::Health(args) => cmd::health::health(session, args).await,
         Verb::Servers => cmd::servers::servers(session).await,
-        Verb::Stats(args) => cmd::health::stats(session, args).await,
+        Verb::Attach(args) => cmd::attach::attach(session, args).await,
+        Verb::Top(args) => cmd::top::top(session, args).await,
+        Verb::Exec(args) => cmd::exec::exec(session, args).await,
+        Verb::Events(args) => cmd::events::events(session, args).await,
+        Verb::Stats(args) => cmd::stats::stats(session, args).await,
         Verb::Backup(BackupVerb::Create(args)) => cmd::backup::create(session, args).await,
         Verb::Backup(BackupVerb::List(args)) => cmd::backup::list(session, args).await,
         Verb::Up(_)

@@ -53,7 +53,7 @@ pub(crate) struct Output {
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
     color: bool,
-    width: Option<usize>,
+    terminal: bool,
 }
 
 impl Output {
@@ -65,24 +65,29 @@ impl Output {
             Color::Always => true,
             Color::Never => false,
         };
-        let size = terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()));
-        // A terminal that does not know its size gets the classic one.
-        let width = size.map(|size| match size {
-            Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-            _ => 80,
-        });
         Self {
             format,
             quiet,
             verbose,
             color,
-            width,
+            terminal,
         }
     }
 
     /// Whether people read standard output.
     pub(crate) const fn is_terminal(&self) -> bool {
-        self.width.is_some()
+        self.terminal
+    }
+
+    /// Columns and lines of the terminal as of now; one that does not know its size gets the
+    /// classic one.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        match rustix::termios::tcgetwinsize(io::stdout()) {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+                (usize::from(size.ws_col), usize::from(size.ws_row))
+            }
+            _ => (80, 24),
+        }
     }
 
     /// Raw bytes, at once.
@@ -107,6 +112,12 @@ impl Output {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
+    }
+
+    /// A line on standard error about something that failed, also with `-q`.
+    pub(crate) fn complain(&self, text: &str) {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
     /// Text in a colour, where colours are wanted.
@@ -135,10 +146,15 @@ impl Output {
 
     /// A table of its own.
     pub(crate) fn table(&self, headers: &[&str], rows: &[Vec<String>]) -> Result {
+        self.raw(self.rendered(headers, rows).as_bytes())
+    }
+
+    /// A table as text, as wide as the terminal is.
+    pub(crate) fn rendered(&self, headers: &[&str], rows: &[Vec<String>]) -> String {
         let color = self.color;
         let paint = |_: usize, cell: &str| color.then(|| state_color(cell)).flatten();
-        let text = table::render(headers, rows, self.width, &paint);
-        self.raw(text.as_bytes())
+        let width = self.terminal.then(|| self.size().0);
+        table::render(headers, rows, width, &paint)
     }
 
     /// One thing: `lines` are for people.

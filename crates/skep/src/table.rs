@@ -76,7 +76,8 @@ fn line<'a>(
     out.push('\n');
 }
 
-fn cut(cell: &str, width: usize) -> String {
+/// A text as far as so many columns hold it.
+pub(crate) fn cut(cell: &str, width: usize) -> String {
     if cell.width() <= width {
         return cell.to_owned();
     }

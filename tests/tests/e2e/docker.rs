@@ -232,3 +232,46 @@ async fn an_agent_waits_for_its_engine_and_comes_back() {
     let answer = server.post("a", "/work", "hello").await;
     assert_eq!(answer.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_is_looked_into() {
+    let image = Image::new("inside");
+    let server = Server::start().await;
+    let _traces = Traces(server.data());
+    server.deploy_spec(image.spec("a")).await;
+    server.post("a", "/work", "hello").await;
+    let stats = server.client.get("/api/v1/agents/a/stats").await.json();
+    let one = &stats["instances"][0];
+    assert!(one["memory_bytes"].as_u64() > Some(100 << 10), "{stats}");
+    assert!(
+        one["received_bytes"].as_u64() > Some(0),
+        "it has a network of its own: {stats}"
+    );
+    assert!(one["cpu_percent"].as_f64().is_some(), "{stats}");
+
+    // There is one program in it: the agent itself, which does not start without a port.
+    let inside = crate::cli::skep(&server, &["exec", "a", "--", "/bin/agent"]);
+    assert_ne!(inside.code, Some(0));
+    assert!(
+        inside.err.contains("in use"),
+        "it has the agent's port: {}",
+        inside.err
+    );
+    let missing = crate::cli::skep(&server, &["exec", "a", "--", "/bin/nosuch"]);
+    assert!(
+        matches!(missing.code, Some(126..=127)),
+        "{:?}: {}",
+        missing.code,
+        missing.err
+    );
+    let events = server
+        .client
+        .get("/api/v1/events?type=exec.started")
+        .await
+        .json();
+    assert_eq!(
+        events["items"].as_array().map(Vec::len),
+        Some(2),
+        "{events}"
+    );
+}

@@ -463,6 +463,12 @@ settings! {
     agents_log_size("agents.log_size"): u64 = "8MiB";
     /// Log files that are kept of an agent, the current one included.
     agents_log_files("agents.log_files"): u32 = "4";
+    /// Events that are kept, the newest.
+    events_keep("events.keep"): u32 = "10000";
+    /// How long events are kept.
+    events_retention("events.retention"): Duration = "7d";
+    /// Whether `skep exec` may run commands in the boxes of agents' instances.
+    exec_enabled("exec.enabled"): bool = "true";
     /// The Unix socket of Docker Engine, for agents with `driver: docker`. A server
     /// without one runs as any other.
     docker_socket("docker.socket"): PathBuf = "/var/run/docker.sock";

@@ -2,7 +2,9 @@
 //! ([`shim_main`]) that lets it outlive the server. The instance's folder is all that server and
 //! shim share; whether the shim holds the lock in it is whether the instance lives.
 
+mod exec;
 mod files;
+mod inside;
 mod proc;
 mod running;
 mod sandbox;
@@ -25,6 +27,7 @@ use skep_core::{InstanceId, Timestamp, Workspace};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 
+use self::exec::Inside;
 use self::files::{FORMAT, Report, Start, State};
 use self::running::ProcessRunning;
 use self::sandbox::cgroup::{self, Places};
@@ -32,6 +35,7 @@ use self::sandbox::{Order, Shared, Spare};
 pub use self::shim::shim_main;
 use crate::RuntimeError;
 use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
+use crate::exec::{ExecOrder, Execution};
 use crate::folder::{blocking, failed, make, remove};
 use crate::logfile::{InstanceLog, Rotation};
 use crate::port;
@@ -88,6 +92,7 @@ pub struct ProcessDriver {
     options: Arc<ProcessOptions>,
     cgroups: Arc<OnceLock<Places>>,
     ports: Spare,
+    inside: Inside,
 }
 
 impl ProcessDriver {
@@ -98,6 +103,7 @@ impl ProcessDriver {
             options: Arc::new(options),
             cgroups: Arc::default(),
             ports: Spare::default(),
+            inside: Inside::default(),
         }
     }
 
@@ -170,23 +176,7 @@ impl ProcessDriver {
             Sandbox::Off => None,
             sandbox => self.network(request, sandbox == Sandbox::Strict)?,
         };
-        let start = Start {
-            format: FORMAT,
-            command: spec.command.clone(),
-            workdir: spec.workdir.clone().unwrap_or_else(|| home.clone()),
-            env: self.environment(&home, &folder, request),
-            memory: spec.limits.memory,
-            open_files: spec.limits.open_files,
-            file_size: spec.limits.file_size,
-            processes: spec.limits.processes,
-            port: request.port,
-            rotation: self.options.rotation,
-            cpu_millis: spec.limits.cpu_millis,
-            disk: spec.limits.disk,
-            cgroups: self.cgroups.get_or_init(cgroup::places).clone(),
-            sandbox: (spec.sandbox != Sandbox::Off)
-                .then(|| self.order(request, &folder, network.is_some())),
-        };
+        let start = self.document(request, &folder, network.is_some());
         let made = || {
             make(&home)?;
             make(&self.instances(workspace, agent))?;
@@ -211,6 +201,30 @@ impl ProcessDriver {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| failed("the shim cannot be started", &error))
+    }
+
+    /// What the shim is to run, and how.
+    fn document(&self, request: &StartRequest, folder: &Path, network: bool) -> Start {
+        let Place {
+            workspace, agent, ..
+        } = &request.place;
+        let (home, spec) = (self.home(workspace, agent), &request.spec);
+        Start {
+            format: FORMAT,
+            command: spec.command.clone(),
+            workdir: spec.workdir.clone().unwrap_or_else(|| home.clone()),
+            env: self.environment(&home, folder, request),
+            memory: spec.limits.memory,
+            open_files: spec.limits.open_files,
+            file_size: spec.limits.file_size,
+            processes: spec.limits.processes,
+            port: request.port,
+            rotation: self.options.rotation,
+            cpu_millis: spec.limits.cpu_millis,
+            disk: spec.limits.disk,
+            cgroups: self.cgroups.get_or_init(cgroup::places).clone(),
+            sandbox: (spec.sandbox != Sandbox::Off).then(|| self.order(request, folder, network)),
+        }
     }
 
     /// How an agent is to be locked in.
@@ -418,6 +432,17 @@ fn look(folder: &Path, place: &Place) -> io::Result<Found> {
     }
 }
 
+/// Whether the shim of an instance lives; only looks.
+fn look_at(folder: &Path) -> bool {
+    let Ok(lock) = File::open(folder.join(files::LOCK)) else {
+        return false;
+    };
+    matches!(
+        flock(&lock, FlockOperation::NonBlockingLockShared),
+        Err(rustix::io::Errno::WOULDBLOCK)
+    )
+}
+
 /// Where the program is, looked for as it will be when it is started.
 fn find_program(program: &str, workdir: &Path, path: &str) -> Option<PathBuf> {
     let runnable = |file: &Path| {
@@ -458,6 +483,7 @@ impl Driver for ProcessDriver {
                 request.place.instance,
                 state,
                 Some(child),
+                self.inside.clone(),
             )?)),
             Err(error) => {
                 // It ends by itself, but for one that hangs.
@@ -489,8 +515,13 @@ impl Driver for ProcessDriver {
                 Found::Beginning => continue,
                 Found::Alive(state) => state,
             };
-            let Ok(running) = ProcessRunning::new(folder.clone(), place.instance, state, None)
-            else {
+            let Ok(running) = ProcessRunning::new(
+                folder.clone(),
+                place.instance,
+                state,
+                None,
+                self.inside.clone(),
+            ) else {
                 continue;
             };
             // The process that was opened is the shim if the shim lived all the while.
@@ -501,6 +532,15 @@ impl Driver for ProcessDriver {
         Err(DriverError::Failed(
             "an instance lives but does not say what it runs".to_owned(),
         ))
+    }
+
+    async fn exec(
+        &self,
+        request: &StartRequest,
+        handle: &str,
+        order: &ExecOrder,
+    ) -> Result<Execution, DriverError> {
+        self.run_inside(request, handle, order).await
     }
 
     async fn kept(

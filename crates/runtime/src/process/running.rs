@@ -17,6 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+use super::exec::Inside;
 use super::files::{self, Ended, State};
 use super::proc;
 use super::sandbox::cgroup;
@@ -43,12 +44,13 @@ impl ProcessRunning {
         instance: InstanceId,
         state: State,
         child: Option<Child>,
+        inside: Inside,
     ) -> Result<Self, DriverError> {
         let gone = || DriverError::Failed("the shim ended".to_owned());
         let pid = proc::pid(state.shim).ok_or_else(gone)?;
         let shim = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(std::io::Error::from)
-            .and_then(register)
+            .and_then(|fd| register(fd, Interest::READABLE))
             .map_err(|error| failed("the shim cannot be watched", &error))?;
         let shim = Arc::new(shim);
         let (tell, exit) = watch::channel(None);
@@ -58,6 +60,8 @@ impl ProcessRunning {
         tokio::spawn(async move {
             let _ = watched.readable().await;
             let settled = blocking(move || Ok(settle(&place, &left, instance, child))).await;
+            // Commands that ran in its box see its end as we do.
+            inside.ended(instance).await;
             tell.send_replace(Some(settled.unwrap_or_default()));
         });
         Ok(Self {
@@ -89,10 +93,10 @@ impl ProcessRunning {
     unsafe_code,
     reason = "tokio has no safe way to watch a descriptor any more"
 )]
-fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn register(fd: OwnedFd, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is an open descriptor, always the same one, and stays open until the
     // `AsyncFd` that owns it is dropped.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(Into::into)
 }
 
 /// Finds out how an instance ended whose shim has ended, and ends what it may have left.

@@ -24,7 +24,7 @@ use skep_core::units::format_bytes;
 
 use super::files::{self, Ended, FORMAT, Report, Start, State};
 use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
-use super::{find_program, proc};
+use super::{find_program, inside, proc};
 use crate::driver::LogStream;
 use crate::logfile::{LogWriter, PIECE};
 
@@ -40,9 +40,13 @@ const MOST_CONTROL: usize = 256;
 ///
 /// It must be the first thing that a process does: no other thread may run.
 pub fn shim_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(folder) = arguments.into_iter().next().map(PathBuf::from) else {
+    let mut arguments = arguments.into_iter();
+    let Some(folder) = arguments.next().map(PathBuf::from) else {
         return ExitCode::from(2);
     };
+    if arguments.next().is_some_and(|word| word == inside::WORD) {
+        return inside::run(&folder);
+    }
     match begin(&folder) {
         Ok(mut shim) => {
             report(&Report::Running(shim.state.clone()));
@@ -178,6 +182,18 @@ fn output(pipe: Option<OwnedFd>, stream: LogStream) -> Option<Output> {
     })
 }
 
+/// The limits of each of its processes.
+pub(super) fn limits(start: &Start, plan: &Plan) -> [(Resource, Option<u64>); 5] {
+    [
+        // For all its processes together is better.
+        (Resource::As, start.memory.filter(|_| !plan.group.memory)),
+        (Resource::Nofile, start.open_files),
+        (Resource::Fsize, plan.file_size(start.file_size)),
+        (Resource::Nproc, plan.processes),
+        (Resource::Core, Some(0)),
+    ]
+}
+
 /// Starts the agent and tells how it is locked in.
 fn spawn(start: &Start, plan: Plan) -> Result<(Child, Vec<Guard>), Report> {
     let Some((program, arguments)) = start.command.split_first() else {
@@ -188,14 +204,7 @@ fn spawn(start: &Start, plan: Plan) -> Result<(Child, Vec<Guard>), Report> {
         // Behind the walls this would look as if it were not allowed.
         return Err(Report::Refused(format!("command not found: {program}")));
     }
-    let limits = [
-        // For all its processes together is better.
-        (Resource::As, start.memory.filter(|_| !plan.group.memory)),
-        (Resource::Nofile, start.open_files),
-        (Resource::Fsize, plan.file_size(start.file_size)),
-        (Resource::Nproc, plan.processes),
-        (Resource::Core, Some(0)),
-    ];
+    let limits = limits(start, &plan);
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -234,7 +243,7 @@ fn spawn(start: &Start, plan: Plan) -> Result<(Child, Vec<Guard>), Report> {
     unsafe_code,
     reason = "walls, limits and the death signal are set between fork and exec"
 )]
-fn enter(command: &mut Command, entry: Entry, limits: [(Resource, Option<u64>); 5]) {
+pub(super) fn enter(command: &mut Command, entry: Entry, limits: [(Resource, Option<u64>); 5]) {
     let shim = rustix::process::getpid();
     // SAFETY: between fork and exec only plain system calls run: no allocation, no locks, and
     // nothing of the parent's memory but what was prepared for this is looked at.
@@ -267,7 +276,7 @@ fn group_signal(group: Pid, signal: Signal) {
     let _ = rustix::process::kill_process_group(group, signal);
 }
 
-fn wait_for(fds: &mut [PollFd<'_>], timeout: Duration) {
+pub(super) fn wait_for(fds: &mut [PollFd<'_>], timeout: Duration) {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_api::{AgentSpec, InstanceState, Rollout};
 use skep_core::{AgentId, InstanceId, Timestamp};
@@ -55,8 +56,27 @@ pub struct InstanceInfo {
     pub address: SocketAddr,
     /// When it was started.
     pub started_at: Timestamp,
+    /// Why it is in this state, when there is more to say.
+    pub reason: Option<String>,
+    /// What the last probe found.
+    pub probe: Option<Probed>,
     /// How it is locked in.
     pub protections: Vec<Protection>,
+}
+
+/// What a probe of an instance found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// When it came back.
+    pub at: Timestamp,
+    /// Whether the instance is well.
+    pub ok: bool,
+    /// What was asked and answered, in words.
+    pub detail: String,
+    /// How long it took.
+    pub took: Duration,
+    /// Misses in a row, this one included.
+    pub misses: u32,
 }
 
 impl AgentInfo {
@@ -110,7 +130,21 @@ impl From<&InstanceInfo> for skep_api::Instance {
             pid: info.pid,
             port: info.address.port(),
             started_at: info.started_at.to_string(),
+            reason: info.reason.clone(),
+            probe: info.probe.as_ref().map(Into::into),
             protections: info.protections.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Probed> for skep_api::Probe {
+    fn from(probed: &Probed) -> Self {
+        Self {
+            at: probed.at.to_string(),
+            ok: probed.ok,
+            detail: probed.detail.clone(),
+            took_ms: u64::try_from(probed.took.as_millis()).unwrap_or(u64::MAX),
+            misses: probed.misses,
         }
     }
 }

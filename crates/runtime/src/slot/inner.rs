@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{Ending, InstanceInfo, Live, Orders, Slot, View};
 use crate::agents::{Desired, Revision, RolloutRow};
 use crate::driver::Driver;
+use crate::events::Event;
 use crate::fleet::{self, Member, Step, Wish};
 use crate::scale::Scaler;
 use crate::spec::Spec;
@@ -53,6 +54,8 @@ impl Supervised {
             pid: live.running.pid(),
             address: live.running.address(),
             started_at: live.started_at,
+            reason: self.view.reason.clone(),
+            probe: self.view.probe.clone(),
             protections: live.running.protections(),
         })
     }
@@ -75,13 +78,13 @@ pub(super) struct Inner {
     pub(super) step_since: Option<Instant>,
     pub(super) parts: BTreeMap<u32, Part>,
     pub(super) replicas: u32,
+    /// The copies that were told of last.
+    pub(super) told: Option<u32>,
     pub(super) scaler: Scaler,
     /// A task waits for a call that wakes the agent.
     pub(super) waker: bool,
     pub(super) generations: u64,
     pub(super) members: Vec<Supervised>,
-    /// The last look at the CPU time, for a share of it.
-    pub(super) looked: Option<(Vec<InstanceId>, Instant, u64)>,
 }
 
 impl Part {
@@ -115,6 +118,18 @@ impl Inner {
     pub(super) fn bound(&mut self) {
         let (least, most) = self.bounds();
         self.replicas = self.replicas.clamp(least, most);
+    }
+
+    /// What became of the number of copies since this was asked last.
+    pub(super) fn scaled(&mut self, agent: &str) -> Option<Event> {
+        let (before, after) = (self.told.replace(self.replicas)?, self.replicas);
+        let (kind, detail) = match (before, after) {
+            (before, after) if before == after => return None,
+            (_, 0) => ("agent.slept", "nobody called for a while".to_owned()),
+            (0, _) => ("agent.woke", format!("{after} wanted")),
+            (before, after) => ("agent.scaled", format!("from {before} to {after} copies")),
+        };
+        Some(Event::of(agent, kind, detail).revision(self.rollout.revision))
     }
 
     pub(super) fn steps(&self) -> &[(u8, Option<Duration>)] {
@@ -271,6 +286,7 @@ impl Inner {
                 reason: None,
                 live: None,
                 busy: false,
+                probe: None,
             },
         });
         supervise(charge, self.generations, receiver, adopted);

@@ -1,4 +1,4 @@
-//! Agents: deploy, look, start, stop, restart, remove, logs, stats.
+//! Agents: deploy, look, start, stop, restart, remove, logs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
 use serde::Deserialize;
-use skep_api::{Agent, AgentSpec, CallState, Forgotten, LogLine, Page, Problem, Revision, Stats};
-use skep_core::{Code, Timestamp, Workspace, units};
+use skep_api::{Agent, AgentSpec, CallState, Forgotten, LogLine, Page, Problem, Revision};
+use skep_core::{Code, Timestamp, Workspace};
 use skep_ingress::CallPolicy;
 use skep_runtime::{AgentInfo, LogQuery};
 use utoipa::IntoParams;
@@ -32,9 +32,9 @@ const MOST_TAIL: usize = 100_000;
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// Where the page begins: `next` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     /// Rows of the page, 1 to 1000; default 100.
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -251,18 +251,7 @@ pub(super) async fn forget_answers(
 }
 
 fn log_query(query: LogsQuery, now: Timestamp) -> Result<LogQuery, ApiError> {
-    let since = match &query.since {
-        None => None,
-        Some(text) => Some(match units::parse_duration(text) {
-            Some(ago) => now.minus(ago),
-            None => text.parse().map_err(|_| {
-                ApiError::new(
-                    Code::BadRequest,
-                    "query: since is neither a time (RFC 3339) nor a duration (10m)",
-                )
-            })?,
-        }),
-    };
+    let since = input::since(query.since.as_deref(), now)?;
     if query.tail.is_some_and(|tail| tail > MOST_TAIL) {
         return Err(ApiError::new(
             Code::BadRequest,
@@ -323,49 +312,4 @@ fn wire(line: &skep_runtime::LogLine) -> LogLine {
         instance: line.instance.to_string(),
         text: line.text.clone(),
     }
-}
-
-async fn stats_of(state: &State, workspace: &Workspace, name: &str) -> Result<Stats, ApiError> {
-    let mut stats = Stats::from(&state.runtime.stats(workspace, name).await?);
-    let load = state.ingress.load(workspace, name);
-    stats.in_flight = load.running;
-    stats.queued = load.waiting;
-    Ok(stats)
-}
-
-/// What an agent uses now.
-#[utoipa::path(get, path = "/api/v1/agents/{agent}/stats", tag = "agents",
-    params(("agent" = String, Path, description = "The agent's name")),
-    responses((status = 200, body = Stats), (status = 404, body = Problem)))]
-pub(super) async fn stats(
-    Shared(state): Shared<Arc<State>>,
-    Caller(workspace): Caller,
-    Path(name): Path<String>,
-) -> Result<Json<Stats>, ApiError> {
-    Ok(Json(stats_of(&state, &workspace, &name).await?))
-}
-
-/// What every agent uses now, by name.
-#[utoipa::path(get, path = "/api/v1/stats", tag = "agents", params(PageQuery),
-    responses((status = 200, body = Page<Stats>), (status = "4XX", body = Problem)))]
-pub(super) async fn all_stats(
-    Shared(state): Shared<Arc<State>>,
-    Caller(workspace): Caller,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<Page<Stats>>, ApiError> {
-    let limit = limit(query.limit)?;
-    let found = state
-        .runtime
-        .list(&workspace, query.cursor.as_deref(), limit as usize + 1);
-    let Page { items: found, next } = page(found, limit, |info| info.name.clone());
-    let mut items = Vec::with_capacity(found.len());
-    for info in &found {
-        match stats_of(&state, &workspace, &info.name).await {
-            Ok(stats) => items.push(stats),
-            // Removed meanwhile.
-            Err(error) if error.public().code() == Code::AgentNotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Json(Page { items, next }))
 }

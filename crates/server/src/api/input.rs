@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use skep_api::Page;
-use skep_core::{CallId, Code, Workspace};
+use skep_core::{CallId, Code, Timestamp, Workspace, units};
 
 use crate::problem::ApiError;
 
@@ -19,6 +19,10 @@ const MOST_LIMIT: u32 = 1000;
 /// The workspace of who asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(pub(crate) Workspace);
+
+/// The name of the key with which somebody asks.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyName(pub(crate) std::sync::Arc<str>);
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
@@ -123,6 +127,20 @@ pub(crate) fn cursor<T: FromStr>(cursor: Option<&str>) -> Result<Option<T>, ApiE
     cursor
         .map(|cursor| cursor.parse().map_err(wrong))
         .transpose()
+}
+
+/// A moment: RFC 3339, or a duration back from now.
+pub(crate) fn since(text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
+    let read = |text: &str| match units::parse_duration(text) {
+        Some(ago) => Ok(now.minus(ago)),
+        None => text.parse().map_err(|_| {
+            ApiError::new(
+                Code::BadRequest,
+                "query: since is neither a time (RFC 3339) nor a duration (10m)",
+            )
+        }),
+    };
+    text.map(read).transpose()
 }
 
 /// A page of rows of which one more than `limit` was asked for: that one tells whether there is

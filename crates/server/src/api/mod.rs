@@ -4,10 +4,13 @@
 mod agents;
 mod backups;
 mod calls;
+mod events;
+mod exec;
 mod health;
 mod input;
 mod rollouts;
 mod servers;
+mod stats;
 
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use crate::problem::ApiError;
 use crate::state::State;
 
 /// The workspace of who asks, put into each request by the dispatcher.
-pub(crate) use input::Caller;
+pub(crate) use input::{Caller, KeyName};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,7 +37,13 @@ pub(crate) use input::Caller;
             `/agents/{agent}/…` with any method; see the book.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(skep_api::Problem)),
+    components(schemas(
+        skep_api::Problem,
+        skep_api::ExecStart,
+        skep_api::ExecSignal,
+        skep_api::ExecExit,
+        skep_api::TerminalSize
+    )),
     security(("key" = [])),
     modifiers(&Security),
 )]
@@ -70,8 +79,11 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::promote))
         .routes(routes!(agents::logs))
-        .routes(routes!(agents::stats))
-        .routes(routes!(agents::all_stats))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::all_stats))
+        .routes(routes!(exec::exec))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
         .routes(routes!(calls::list))
         .routes(routes!(calls::show, calls::purge))
         .routes(routes!(calls::request))

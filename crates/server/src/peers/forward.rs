@@ -38,6 +38,7 @@ pub(crate) const MOST_HOPS: u8 = 3;
 
 const SECRET: &str = "skep-peer";
 const WORKSPACE: &str = "skep-peer-workspace";
+const BY: &str = "skep-peer-by";
 const REMOTE: &str = "skep-peer-remote";
 const REQUEST: &str = "skep-peer-request";
 const CALL: &str = "skep-peer-call";
@@ -50,6 +51,8 @@ pub(crate) type Sent = Either<Incoming, Full<Bytes>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     pub(crate) workspace: Workspace,
+    /// The name of the key that it showed.
+    pub(crate) by: Arc<str>,
     pub(crate) remote: IpAddr,
     pub(crate) id: RequestId,
     /// The id of the call that it becomes, if it becomes one: so it is found when the server that
@@ -230,6 +233,7 @@ fn mark(headers: &mut HeaderMap, peer: &Peer, sender: &Sender) {
     let values = [
         (SECRET, hex),
         (WORKSPACE, sender.workspace.to_string()),
+        (BY, sender.by.to_string()),
         (REMOTE, sender.remote.to_string()),
         (REQUEST, sender.id.to_string()),
         (CALL, sender.call.to_string()),
@@ -257,6 +261,7 @@ pub(crate) fn recognise(headers: &mut HeaderMap, is_own: impl Fn(&[u8]) -> bool)
         value.to_str().ok().map(str::to_owned)
     };
     let workspace = text(headers, WORKSPACE);
+    let by = text(headers, BY);
     let remote = text(headers, REMOTE);
     let id = text(headers, REQUEST);
     let call = text(headers, CALL);
@@ -272,6 +277,7 @@ pub(crate) fn recognise(headers: &mut HeaderMap, is_own: impl Fn(&[u8]) -> bool)
     }
     Some(Sender {
         workspace: workspace?.parse().ok()?,
+        by: by?.into(),
         remote: remote?.parse().ok()?,
         id: id?.parse().ok()?,
         call: call?.parse().ok()?,
@@ -292,6 +298,13 @@ impl Upgrade {
         Self {
             client: wanted.then(|| hyper::upgrade::on(&mut *request)),
             place: request.extensions().get().cloned(),
+        }
+    }
+
+    /// The request is answered here after all.
+    pub(crate) fn give_back<B>(self, request: &mut Request<B>) {
+        if let Some(client) = self.client {
+            request.extensions_mut().insert(client);
         }
     }
 

@@ -1,8 +1,8 @@
-//! Agents: list, inspect, start, stop, restart, remove.
+//! One agent: how it is shown, and waited for.
 
 use clap::Args;
 use skep_api::{Agent, InstanceState};
-use skep_client::{Client, PageQuery};
+use skep_client::Client;
 use skep_core::Timestamp;
 
 use super::wait::{Goal, Patience, wait_for};
@@ -17,26 +17,7 @@ pub(crate) struct InspectArgs {
     agent: String,
 }
 
-/// Flags of `start`, `stop` and `restart`.
-#[derive(Debug, Args)]
-pub(crate) struct WaitArgs {
-    /// The agent
-    agent: String,
-    #[command(flatten)]
-    patience: Patience,
-}
-
-/// Flags of `remove`.
-#[derive(Debug, Args)]
-pub(crate) struct RemoveArgs {
-    /// The agent
-    agent: String,
-    /// Also when it has open calls, which are cancelled
-    #[arg(long)]
-    force: bool,
-}
-
-fn count(agent: &Agent, state: &str) -> u64 {
+pub(crate) fn count(agent: &Agent, state: &str) -> u64 {
     agent.calls.get(state).copied().unwrap_or(0)
 }
 
@@ -86,33 +67,10 @@ impl Row for Agent {
     }
 }
 
-async fn pages(client: &Client) -> Result<Vec<Agent>> {
-    let mut rows = Vec::new();
-    let mut page = PageQuery::default();
-    loop {
-        let found = client.agents(&page).await?;
-        rows.extend(found.items);
-        page.cursor = match found.next {
-            Some(next) => Some(next),
-            None => return Ok(rows),
-        };
-    }
-}
-
 /// The names of all agents.
-pub(crate) async fn all(client: &Client) -> Result<Vec<String>> {
-    let agents = pages(client).await?;
+pub(crate) async fn names(client: &Client) -> Result<Vec<String>> {
+    let agents = super::select::all(client).await?;
     Ok(agents.into_iter().map(|agent| agent.name).collect())
-}
-
-pub(crate) async fn list(session: &Session) -> Result {
-    let rows = pages(&session.client()?).await?;
-    if rows.is_empty() {
-        session
-            .output
-            .note("There is no agent yet; deploy one with `skep deploy`.");
-    }
-    session.output.list(&rows)
 }
 
 pub(crate) async fn inspect(session: &Session, args: InspectArgs) -> Result {
@@ -193,42 +151,5 @@ pub(crate) async fn settle(
         false => wait_for(session, client, &agent.name, goal, patience.timeout).await?,
     };
     let said = format!("{} is {}.", agent.name, agent.state.as_str());
-    session.output.done(&agent, &agent.name, &said)
-}
-
-pub(crate) async fn start(session: &Session, args: WaitArgs) -> Result {
-    let client = session.client()?;
-    let agent = client.start(&args.agent).await?;
-    let goal = Goal::Ready { not: Vec::new() };
-    settle(session, &client, agent, &goal, &args.patience).await
-}
-
-pub(crate) async fn stop(session: &Session, args: WaitArgs) -> Result {
-    let client = session.client()?;
-    let agent = client.stop(&args.agent).await?;
-    settle(session, &client, agent, &Goal::Stopped, &args.patience).await
-}
-
-pub(crate) async fn restart(session: &Session, args: WaitArgs) -> Result {
-    let client = session.client()?;
-    let before = client.agent(&args.agent).await?;
-    let agent = client.restart(&args.agent).await?;
-    let not = before.instances.into_iter().map(|it| it.id).collect();
-    settle(
-        session,
-        &client,
-        agent,
-        &Goal::Ready { not },
-        &args.patience,
-    )
-    .await
-}
-
-pub(crate) async fn remove(session: &Session, args: RemoveArgs) -> Result {
-    let client = session.client()?;
-    let agent = client.agent(&args.agent).await?;
-    session.confirm(&format!("Remove the agent {}?", agent.name))?;
-    client.remove_agent(&agent.name, args.force).await?;
-    let said = format!("{} is removed.", agent.name);
     session.output.done(&agent, &agent.name, &said)
 }

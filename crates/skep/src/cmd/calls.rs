@@ -309,6 +309,18 @@ async fn show(session: &Session, client: &Client, args: &ShowArgs) -> Result {
     output.table(&["ATTEMPT", "STARTED", "ENDED", "STATUS", "REASON"], &rows)
 }
 
+/// Attaches to a call as one does who says nothing more.
+pub(crate) async fn attach_to(session: &Session, call: String) -> Result {
+    let args = AttachArgs {
+        call,
+        no_wait: false,
+        last_event_id: None,
+        timeout: None,
+        include: false,
+    };
+    attach(session, &session.client()?, &args).await
+}
+
 async fn attach(session: &Session, client: &Client, args: &AttachArgs) -> Result {
     let seen = args.last_event_id.as_deref();
     let patience = patience(session, args.timeout);

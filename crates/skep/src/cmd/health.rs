@@ -1,13 +1,32 @@
-//! How the server is, and what agents use.
+//! How the server is, and how the instances of one agent are.
 
-use skep_api::{Health, Stats};
-use skep_client::PageQuery;
+use std::time::Duration;
+
+use clap::Args;
+use skep_api::{Agent, Health, Instance, InstanceState};
+use skep_client::Client;
 use skep_core::{Timestamp, units};
 
-use crate::cli::StatsArgs;
+use super::wait::{Goal, duration, wait_for};
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Row, human_bytes};
+use crate::output::{Format, age};
 use crate::session::Session;
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An agent is healthy when it takes calls, and when it rests: asleep, or stopped
+by its owner. The exit code is 5 when it is not healthy.")]
+pub(crate) struct HealthArgs {
+    /// The agent; without it the server
+    agent: Option<String>,
+    /// Wait until it is ready
+    #[arg(long, requires = "agent")]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration, requires = "wait")]
+    timeout: Duration,
+}
 
 const fn word(health: Health) -> &'static str {
     match health {
@@ -17,9 +36,17 @@ const fn word(health: Health) -> &'static str {
     }
 }
 
-pub(crate) async fn health(session: &Session) -> Result {
-    let health = session.client()?.health_detailed().await?;
-    let uptime = units::format_duration(std::time::Duration::from_secs(health.uptime_s));
+pub(crate) async fn health(session: &Session, args: HealthArgs) -> Result {
+    let client = session.client()?;
+    match &args.agent {
+        Some(agent) => of_agent(session, &client, agent, args.wait.then_some(args.timeout)).await,
+        None => of_server(session, &client).await,
+    }
+}
+
+async fn of_server(session: &Session, client: &Client) -> Result {
+    let health = client.health_detailed().await?;
+    let uptime = units::format_duration(Duration::from_secs(health.uptime_s));
     let lines = [
         ("Status", word(health.status).to_owned()),
         ("Version", health.version.clone()),
@@ -40,7 +67,7 @@ pub(crate) async fn health(session: &Session) -> Result {
         .iter()
         .map(|it| row("agent", &it.name, it.status, &it.detail));
     let rows: Vec<_> = checks.chain(agents).collect();
-    if session.output.format == crate::output::Format::Table && !rows.is_empty() {
+    if session.output.format == Format::Table && !rows.is_empty() {
         session.output.raw(b"\n")?;
         session
             .output
@@ -52,50 +79,64 @@ pub(crate) async fn health(session: &Session) -> Result {
     }
 }
 
-impl Row for Stats {
-    const HEADERS: &'static [&'static str] = &[
-        "AGENT",
-        "STATE",
-        "CPU",
-        "MEMORY",
-        "PROCESSES",
-        "RUNNING",
-        "WAITING",
-        "RESTARTS",
-    ];
-
-    fn name(&self) -> String {
-        self.agent.clone()
-    }
-
-    fn cells(&self, _now: Timestamp) -> Vec<String> {
-        vec![
-            self.agent.clone(),
-            self.state.as_str().to_owned(),
-            format!("{:.1}%", self.cpu_percent),
-            human_bytes(self.memory_bytes),
-            self.processes.to_string(),
-            self.in_flight.to_string(),
-            self.queued.to_string(),
-            self.restarts.to_string(),
-        ]
+/// Whether an agent does what its owner wants of it.
+fn is_healthy(agent: &Agent) -> bool {
+    match agent.state {
+        InstanceState::Ready | InstanceState::Asleep => true,
+        InstanceState::Stopped => agent.desired == "stopped",
+        _ => false,
     }
 }
 
-pub(crate) async fn stats(session: &Session, args: StatsArgs) -> Result {
-    let client = session.client()?;
-    if let Some(agent) = &args.agent {
-        let stats = client.agent_stats(agent).await?;
-        return session.output.list(&[stats]);
+/// What the last probe of an instance found, in words.
+fn probe(instance: &Instance, now: Timestamp) -> String {
+    let Some(probe) = &instance.probe else {
+        return "not asked yet".to_owned();
+    };
+    let mut text = format!("{} ({} ms)", probe.detail, probe.took_ms);
+    if probe.misses > 1 {
+        text.push_str(&format!(", {} misses in a row", probe.misses));
     }
-    let mut rows = Vec::new();
-    let mut page = PageQuery::default();
-    loop {
-        let found = client.stats(&page).await?;
-        rows.extend(found.items);
-        page.cursor = match found.next {
-            Some(next) => Some(next),
-            None => return session.output.list(&rows),
-        };
+    format!("{text}, {} ago", age(&probe.at, now))
+}
+
+async fn of_agent(
+    session: &Session,
+    client: &Client,
+    name: &str,
+    wait: Option<Duration>,
+) -> Result {
+    let waited = match wait {
+        Some(timeout) => {
+            let goal = Goal::Ready { not: Vec::new() };
+            wait_for(session, client, name, &goal, timeout).await.err()
+        }
+        None => None,
+    };
+    let agent = client.agent(name).await?;
+    let healthy = is_healthy(&agent) && waited.is_none();
+    let now = Timestamp::system_now();
+    let mut lines = vec![
+        ("Agent", agent.name.clone()),
+        ("Healthy", if healthy { "yes" } else { "NO" }.to_owned()),
+        ("State", agent.state.as_str().to_owned()),
+        ("Reason", agent.reason.clone().unwrap_or_default()),
+    ];
+    for instance in &agent.instances {
+        let up = age(&instance.started_at, now);
+        let state = instance.state.as_str();
+        lines.push(("Instance", format!("{}, {state}, up {up}", instance.id)));
+        lines.push(("  Probe", probe(instance, now)));
+        let reason = instance.reason.clone().unwrap_or_default();
+        let told = instance.probe.as_ref().map(|probe| &probe.detail);
+        if told != Some(&reason) {
+            lines.push(("  Reason", reason));
+        }
+    }
+    session.output.one(&agent, &agent.name, &lines)?;
+    match (waited, healthy) {
+        (Some(failure), _) => Err(failure),
+        (None, true) => Ok(()),
+        (None, false) => Err(Failure::quiet(Exit::Watched)),
     }
 }

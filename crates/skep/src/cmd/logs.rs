@@ -33,7 +33,8 @@ pub(crate) struct LogsArgs {
     timestamps: bool,
 }
 
-fn since(text: &str) -> Result<String, String> {
+/// A time on the command line.
+pub(crate) fn since(text: &str) -> Result<String, String> {
     match units::parse_duration(text).is_some() || text.parse::<Timestamp>().is_ok() {
         true => Ok(text.to_owned()),
         false => {

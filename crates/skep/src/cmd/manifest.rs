@@ -226,7 +226,7 @@ pub(crate) fn show(session: &Session, changes: &[Change]) -> Result {
 pub(crate) async fn export(session: &Session, args: ExportArgs) -> Result {
     let client = session.client()?;
     let names = match args.agents.is_empty() {
-        true => super::agents::all(&client).await?,
+        true => super::agents::names(&client).await?,
         false => args.agents,
     };
     let mut documents = Vec::with_capacity(names.len());

@@ -243,6 +243,23 @@ impl Group {
         }
     }
 
+    /// A group that is there, to be joined; it is not ours to remove.
+    pub(super) fn open(folders: &[PathBuf]) -> io::Result<Self> {
+        let mut group = Self::default();
+        for folder in folders {
+            let door = |name| File::options().write(true).open(folder.join(name));
+            // Version 1 lets one thread move itself, which is what this process is.
+            group
+                .doors
+                .push(door("tasks").or_else(|_| door("cgroup.procs"))?);
+            let limits = |name: &str| folder.join(name).exists();
+            group.memory |= limits("memory.max") || limits("memory.limit_in_bytes");
+            group.pids |= limits("pids.max");
+            group.cpu |= limits("cpu.max") || limits("cpu.cfs_quota_us");
+        }
+        Ok(group)
+    }
+
     /// Brings this process in. Runs between fork and exec.
     pub(super) fn join(&self) -> io::Result<()> {
         for mut door in &self.doors {

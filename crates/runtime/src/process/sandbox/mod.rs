@@ -196,6 +196,40 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Prepares what stands round an instance that runs, for a command beside it: the same walls,
+    /// and its own control groups.
+    pub(super) fn join(folder: &Path, start: &Start, groups: &[PathBuf]) -> Result<Self, Report> {
+        let failed = |what: &str, why: &dyn std::fmt::Display| {
+            Report::Failed(format!("the box cannot be entered: {what}: {why}"))
+        };
+        let (told, tell) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("pipe", &error))?;
+        let group = cgroup::Group::open(groups).map_err(|error| failed("its group", &error))?;
+        let boxed = start.sandbox.as_ref();
+        let mut plan = Self {
+            guards: Vec::new(),
+            processes: match (group.pids, start.processes) {
+                (true, _) => None,
+                (false, None) if boxed.is_some() => tasks().map(|there| there + PROCESSES),
+                (false, asked) => asked,
+            },
+            disk: None,
+            all: start.disk,
+            group,
+            walls: Walls::default(),
+            tell,
+            told,
+        };
+        if let Some(order) = boxed {
+            plan.lock_in(folder, start, order)
+                .map_err(|error| failed("rules", &error))?;
+            if order.strict {
+                plan.refuse()?;
+            }
+        }
+        Ok(plan)
+    }
+
     /// The walls of a sandbox.
     fn lock_in(
         &mut self,

@@ -1,0 +1,228 @@
+//! How requests went in the last minute: how many, how many badly, and how long they took, in a few
+//! numbers for each instance. Times fall into classes, each a fifth wider than the one before.
+//!
+//! Pure: the clock is handed in as the time since some beginning.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use skep_core::InstanceId;
+
+/// How far back it looks.
+const BACK: Duration = Duration::from_secs(60);
+/// The minute goes by in such steps.
+const STEP: Duration = Duration::from_secs(5);
+const STEPS: usize = 12;
+/// Classes: from a tenth of a millisecond to more than an hour.
+const CLASSES: usize = 100;
+const FASTEST: Duration = Duration::from_micros(100);
+/// Each class ends so much later than the one before: four double it.
+const PER_DOUBLING: f64 = 4.0;
+
+/// What happened in one step of time.
+#[derive(Debug, Clone)]
+struct Slice {
+    /// Which step since the beginning.
+    number: u64,
+    errors: u64,
+    classes: [u32; CLASSES],
+}
+
+/// The last minute.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Window {
+    slices: Vec<Slice>,
+    /// When the first request ended.
+    since: Option<Duration>,
+}
+
+/// What a minute was like.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pace {
+    /// Requests that ended each second.
+    pub per_second: f64,
+    /// Requests that ended badly.
+    pub errors: u64,
+    /// Half of them took no longer.
+    pub p50: Option<Duration>,
+    /// Ninety-nine of a hundred took no longer.
+    pub p99: Option<Duration>,
+}
+
+fn class(took: Duration) -> usize {
+    let times = took.as_secs_f64() / FASTEST.as_secs_f64();
+    let class = (times.max(1.0).log2() * PER_DOUBLING).ceil();
+    // Never negative, and what is too long belongs to the last.
+    (class as usize).min(CLASSES - 1)
+}
+
+/// The longest time that falls into a class.
+fn most(class: usize) -> Duration {
+    let class = u32::try_from(class).unwrap_or(u32::MAX);
+    FASTEST.mul_f64((f64::from(class) / PER_DOUBLING).exp2())
+}
+
+const fn step(now: Duration) -> u64 {
+    now.as_secs() / STEP.as_secs()
+}
+
+impl Window {
+    /// A request has ended.
+    pub(crate) fn add(&mut self, took: Duration, failed: bool, now: Duration) {
+        self.since.get_or_insert(now.saturating_sub(took));
+        let number = step(now);
+        self.forget(number);
+        let is_new = self.slices.last().is_none_or(|last| last.number < number);
+        if is_new {
+            self.slices.push(Slice {
+                number,
+                errors: 0,
+                classes: [0; CLASSES],
+            });
+        }
+        if let Some(slice) = self.slices.last_mut() {
+            slice.errors += u64::from(failed);
+            let count = &mut slice.classes[class(took)];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        let oldest = (number + 1).saturating_sub(STEPS as u64);
+        self.slices.retain(|slice| slice.number >= oldest);
+    }
+
+    /// Whether nothing happened for a minute.
+    fn is_quiet(&self, now: Duration) -> bool {
+        let oldest = (step(now) + 1).saturating_sub(STEPS as u64);
+        self.slices.last().is_none_or(|last| last.number < oldest)
+    }
+
+    /// The last minute of several together.
+    pub(crate) fn pace<'a>(all: impl IntoIterator<Item = &'a Self>, now: Duration) -> Pace {
+        let oldest = (step(now) + 1).saturating_sub(STEPS as u64);
+        let mut classes = [0_u64; CLASSES];
+        let (mut errors, mut since) = (0, now);
+        for window in all {
+            since = window.since.map_or(since, |first| first.min(since));
+            for slice in window.slices.iter().filter(|slice| slice.number >= oldest) {
+                errors += slice.errors;
+                for (sum, count) in classes.iter_mut().zip(slice.classes) {
+                    *sum += u64::from(count);
+                }
+            }
+        }
+        let count: u64 = classes.iter().sum();
+        let begin = STEP * u32::try_from(oldest).unwrap_or(u32::MAX);
+        let seen = now.saturating_sub(since.max(begin)).min(BACK);
+        let share = |of: f64| {
+            let rank = ((count as f64 * of).ceil() as u64).max(1);
+            let mut passed = 0;
+            let found = classes.iter().position(|count| {
+                passed += count;
+                passed >= rank
+            });
+            found.map(most)
+        };
+        Pace {
+            per_second: count as f64 / seen.as_secs_f64().max(1.0),
+            errors,
+            p50: share(0.5),
+            p99: share(0.99),
+        }
+    }
+}
+
+/// The windows of an agent's instances.
+#[derive(Debug)]
+pub(crate) struct Paces {
+    began: Instant,
+    windows: HashMap<InstanceId, Window>,
+}
+
+impl Paces {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            windows: HashMap::new(),
+        }
+    }
+
+    /// A request on an instance has ended that began then.
+    pub(crate) fn add(&mut self, instance: InstanceId, began: Instant, failed: bool, now: Instant) {
+        let at = now.duration_since(self.began);
+        if !self.windows.contains_key(&instance) {
+            // Those of instances that are gone are quiet before long.
+            self.windows.retain(|_, window| !window.is_quiet(at));
+        }
+        let window = self.windows.entry(instance).or_default();
+        window.add(now.duration_since(began), failed, at);
+    }
+
+    /// The pace of one instance, or of all.
+    pub(crate) fn pace(&self, instance: Option<InstanceId>, now: Instant) -> Pace {
+        let at = now.duration_since(self.began);
+        match instance {
+            Some(instance) => Window::pace(self.windows.get(&instance), at),
+            None => Window::pace(self.windows.values(), at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn near(found: Option<Duration>, wanted: Duration) {
+        let found = found.unwrap().as_secs_f64();
+        let wanted = wanted.as_secs_f64();
+        assert!(
+            (wanted..wanted * 1.2).contains(&found),
+            "{found} for {wanted}"
+        );
+    }
+
+    #[test]
+    fn a_minute_is_told_in_four_numbers() {
+        let mut window = Window::default();
+        assert_eq!(Window::pace([&window], ms(0)), Pace::default());
+        for number in 0..100_u64 {
+            let took = if number < 98 { ms(10) } else { ms(2_000) };
+            window.add(took, number == 0, ms(100_000 + number * 100));
+        }
+        let now = ms(110_000);
+        let pace = Window::pace([&window], now);
+        near(pace.p50, ms(10));
+        near(pace.p99, ms(2_000));
+        assert_eq!(pace.errors, 1);
+        assert!((9.0..11.0).contains(&pace.per_second), "{pace:?}");
+        let twice = Window::pace([&window, &window], now);
+        assert!((19.0..21.0).contains(&twice.per_second), "{twice:?}");
+    }
+
+    #[test]
+    fn what_is_older_than_a_minute_does_not_count_and_is_not_kept() {
+        let mut window = Window::default();
+        for second in 0..1_000 {
+            window.add(ms(1), false, Duration::from_secs(second));
+        }
+        assert!(window.slices.len() <= STEPS);
+        let later = Duration::from_secs(1_000) + BACK;
+        assert_eq!(Window::pace([&window], later), Pace::default());
+        let pace = Window::pace([&window], Duration::from_secs(999));
+        assert!((0.9..1.1).contains(&pace.per_second), "{pace:?}");
+    }
+
+    #[test]
+    fn the_shortest_and_the_longest_have_a_place() {
+        let mut window = Window::default();
+        window.add(Duration::ZERO, false, ms(0));
+        assert_eq!(Window::pace([&window], ms(0)).p50, Some(FASTEST));
+        window.add(Duration::from_secs(1 << 40), true, ms(0));
+        assert!(Window::pace([&window], ms(0)).p99 > Some(Duration::from_secs(2_000)));
+    }
+}

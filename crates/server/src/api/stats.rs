@@ -1,0 +1,125 @@
+//! What agents use, and how their calls go: the runtime's figures and the call door's, joined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State as Shared;
+use skep_api::{InstanceState, InstanceStats, Page, Problem, Stats, Traffic, Usage};
+use skep_core::{InstanceId, Workspace};
+use skep_runtime::AgentUsage;
+
+use super::agents::PageQuery;
+use super::input::{Caller, Path, Query, limit, page};
+use crate::problem::ApiError;
+use crate::state::State;
+
+fn traffic(
+    state: &State,
+    workspace: &Workspace,
+    agent: &str,
+    instance: Option<InstanceId>,
+) -> Traffic {
+    let (pace, in_flight) = state.ingress.pace(workspace, agent, instance);
+    let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+    Traffic {
+        in_flight,
+        calls_per_second: (pace.per_second * 100.0).round() / 100.0,
+        errors: pace.errors,
+        p50_ms: pace.p50.map(ms),
+        p99_ms: pace.p99.map(ms),
+    }
+}
+
+/// The sum of what is known; nothing, when nothing is.
+fn sum<T: std::iter::Sum + Copy>(
+    all: &[InstanceStats],
+    of: impl Fn(&Usage) -> Option<T>,
+) -> Option<T> {
+    let known: Vec<T> = all.iter().filter_map(|one| of(&one.usage)).collect();
+    (!known.is_empty()).then(|| known.into_iter().sum())
+}
+
+fn join(state: &State, workspace: &Workspace, found: &AgentUsage) -> Stats {
+    let agent = &found.agent;
+    let instances: Vec<_> = found
+        .instances
+        .iter()
+        .map(|one| InstanceStats {
+            instance: one.instance.to_string(),
+            revision: one.revision,
+            state: one.state,
+            usage: one.into(),
+            traffic: traffic(state, workspace, &agent.name, Some(one.instance)),
+        })
+        .collect();
+    let usage = Usage {
+        cpu_ms: sum(&instances, |usage| usage.cpu_ms),
+        cpu_percent: sum(&instances, |usage| usage.cpu_percent),
+        memory_bytes: sum(&instances, |usage| usage.memory_bytes),
+        processes: sum(&instances, |usage| usage.processes),
+        received_bytes: sum(&instances, |usage| usage.received_bytes),
+        sent_bytes: sum(&instances, |usage| usage.sent_bytes),
+    };
+    let ready = instances
+        .iter()
+        .filter(|one| one.state == InstanceState::Ready);
+    Stats {
+        agent: agent.name.clone(),
+        state: agent.state,
+        replicas: agent.replicas,
+        ready: u32::try_from(ready.count()).unwrap_or(u32::MAX),
+        usage,
+        traffic: traffic(state, workspace, &agent.name, None),
+        queued: state.ingress.load(workspace, &agent.name).waiting,
+        restarts: agent.restarts,
+        instances,
+    }
+}
+
+/// What an agent uses now, each of its instances, and how its calls go.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}/stats", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name")),
+    responses((status = 200, body = Stats), (status = 404, body = Problem)))]
+pub(super) async fn stats(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Stats>, ApiError> {
+    // With an error that knows similar names.
+    state.runtime.info(&workspace, &name)?;
+    let found = state
+        .runtime
+        .usage(&workspace, std::slice::from_ref(&name))
+        .await;
+    match found.first() {
+        Some(found) => Ok(Json(join(&state, &workspace, found))),
+        // Removed meanwhile.
+        None => Err(state.runtime.info(&workspace, &name).err().map_or_else(
+            || ApiError::new(skep_core::Code::AgentNotFound, "the agent is gone"),
+            ApiError::from,
+        )),
+    }
+}
+
+/// What every agent uses now, by name.
+#[utoipa::path(get, path = "/api/v1/stats", tag = "agents", params(PageQuery),
+    responses((status = 200, body = Page<Stats>), (status = "4XX", body = Problem)))]
+pub(super) async fn all_stats(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<Stats>>, ApiError> {
+    let limit = limit(query.limit)?;
+    let found = state
+        .runtime
+        .list(&workspace, query.cursor.as_deref(), limit as usize + 1);
+    let Page { items, next } = page(found, limit, |info| info.name.clone());
+    let names: Vec<_> = items.into_iter().map(|info| info.name).collect();
+    let found = state.runtime.usage(&workspace, &names).await;
+    let items = found.iter().map(|found| join(&state, &workspace, found));
+    Ok(Json(Page {
+        items: items.collect(),
+        next,
+    }))
+}
