@@ -35,6 +35,11 @@ const STOP_MARGIN: Duration = Duration::from_secs(15);
 const SIGKILL: i32 = 9;
 /// An exit status above it is that of a program that a signal ended.
 const SIGNALLED: i64 = 128;
+/// SIGKILL.
+const KILLED: i64 = 9;
+/// How often, and with which pause, a container that was killed is looked at for why.
+const LOOKS_FOR_WHY: u32 = 5;
+const LOOK_FOR_WHY: Duration = Duration::from_millis(50);
 const MOST_SIGNAL: i64 = 64;
 const NANOS_PER_MS: u64 = 1_000_000;
 
@@ -160,6 +165,7 @@ async fn until_end(engine: &Engine, handle: &Handle, log: &Path, rotation: Rotat
         match state(engine, container).await {
             Ok(state) if state.running == Some(true) => tokio::time::sleep(LOOK).await,
             Ok(state) => {
+                let state = told_why(engine, container, state).await;
                 settle(engine, container, &mut carrier).await;
                 return exit_of(&state, log);
             }
@@ -218,6 +224,24 @@ async fn state(engine: &Engine, container: &str) -> Result<ContainerState, Troub
         .ask(|docker| async move { docker.inspect_container(container, None).await })
         .await?;
     Ok(found.state.unwrap_or_default())
+}
+
+/// The engine says that memory ran out after it says that the container ended: whoever was killed is
+/// looked at again for a moment.
+async fn told_why(engine: &Engine, container: &str, ended: ContainerState) -> ContainerState {
+    let killed = ended.exit_code == Some(SIGNALLED + KILLED);
+    let mut state_now = ended;
+    for _ in 0..LOOKS_FOR_WHY {
+        if !killed || state_now.oom_killed == Some(true) {
+            break;
+        }
+        tokio::time::sleep(LOOK_FOR_WHY).await;
+        match state(engine, container).await {
+            Ok(again) => state_now = again,
+            Err(_) => break,
+        }
+    }
+    state_now
 }
 
 fn exit_of(state: &ContainerState, log: &Path) -> Exit {
