@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::cmd::{agents, call, calls, config, deploy, logs, manifest, rollout, up};
+use crate::cmd::{
+    agents, call, calls, config, deploy, healthcheck, init, logs, manifest, rollout, up,
+};
 use crate::output::{Color, Format};
 
 /// The house that AI agents live in: runs them, answers for them, keeps what they know.
@@ -92,6 +94,8 @@ pub(crate) enum Verb {
     Up(up::UpArgs),
     /// Watch agent and server crash, and every call be answered once
     Demo(DemoArgs),
+    /// Make a project from a template
+    Init(init::InitArgs),
     /// Deploy an agent, or a new revision of one
     Deploy(deploy::DeployArgs),
     /// List the agents
@@ -127,6 +131,8 @@ pub(crate) enum Verb {
     Calls(calls::CallsArgs),
     /// Show how the server and its agents are
     Health,
+    /// Tell by the exit code whether the server takes calls
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// List the servers that share the database
     Servers,
     /// Show what agents use

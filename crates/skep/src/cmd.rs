@@ -8,6 +8,8 @@ pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod health;
+pub(crate) mod healthcheck;
+pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod pages;

@@ -13,6 +13,7 @@ mod output;
 mod serve;
 mod session;
 mod table;
+mod templates;
 mod yaml;
 
 use std::io::Write;
@@ -57,6 +58,7 @@ fn run(cli: Cli) -> Result {
         Verb::Man(args) => cmd::pages::man(&session, &args),
         Verb::Config(verb) => cmd::config::run(&session, verb),
         Verb::Validate(args) => cmd::manifest::validate(&session, &args),
+        Verb::Init(args) => cmd::init::init(&session, &args),
         verb => runtime()?.block_on(client_verb(&session, verb)),
     }
 }
@@ -85,10 +87,14 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Health => cmd::health::health(session).await,
+        Verb::Healthcheck(args) => cmd::healthcheck::healthcheck(session, &args).await,
         Verb::Servers => cmd::servers::servers(session).await,
         Verb::Stats(args) => cmd::health::stats(session, args).await,
-        Verb::Up(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Config(_) | Verb::Validate(_) => {
-            Ok(())
-        }
+        Verb::Up(_)
+        | Verb::Completions(_)
+        | Verb::Man(_)
+        | Verb::Config(_)
+        | Verb::Validate(_)
+        | Verb::Init(_) => Ok(()),
     }
 }

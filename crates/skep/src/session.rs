@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use skep_client::Client;
@@ -141,19 +142,12 @@ impl Session {
     /// A client of the server that is meant.
     pub(crate) fn client(&self) -> Result<Client> {
         let context = self.context()?;
-        let named =
-            self.global.server.clone().or(context.server).or_else(|| {
-                variable("SKEP_SERVER").map(|value| value.to_string_lossy().into_owned())
-            });
-        let url = match &named {
-            Some(url) => url.clone(),
-            None => self.own_url()?,
-        };
+        let (url, is_named) = self.url(&context)?;
         let key_file = self.global.api_key_file.clone().or(context.api_key_file);
         let key = match named_key(key_file)? {
             Some(key) => Some(key),
             // The first key of this machine is nobody else's business.
-            None if named.is_some() && !is_local(&url) => None,
+            None if is_named && !is_local(&url) => None,
             None => {
                 let path = self.config(Vec::new())?.settings().data.join(KEY_FILE);
                 match path.exists() {
@@ -168,6 +162,33 @@ impl Session {
             .key(key.as_deref())
             .ca_file(ca.as_deref());
         Ok(builder.build()?)
+    }
+
+    /// A client without a key, for what is public: of this address, else of the server that is meant.
+    pub(crate) fn keyless_client(&self, url: Option<&str>, timeout: Duration) -> Result<Client> {
+        let context = self.context()?;
+        let url = match url {
+            Some(url) => url.to_owned(),
+            None => self.url(&context)?.0,
+        };
+        let ca = self.global.ca_file.clone().or(context.ca_file);
+        let builder = Client::builder(&url).timeout(timeout);
+        Ok(builder.ca_file(ca.as_deref()).build()?)
+    }
+
+    /// The address that is meant, and whether somebody named it.
+    fn url(&self, context: &Context) -> Result<(String, bool)> {
+        let named = self
+            .global
+            .server
+            .clone()
+            .or_else(|| context.server.clone());
+        let named = named
+            .or_else(|| variable("SKEP_SERVER").map(|value| value.to_string_lossy().into_owned()));
+        match named {
+            Some(url) => Ok((url, true)),
+            None => Ok((self.own_url()?, false)),
+        }
     }
 
     /// Where the configuration's own server is: as it says itself, else as it would listen.

@@ -23,6 +23,7 @@ mod servers;
 mod smuggling;
 mod stalls;
 mod streams;
+mod templates;
 mod tls;
 mod traces;
 mod unsynced;
