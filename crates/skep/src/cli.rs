@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, call, calls, config, deploy, healthcheck, init, logs, manifest, rollout, up,
+    agents, call, calls, config, deploy, healthcheck, init, logs, manifest, replay, rollout, up,
 };
 use crate::output::{Color, Format};
 
@@ -129,6 +129,8 @@ pub(crate) enum Verb {
     Call(call::CallArgs),
     /// List, show and mend calls
     Calls(calls::CallsArgs),
+    /// Send a recorded call again and show how the answers differ
+    Replay(replay::ReplayArgs),
     /// Show how the server and its agents are
     Health,
     /// Tell by the exit code whether the server takes calls

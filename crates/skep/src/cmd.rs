@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod pages;
+pub(crate) mod replay;
 pub(crate) mod rollout;
 pub(crate) mod servers;
 pub(crate) mod up;

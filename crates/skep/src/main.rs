@@ -86,6 +86,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Remove(args) => cmd::agents::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
+        Verb::Replay(args) => cmd::replay::replay(session, args).await,
         Verb::Health => cmd::health::health(session).await,
         Verb::Healthcheck(args) => cmd::healthcheck::healthcheck(session, &args).await,
         Verb::Servers => cmd::servers::servers(session).await,

@@ -16,6 +16,7 @@ mod manifest;
 mod poison;
 mod postgres;
 mod reattach;
+mod replay;
 mod rollout;
 mod sandbox;
 mod scale;

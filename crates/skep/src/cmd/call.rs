@@ -217,7 +217,7 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
 }
 
 /// A regular file stays on disk, since it can be read again; anything else is held in memory.
-fn body(text: &str) -> Result<RequestBody> {
+pub(super) fn body(text: &str) -> Result<RequestBody> {
     match (text, text.strip_prefix('@')) {
         ("-" | "@-", _) => piped(std::io::stdin().lock(), "standard input"),
         (_, Some(path)) => {
@@ -257,7 +257,7 @@ fn is_json(body: &RequestBody) -> bool {
     }
 }
 
-fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
+pub(super) fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
     let wrong = || {
         Failure::usage(format!(
             "`{line}` is not a header, such as `Accept: text/html`"

@@ -98,9 +98,9 @@ pub(crate) fn init(session: &Session, args: &InitArgs) -> Result {
         false => format!("cd {folder} && "),
     };
     let said = format!(
-        "{name} is made of {wanted}: {}.\nRun it with `{enter}skep dev`, and then, from there:\n  \
-         skep call {name} {}",
-        paths.join(", "),
+        "{name} is made of {wanted}, in {} files.\nRun it with `{enter}skep dev`, and try, from \
+         there:\n  skep call {name} {}",
+        paths.len(),
         template.first_call
     );
     let made = Made {
@@ -216,7 +216,7 @@ mod tests {
                 assert!(found.is_some(), "{} has no {wanted}", template.name);
             }
             for (path, text) in &files {
-                assert!(!text.contains("{{"), "{}: {path}", template.name);
+                assert!(!text.contains("{{name"), "{}: {path}", template.name);
             }
             let readme = &files
                 .iter()
