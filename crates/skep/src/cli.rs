@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, call, calls, config, deploy, healthcheck, init, logs, manifest, replay, rollout, up,
+    agents, benchmark, call, calls, config, deploy, healthcheck, init, logs, manifest, replay,
+    rollout, up,
 };
 use crate::output::{Color, Format};
 
@@ -131,6 +132,8 @@ pub(crate) enum Verb {
     Calls(calls::CallsArgs),
     /// Send a recorded call again and show how the answers differ
     Replay(replay::ReplayArgs),
+    /// Measure how fast agents answer, and what that costs
+    Benchmark(benchmark::BenchmarkArgs),
     /// Show how the server and its agents are
     Health,
     /// Tell by the exit code whether the server takes calls

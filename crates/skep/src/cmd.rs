@@ -1,6 +1,7 @@
 //! The verbs, by what they are about.
 
 pub(crate) mod agents;
+pub(crate) mod benchmark;
 pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod config;

@@ -51,6 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result {
+    if cli.global.output == Format::Html && !matches!(cli.verb, Verb::Benchmark(_)) {
+        return Err(Failure::usage("only `skep benchmark` writes HTML"));
+    }
     let session = Session::new(cli.global)?;
     match cli.verb {
         Verb::Up(args) => cmd::up::up(&session, &args),
@@ -87,6 +90,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
         Verb::Replay(args) => cmd::replay::replay(session, args).await,
+        Verb::Benchmark(args) => cmd::benchmark::benchmark(session, args).await,
         Verb::Health => cmd::health::health(session).await,
         Verb::Healthcheck(args) => cmd::healthcheck::healthcheck(session, &args).await,
         Verb::Servers => cmd::servers::servers(session).await,

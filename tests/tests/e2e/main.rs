@@ -4,6 +4,7 @@
 
 mod api;
 mod bad_input;
+mod benchmark;
 mod cli;
 mod docker;
 mod door;

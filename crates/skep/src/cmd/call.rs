@@ -187,18 +187,34 @@ pub(crate) async fn print(session: &Session, mut answer: Answer, include: bool) 
 
 fn request(args: &CallArgs) -> Result<CallRequest> {
     let body = args.body.as_deref().map(body).transpose()?;
+    let (method, headers) = head(args.request.as_deref(), &args.header, body.as_ref())?;
+    let mut request = CallRequest::new(method, &args.agent, &args.path);
+    request.headers = headers;
+    request.body = body.unwrap_or_default();
+    match &args.idempotency_key {
+        Some(key) => Ok(request.idempotency_key(key)?),
+        None => Ok(request),
+    }
+}
+
+/// Method and headers as the flags say them; a body makes it a POST of its kind.
+pub(super) fn head(
+    method: Option<&str>,
+    lines: &[String],
+    body: Option<&RequestBody>,
+) -> Result<(Method, HeaderMap)> {
     let mut headers = HeaderMap::new();
-    for line in &args.header {
+    for line in lines {
         let (name, value) = header(line)?;
         headers.append(name, value);
     }
-    let method = match (&args.request, &body) {
+    let method = match (method, body) {
         (Some(word), _) => Method::from_bytes(word.to_ascii_uppercase().as_bytes())
             .map_err(|_| Failure::usage(format!("`{word}` is not an HTTP method")))?,
         (None, Some(_)) => Method::POST,
         (None, None) => Method::GET,
     };
-    if let Some(body) = &body
+    if let Some(body) = body
         && !headers.contains_key(CONTENT_TYPE)
     {
         let kind = match is_json(body) {
@@ -207,13 +223,7 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
-    let mut request = CallRequest::new(method, &args.agent, &args.path);
-    request.headers = headers;
-    request.body = body.unwrap_or_default();
-    match &args.idempotency_key {
-        Some(key) => Ok(request.idempotency_key(key)?),
-        None => Ok(request),
-    }
+    Ok((method, headers))
 }
 
 /// A regular file stays on disk, since it can be read again; anything else is held in memory.
