@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, benchmark, call, calls, config, deploy, healthcheck, init, logs, manifest, replay,
+    agents, benchmark, call, calls, config, deploy, dev, healthcheck, init, logs, manifest, replay,
     rollout, up,
 };
 use crate::output::{Color, Format};
@@ -97,6 +97,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Make a project from a template
     Init(init::InitArgs),
+    /// Run an agent from a folder, again after each change
+    Dev(dev::DevArgs),
     /// Deploy an agent, or a new revision of one
     Deploy(deploy::DeployArgs),
     /// List the agents

@@ -74,6 +74,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn client_verb(session: &Session, verb: Verb) -> Result {
     match verb {
         Verb::Demo(args) => cmd::demo::demo(session, &args).await,
+        Verb::Dev(args) => cmd::dev::dev(session, args).await,
         Verb::Doctor => cmd::doctor::doctor(session).await,
         Verb::Deploy(args) => cmd::deploy::deploy(session, args).await,
         Verb::List => cmd::agents::list(session).await,

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod benchmark;
 mod cli;
+mod dev;
 mod docker;
 mod door;
 mod doubt;

@@ -1,7 +1,6 @@
 //! `demo`: the promise, shown on the real thing. A server of its own, an agent, calls from several
 //! clients at once; then SIGKILL for the agent and SIGKILL for the server; and a count at the end.
 
-mod child;
 mod load;
 
 use std::path::Path;
@@ -13,8 +12,8 @@ use skep_api::{Agent, AgentSpec, CallState, InstanceState};
 use skep_client::{CallsQuery, Client};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::child::Server;
 use self::load::{Done, Load};
+use super::child::Server;
 use crate::cli::DemoArgs;
 use crate::failure::{Exit, Failure, Result};
 use crate::session::Session;
@@ -96,7 +95,7 @@ pub(crate) async fn demo(session: &Session, args: &DemoArgs) -> Result {
 }
 
 /// Returns at Ctrl-C or SIGTERM: the server and its agents must not be left behind.
-async fn interrupted() -> Result {
+pub(super) async fn interrupted() -> Result {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
