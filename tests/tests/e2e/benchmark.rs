@@ -113,7 +113,16 @@ async fn bounds_errors_and_comparisons_are_told() {
         missed.out
     );
     assert!(missed.out.contains("times status 500"), "{}", missed.out);
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_written_and_mistakes_are_told() {
+    let server = Server::start().await;
+    server.deploy("one", json!({})).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("thinks.yaml");
+    fs::write(&scenario, "requests: [{think: 1ms}]").expect("a file");
+    let scenario = scenario.display().to_string();
     let page = command(
         &server,
         &[
