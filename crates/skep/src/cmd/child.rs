@@ -37,10 +37,6 @@ impl Server {
         })
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("data")
     }

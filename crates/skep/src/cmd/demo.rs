@@ -26,8 +26,8 @@ const CLIENTS: usize = 8;
 /// Everything must be over by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
-/// The agent's log of its effects, in the demo's folder.
-const EXECUTED: &str = "executed.log";
+/// The agent's log of its effects, in the data folder: the agent may write to its home only.
+const EXECUTED: &str = "agents/default/demo/home/executed.log";
 
 /// What was seen, for people and programs.
 #[derive(Debug, Serialize)]
@@ -112,7 +112,7 @@ async fn tell(session: &Session, server: &mut Server, args: &DemoArgs) -> Result
     output.say("Skep: nothing is lost. See for yourself; the blows are real SIGKILLs.\n")?;
     let client = server.start().await?;
     story.tell(&format!("A server listens at {}.", client.url()))?;
-    client.deploy(&specification(server.folder())?).await?;
+    client.deploy(&specification()?).await?;
     let agent = until_ready(&client, None).await?;
     let pid = agent.instance.as_ref().and_then(|instance| instance.pid);
     story.tell(&format!(
@@ -145,7 +145,7 @@ async fn tell(session: &Session, server: &mut Server, args: &DemoArgs) -> Result
     story.tell("The server is back on the same folder; it goes on by itself.")?;
     let done = load.finish().await;
     story.tell("Every client has its answer.")?;
-    let report = report(&client, server.folder(), args.calls, &done, story.began).await?;
+    let report = report(&client, &server.data(), args.calls, &done, story.began).await?;
     conclude(session, &report)
 }
 
@@ -161,13 +161,11 @@ fn kill(pid: Option<u32>) -> Result {
     kill_process(pid, Signal::KILL).map_err(|error| Failure::plain(error.to_string()))
 }
 
-fn specification(folder: &Path) -> Result<AgentSpec> {
+fn specification() -> Result<AgentSpec> {
     let program = std::env::current_exe()?;
-    let executed = folder.join(EXECUTED);
     let document = serde_json::json!({
         "name": AGENT,
         "command": [program.to_string_lossy(), "__agent"],
-        "env": { crate::agent::LOG_VARIABLE: executed.to_string_lossy() },
         "health": { "path": "/ping", "interval": "1s" },
         "restart": { "backoff": "50ms", "max_backoff": "500ms" },
         "calls": { "attempts": 20, "backoff": "50ms", "max_backoff": "500ms" },
@@ -197,7 +195,7 @@ async fn until_ready(client: &Client, not: Option<&str>) -> Result<Agent> {
 /// Counts what clients, server and agent say.
 async fn report(
     client: &Client,
-    folder: &Path,
+    data: &Path,
     calls: u64,
     done: &[Done],
     began: Instant,
@@ -207,7 +205,7 @@ async fn report(
         .iter()
         .filter(|call| call.state == CallState::Succeeded)
         .count();
-    let executed = std::fs::read_to_string(folder.join(EXECUTED))?;
+    let executed = std::fs::read_to_string(data.join(EXECUTED))?;
     let effects = |n: u64| {
         let of = executed.lines().filter_map(|line| line.split(' ').nth(2));
         of.filter(|word| *word == n.to_string()).count()
