@@ -1,13 +1,13 @@
 //! The demo's agent: a small HTTP/1.1 agent as somebody could write one in any language. It knows
 //! of Skep only what the contract says: `$PORT`, and the headers that a call comes with.
 //!
-//! Its one effect is a line in a log of its own (`$EXECUTED_LOG`, else `$HOME/executed.log`). It
+//! Its one effect is a line in a log of its own (`$HOME/executed.log`). It
 //! uses the idempotency key to write it once, however often the call is attempted.
 
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -31,8 +31,6 @@ use tokio::sync::mpsc;
 
 use crate::failure::Exit;
 
-/// Where the effects are written, when not in the home folder.
-pub(crate) const LOG_VARIABLE: &str = "EXECUTED_LOG";
 /// What `POST /crash` exits with.
 const CRASH: i32 = 42;
 /// Time for open requests to end after SIGTERM.
@@ -96,9 +94,7 @@ async fn serve() -> io::Result<()> {
         .ok()
         .and_then(|port| port.parse::<u16>().ok());
     let port = port.ok_or_else(|| missing("PORT is not set"))?;
-    let log = std::env::var_os(LOG_VARIABLE)
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join("executed.log")));
+    let log = std::env::var_os("HOME").map(|home| Path::new(&home).join("executed.log"));
     let log: Rc<Path> = log.ok_or_else(|| missing("HOME is not set"))?.into();
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let mut stop = signal(SignalKind::terminate())?;

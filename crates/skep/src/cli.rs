@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, attach, backup, cache, call, calls, config, deploy, events, exec, health, list, logs,
-    manifest, orders, rollout, stats, store, top, up,
+    agents, attach, backup, benchmark, cache, call, calls, config, deploy, dev, events, exec,
+    health, healthcheck, init, list, logs, manifest, orders, replay, rollout, stats, store, top,
+    up,
 };
 use crate::output::{Color, Format};
 
@@ -95,6 +96,10 @@ pub(crate) enum Verb {
     Up(up::UpArgs),
     /// Watch agent and server crash, and every call be answered once
     Demo(DemoArgs),
+    /// Make a project from a template
+    Init(init::InitArgs),
+    /// Run an agent from a folder, again after each change
+    Dev(dev::DevArgs),
     /// Deploy an agent, or a new revision of one
     Deploy(deploy::DeployArgs),
     /// List the agents
@@ -128,11 +133,17 @@ pub(crate) enum Verb {
     Call(call::CallArgs),
     /// List, show and mend calls
     Calls(calls::CallsArgs),
+    /// Send a recorded call again and show how the answers differ
+    Replay(replay::ReplayArgs),
+    /// Measure how fast agents answer, and what that costs
+    Benchmark(benchmark::BenchmarkArgs),
     /// Forget answers that are kept
     #[command(subcommand)]
     Cache(cache::CacheVerb),
     /// Show how the server and its agents are, or the instances of one
     Health(health::HealthArgs),
+    /// Tell by the exit code whether the server takes calls
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// List the servers that share the database
     Servers,
     /// Show what agents use and how their calls go, live on a terminal

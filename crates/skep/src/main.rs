@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod table;
 mod template;
+mod templates;
 mod terminal;
 mod yaml;
 
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result {
+    if cli.global.output == Format::Html && !matches!(cli.verb, Verb::Benchmark(_)) {
+        return Err(Failure::usage("only `skep benchmark` writes HTML"));
+    }
     let session = Session::new(cli.global)?;
     match cli.verb {
         Verb::Up(args) => cmd::up::up(&session, &args),
@@ -65,6 +69,7 @@ fn run(cli: Cli) -> Result {
         Verb::Backup(BackupVerb::Verify(args)) => cmd::backup::verify(&session, &args),
         Verb::Backup(BackupVerb::Restore(args)) => cmd::backup::restore(&session, &args),
         Verb::Store(StoreVerb::Migrate(args)) => cmd::store::migrate(&session, &args),
+        Verb::Init(args) => cmd::init::init(&session, &args),
         verb => runtime()?.block_on(client_verb(&session, verb)),
     }
 }
@@ -77,6 +82,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn client_verb(session: &Session, verb: Verb) -> Result {
     match verb {
         Verb::Demo(args) => cmd::demo::demo(session, &args).await,
+        Verb::Dev(args) => cmd::dev::dev(session, args).await,
         Verb::Doctor => cmd::doctor::doctor(session).await,
         Verb::Deploy(args) => cmd::deploy::deploy(session, args).await,
         Verb::List(args) => cmd::list::list(session, args).await,
@@ -92,8 +98,11 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Remove(args) => cmd::orders::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
+        Verb::Replay(args) => cmd::replay::replay(session, args).await,
+        Verb::Benchmark(args) => cmd::benchmark::benchmark(session, args).await,
         Verb::Cache(verb) => cmd::cache::cache(session, verb).await,
         Verb::Health(args) => cmd::health::health(session, args).await,
+        Verb::Healthcheck(args) => cmd::healthcheck::healthcheck(session, &args).await,
         Verb::Servers => cmd::servers::servers(session).await,
         Verb::Attach(args) => cmd::attach::attach(session, args).await,
         Verb::Top(args) => cmd::top::top(session, args).await,
@@ -108,6 +117,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         | Verb::Config(_)
         | Verb::Validate(_)
         | Verb::Backup(BackupVerb::Verify(_) | BackupVerb::Restore(_))
-        | Verb::Store(_) => Ok(()),
+        | Verb::Store(_)
+        | Verb::Init(_) => Ok(()),
     }
 }

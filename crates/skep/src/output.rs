@@ -21,6 +21,9 @@ pub(crate) enum Format {
     Yaml,
     /// The name or id only, one a line.
     Name,
+    /// A page of its own; `benchmark` alone.
+    #[value(hide = true)]
+    Html,
 }
 
 /// When to use colours.
@@ -136,7 +139,7 @@ impl Output {
                 let names: String = rows.iter().map(|row| row.name() + "\n").collect();
                 self.raw(names.as_bytes())
             }
-            Format::Table => {
+            Format::Table | Format::Html => {
                 let now = Timestamp::system_now();
                 let cells: Vec<_> = rows.iter().map(|row| row.cells(now)).collect();
                 self.table(T::HEADERS, &cells)
@@ -167,7 +170,7 @@ impl Output {
         match self.format {
             Format::Json | Format::Yaml => self.document(value),
             Format::Name => self.raw(format!("{name}\n").as_bytes()),
-            Format::Table => {
+            Format::Table | Format::Html => {
                 let width = lines
                     .iter()
                     .map(|(label, _)| label.len())

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use skep_client::Client;
@@ -17,6 +19,9 @@ pub(crate) const KEY_FILE: &str = "admin.key";
 /// Where a running server says in the data folder that it is.
 const ADDRESS_FILE: &str = "server.json";
 const CONTEXTS_FILE: &str = "contexts.toml";
+/// Where `dev` says, in the project's folder, which data folder its server has.
+pub(crate) const DEV_FOLDER: &str = ".skep";
+pub(crate) const DEV_POINTER: &str = "server";
 
 /// Where a running server is.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +36,17 @@ impl Address {
         let text = std::fs::read(data.join(ADDRESS_FILE)).ok()?;
         serde_json::from_slice(&text).ok()
     }
+}
+
+/// The data folder of the server that `dev` runs for this folder, when it runs.
+pub(crate) fn dev_data(folder: &Path) -> Option<PathBuf> {
+    let path = std::fs::read(folder.join(DEV_FOLDER).join(DEV_POINTER)).ok()?;
+    let data = PathBuf::from(OsString::from_vec(path));
+    let pid = Address::read(&data)?.pid;
+    // One that was killed leaves its address behind.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    rustix::process::test_kill_process(pid).ok()?;
+    Some(data)
 }
 
 /// What every verb has.
@@ -141,21 +157,14 @@ impl Session {
     /// A client of the server that is meant.
     pub(crate) fn client(&self) -> Result<Client> {
         let context = self.context()?;
-        let named =
-            self.global.server.clone().or(context.server).or_else(|| {
-                variable("SKEP_SERVER").map(|value| value.to_string_lossy().into_owned())
-            });
-        let url = match &named {
-            Some(url) => url.clone(),
-            None => self.own_url()?,
-        };
+        let (url, is_named) = self.url(&context)?;
         let key_file = self.global.api_key_file.clone().or(context.api_key_file);
         let key = match named_key(key_file)? {
             Some(key) => Some(key),
             // The first key of this machine is nobody else's business.
-            None if named.is_some() && !is_local(&url) => None,
+            None if is_named && !is_local(&url) => None,
             None => {
-                let path = self.config(Vec::new())?.settings().data.join(KEY_FILE);
+                let path = self.data()?.join(KEY_FILE);
                 match path.exists() {
                     true => Some(read_key(&path)?),
                     // The server may want none, for what is public.
@@ -170,13 +179,59 @@ impl Session {
         Ok(builder.build()?)
     }
 
+    /// A client without a key, for what is public: of this address, else of the server that is meant.
+    pub(crate) fn keyless_client(&self, url: Option<&str>, timeout: Duration) -> Result<Client> {
+        let context = self.context()?;
+        let url = match url {
+            Some(url) => url.to_owned(),
+            None => self.url(&context)?.0,
+        };
+        let ca = self.global.ca_file.clone().or(context.ca_file);
+        let builder = Client::builder(&url).timeout(timeout);
+        Ok(builder.ca_file(ca.as_deref()).build()?)
+    }
+
+    /// The address that is meant, and whether somebody named it.
+    fn url(&self, context: &Context) -> Result<(String, bool)> {
+        let named = self
+            .global
+            .server
+            .clone()
+            .or_else(|| context.server.clone());
+        let named = named
+            .or_else(|| variable("SKEP_SERVER").map(|value| value.to_string_lossy().into_owned()));
+        match named {
+            Some(url) => Ok((url, true)),
+            None => Ok((self.own_url()?, false)),
+        }
+    }
+
+    /// Whether somebody said which server is meant.
+    pub(crate) fn names_a_server(&self) -> bool {
+        let flags = self.global.server.is_some() || self.global.context.is_some();
+        flags
+            || self.global.data.is_some()
+            || variable("SKEP_SERVER").is_some()
+            || variable("SKEP_DATA").is_some()
+    }
+
+    /// The data folder of the server that is meant: in a folder where `dev` runs, of its server.
+    fn data(&self) -> Result<PathBuf> {
+        if !self.names_a_server()
+            && let Some(data) = dev_data(Path::new("."))
+        {
+            return Ok(data);
+        }
+        Ok(self.config(Vec::new())?.settings().data.clone())
+    }
+
     /// Where the configuration's own server is: as it says itself, else as it would listen.
     fn own_url(&self) -> Result<String> {
-        let config = self.config(Vec::new())?;
-        let settings = config.settings();
-        if let Some(address) = Address::read(&settings.data) {
+        if let Some(address) = Address::read(&self.data()?) {
             return Ok(reachable(&address.url));
         }
+        let config = self.config(Vec::new())?;
+        let settings = config.settings();
         let scheme = match settings.tls_cert {
             Some(_) => "https",
             None => "http",

@@ -104,6 +104,19 @@ async fn the_tour_of_the_readme() {
         "NAME STATE READY REVISION RESTARTS WAITING RUNNING DEAD AGE\n\
          hello ready 1/1 1 0 0 0 0 AGE"
     );
+    let mixture = "examples/benchmark/mixture.yaml";
+    let load = [
+        "benchmark",
+        "hello",
+        "--scenario",
+        mixture,
+        "-n",
+        "20",
+        "-q",
+    ];
+    let load = skep(&server, &load);
+    assert_eq!(load.code, Some(0), "{}", load.err);
+    assert!(load.out.contains("Success 100%"), "{}", load.out);
     let logs = skep(&server, &["logs", "hello", "--filter", "ready"]);
     assert_eq!(logs.out, "hello is ready\n[skep] ready");
     let json = skep(&server, &["-o", "json", "inspect", "hello"]);
@@ -154,5 +167,24 @@ async fn what_goes_wrong_is_said_with_the_next_thing_to_do() {
         config.err.contains("Did you mean `listen`?"),
         "{}",
         config.err
+    );
+}
+
+#[test]
+fn the_demo_tells_that_nothing_was_lost() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut demo = Command::new(skep_binary());
+    demo.args(["demo", "--once", "--calls", "24"]).env_clear();
+    demo.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let output = demo
+        .env("HOME", home.path())
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let wrong = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{wrong}");
+    assert!(
+        said.contains("Nothing was lost, and nothing was done twice."),
+        "{said}"
     );
 }

@@ -187,26 +187,7 @@ pub(crate) async fn print(session: &Session, mut answer: Answer, include: bool) 
 
 fn request(args: &CallArgs) -> Result<CallRequest> {
     let body = args.body.as_deref().map(body).transpose()?;
-    let mut headers = HeaderMap::new();
-    for line in &args.header {
-        let (name, value) = header(line)?;
-        headers.append(name, value);
-    }
-    let method = match (&args.request, &body) {
-        (Some(word), _) => Method::from_bytes(word.to_ascii_uppercase().as_bytes())
-            .map_err(|_| Failure::usage(format!("`{word}` is not an HTTP method")))?,
-        (None, Some(_)) => Method::POST,
-        (None, None) => Method::GET,
-    };
-    if let Some(body) = &body
-        && !headers.contains_key(CONTENT_TYPE)
-    {
-        let kind = match is_json(body) {
-            true => "application/json",
-            false => "text/plain; charset=utf-8",
-        };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    }
+    let (method, headers) = head(args.request.as_deref(), &args.header, body.as_ref())?;
     let mut request = CallRequest::new(method, &args.agent, &args.path);
     request.headers = headers;
     request.body = body.unwrap_or_default();
@@ -216,8 +197,37 @@ fn request(args: &CallArgs) -> Result<CallRequest> {
     }
 }
 
+/// Method and headers as the flags say them; a body makes it a POST of its kind.
+pub(super) fn head(
+    method: Option<&str>,
+    lines: &[String],
+    body: Option<&RequestBody>,
+) -> Result<(Method, HeaderMap)> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = header(line)?;
+        headers.append(name, value);
+    }
+    let method = match (method, body) {
+        (Some(word), _) => Method::from_bytes(word.to_ascii_uppercase().as_bytes())
+            .map_err(|_| Failure::usage(format!("`{word}` is not an HTTP method")))?,
+        (None, Some(_)) => Method::POST,
+        (None, None) => Method::GET,
+    };
+    if let Some(body) = body
+        && !headers.contains_key(CONTENT_TYPE)
+    {
+        let kind = match is_json(body) {
+            true => "application/json",
+            false => "text/plain; charset=utf-8",
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    Ok((method, headers))
+}
+
 /// A regular file stays on disk, since it can be read again; anything else is held in memory.
-fn body(text: &str) -> Result<RequestBody> {
+pub(super) fn body(text: &str) -> Result<RequestBody> {
     match (text, text.strip_prefix('@')) {
         ("-" | "@-", _) => piped(std::io::stdin().lock(), "standard input"),
         (_, Some(path)) => {
@@ -257,7 +267,7 @@ fn is_json(body: &RequestBody) -> bool {
     }
 }
 
-fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
+pub(super) fn header(line: &str) -> Result<(HeaderName, HeaderValue)> {
     let wrong = || {
         Failure::usage(format!(
             "`{line}` is not a header, such as `Accept: text/html`"

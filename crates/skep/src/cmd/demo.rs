@@ -1,7 +1,6 @@
 //! `demo`: the promise, shown on the real thing. A server of its own, an agent, calls from several
 //! clients at once; then SIGKILL for the agent and SIGKILL for the server; and a count at the end.
 
-mod child;
 mod load;
 
 use std::path::Path;
@@ -13,8 +12,8 @@ use skep_api::{Agent, AgentSpec, CallState, InstanceState};
 use skep_client::{CallsQuery, Client};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::child::Server;
 use self::load::{Done, Load};
+use super::child::Server;
 use crate::cli::DemoArgs;
 use crate::failure::{Exit, Failure, Result};
 use crate::session::Session;
@@ -27,8 +26,8 @@ const CLIENTS: usize = 8;
 /// Everything must be over by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
-/// The agent's log of its effects, in the demo's folder.
-const EXECUTED: &str = "executed.log";
+/// The agent's log of its effects, in the data folder: the agent may write to its home only.
+const EXECUTED: &str = "agents/default/demo/home/executed.log";
 
 /// What was seen, for people and programs.
 #[derive(Debug, Serialize)]
@@ -96,7 +95,7 @@ pub(crate) async fn demo(session: &Session, args: &DemoArgs) -> Result {
 }
 
 /// Returns at Ctrl-C or SIGTERM: the server and its agents must not be left behind.
-async fn interrupted() -> Result {
+pub(super) async fn interrupted() -> Result {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
@@ -113,7 +112,7 @@ async fn tell(session: &Session, server: &mut Server, args: &DemoArgs) -> Result
     output.say("Skep: nothing is lost. See for yourself; the blows are real SIGKILLs.\n")?;
     let client = server.start().await?;
     story.tell(&format!("A server listens at {}.", client.url()))?;
-    client.deploy(&specification(server.folder())?).await?;
+    client.deploy(&specification()?).await?;
     let agent = until_ready(&client, None).await?;
     let pid = agent.instance.as_ref().and_then(|instance| instance.pid);
     story.tell(&format!(
@@ -146,7 +145,7 @@ async fn tell(session: &Session, server: &mut Server, args: &DemoArgs) -> Result
     story.tell("The server is back on the same folder; it goes on by itself.")?;
     let done = load.finish().await;
     story.tell("Every client has its answer.")?;
-    let report = report(&client, server.folder(), args.calls, &done, story.began).await?;
+    let report = report(&client, &server.data(), args.calls, &done, story.began).await?;
     conclude(session, &report)
 }
 
@@ -162,13 +161,11 @@ fn kill(pid: Option<u32>) -> Result {
     kill_process(pid, Signal::KILL).map_err(|error| Failure::plain(error.to_string()))
 }
 
-fn specification(folder: &Path) -> Result<AgentSpec> {
+fn specification() -> Result<AgentSpec> {
     let program = std::env::current_exe()?;
-    let executed = folder.join(EXECUTED);
     let document = serde_json::json!({
         "name": AGENT,
         "command": [program.to_string_lossy(), "__agent"],
-        "env": { crate::agent::LOG_VARIABLE: executed.to_string_lossy() },
         "health": { "path": "/ping", "interval": "1s" },
         "restart": { "backoff": "50ms", "max_backoff": "500ms" },
         "calls": { "attempts": 20, "backoff": "50ms", "max_backoff": "500ms" },
@@ -198,7 +195,7 @@ async fn until_ready(client: &Client, not: Option<&str>) -> Result<Agent> {
 /// Counts what clients, server and agent say.
 async fn report(
     client: &Client,
-    folder: &Path,
+    data: &Path,
     calls: u64,
     done: &[Done],
     began: Instant,
@@ -208,7 +205,7 @@ async fn report(
         .iter()
         .filter(|call| call.state == CallState::Succeeded)
         .count();
-    let executed = std::fs::read_to_string(folder.join(EXECUTED))?;
+    let executed = std::fs::read_to_string(data.join(EXECUTED))?;
     let effects = |n: u64| {
         let of = executed.lines().filter_map(|line| line.split(' ').nth(2));
         of.filter(|word| *word == n.to_string()).count()

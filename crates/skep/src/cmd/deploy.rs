@@ -248,7 +248,7 @@ fn replace<T: Clone>(slot: &mut Option<T>, with: Option<&T>) {
     }
 }
 
-fn variable(pair: &str) -> Result<(String, String)> {
+pub(super) fn variable(pair: &str) -> Result<(String, String)> {
     let wrong = |why: &str| Failure::usage(format!("--env {pair}: {why}"));
     match pair.split_once('=') {
         Some(("", _)) => Err(wrong("the variable has no name")),

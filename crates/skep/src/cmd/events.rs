@@ -159,7 +159,7 @@ pub(crate) async fn events(session: &Session, args: EventsArgs) -> Result {
 fn print(session: &Session, event: &Event) -> Result {
     let output = &session.output;
     match output.format {
-        Format::Table => output.raw(line(event).as_bytes()),
+        Format::Table | Format::Html => output.raw(line(event).as_bytes()),
         Format::Json => output.raw((skep_api::to_json(event) + "\n").as_bytes()),
         Format::Name => output.raw(format!("{}\n", event.id).as_bytes()),
         Format::Yaml => {

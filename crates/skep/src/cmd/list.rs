@@ -193,7 +193,7 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result {
                 .map(|agent| document(template.as_ref(), agent));
             output.document(&documents.collect::<Result<Vec<_>>>()?)
         }
-        (Format::Table, template) => {
+        (Format::Table | Format::Html, template) => {
             output.raw(render(session, template.as_ref(), &agents).as_bytes())
         }
     }
@@ -240,7 +240,7 @@ async fn watch(
                     output.document(&document(template, agent)?)?;
                     continue;
                 }
-                Format::Table => {
+                Format::Table | Format::Html => {
                     let text = render(session, template, std::slice::from_ref(agent));
                     let is_table = !matches!(template, Some(Template::Text(_)));
                     match is_table && !std::mem::take(&mut first) {

@@ -61,7 +61,7 @@ pub(crate) async fn logs(session: &Session, args: LogsArgs) -> Result {
                 output.document(&line)?;
                 continue;
             }
-            Format::Table | Format::Name => {
+            Format::Table | Format::Name | Format::Html => {
                 let text = match line.stream.as_str() {
                     "skep" => output.paint("2", &format!("[skep] {}", line.text)),
                     _ => line.text,

@@ -190,7 +190,7 @@ fn tell(session: &Session, order: Order, outcomes: &[(String, Result<Agent>)]) -
             let names: String = done.map(|(name, _)| format!("{name}\n")).collect();
             output.raw(names.as_bytes())?;
         }
-        Format::Table => {
+        Format::Table | Format::Html => {
             for (name, outcome) in outcomes {
                 match outcome {
                     Ok(agent) => output.say(&format!("{name} is {}.", word(agent)))?,

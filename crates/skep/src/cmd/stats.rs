@@ -156,7 +156,7 @@ pub(crate) async fn stats(session: &Session, args: StatsArgs) -> Result {
 fn print(session: &Session, args: &StatsArgs, found: &[Stats]) -> Result {
     let output = &session.output;
     match output.format {
-        Format::Table => output.table(&HEADERS, &rows(found, args.instances)),
+        Format::Table | Format::Html => output.table(&HEADERS, &rows(found, args.instances)),
         Format::Json | Format::Yaml => output.document(found),
         Format::Name => {
             let names: String = found.iter().map(|it| format!("{}\n", it.agent)).collect();
@@ -189,7 +189,7 @@ async fn stream(session: &Session, client: &Client, args: &StatsArgs) -> Result 
                     output.document(stats)?;
                 }
             }
-            Format::Table | Format::Name => print(session, args, &found)?,
+            Format::Table | Format::Name | Format::Html => print(session, args, &found)?,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's server: this binary as a child, so that it can be killed.
+//! A server of a verb's own: this binary as a child, which ends with the verb.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -28,17 +28,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(folder: &Path) -> Result<Self> {
-        // No configuration of this place or user must get into the demo.
+        // No configuration of this place or user must get into it.
         File::create(folder.join("skep.toml"))?;
         Ok(Self {
             folder: folder.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
             child: None,
         })
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -63,7 +59,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            // Ctrl-C is for the demo, which ends the server in its own way.
+            // Ctrl-C is for the verb, which ends the server in its own way.
             .process_group(0)
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
