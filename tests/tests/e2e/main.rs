@@ -33,5 +33,6 @@ mod stalls;
 mod streams;
 mod templates;
 mod tls;
+mod tour;
 mod traces;
 mod unsynced;
