@@ -266,6 +266,11 @@ pub struct HealthSpec {
     /// `/health` that answers so, else the open port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Path that says whether an instance lives, asked when it is not ready: as long as it answers with
+    /// 2xx or 3xx, the instance gets no calls and is left alone. Default: there is none, and an
+    /// instance that is not ready for long is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
     /// Time between two probes of a ready instance; default `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,

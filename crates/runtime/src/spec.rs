@@ -169,6 +169,8 @@ pub struct Limits {
 pub struct Health {
     /// The path to ask; `None` is the first usual one that answers, else the open port.
     pub path: Option<String>,
+    /// The path that says whether it lives, when it takes no calls.
+    pub live: Option<String>,
     /// Time between two probes of a ready instance.
     pub interval: Duration,
     /// Time that one probe may take.

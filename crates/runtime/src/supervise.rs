@@ -22,7 +22,7 @@ use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
 use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
 use crate::spec::Spec;
-use crate::supervisor::{Action, Event, Machine, Miss, Policy};
+use crate::supervisor::{Action, Event, Machine, Miss, MissKind, Policy};
 use crate::usage::Looks;
 
 /// Instances that are started at the same time, so that a server with many agents stays usable
@@ -266,10 +266,16 @@ impl Supervisor {
     fn probe(&mut self) {
         let Some(live) = &self.live else { return };
         let (instance, address) = (live.instance, live.running.address());
-        let (check, timeout) = (self.check.clone(), self.charge.spec.health.timeout);
+        let (check, health) = (self.check.clone(), self.charge.spec.health.clone());
         self.jobs.spawn(async move {
             let began = Instant::now();
-            let found = probe(address, check, timeout).await;
+            let mut found = probe(address, check, health.timeout).await;
+            if let (Err(miss), Some(path)) = (&mut found, health.live) {
+                let live = probe(address, Check::Path(path), health.timeout).await;
+                if live.is_ok() {
+                    miss.kind = MissKind::Alive;
+                }
+            }
             Done::Probed(instance, found, began.elapsed())
         });
     }

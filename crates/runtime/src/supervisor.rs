@@ -54,6 +54,8 @@ pub(crate) enum MissKind {
     Silent,
     /// An answer that says it is not well.
     Unwell,
+    /// It takes no calls, and says elsewhere that it lives.
+    Alive,
 }
 
 /// A probe that missed.
@@ -386,6 +388,8 @@ impl Machine {
         let failures = match miss.kind {
             // It works on a call and cannot answer: that is no reason to kill it.
             MissKind::Silent if busy => failures.min(limit - 1),
+            // Nor is this: it says itself that it will be back.
+            MissKind::Alive => failures.min(limit - 1),
             _ => failures,
         };
         if failures >= limit {

@@ -155,6 +155,25 @@ fn an_agent_that_is_silent_over_a_call_is_not_killed() {
 }
 
 #[test]
+fn an_agent_that_says_that_it_lives_is_left_alone_until_it_does_not() {
+    let mut machine = ready(S);
+    let mut now = S;
+    for _ in 0..50 {
+        now = machine.wake().unwrap();
+        machine.on(Event::Tick, now);
+        let actions = machine.on(miss(MissKind::Alive, false), now);
+        assert!(!actions.contains(&Action::End { at_once: false }));
+    }
+    assert_eq!(machine.view(), InstanceState::Unready);
+    machine.on(Event::Tick, machine.wake().unwrap());
+    let actions = machine.on(miss(MissKind::Unwell, false), now + S);
+    assert!(
+        actions.contains(&Action::End { at_once: false }),
+        "{actions:?}"
+    );
+}
+
+#[test]
 fn a_closed_port_is_unready_at_once() {
     let mut machine = ready(S);
     assert_eq!(machine.on(Event::Suspect, 2 * S), [Action::Probe]);
@@ -300,7 +319,7 @@ impl World {
             }
             6..=8 if self.probing => {
                 self.probing = false;
-                let kinds = [MissKind::Refused, MissKind::Silent];
+                let kinds = [MissKind::Refused, MissKind::Silent, MissKind::Alive];
                 Some(if kind == 6 {
                     hit()
                 } else {

@@ -16,6 +16,7 @@ mod drain;
 mod events;
 mod exec;
 mod fault;
+mod health;
 mod hostile;
 mod kill;
 mod manifest;

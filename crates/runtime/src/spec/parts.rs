@@ -342,11 +342,12 @@ pub(super) fn limits(given: &Resources) -> Result<Limits, RuntimeError> {
 }
 
 pub(super) fn health(given: &HealthSpec) -> Result<Health, RuntimeError> {
-    if let Some(path) = &given.path {
+    for (field, path) in [("health.path", &given.path), ("health.live", &given.live)] {
+        let Some(path) = path else { continue };
         let plain = path.bytes().all(|b| b.is_ascii_graphic());
         if !path.starts_with('/') || !plain || path.contains('#') || path.len() > MOST_PATH {
             return Err(RuntimeError::spec(
-                "health.path",
+                field,
                 format!(
                     "`{}` is not a path; write one such as `/health`",
                     short(path)
@@ -357,6 +358,7 @@ pub(super) fn health(given: &HealthSpec) -> Result<Health, RuntimeError> {
     let millisecond = SECOND / 1_000;
     Ok(Health {
         path: given.path.clone(),
+        live: given.live.clone(),
         interval: duration(
             "health.interval",
             given.interval.as_deref(),

@@ -122,6 +122,7 @@ fn translate_one(
     });
     let health = old.health_check.map(|health| HealthSpec {
         path: health.endpoint,
+        live: None,
         interval: health.interval,
         timeout: health.timeout,
         failures: health.retries,
