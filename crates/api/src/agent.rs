@@ -240,6 +240,10 @@ pub struct Resources {
     /// sandbox half of what is free at its start when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// GPUs, a number or `all`, for drivers that can give them (`docker`, with the engine's NVIDIA
+    /// runtime).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<String>,
 }
 
 /// A folder that an agent sees besides its own.

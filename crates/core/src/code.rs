@@ -135,6 +135,8 @@ codes! {
         "Do what the detail says, and see with `skep doctor` whether it is there again; agents that were deployed come back by themselves.";
     ShuttingDown = "shutting-down", 503, "The server is shutting down",
         "Try again when it is back; accepted calls go on then.";
+    QuotaExceeded = "quota-exceeded", 403, "The workspace has as much as it may",
+        "Remove what is not needed, or raise `quota.agents` or `quota.instances` in the configuration.";
     AgentElsewhere = "agent-elsewhere", 503, "The agent's server cannot be reached now",
         "Try again: when it is gone, another server takes its agents within seconds. See `skep servers`.";
     AgentNotReady = "agent-not-ready", 503, "No instance of the agent is ready",

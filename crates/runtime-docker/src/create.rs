@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ImageConfig, Mount,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, ImageConfig,
+    Mount, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
-use skep_runtime::{Limits, Place, Rotation, Sandbox, StartRequest, VolumeSource};
+use skep_runtime::{Gpus, Limits, Place, Rotation, Sandbox, StartRequest, VolumeSource};
 
 use crate::folder::Owner;
 use crate::network::{LABEL_ID, LABEL_PATH};
@@ -195,7 +195,20 @@ fn host(request: &StartRequest, parts: Parts<'_>) -> HostConfig {
             maximum_retry_count: None,
         }),
         log_config: Some(log(parts.rotation)),
+        device_requests: limits.gpus.map(|gpus| vec![devices(gpus)]),
         ..HostConfig::default()
+    }
+}
+
+/// GPUs as `docker run --gpus` asks for them.
+fn devices(gpus: Gpus) -> DeviceRequest {
+    DeviceRequest {
+        count: Some(match gpus {
+            Gpus::All => -1,
+            Gpus::Count(count) => i64::from(count),
+        }),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        ..DeviceRequest::default()
     }
 }
 
@@ -300,5 +313,23 @@ mod tests {
         assert_eq!(made.cmd.unwrap(), ["agent.py"]);
         assert_eq!(made.working_dir.as_deref(), Some("/app"));
         assert_eq!(made.env.unwrap(), ["HOME=/tmp", "PORT=8080"]);
+    }
+
+    #[test]
+    fn gpus_are_asked_for_as_the_engine_does() {
+        let image = ImageConfig::default();
+        let asked = |gpus: Option<&str>| {
+            let change = |spec: &mut AgentSpec| spec.resources.gpus = gpus.map(str::to_owned);
+            made(change, &image).host_config.unwrap().device_requests
+        };
+        assert_eq!(asked(None), None);
+        for (gpus, count) in [("all", -1), ("2", 2)] {
+            let requests = asked(Some(gpus)).unwrap();
+            let [request] = requests.as_slice() else {
+                panic!("{requests:?}")
+            };
+            assert_eq!(request.count, Some(count));
+            assert_eq!(request.capabilities, Some(vec![vec!["gpu".to_owned()]]));
+        }
     }
 }

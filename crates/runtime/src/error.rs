@@ -35,6 +35,14 @@ pub enum RuntimeError {
         /// What is wrong and what to write instead.
         reason: String,
     },
+    /// The workspace has as much as it may.
+    #[error("the workspace may have {most} {what}")]
+    Quota {
+        /// What is counted.
+        what: &'static str,
+        /// How many there may be.
+        most: u32,
+    },
     /// Another server has the agent, or takes it just now.
     #[error("another server has `{0}`")]
     Elsewhere(String),
@@ -66,6 +74,7 @@ impl PublicError for RuntimeError {
             Self::RevisionNotFound { .. } => Code::RevisionNotFound,
             Self::InvalidSpec { .. } => Code::InvalidSpec,
             Self::Elsewhere(_) => Code::AgentElsewhere,
+            Self::Quota { .. } => Code::QuotaExceeded,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::Driver(DriverError::Unavailable(_)) => Code::DriverUnavailable,
             Self::Driver(_) => Code::Internal,
@@ -81,6 +90,7 @@ impl PublicError for RuntimeError {
                 _ => format!("`{agent}` has no revision {number}."),
             },
             Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
+            Self::Quota { what, most } => format!("The workspace may have {most} {what}."),
             Self::Elsewhere(agent) => format!("Another server has `{agent}`."),
             Self::Driver(DriverError::Unavailable(what)) => format!("{what}."),
             Self::ShuttingDown | Self::Driver(_) => self.code().title().to_owned(),

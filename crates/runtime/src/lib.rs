@@ -48,10 +48,10 @@ pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};
+pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
+    Gpus, Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
     VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};

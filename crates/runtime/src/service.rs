@@ -39,6 +39,17 @@ pub struct Options {
     pub url: Option<String>,
     /// How long events are kept.
     pub events: Keep,
+    /// How much a workspace may have.
+    pub quotas: Quotas,
+}
+
+/// How much a workspace may have; `None`: as much as fits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// Agents.
+    pub agents: Option<u32>,
+    /// Instances of all its agents on this server, each agent at its most.
+    pub instances: Option<u32>,
 }
 
 /// What a deployment did.
@@ -89,6 +100,7 @@ pub struct Runtime {
 }
 
 pub(crate) struct Inner {
+    quotas: Quotas,
     pub(crate) shared: Arc<Shared>,
     pub(crate) slots: RwLock<Slots>,
     lanes: SyncMutex<Lanes>,
@@ -112,6 +124,7 @@ impl Runtime {
         let events = events::Log::open(db.clone(), options.events, workspaces.into());
         let runtime = Self {
             inner: Arc::new(Inner {
+                quotas: options.quotas,
                 shared: Arc::new(Shared::new(db, options.url, drivers, events)),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
@@ -252,6 +265,7 @@ impl Runtime {
                 changed: false,
             });
         }
+        self.within_quotas(workspace, slot.as_ref(), &spec).await?;
         let number = slot.as_ref().map_or(1, |slot| slot.newest() + 1);
         let id = slot
             .as_ref()
@@ -282,6 +296,41 @@ impl Runtime {
             created,
             changed: true,
         })
+    }
+
+    /// Whether the workspace may have this specification too, instead of what the slot has.
+    async fn within_quotas(
+        &self,
+        workspace: &Workspace,
+        slot: Option<&Arc<Slot>>,
+        spec: &AgentSpec,
+    ) -> Result<(), RuntimeError> {
+        let Quotas { agents, instances } = self.inner.quotas;
+        if let (Some(most), None) = (agents, slot)
+            && self.owners(workspace).await?.len() >= most as usize
+        {
+            let what = "agents";
+            return Err(RuntimeError::Quota { what, most });
+        }
+        let Some(most) = instances else { return Ok(()) };
+        let copies = |spec: &AgentSpec| {
+            let parsed = Spec::parse(spec, &self.inner.shared.kinds());
+            parsed.map_or(0, |spec| u64::from(spec.scale.max))
+        };
+        let others: u64 = {
+            let slots = self.inner.slots.read();
+            let of = slots.get(workspace).map(BTreeMap::values);
+            let others = of
+                .into_iter()
+                .flatten()
+                .filter(|one| one.name() != spec.name);
+            others.map(|one| copies(&one.target.spec())).sum()
+        };
+        if others + copies(spec) > u64::from(most) {
+            let what = "instances";
+            return Err(RuntimeError::Quota { what, most });
+        }
+        Ok(())
     }
 
     /// Stores a deployment; one that is in doubt again, so that memory and store stay the same.

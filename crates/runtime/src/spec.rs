@@ -162,6 +162,17 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Bytes of its folders together.
     pub disk: Option<u64>,
+    /// GPUs.
+    pub gpus: Option<Gpus>,
+}
+
+/// The GPUs that an agent gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gpus {
+    /// All of the machine.
+    All,
+    /// So many.
+    Count(u32),
 }
 
 /// How an agent is probed.
@@ -333,6 +344,11 @@ mod tests {
                 json!({"health": {"interval": "1us"}}),
                 "health.interval",
                 "100ms",
+            ),
+            (
+                json!({"resources": {"gpus": "some"}}),
+                "resources.gpus",
+                "neither `all` nor",
             ),
             (
                 json!({"health": {"failures": 0}}),

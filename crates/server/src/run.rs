@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
-use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
+use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{Db, MigrationSet};
 use tokio::sync::Semaphore;
@@ -209,6 +209,10 @@ async fn compose(
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,
+        },
+        quotas: Quotas {
+            agents: settings.quota_agents,
+            instances: settings.quota_instances,
         },
     };
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;

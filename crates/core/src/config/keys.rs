@@ -425,6 +425,10 @@ settings! {
     servers_etcd("servers.etcd"): Vec<String> = "";
     /// What the keys in etcd begin with; each database has its own.
     servers_etcd_prefix("servers.etcd_prefix"): String = "/skep";
+    /// Agents that a workspace may have; without it as many as fit.
+    quota_agents("quota.agents"): Option<u32> = "";
+    /// Instances that the agents of a workspace may have together, each at its most.
+    quota_instances("quota.instances"): Option<u32> = "";
     /// The largest body of a request.
     limits_body("limits.body"): u64 = "64MiB";
     /// The largest head of a request: target and headers together.

@@ -132,6 +132,12 @@ impl ProcessDriver {
                 "is for drivers that run containers; give a `command`, or `driver: docker`",
             ));
         }
+        if spec.limits.gpus.is_some() {
+            return Err(RuntimeError::spec(
+                "resources.gpus",
+                "is for drivers that can give a GPU to one agent: take `driver: docker`",
+            ));
+        }
         self.check_folders(spec)?;
         let home = self.home(workspace, &spec.name);
         let workdir = spec.workdir.as_deref().unwrap_or(&home);

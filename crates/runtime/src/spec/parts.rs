@@ -10,7 +10,8 @@ use skep_core::units;
 use skep_core::workspace::check_name;
 
 use super::{
-    Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Volume, VolumeSource,
+    Gpus, Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Volume,
+    VolumeSource,
 };
 use crate::{RuntimeError, words};
 
@@ -319,6 +320,9 @@ pub(super) fn variables(
     Ok(given.clone())
 }
 
+/// GPUs of one instance.
+const MOST_GPUS: u32 = 64;
+
 pub(super) fn limits(given: &Resources) -> Result<Limits, RuntimeError> {
     let at_least = |field: &str, value: Option<u64>, least: u64| match value {
         Some(value) if value < least => Err(RuntimeError::spec(
@@ -338,7 +342,22 @@ pub(super) fn limits(given: &Resources) -> Result<Limits, RuntimeError> {
         file_size: bytes("resources.file_size", given.file_size.as_deref())?,
         processes: at_least("resources.processes", given.processes, 1)?,
         disk: bytes("resources.disk", given.disk.as_deref())?,
+        gpus: given.gpus.as_deref().map(gpus).transpose()?,
     })
+}
+
+fn gpus(text: &str) -> Result<Gpus, RuntimeError> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Gpus::All),
+        (_, Ok(count @ 1..=MOST_GPUS)) => Ok(Gpus::Count(count)),
+        _ => Err(RuntimeError::spec(
+            "resources.gpus",
+            format!(
+                "`{}` is neither `all` nor a number from 1 to {MOST_GPUS}",
+                short(text)
+            ),
+        )),
+    }
 }
 
 pub(super) fn health(given: &HealthSpec) -> Result<Health, RuntimeError> {
