@@ -43,6 +43,7 @@ pub(super) async fn detailed(
     Caller(workspace): Caller,
 ) -> (StatusCode, Json<DetailedHealth>) {
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
+    checks.extend(servers(&state));
     let found = state.runtime.list(&workspace, None, usize::MAX);
     checks.extend(drivers(&state, &found).await);
     let backups = state.backups.clone();
@@ -78,6 +79,25 @@ pub(super) async fn detailed(
         agents,
     };
     (code(status), Json(health))
+}
+
+/// Who shares the database. Without an answer of etcd nobody is found to be gone.
+fn servers(state: &State) -> Option<Check> {
+    if !state.peers.is_shared() {
+        return None;
+    }
+    let (living, leads) = (state.peers.servers().len(), state.peers.leads());
+    let known = state.peers.leader().is_some();
+    let role = match (leads, known) {
+        (true, _) => "this one leads",
+        (false, true) => "another one leads",
+        (false, false) => "etcd does not say who leads",
+    };
+    Some(Check {
+        name: "servers".to_owned(),
+        status: if known { Health::Ok } else { Health::Degraded },
+        detail: format!("{living} share the database; {role}"),
+    })
 }
 
 /// What the drivers stand on. What no agent needs may be missing.
