@@ -144,6 +144,7 @@ impl Event {
     /// # Errors
     /// As [`Scope::execute`].
     pub fn record(&self, scope: &mut Scope<'_>, now: Timestamp) -> Result<(), StoreError> {
+        scope.in_turn()?;
         let row = scope.query_opt(
             "INSERT INTO event_heads (workspace, number) VALUES (?1, 1) \
              ON CONFLICT (workspace) DO UPDATE SET number = event_heads.number + 1 \

@@ -155,6 +155,11 @@ impl Session for Watched<'_> {
         self.note(result)
     }
 
+    fn in_turn(&mut self) -> Result<(), StoreError> {
+        let result = self.engine.in_turn();
+        self.note(result)
+    }
+
     fn failure(&self) -> Option<StoreError> {
         self.failure.clone()
     }
