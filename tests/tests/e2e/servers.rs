@@ -455,7 +455,8 @@ async fn with_etcd_its_leases_say_who_lives_and_who_leads() {
         })
         .await;
         for name in ["a", "b"] {
-            assert_eq!(server.post(name, "/work", "x").await.status, 200);
+            let answer = server.post(name, "/work", "x").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     }
     etcd.restart();
