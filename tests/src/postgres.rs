@@ -108,6 +108,30 @@ impl Postgres {
         self.folder.path().join(".s.PGSQL.5432")
     }
 
+    /// What it answers to a statement, as text.
+    ///
+    /// # Panics
+    /// When it refuses.
+    #[must_use]
+    pub fn ask(&self, sql: &str) -> String {
+        let mut psql = command("psql", self.user, self.folder.path());
+        psql.args(["--username=skep", "--dbname=postgres", "--no-psqlrc"]);
+        psql.args(["--tuples-only", "--no-align", "--command", sql, "--host"]);
+        let done = psql.arg(self.folder.path()).output().expect("psql runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout)
+    }
+
+    /// What it has logged.
+    ///
+    /// # Panics
+    /// When its log is gone.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
     /// Ends it at once, as a crash does, and starts it again.
     ///
     /// # Panics

@@ -3,46 +3,113 @@
 //! is asked again is decided by `http-cache-semantics`; here is what is kept, and when it goes: with a
 //! deployment, with a successful request that changes the same target, by tag, and for want of room.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, DATE, ETAG, EXPIRES, HeaderMap,
-    HeaderName, HeaderValue, IF_NONE_MATCH, RANGE, SET_COOKIE,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, DATE, ETAG, EXPIRES, HeaderMap,
+    HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE, SET_COOKIE,
+    VARY,
 };
 use http::{Method, StatusCode, request, response};
 use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
 use parking_lot::Mutex;
 
 use crate::lane::Lane;
-use crate::policy::CacheRules;
+use crate::policy::{CacheRules, CallPolicy};
 
 /// Answers of one target that differ by the headers of their requests.
 const MOST_VARIANTS: usize = 16;
 /// What an entry costs besides its body.
 const ENTRY_BYTES: u64 = 1024;
+/// Changes that are remembered for the answers that were on their way meanwhile.
+const MOST_CHANGES: usize = 128;
+/// The greatest age that there is (RFC 9111 section 1.2.2).
+const MOST_AGE: u64 = 1 << 31;
+/// What agents are told of a request that clients do not say: an answer that differs by it cannot be
+/// told from another's here.
+const SAID_HERE: [&str; 4] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "traceparent",
+    "tracestate",
+];
 /// How a response says what happened here (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The tags of an answer, by which it can be forgotten.
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 
 struct Entry {
-    policy: CachePolicy,
+    head: Head,
     body: Bytes,
-    tags: Vec<String>,
     /// Who it is for, when answers are kept apart by headers.
-    by: u64,
+    by: By,
     /// When it was used last, as a count of uses.
     used: u64,
+    /// What it costs.
+    bytes: u64,
 }
 
-impl Entry {
-    fn bytes(&self) -> u64 {
-        self.body.len() as u64 + ENTRY_BYTES
+/// The values of the headers by which answers are kept apart, each with the place of its name.
+type By = Vec<(usize, HeaderValue)>;
+
+/// What is kept of an answer besides its body.
+#[derive(Clone)]
+struct Head {
+    policy: CachePolicy,
+    tags: Vec<String>,
+    etag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+    /// The length of its headers.
+    bytes: u64,
+}
+
+impl Head {
+    fn new(policy: CachePolicy, headers: &HeaderMap) -> Self {
+        Self {
+            policy,
+            tags: tags(headers),
+            etag: headers.get(ETAG).cloned(),
+            modified: headers.get(LAST_MODIFIED).cloned(),
+            bytes: length(headers),
+        }
     }
+
+    /// Asks the agent whether this answer holds: this one, and none that the client has.
+    fn ask(&self, headers: &mut HeaderMap) {
+        for (name, value) in [
+            (IF_NONE_MATCH, &self.etag),
+            (IF_MODIFIED_SINCE, &self.modified),
+        ] {
+            headers.remove(&name);
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+
+    const fn can_be_confirmed(&self) -> bool {
+        self.etag.is_some() || self.modified.is_some()
+    }
+
+    /// Completes what an agent says that confirms this: few repeat what they were asked with.
+    fn complete(&self, confirmed: &mut HeaderMap) {
+        for (name, value) in [(ETAG, &self.etag), (LAST_MODIFIED, &self.modified)] {
+            confirmed.remove(&name);
+            if let Some(value) = value {
+                confirmed.insert(name, value.clone());
+            }
+        }
+    }
+}
+
+fn length(headers: &HeaderMap) -> u64 {
+    let lengths = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    lengths.sum::<usize>() as u64
 }
 
 #[derive(Default)]
@@ -54,6 +121,12 @@ struct State {
     order: BTreeMap<u64, Arc<str>>,
     bytes: u64,
     uses: u64,
+    /// The policy as of the last look: each deployment brings another.
+    policy: Option<Arc<CallPolicy>>,
+    /// The targets that were changed last, and when.
+    changes: VecDeque<(u64, Arc<str>)>,
+    /// Answers that were asked for before then are not kept: something has changed since.
+    stale_until: u64,
 }
 
 /// The answers of one agent.
@@ -76,7 +149,7 @@ pub(crate) enum Found {
 pub(crate) struct Stale {
     /// The headers with which the agent is asked.
     pub(crate) headers: HeaderMap,
-    policy: CachePolicy,
+    kept: Head,
     body: Bytes,
 }
 
@@ -84,15 +157,18 @@ pub(crate) struct Stale {
 pub(crate) struct Asked {
     parts: request::Parts,
     target: Arc<str>,
-    by: u64,
+    by: By,
     revision: u32,
+    policy: Arc<CallPolicy>,
+    /// When it was looked for.
+    began: u64,
 }
 
 impl Asked {
     /// A request that may be answered from the cache, or whose answer may be kept: a plain GET to an
     /// agent that runs one revision.
     pub(crate) fn new(
-        rules: &CacheRules,
+        (policy, rules): (&Arc<CallPolicy>, &CacheRules),
         revision: Option<u32>,
         method: &Method,
         target: &str,
@@ -104,18 +180,47 @@ impl Asked {
         let mut request = http::Request::new(());
         *request.uri_mut() = target.parse().ok()?;
         *request.headers_mut() = headers.clone();
-        let mut by = DefaultHasher::new();
-        for name in &rules.by {
-            for value in headers.get_all(name) {
-                (name.as_str(), value.as_bytes()).hash(&mut by);
-            }
+        join_repeated(request.headers_mut());
+        let mut by = By::new();
+        for (at, name) in rules.by.iter().enumerate() {
+            by.extend(
+                headers
+                    .get_all(name)
+                    .iter()
+                    .map(|value| (at, value.clone())),
+            );
         }
         Some(Self {
             parts: request.into_parts().0,
             target: target.into(),
-            by: by.finish(),
+            by,
             revision: revision?,
+            policy: policy.clone(),
+            began: 0,
         })
+    }
+}
+
+/// Makes one line of those with the same name: of several, only the first or the last would be looked
+/// at and given.
+fn join_repeated(headers: &mut HeaderMap) {
+    if headers.len() == headers.keys_len() {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().cloned().collect();
+    // What cannot be joined.
+    for name in names.iter().filter(|name| **name != SET_COOKIE) {
+        let values: Vec<&[u8]> = headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        let between: &[u8] = if *name == COOKIE { b"; " } else { b", " };
+        if values.len() > 1
+            && let Ok(value) = HeaderValue::from_bytes(&values.join(between))
+        {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -153,12 +258,29 @@ impl State {
         gone
     }
 
-    /// Forgets what was given by other revisions.
-    fn at(&mut self, revision: u32) {
-        if self.revision != revision {
+    /// Forgets what was given by other revisions, or before a deployment.
+    fn at(&mut self, revision: u32, policy: &Arc<CallPolicy>) {
+        let same = self
+            .policy
+            .as_ref()
+            .is_some_and(|of| Arc::ptr_eq(of, policy));
+        if self.revision != revision || !same {
             self.clear();
             self.revision = revision;
+            self.policy = Some(policy.clone());
         }
+    }
+
+    /// Whether nothing has happened since this was asked for that makes its answer an old one.
+    fn holds(&self, asked: &Asked) -> bool {
+        let same = self
+            .policy
+            .as_ref()
+            .is_some_and(|of| Arc::ptr_eq(of, &asked.policy));
+        let mut changes = self.changes.iter();
+        same && self.revision == asked.revision
+            && asked.began >= self.stale_until
+            && !changes.any(|(at, target)| *at > asked.began && *target == asked.target)
     }
 
     fn retain(&mut self, target: &str, keep: impl Fn(&Entry) -> bool) -> u64 {
@@ -167,7 +289,7 @@ impl State {
         };
         let before = entries.len();
         for entry in entries.iter().filter(|entry| !keep(entry)) {
-            self.bytes -= entry.bytes();
+            self.bytes -= entry.bytes;
             self.order.remove(&entry.used);
         }
         entries.retain(keep);
@@ -181,7 +303,7 @@ impl State {
     fn put(&mut self, target: &Arc<str>, mut entry: Entry, most: u64) {
         self.uses += 1;
         entry.used = self.uses;
-        self.bytes += entry.bytes();
+        self.bytes += entry.bytes;
         self.order.insert(entry.used, target.clone());
         let entries = self.entries.entry(target.clone()).or_default();
         entries.push(entry);
@@ -201,12 +323,13 @@ impl State {
 
 impl Cache {
     /// What there is for a request.
-    pub(crate) fn look(&self, asked: &Asked) -> Found {
+    pub(crate) fn look(&self, asked: &mut Asked) -> Found {
         let now = SystemTime::now();
         let mut state = self.state.lock();
-        state.at(asked.revision);
+        state.at(asked.revision, &asked.policy);
         state.uses += 1;
         let uses = state.uses;
+        asked.began = uses;
         let State { entries, order, .. } = &mut *state;
         let Some((target, entries)) = entries.get_key_value(&asked.target) else {
             return Found::Nothing;
@@ -217,7 +340,7 @@ impl Cache {
             if entry.by != asked.by {
                 continue;
             }
-            match entry.policy.before_request(&asked.parts, now) {
+            match entry.head.policy.before_request(&asked.parts, now) {
                 BeforeRequest::Fresh(parts) => {
                     let (body, was) = (entry.body.clone(), entry.used);
                     order.remove(&was);
@@ -234,16 +357,17 @@ impl Cache {
                     return Found::Fresh(parts, body);
                 }
                 BeforeRequest::Stale {
-                    request,
+                    mut request,
                     matches: true,
-                } => {
+                } if entry.head.can_be_confirmed() => {
+                    entry.head.ask(&mut request.headers);
                     stale = Some(Stale {
                         headers: request.headers,
-                        policy: entry.policy.clone(),
+                        kept: entry.head.clone(),
                         body: entry.body.clone(),
                     });
                 }
-                BeforeRequest::Stale { matches: false, .. } => {}
+                BeforeRequest::Stale { .. } => {}
             }
         }
         stale.map_or(Found::Nothing, |stale| Found::Stale(Box::new(stale)))
@@ -255,29 +379,26 @@ impl Cache {
     }
 
     /// Keeps an answer.
-    fn keep(
-        &self,
-        asked: &Asked,
-        (policy, tags): (CachePolicy, Vec<String>),
-        body: Bytes,
-        rules: &CacheRules,
-    ) {
+    fn keep(&self, asked: &Asked, head: Head, body: Bytes, rules: &CacheRules) {
+        let text = head.bytes + length(&asked.parts.headers) + 2 * asked.target.len() as u64;
         let entry = Entry {
-            policy,
+            bytes: body.len() as u64 + text + ENTRY_BYTES,
+            head,
             body,
-            tags,
-            by: asked.by,
+            by: asked.by.clone(),
             used: 0,
         };
-        if entry.bytes() > rules.size {
+        if entry.bytes > rules.size {
             return;
         }
         let now = SystemTime::now();
         let mut state = self.state.lock();
-        state.at(asked.revision);
+        if !state.holds(asked) {
+            return;
+        }
         // What answered the same request before is replaced.
         state.retain(&asked.target, |old| {
-            let before = old.policy.before_request(&asked.parts, now);
+            let before = old.head.policy.before_request(&asked.parts, now);
             let same = !matches!(before, BeforeRequest::Stale { matches: false, .. });
             old.by != asked.by || !same
         });
@@ -286,17 +407,27 @@ impl Cache {
 
     /// Forgets the answers of a target that a request has changed (RFC 9111 section 4.4).
     pub(crate) fn changed(&self, target: &str) {
-        self.state.lock().retain(target, |_| false);
+        let mut state = self.state.lock();
+        state.retain(target, |_| false);
+        state.uses += 1;
+        let now = state.uses;
+        state.changes.push_back((now, target.into()));
+        if state.changes.len() > MOST_CHANGES {
+            state.stale_until = state.changes.pop_front().map_or(now, |(at, _)| at);
+        }
     }
 
     /// Forgets the answers with this tag, or all; tells how many.
     pub(crate) fn forget(&self, tag: Option<&str>) -> u64 {
         let mut state = self.state.lock();
+        state.uses += 1;
+        // Nobody knows the tags of what is on its way.
+        state.stale_until = state.uses;
         let Some(tag) = tag else {
             return state.clear();
         };
         let targets: Vec<Arc<str>> = state.entries.keys().cloned().collect();
-        let has = |entry: &Entry| entry.tags.iter().any(|one| one == tag);
+        let has = |entry: &Entry| entry.head.tags.iter().any(|one| one == tag);
         let gone = targets
             .iter()
             .map(|target| state.retain(target, |entry| !has(entry)));
@@ -354,6 +485,8 @@ pub(crate) fn after(
     head: &mut response::Parts,
 ) -> After {
     let now = SystemTime::now();
+    join_repeated(&mut head.headers);
+    bound_age(&mut head.headers);
     let why = if stale.is_some() {
         "fwd=stale"
     } else {
@@ -362,32 +495,37 @@ pub(crate) fn after(
     if let Some(stale) = stale
         && head.status == StatusCode::NOT_MODIFIED
     {
-        let confirmed = stale.policy.after_response(&asked.parts, head, now);
+        stale.kept.complete(&mut head.headers);
+        let confirmed = stale.kept.policy.after_response(&asked.parts, head, now);
         if let AfterResponse::NotModified(policy, parts) = confirmed {
-            let kept = (policy, tags(&parts.headers));
+            let kept = Head::new(policy, &parts.headers);
             lane.cache.keep(&asked, kept, stale.body.clone(), rules);
             let what = "fwd=stale; fwd-status=304";
             let (parts, body) = give(&asked, parts, stale.body, what);
             return After::Confirmed(parts, body);
         }
     }
-    if let Some(ttl) = rules.ttl
-        && head.status == StatusCode::OK
-        && !head.headers.contains_key(CACHE_CONTROL)
-        && !head.headers.contains_key(EXPIRES)
-        && let Ok(value) = HeaderValue::try_from(format!("max-age={}", ttl.as_secs()))
-    {
-        head.headers.insert(CACHE_CONTROL, value);
-    }
-    let policy = CachePolicy::new_options(&asked.parts, head, now, options(rules));
     // Whose it is could not be told from another's.
     let personal = [AUTHORIZATION, COOKIE]
         .iter()
         .any(|name| asked.parts.headers.contains_key(name) && !rules.by.contains(name))
         || head.headers.contains_key(SET_COOKIE);
+    // Nor is it said to be somebody else's to keep.
+    let whose = if rules.by.is_empty() { "" } else { "private, " };
+    if let Some(ttl) = rules.ttl
+        && head.status == StatusCode::OK
+        && !personal
+        && !head.headers.contains_key(CACHE_CONTROL)
+        && !head.headers.contains_key(EXPIRES)
+        && let Ok(value) = HeaderValue::try_from(format!("{whose}max-age={}", ttl.as_secs()))
+    {
+        head.headers.insert(CACHE_CONTROL, value);
+    }
+    let policy = CachePolicy::new_options(&asked.parts, head, now, options(rules));
     let keeps = policy.is_storable()
         && policy.time_to_live(now).as_secs() + u64::from(has_validator(&head.headers)) > 0
-        && (!personal || says(&head.headers, "public"));
+        && (!personal || says(&head.headers, "public"))
+        && can_be_told(&head.headers);
     let length = head.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let keeps = keeps && length.is_none_or(|length| length <= rules.largest);
@@ -402,22 +540,46 @@ pub(crate) fn after(
         Box::new(Recorder {
             lane: lane.clone(),
             asked,
-            kept: (policy, tags(&head.headers)),
+            kept: Head::new(policy, &head.headers),
             rules: rules.clone(),
             body: BytesMut::new(),
         })
     }))
 }
 
+/// Whether what it differs by can be seen here, and all of it can be given again.
+fn can_be_told(headers: &HeaderMap) -> bool {
+    let differs = headers.get(VARY).map(HeaderValue::to_str);
+    let known = match differs {
+        None => true,
+        Some(Ok(names)) => !names.split(',').any(|name| {
+            let name = name.trim();
+            name == "*" || SAID_HERE.iter().any(|said| said.eq_ignore_ascii_case(name))
+        }),
+        Some(Err(_)) => false,
+    };
+    known && headers.get_all(SET_COOKIE).iter().count() <= 1
+}
+
+/// An age that cannot be counted on is the greatest there is.
+fn bound_age(headers: &mut HeaderMap) {
+    let age = headers
+        .get(AGE)
+        .and_then(|age| age.to_str().ok()?.parse::<u64>().ok());
+    if age.is_some_and(|age| age > MOST_AGE) {
+        headers.insert(AGE, HeaderValue::from(MOST_AGE));
+    }
+}
+
 fn has_validator(headers: &HeaderMap) -> bool {
-    headers.contains_key(ETAG) || headers.contains_key(http::header::LAST_MODIFIED)
+    headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
 /// Holds on to an answer's body while it passes.
 pub(crate) struct Recorder {
     lane: Arc<Lane>,
     asked: Asked,
-    kept: (CachePolicy, Vec<String>),
+    kept: Head,
     rules: CacheRules,
     body: BytesMut,
 }

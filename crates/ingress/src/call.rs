@@ -301,6 +301,7 @@ impl Inner {
                 inner.go_on(&offer, slot, held.live.clone());
             } else if let Err(IngressError::Store(StoreError::Doubtful(_))) = &accepted {
                 let workspace = offer.lane.workspace.clone();
+                inner.refused.lock().insert(offer.id);
                 tokio::spawn(inner.take_back(workspace, offer.id));
             }
             drop(held);

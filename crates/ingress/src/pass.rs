@@ -18,7 +18,7 @@ use crate::body::{Body, BodyError, Passing};
 use crate::cache::{self, After, Asked, Found, Stale};
 use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop, toward_agent, wants_upgrade};
 use crate::lane::{Held, Lane};
-use crate::policy::CacheRules;
+use crate::policy::{CacheRules, CallPolicy};
 use crate::pool::{Link, connect};
 use crate::router::{Choice, Verdict};
 use crate::run::affinity;
@@ -74,7 +74,7 @@ pub(crate) async fn pass(
     let choice = Choice::by(affinity(&policy, request.headers()));
     lane.metrics.passed.inc();
     let mut kept = match &policy.cache {
-        Some(rules) => Kept::look(&lane, rules, target, &request),
+        Some(rules) => Kept::look(&lane, (&policy, rules), target, &request),
         None => Kept::default(),
     };
     if let Some(response) = kept.answer() {
@@ -165,7 +165,12 @@ impl Kept {
         Some(response)
     }
 
-    fn look(lane: &Lane, rules: &CacheRules, target: &str, request: &Request<Incoming>) -> Self {
+    fn look(
+        lane: &Lane,
+        rules: (&Arc<CallPolicy>, &CacheRules),
+        target: &str,
+        request: &Request<Incoming>,
+    ) -> Self {
         let plain =
             request.body().is_end_stream() && !wants_upgrade(request.version(), request.headers());
         let asked = plain.then(|| {
@@ -177,11 +182,11 @@ impl Kept {
                 request.headers(),
             )
         });
-        let Some(asked) = asked.flatten() else {
+        let Some(mut asked) = asked.flatten() else {
             return Self::default();
         };
         let (mut fresh, mut stale) = (None, None);
-        match lane.cache.look(&asked) {
+        match lane.cache.look(&mut asked) {
             Found::Fresh(head, body) => {
                 lane.metrics.cached("hit");
                 fresh = Some((*head, body));

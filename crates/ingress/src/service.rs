@@ -1,6 +1,6 @@
 //! The service: what it is made of, how it starts and ends, and where a request goes first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use skep_core::{AgentId, CallId, InstanceId, RequestId, Workspace};
 use skep_store::Db;
 use tokio_util::task::TaskTracker;
@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     /// Who traces attempts, when somebody does.
     pub(crate) spans: Option<Arc<dyn Spans>>,
     pub(crate) registry: Registry,
+    /// Calls whose acceptance is in doubt and which are being taken back.
+    pub(crate) refused: Mutex<HashSet<CallId>>,
     pub(crate) lanes: RwLock<HashMap<Workspace, HashMap<String, Arc<Lane>>>>,
     pub(crate) closing: AtomicBool,
     /// Free bytes under which nothing is accepted; set while the disk is that full.
@@ -130,6 +132,7 @@ impl Ingress {
                 metrics,
                 spans,
                 registry: Registry::default(),
+                refused: Mutex::default(),
                 lanes: RwLock::default(),
                 closing: AtomicBool::new(false),
                 disk_floor: AtomicU64::new(0),

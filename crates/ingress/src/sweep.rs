@@ -114,6 +114,7 @@ impl Inner {
                 Err(_) => tokio::time::sleep(STORE_WAIT).await,
             }
         }
+        self.refused.lock().remove(&id);
         // Who found it by its key meanwhile is told the same.
         let refused = StoreError::Unavailable("the call was not accepted".to_owned());
         let refused = IngressError::Store(refused);
@@ -192,6 +193,7 @@ impl Inner {
                 let whereabouts = whereabouts(&call.agent);
                 match self.lane(workspace, &call.agent) {
                     _ if whereabouts == Whereabouts::Elsewhere => {}
+                    _ if self.refused.lock().contains(&call.id) => {}
                     Ok(lane) => {
                         let choice = Choice {
                             avoid: call.instance,

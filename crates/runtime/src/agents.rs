@@ -246,7 +246,9 @@ pub(crate) fn claim(
     epoch: i64,
     server: ServerId,
 ) -> Result<bool, StoreError> {
-    let changed = unit.scope(workspace).execute(
+    let mut scope = unit.scope(workspace);
+    scope.in_turn()?;
+    let changed = scope.execute(
         "UPDATE agents SET owner = ?4, server = ?5 WHERE workspace = ?1 AND name = ?2 \
          AND owner = ?3 AND (owner = ?4 OR NOT EXISTS \
          (SELECT 1 FROM servers WHERE servers.epoch = ?3 AND servers.state = 'live'))",
@@ -384,6 +386,8 @@ pub(crate) fn put_revision(
     let document = skep_api::to_json(revision.spec.as_ref());
     let name = revision.spec.name.as_str();
     let mut scope = unit.scope(workspace);
+    // Another server may have a new agent of the same name.
+    scope.in_turn()?;
     let changed = scope.execute(
         "INSERT INTO agents (workspace, name, id, desired, revision, newest, step, paused, \
          owner, server, created_at, updated_at) \

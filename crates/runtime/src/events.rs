@@ -144,6 +144,7 @@ impl Event {
     /// # Errors
     /// As [`Scope::execute`].
     pub fn record(&self, scope: &mut Scope<'_>, now: Timestamp) -> Result<(), StoreError> {
+        scope.in_turn()?;
         let row = scope.query_opt(
             "INSERT INTO event_heads (workspace, number) VALUES (?1, 1) \
              ON CONFLICT (workspace) DO UPDATE SET number = event_heads.number + 1 \
@@ -400,7 +401,10 @@ async fn trim(db: &Db, keep: Keep, workspaces: &[Workspace]) {
         let trimmed: Result<usize, StoreError> = db
             .write(move |unit| {
                 let before = unit.now().minus(keep.age);
-                unit.scope(&of).execute(
+                let mut scope = unit.scope(&of);
+                // Every server does this, to the same rows.
+                scope.in_turn()?;
+                scope.execute(
                     "DELETE FROM events WHERE workspace = ?1 AND (at < ?2 OR number <= \
                      (SELECT number FROM event_heads WHERE workspace = ?1) - ?3)",
                     &[before.into(), keep.count.into()],

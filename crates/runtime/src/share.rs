@@ -8,7 +8,7 @@ use std::sync::Arc;
 use skep_core::Workspace;
 use skep_store::StoreError;
 
-use crate::agents::{self, AgentRow};
+use crate::agents::{self, AgentRow, InstanceRow};
 use crate::events::Event;
 use crate::service::{Runtime, STORE_WAIT};
 use crate::slot::{Ending, Slot};
@@ -35,12 +35,14 @@ impl Runtime {
                 lanes.push(self.lane(workspace, name).await?);
             }
         }
+        // Looked at before: what fails after they are taken leaves them without instances and calls.
+        let open = self.open_instances(workspace).await?;
         let taken = self.take(workspace, &names).await?;
         let slots: Vec<_> = taken
             .into_iter()
             .map(|row| self.insert(workspace, row))
             .collect();
-        self.adopt(workspace, &slots).await?;
+        self.adopt(workspace, &slots, open).await;
         Ok(slots.iter().map(|slot| slot.name().to_owned()).collect())
     }
 
@@ -88,14 +90,20 @@ impl Runtime {
         Ok(taken?)
     }
 
-    async fn adopt(&self, workspace: &Workspace, slots: &[Arc<Slot>]) -> Result<(), RuntimeError> {
+    async fn open_instances(
+        &self,
+        workspace: &Workspace,
+    ) -> Result<Vec<InstanceRow>, RuntimeError> {
         let of = workspace.clone();
         let server = self.db().is_shared().then(|| self.db().server());
         let open: Result<Vec<_>, StoreError> = self
             .db()
             .read(move |reader| agents::open_instances(reader, &of, server))
             .await;
-        let mut open = open?;
+        Ok(open?)
+    }
+
+    async fn adopt(&self, workspace: &Workspace, slots: &[Arc<Slot>], mut open: Vec<InstanceRow>) {
         // What belongs to agents that are here already is theirs.
         open.retain(|row| {
             let here = self.find(workspace, &row.agent).is_some();
@@ -112,7 +120,6 @@ impl Runtime {
             slot.adopt(found);
             slot.reconcile();
         }
-        Ok(())
     }
 
     /// Every agent of a workspace with the epoch of its owner.
@@ -135,7 +142,10 @@ impl Runtime {
     #[must_use]
     pub fn can_move(&self, workspace: &Workspace, name: &str) -> bool {
         let slot = self.find(workspace, name);
-        slot.is_some_and(|slot| slot.target.spec().volumes.is_empty())
+        // While a revision is on its way, one with volumes may be the other.
+        slot.is_some_and(|slot| {
+            !slot.rollout().is_rolling() && slot.target.spec().volumes.is_empty()
+        })
     }
 
     /// Gives an agent to the server of another epoch: ends its instances here first. No call may be

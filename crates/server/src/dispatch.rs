@@ -23,7 +23,7 @@ use crate::api::{Caller, KeyName};
 use crate::headers::{Cors, secure};
 use crate::keys::Principal;
 use crate::peers;
-use crate::peers::forward::{Sender, Upgrade};
+use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{gather, gathering};
 use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
@@ -195,8 +195,11 @@ impl Dispatcher {
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
         let peers = &self.state.peers;
+        let shows = request.headers().contains_key(SECRET);
         let peer =
             peers::forward::recognise(request.headers_mut(), |shown| peers.is_own_secret(shown));
+        // A server that knows this one's last start; its client did show a key there.
+        let is_late = shows && peer.is_none();
         let id = peer.as_ref().map_or_else(RequestId::new, |peer| peer.id);
         let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
@@ -224,9 +227,13 @@ impl Dispatcher {
             Ok(response) => response,
             Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
         };
+        let status = response.status();
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
         secure(headers, of_agent, self.tls);
+        if is_late && status == StatusCode::UNAUTHORIZED {
+            headers.insert(SECRET, HeaderValue::from_static("unknown"));
+        }
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

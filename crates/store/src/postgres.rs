@@ -38,6 +38,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The advisory lock of a start, "skep" in ASCII; with an epoch beside it, that of a server's
 /// transactions.
 const LOCK: i32 = 0x736b_6570;
+/// The number of the lock of those that change rows of all servers; servers' own are not below 0.
+const TURN: i32 = -1;
 /// Rows of a scan that are in memory at once.
 const SCAN_PAGE: u32 = 64;
 /// Statements that are prepared on one connection.
@@ -144,6 +146,8 @@ pub(crate) struct Postgres {
     epoch: Option<(i64, Ended)>,
     writes: bool,
     open: bool,
+    /// Whether the open transaction has its turn: see [`Session::in_turn`].
+    in_turn: bool,
 }
 
 impl Postgres {
@@ -167,6 +171,7 @@ impl Postgres {
             epoch: None,
             writes,
             open: false,
+            in_turn: false,
         }
     }
 
@@ -195,6 +200,7 @@ impl Postgres {
             other => other?,
         }
         self.open = true;
+        self.in_turn = false;
         Ok(())
     }
 
@@ -299,6 +305,8 @@ fn own_row(row: &postgres::Row) -> Result<Row, StoreError> {
 
 impl Session for Postgres {
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<usize, StoreError> {
+        // The locks that were taken since the savepoint are given up.
+        self.in_turn &= !sql.starts_with("ROLLBACK");
         let statement = self.prepared(sql)?;
         let bound: Vec<Bound<'_>> = params.iter().copied().map(Bound).collect();
         let refs: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|one| one as _).collect();
@@ -356,6 +364,15 @@ impl Session for Postgres {
         let answer = answer.map_err(|error| self.address.translate(&error))?;
         let got = |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(_));
         Ok(answer.iter().any(got))
+    }
+
+    fn in_turn(&mut self) -> Result<(), StoreError> {
+        if self.in_turn {
+            return Ok(());
+        }
+        self.batch(&format!("SELECT pg_advisory_xact_lock({LOCK}, {TURN})"))?;
+        self.in_turn = true;
+        Ok(())
     }
 }
 

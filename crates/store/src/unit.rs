@@ -22,6 +22,12 @@ pub(crate) trait Session {
         Ok(true)
     }
 
+    /// Waits for its turn among the servers that change rows of all of them, which lasts until the
+    /// transaction ends.
+    fn in_turn(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Runs a query and hands its rows over one by one; few are in memory at a time. What `each`
     /// refuses ends it.
     fn scan(
@@ -258,11 +264,21 @@ impl Scope<'_> {
         .collect()
     }
 
+    /// From here to the commit no other server changes rows that all of them change. Comes before
+    /// such a change: two servers that have each what the other wants next would end as a deadlock.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn in_turn(&mut self) -> Result<(), StoreError> {
+        self.session.in_turn()
+    }
+
     /// Adds a reference to a blob. The blob must be pinned until the commit.
     ///
     /// # Errors
     /// As [`Scope::execute`].
     pub fn link_blob(&mut self, blob: &BlobRef) -> Result<(), StoreError> {
+        self.in_turn()?;
         let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
         self.execute(
             "INSERT INTO blobs (workspace, hash, size, refs) VALUES (?1, ?2, ?3, 1) \
@@ -277,6 +293,7 @@ impl Scope<'_> {
     /// # Errors
     /// As [`Scope::execute`].
     pub fn unlink_blob(&mut self, hash: &crate::Hash) -> Result<(), StoreError> {
+        self.in_turn()?;
         self.execute(
             "UPDATE blobs SET refs = refs - 1 WHERE workspace = ?1 AND hash = ?2",
             &[hash.as_bytes().into()],
@@ -291,6 +308,8 @@ impl Scope<'_> {
     /// # Errors
     /// As [`Scope::execute`].
     pub fn sweep_blobs(&mut self, limit: u32) -> Result<usize, StoreError> {
+        // Whoever links one meanwhile, be it another server, has it before this looks, or after.
+        self.in_turn()?;
         let rows = self.query(
             "SELECT hash FROM blobs WHERE workspace = ?1 AND refs <= 0 LIMIT ?2",
             &[limit.into()],
@@ -298,7 +317,7 @@ impl Scope<'_> {
         for row in &rows {
             let hash = crate::Hash::from_bytes(row.bytes(0)?);
             self.execute(
-                "DELETE FROM blobs WHERE workspace = ?1 AND hash = ?2",
+                "DELETE FROM blobs WHERE workspace = ?1 AND hash = ?2 AND refs <= 0",
                 &[hash.as_bytes().into()],
             )?;
             self.blobs.loosen(self.workspace, hash);

@@ -155,6 +155,11 @@ impl Session for Watched<'_> {
         self.note(result)
     }
 
+    fn in_turn(&mut self) -> Result<(), StoreError> {
+        let result = self.engine.in_turn();
+        self.note(result)
+    }
+
     fn failure(&self) -> Option<StoreError> {
         self.failure.clone()
     }
@@ -244,9 +249,6 @@ impl Writer {
         if result.is_err() {
             self.engine.roll_back();
         }
-        if result.as_ref().is_err_and(StoreError::is_doubtful) {
-            self.doubts.fetch_add(1, Ordering::AcqRel);
-        }
         if let Some(observer) = &self.observer {
             observer(CommitStats {
                 units: answers.len(),
@@ -257,6 +259,10 @@ impl Writer {
         }
         for job in answers.into_iter().chain(jobs.drain(..)) {
             job.finish(result.clone());
+        }
+        // When who sent them knows: who looks for what is lost leaves those alone that they look after.
+        if result.as_ref().is_err_and(StoreError::is_doubtful) {
+            self.doubts.fetch_add(1, Ordering::AcqRel);
         }
         result
     }

@@ -6,8 +6,9 @@ use skep_tests::{Answer, Server};
 
 /// Answers with the number of requests that it had, and with the headers that the query names.
 const AGENT: &str = r#"
-import http.server, os, urllib.parse
+import http.server, os, threading, urllib.parse
 count = 0
+released = threading.Event()
 class Agent(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def answer(self):
@@ -19,10 +20,16 @@ class Agent(http.server.BaseHTTPRequestHandler):
             count += 1
         etag = dict(given).get("etag")
         same = etag is not None and etag in self.headers.get("if-none-match", "")
-        body = b"" if same else ("x" * int(dict(given).get("pad", 0)) + str(count)).encode()
+        if url.path == "/release":
+            released.set()
+        number = count
+        if "hold" in dict(given):
+            released.wait()
+        bare = same and "bare" in dict(given)
+        body = b"" if same else ("x" * int(dict(given).get("pad", 0)) + str(number)).encode()
         self.send_response(304 if same else int(dict(given).get("code", 200)))
         for name, value in given:
-            if name not in ("n", "pad", "code"):
+            if name not in ("n", "pad", "code", "hold", "bare") and not bare:
                 self.send_header(name, value)
         if not same:
             self.send_header("content-length", str(len(body)))
@@ -202,6 +209,80 @@ async fn what_is_stale_is_confirmed() {
 }
 
 #[tokio::test]
+async fn a_confirmation_that_says_nothing_is_of_what_was_asked_about() {
+    let house = House::new(json!({})).await;
+    let target = "/x?cache-control=no-cache&etag=%22one%22&bare=1";
+    let first = house.get(target, &[]).await;
+    for wanted in [None, Some("\"other\"")] {
+        let headers: Vec<_> = wanted
+            .map(|tag| ("if-none-match", tag))
+            .into_iter()
+            .collect();
+        let again = house.get(target, &headers).await;
+        assert_eq!(
+            (again.status, again.text()),
+            (200, first.text()),
+            "{wanted:?}"
+        );
+    }
+    let known = house.get(target, &[("if-none-match", "\"one\"")]).await;
+    assert_eq!((known.status, known.body.len()), (304, 0));
+}
+
+#[tokio::test]
+async fn headers_of_several_lines_count_with_all_of_them() {
+    let house = House::new(json!({})).await;
+    let fresh = "cache-control=max-age=60";
+    let target = format!("/1?{fresh}&vary=accept-language");
+    let one = [("accept-language", "de"), ("accept-language", "fr")];
+    let other = [("accept-language", "de"), ("accept-language", "it")];
+    let first = house.get(&target, &one).await.text();
+    assert_ne!(house.get(&target, &other).await.text(), first);
+    assert_eq!(house.get(&target, &one).await.text(), first);
+    let target = format!("/2?{fresh}&link=%3Ca%3E&link=%3Cb%3E");
+    house.get(&target, &[]).await;
+    assert_eq!(house.get(&target, &[]).await.header("link"), "<a>, <b>");
+    let target = "/3?cache-control=public,max-age=60&set-cookie=a=b&set-cookie=c=d";
+    assert!(house.asked_twice(target, &[]).await);
+    // Agents hear from Skep who asks, not from the client.
+    let target = format!("/4?{fresh}&vary=x-forwarded-for");
+    assert!(house.asked_twice(&target, &[]).await);
+    // What no clock counts to.
+    let target = format!("/5?{fresh}&etag=%22one%22&age=18446744073709551615");
+    assert_eq!(house.get(&target, &[]).await.header("age"), "2147483648");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_on_its_way_when_it_changed_is_not_kept() {
+    let house = House::new(json!({ "ttl": "1h" })).await;
+    let (server, target) = (&house.server, "/x?hold=1");
+    let held = house.get(target, &[]);
+    let change = async {
+        skep_tests::eventually("a request that waits", async || {
+            let asked = house.get("/count?cache-control=no-store", &[]).await;
+            (asked.text() != "1").then_some(())
+        })
+        .await;
+        assert_eq!(
+            server
+                .post("a", target.trim_end_matches("hold=1"), "")
+                .await
+                .status,
+            200
+        );
+        let path = "/api/v1/agents/a/cache";
+        let purge = server.client.request(Method::DELETE, path, "");
+        assert_eq!(
+            server.client.send(purge).await.expect("an answer").status,
+            200
+        );
+        assert_eq!(server.post("a", "/release", "").await.status, 200);
+    };
+    let (old, ()) = tokio::join!(held, change);
+    assert_ne!(house.get(target, &[]).await.text(), old.text());
+}
+
+#[tokio::test]
 async fn it_goes_with_a_change_a_deployment_and_by_tag() {
     let house = House::new(json!({ "ttl": "1h" })).await;
     let first = house.get("/x", &[]).await;
@@ -262,6 +343,15 @@ async fn it_is_bounded_and_off_by_default() {
     // The last ones are there, the first ones are not.
     assert!(!house.asked_twice("/19?pad=10000", &[]).await);
     let gone = house.get("/0?pad=10000", &[]).await;
+    assert_eq!(gone.header("cache-status"), "skep; fwd=uri-miss; stored");
+    // What they hear and say counts, not the bodies alone.
+    let long = "x".repeat(8_000);
+    for number in 20..40 {
+        house
+            .get(&format!("/{number}"), &[("x-long", &*long)])
+            .await;
+    }
+    let gone = house.get("/20", &[("x-long", &*long)]).await;
     assert_eq!(gone.header("cache-status"), "skep; fwd=uri-miss; stored");
     house.deploy(Value::Null, 1).await;
     skep_tests::eventually("no cache", async || {

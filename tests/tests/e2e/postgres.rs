@@ -2,10 +2,11 @@
 //! database that crashes, with another server beside it, or with one that lets nobody in.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use serde_json::json;
 use skep_core::Workspace;
-use skep_store::{Beat, Db, Options, StoreError, conformance};
+use skep_store::{Beat, BlobRef, Db, Hash, Options, StoreError, conformance};
 use skep_tests::postgres::Postgres;
 use skep_tests::{Server, Setup, eventually};
 use tempfile::TempDir;
@@ -84,6 +85,130 @@ async fn a_server_that_another_has_ended_commits_nothing() {
         matches!(nobody, Err(StoreError::Unavailable(_))),
         "{nobody:?}"
     );
+}
+
+/// Two stores on one database, with their folders.
+fn two(postgres: &Postgres) -> (Db, Db, [TempDir; 2]) {
+    let folders = [(), ()].map(|()| TempDir::new().expect("a folder"));
+    let one = open(&folders[0], &postgres.url()).expect("a store");
+    let two = open(&folders[1], &postgres.url()).expect("a second one beside it");
+    (one, two, folders)
+}
+
+fn blob(number: u8) -> BlobRef {
+    BlobRef {
+        hash: Hash::from_bytes([number; 32]),
+        size: 1,
+    }
+}
+
+/// Waits until so many writers wait for another one.
+async fn writers_that_wait(postgres: &Postgres, count: usize) {
+    eventually("writers that wait", async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        (postgres.ask(waits).trim() == count.to_string()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_is_named_again_while_another_server_sweeps_stays() {
+    let postgres = Postgres::start();
+    let (one, two, _folders) = two(&postgres);
+    let workspace = Workspace::default();
+    let of = workspace.clone();
+    one.write(move |unit| {
+        let mut scope = unit.scope(&of);
+        scope.link_blob(&blob(1))?;
+        scope.unlink_blob(&blob(1).hash)
+    })
+    .await
+    .expect("a blob that nothing names");
+    let (linked, has_linked) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let of = workspace.clone();
+    let namer = two.clone();
+    let naming = tokio::spawn(async move {
+        let name = namer.write(move |unit| {
+            unit.scope(&of).link_blob(&blob(1))?;
+            linked.send(()).expect("the test");
+            may_go_on.recv().expect("the test");
+            Ok::<_, StoreError>(())
+        });
+        name.await
+    });
+    tokio::task::spawn_blocking(move || has_linked.recv())
+        .await
+        .expect("a thread")
+        .expect("it is named");
+    let sweeper = one.clone();
+    let sweeping = tokio::spawn(async move {
+        let sweep = sweeper.write(move |unit| unit.scope(&workspace).sweep_blobs(10));
+        sweep.await
+    });
+    writers_that_wait(&postgres, 1).await;
+    go_on.send(()).expect("the other");
+    naming.await.expect("a task").expect("it is named");
+    assert_eq!(sweeping.await.expect("a task"), Ok(0));
+    let rows = postgres.ask("SELECT refs FROM blobs");
+    assert_eq!(rows.trim(), "1");
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn servers_that_change_the_same_rows_wait_for_each_other() {
+    let postgres = Postgres::start();
+    let (one, two, _folders) = two(&postgres);
+    // Each changes its first row, and then wants the one of the other.
+    let both = Arc::new(Barrier::new(2));
+    let tasks = [(one.clone(), 1, 2), (two.clone(), 2, 1)].map(|(db, first, second)| {
+        let both = both.clone();
+        tokio::spawn(async move {
+            db.write(move |unit| {
+                let workspace = Workspace::default();
+                let mut scope = unit.scope(&workspace);
+                scope.link_blob(&blob(first))?;
+                // They meet here when both can be at it.
+                both.meet();
+                scope.link_blob(&blob(second))
+            })
+            .await
+        })
+    });
+    for task in tasks {
+        task.await.expect("a task").expect("a commit");
+    }
+    assert_eq!(postgres.ask("SELECT sum(refs) FROM blobs").trim(), "4");
+    assert!(!postgres.log().contains("deadlock"), "{}", postgres.log());
+    one.close().await;
+    two.close().await;
+}
+
+/// Where several meet, if they can: who comes first waits for the others, and not for ever.
+struct Barrier {
+    there: std::sync::Mutex<usize>,
+    came: std::sync::Condvar,
+    all: usize,
+}
+
+impl Barrier {
+    fn new(all: usize) -> Self {
+        Self {
+            there: std::sync::Mutex::default(),
+            came: std::sync::Condvar::new(),
+            all,
+        }
+    }
+
+    fn meet(&self) {
+        let mut there = self.there.lock().expect("nobody panics");
+        *there += 1;
+        self.came.notify_all();
+        let missing = |there: &mut usize| *there < self.all;
+        let wait = std::time::Duration::from_millis(300);
+        drop(self.came.wait_timeout_while(there, wait, missing));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,6 +180,36 @@ async fn what_servers_tell_each_other_is_believed_of_servers_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_again_at_once_is_not_taken_for_its_last_start() {
+    let postgres = Postgres::start();
+    // It comes back at the same address, with another secret.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let here = Setup {
+        listen: Some(address),
+        ..on(&postgres)
+    };
+    let mut one = Server::start_with(here).await;
+    let two = beside(&one, &postgres).await;
+    for name in ["a", "b"] {
+        one.deploy(name, json!({})).await;
+    }
+    let there = elsewhere_of(&two, ["a", "b"]);
+    assert_eq!(two.post(there, "/work", "x").await.status, 200);
+    one.kill();
+    // Until the other has looked it asks the new start as if it were the old one.
+    one.restart_as_it_was().await;
+    eventually("an answer", async || {
+        let answer = two.post(there, "/work", "x").await;
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(one.post(there, "/work", "x").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_calls_of_a_killed_server_go_on_at_the_other() {
     let (postgres, ledger) = (Postgres::start(), TempDir::new().expect("a folder"));
     let (mut one, two) = two(&postgres).await;
@@ -425,7 +455,8 @@ async fn with_etcd_its_leases_say_who_lives_and_who_leads() {
         })
         .await;
         for name in ["a", "b"] {
-            assert_eq!(server.post(name, "/work", "x").await.status, 200);
+            let answer = server.post(name, "/work", "x").await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     }
     etcd.restart();

@@ -36,7 +36,8 @@ const IDLE: usize = 64;
 /// How often a request may be passed on: its agent may move meanwhile.
 pub(crate) const MOST_HOPS: u8 = 3;
 
-const SECRET: &str = "skep-peer";
+/// The secret of the server that gets the request. In an answer: that it has another one.
+pub(crate) const SECRET: &str = "skep-peer";
 const WORKSPACE: &str = "skep-peer-workspace";
 const BY: &str = "skep-peer-by";
 const REMOTE: &str = "skep-peer-remote";
@@ -163,6 +164,9 @@ impl Wire {
                 },
             };
             match link.try_send_request(request).await {
+                Ok(response) if response.headers().contains_key(SECRET) => {
+                    return Err(Failed::Broken("it was started again".to_owned()));
+                }
                 Ok(response) => {
                     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                         self.keep(peer, link);

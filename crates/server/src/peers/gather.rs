@@ -1,5 +1,7 @@
 //! Answers that every server has a part of: lists of agents, and actions on the calls of all.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -10,6 +12,8 @@ use super::forward::{Failed, Sender};
 use crate::problem::ApiError;
 use crate::state::State;
 
+/// Time for one server to say its part.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer of one server.
 const MOST_BODY: usize = 64 << 20;
 /// Rows of a page unless the client says how many, as every list has it.
@@ -57,13 +61,17 @@ pub(crate) async fn gather(
             let detail = format!("the server at {} did not say its part: {why}", peer.url);
             ApiError::new(Code::AgentElsewhere, detail)
         };
-        match wire.send(&peer, sender, request).await {
-            Ok(response) if response.status() == StatusCode::OK => {
-                parts.push(parse(response.into_body()).await?);
+        let part = async {
+            match wire.send(&peer, sender, request).await {
+                Ok(response) if response.status() == StatusCode::OK => {
+                    parse(response.into_body()).await
+                }
+                Ok(response) => Err(missing(response.status().to_string())),
+                Err(Failed::Unsent(_, why) | Failed::Broken(why)) => Err(missing(why)),
             }
-            Ok(response) => return Err(missing(response.status().to_string())),
-            Err(Failed::Unsent(_, why) | Failed::Broken(why)) => return Err(missing(why)),
-        }
+        };
+        let part = tokio::time::timeout(PATIENCE, part).await;
+        parts.push(part.unwrap_or_else(|_| Err(missing("no answer in time".to_owned())))?);
     }
     let whole = match how {
         Gathering::Pages(key) => pages(parts, key, limit(&uri)),
