@@ -8,6 +8,7 @@
 //! What does not live here: when instances are started and ended (the supervisor's), and the format
 //! of logs (`skep_runtime::logfile`).
 
+mod address;
 mod claim;
 mod create;
 mod driver;
