@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, backup, cache, call, calls, config, deploy, logs, manifest, rollout, store, up,
+    agents, backup, build, cache, call, calls, config, deploy, logs, manifest, rollout, store, up,
 };
 use crate::output::{Color, Format};
 
@@ -94,6 +94,8 @@ pub(crate) enum Verb {
     Up(up::UpArgs),
     /// Watch agent and server crash, and every call be answered once
     Demo(DemoArgs),
+    /// Make a container image, from a Dockerfile or of one program
+    Build(build::BuildArgs),
     /// Deploy an agent, or a new revision of one
     Deploy(deploy::DeployArgs),
     /// List the agents

@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod backup;
+pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod calls;

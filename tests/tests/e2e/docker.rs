@@ -58,7 +58,7 @@ impl Image {
         Self(reference)
     }
 
-    fn spec(&self, name: &str) -> Value {
+    pub(crate) fn spec(&self, name: &str) -> Value {
         json!({
             "name": name, "driver": "docker", "image": self.0, "pull": "never",
             "restart": { "max_backoff": "500ms" },
@@ -82,7 +82,7 @@ impl Traces {
         std::fs::read_to_string(self.0.join("docker.id")).unwrap_or_default()
     }
 
-    fn containers(&self) -> Vec<String> {
+    pub(crate) fn containers(&self) -> Vec<String> {
         let label = format!("label=skep.data-folder={}", self.id());
         let names = docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
         names.lines().map(str::to_owned).collect()

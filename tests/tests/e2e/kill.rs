@@ -301,23 +301,24 @@ async fn every_accepted_call_has_exactly_one_result_on_two_servers() {
 }
 
 /// Agents in containers, which only their engine ends.
-async fn with_containers(server: Server) {
+async fn with_containers(server: Server) -> String {
     let agents = Agents::Containers {
         image: Image::new(&format!("kill-{}", fastrand::u32(..))),
         traces: Traces(server.data()),
     };
-    println!("{}", kill_and_compare(vec![server], agents).await);
+    kill_and_compare(vec![server], agents).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result_in_containers() {
-    with_containers(Server::start().await).await;
+    println!("{}", with_containers(Server::start().await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result_in_containers_on_postgresql() {
     let postgres = Postgres::start();
-    with_containers(Server::start_with(crate::postgres::on(&postgres)).await).await;
+    let server = Server::start_with(crate::postgres::on(&postgres)).await;
+    println!("{}", with_containers(server).await);
 }
 
 /// Waits until this server has all agents, and notes how long that took.

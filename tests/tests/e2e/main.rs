@@ -5,6 +5,7 @@
 mod api;
 mod backup;
 mod bad_input;
+mod build;
 mod cache;
 mod cli;
 mod docker;
