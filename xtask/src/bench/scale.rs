@@ -31,11 +31,14 @@ const HEIGHT: f64 = 150.0;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Steps of the load, as `SECONDSxCALLS_A_SECOND`.
-    #[arg(long, value_delimiter = ',', default_value = "10x5,40x60,60x5,30x0")]
+    #[arg(long, value_delimiter = ',', default_value = "10x5,40x60,40x5,5x0")]
     steps: Vec<String>,
     /// Most copies.
     #[arg(long, default_value_t = 8)]
     max: u32,
+    /// Calls in flight for each copy: the agent carries out one at a time.
+    #[arg(long, default_value_t = 1)]
+    target: u32,
     /// The window over which calls in flight are averaged.
     #[arg(long, default_value = "10s")]
     window: String,
@@ -77,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         &skep,
         &json!({
             "name": "a", "command": [agent],
-            "replicas": { "min": 1, "max": options.max, "target": 2, "window": options.window },
+            "replicas": { "min": 1, "max": options.max, "target": options.target, "window": options.window },
         }),
     )?;
     wait("the agent", || {
@@ -96,9 +99,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         describe()?
     );
     println!(
-        "| from | calls/s | most copies | first new copy after | most that wait | backlog gone after | p50 at its worst | p50 at the end |"
+        "| from | calls/s | most copies | first new copy after | most that wait | backlog gone after | at the fewest copies after | p50 at its worst | p50 at the end |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut from = 0.0;
     for (seconds, rate) in steps {
         println!("{}", row(&looks, from, from + seconds.as_secs_f64(), rate));
@@ -234,15 +237,25 @@ fn row(looks: &[Look], from: f64, to: f64, rate: u64) -> String {
         .map_or(1, |one| one.ready);
     let seconds =
         |found: Option<f64>| found.map_or("–".to_owned(), |at| format!("{:.1} s", at - from));
+    let least = within.iter().map(|one| one.ready).min().unwrap_or(0);
     let grown = within
         .iter()
         .find(|one| one.ready > before)
         .map(|one| one.at);
-    // The first look from which on it stays drained.
-    let last_full = within.iter().rposition(|one| one.waiting > DRAINED);
-    let drained = last_full
-        .and_then(|last| within.get(last + 1))
-        .map(|one| one.at);
+    // From the fullest look on.
+    let fullest = within
+        .iter()
+        .enumerate()
+        .max_by_key(|(index, one)| (one.waiting, *index));
+    let full = fullest
+        .filter(|(_, one)| one.waiting > DRAINED)
+        .map(|(index, _)| index);
+    let drained = full.and_then(|from| within[from..].iter().find(|one| one.waiting <= DRAINED));
+    let drained = drained.map(|one| one.at);
+    let shrunk = within
+        .iter()
+        .find(|one| one.ready < before && one.ready == least);
+    let shrunk = shrunk.map(|one| one.at);
     let worst = within.iter().map(|one| one.p50_ms).fold(0.0, f64::max);
     let end = within
         .iter()
@@ -251,11 +264,12 @@ fn row(looks: &[Look], from: f64, to: f64, rate: u64) -> String {
         .next()
         .unwrap_or(0.0);
     format!(
-        "| {from:.0} s | {rate} | {} | {} | {} | {} | {worst:.0} ms | {end:.0} ms |",
+        "| {from:.0} s | {rate} | {} | {} | {} | {} | {} | {worst:.0} ms | {end:.0} ms |",
         most(|one| one.ready),
         seconds(grown),
         most(|one| one.waiting),
         seconds(drained),
+        seconds(shrunk),
     )
 }
 
