@@ -4,7 +4,7 @@
 //! - [`DockerDriver`] implements [`skep_runtime::Driver`]; [`DockerOptions`] say where the engine is.
 //! - The engine is asked over its Unix socket only, and only when it is needed: a server without
 //!   one starts and runs as any other.
-//! - [`build`] makes an image.
+//! - [`build()`] makes an image.
 //!
 //! What does not live here: when instances are started and ended (the supervisor's), and the format
 //! of logs (`skep_runtime::logfile`).
