@@ -7,6 +7,7 @@
 mod bench;
 mod deps;
 mod generate;
+mod image;
 mod setup;
 mod shell;
 mod test;
@@ -54,6 +55,8 @@ enum Task {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// The image of Skep itself, from nothing.
+    Image(image::Options),
     /// The kill test with its oracle, for as long as is wanted.
     Kill {
         /// Seconds of killing.
@@ -76,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         Task::Generate { check } => generate::run(check),
         Task::Advisories { database } => deps::update(&database),
         Task::Bench { what } => bench::run(&what),
+        Task::Image(options) => image::run(&options),
         Task::Kill { seconds } => test::kill(seconds),
         Task::Powercut { rounds } => test::powercut(rounds),
     }

@@ -56,6 +56,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "skep-core",
             "skep-ingress",
             "skep-runtime",
+            "skep-runtime-docker",
             "skep-server",
             "skep-store",
             "skep-vault",

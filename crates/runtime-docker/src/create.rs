@@ -2,10 +2,12 @@
 //! agent in stands here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, ImageConfig,
-    Mount, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigLogConfig, ImageConfig, Mount, NetworkingConfig, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use skep_runtime::{Gpus, Limits, Place, Rotation, Sandbox, StartRequest, VolumeSource};
 
@@ -40,6 +42,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) id: &'a str,
     pub(crate) path: &'a str,
     pub(crate) network: &'a str,
+    /// Its address there; else the engine chooses.
+    pub(crate) address: Option<Ipv4Addr>,
     pub(crate) image: &'a ImageConfig,
     pub(crate) user: String,
     pub(crate) owner: Owner,
@@ -122,6 +126,19 @@ fn log(rotation: Rotation) -> HostConfigLogConfig {
     }
 }
 
+fn networking(parts: &Parts<'_>) -> Option<NetworkingConfig> {
+    let endpoint = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(parts.address?.to_string()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    };
+    Some(NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(parts.network.to_owned(), endpoint)])),
+    })
+}
+
 /// The container to make.
 pub(crate) fn body(request: &StartRequest, parts: Parts<'_>) -> ContainerCreateBody {
     let spec = &request.spec;
@@ -150,6 +167,7 @@ pub(crate) fn body(request: &StartRequest, parts: Parts<'_>) -> ContainerCreateB
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
+        networking_config: networking(&parts),
         host_config: Some(host(request, parts)),
         ..ContainerCreateBody::default()
     }
@@ -243,6 +261,7 @@ mod tests {
             id: "00c0ffee",
             path: "/data",
             network: "skep-00c0ffee",
+            address: Some(Ipv4Addr::new(10, 0, 0, 7)),
             image,
             user: "65532:65532".to_owned(),
             owner: Owner {

@@ -28,6 +28,11 @@ use crate::running::{DockerRunning, Handle, abandon, remove, settle};
 use crate::sweep::sweep;
 use crate::volume;
 
+/// What the engine says when another container has the address.
+const ADDRESS_TAKEN: &str = "Address already in use";
+/// Addresses that are tried one after the other.
+const ADDRESS_TRIES: u32 = 32;
+
 /// How the driver works.
 #[derive(Debug, Clone)]
 pub struct DockerOptions {
@@ -191,6 +196,7 @@ impl DockerDriver {
             id: &house.id,
             path: &house.path,
             network: house.network.name(),
+            address: house.network.address(),
             image: &image.config.unwrap_or_default(),
             user,
             owner,
@@ -220,14 +226,37 @@ impl DockerDriver {
         }
     }
 
-    async fn launch(&self, request: &StartRequest) -> Result<Handle, DriverError> {
-        let container = self.make(request).await?;
-        let of = container.as_str();
+    /// Starts a container that was made; tells whether its address was free.
+    async fn begin(&self, container: &str) -> Result<bool, Trouble> {
         let started = self
             .shared
             .engine
-            .ask(|docker| async move { docker.start_container(of, None).await })
+            .ask(|docker| async move { docker.start_container(container, None).await })
             .await;
+        match started {
+            Ok(()) => Ok(true),
+            Err(Trouble::Refused(_, why)) if why.contains(ADDRESS_TAKEN) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn launch(&self, request: &StartRequest) -> Result<Handle, DriverError> {
+        let mut container = self.make(request).await?;
+        let mut started = self.begin(&container).await;
+        for _ in 0..ADDRESS_TRIES {
+            if !matches!(started, Ok(false)) {
+                break;
+            }
+            remove(&self.shared.engine, &container).await?;
+            container = self.make(request).await?;
+            started = self.begin(&container).await;
+        }
+        let started = started.and_then(|begun| {
+            let full = "the agents' network has no free address; set a larger `docker.subnet`";
+            begun
+                .then_some(())
+                .ok_or_else(|| Trouble::Refused(403, full.to_owned()))
+        });
         let started = match started {
             Ok(()) => self.find(&container).await.map_err(DriverError::from),
             Err(trouble) => Err(not_started(trouble)),

@@ -3,6 +3,7 @@
 //! machine. Skep reaches them over the bridge; nothing is published.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -12,12 +13,17 @@ use skep_runtime::DriverError;
 use skep_runtime::folder::blocking;
 use tokio::sync::Mutex;
 
+use crate::address::Addresses;
 use crate::engine::{Engine, Trouble};
 
 /// The label that everything of ours has: the name of the data folder at the engine.
 pub(crate) const LABEL_ID: &str = "skep.data-folder";
 /// The label with the data folder's path.
 pub(crate) const LABEL_PATH: &str = "skep.data-path";
+/// The label of a network whose subnet was said by us: only there may addresses be chosen.
+const LABEL_CHOSEN: &str = "skep.addresses";
+/// How often a subnet is tried for that another network may take meanwhile.
+const SUBNET_TRIES: u32 = 5;
 /// Whether the kernel shows traffic within a bridge to the firewall.
 const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
@@ -42,6 +48,8 @@ pub(crate) struct Network {
     firewall: Firewall,
     /// Held while the network is looked at or made.
     making: Mutex<()>,
+    /// Nothing in a network that was made without a subnet and is in use.
+    addresses: parking_lot::Mutex<Option<Addresses>>,
 }
 
 impl Network {
@@ -59,6 +67,7 @@ impl Network {
             subnet,
             firewall,
             making: Mutex::default(),
+            addresses: parking_lot::Mutex::default(),
         }
     }
 
@@ -69,33 +78,48 @@ impl Network {
     /// Sees to it that the network is there, and tells which protections it does not give.
     pub(crate) async fn ensure(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
         let _making = self.making.lock().await;
-        if !self.is_there(engine).await? {
-            self.make(engine).await?;
+        let found = match self.find(engine).await? {
+            Some(found) if is_chosen(&found) => Some(found),
+            found => self.make_anew(engine, found).await?,
+        };
+        let fresh = found.and_then(|found| Addresses::of(&found, fastrand::u32(..)));
+        let is_other =
+            |known: &Addresses| !fresh.as_ref().is_some_and(|fresh| known.is_like(fresh));
+        {
+            let mut known = self.addresses.lock();
+            if known.as_ref().is_none_or(is_other) {
+                *known = fresh;
+            }
         }
         self.gaps().await
     }
 
+    /// The address for a new container, if it is for us to choose.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        Some(self.addresses.lock().as_mut()?.next())
+    }
+
     /// Which protections the network does not give, if it is there.
     pub(crate) async fn look(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
-        match self.is_there(engine).await? {
-            true => self.gaps().await,
-            false => Ok(Vec::new()),
+        match self.find(engine).await? {
+            Some(_) => self.gaps().await,
+            None => Ok(Vec::new()),
         }
     }
 
-    async fn is_there(&self, engine: &Engine) -> Result<bool, DriverError> {
+    async fn find(&self, engine: &Engine) -> Result<Option<NetworkInspect>, DriverError> {
         let name = self.name.clone();
         let found = engine
             .ask(|docker| async move { docker.inspect_network(&name, None).await })
             .await;
         match found {
-            Ok(network) if self.is_ours(&network) => Ok(true),
+            Ok(network) if self.is_ours(&network) => Ok(Some(network)),
             Ok(_) => Err(DriverError::Failed(format!(
                 "the Docker network {0} is not as Skep makes it; remove it when no agent runs: docker \
                  network rm {0}",
                 self.name
             ))),
-            Err(Trouble::Missing(_)) => Ok(false),
+            Err(Trouble::Missing(_)) => Ok(None),
             Err(other) => Err(other.into()),
         }
     }
@@ -113,17 +137,63 @@ impl Network {
             && icc.is_some_and(|icc| icc == "false")
     }
 
-    async fn make(&self, engine: &Engine) -> Result<(), DriverError> {
+    /// Makes the network, in place of one whose addresses are the engine's to choose; such a one
+    /// stays while something runs in it.
+    async fn make_anew(
+        &self,
+        engine: &Engine,
+        found: Option<NetworkInspect>,
+    ) -> Result<Option<NetworkInspect>, DriverError> {
+        if found.is_some() && !self.remove(engine).await {
+            return Ok(None);
+        }
         if let Err(error) = self.remove_orphans(engine).await {
             tracing::debug!(?error, "networks of data folders that are gone stay");
         }
+        if let Some(subnet) = &self.subnet {
+            self.make(engine, Some(subnet.clone())).await?;
+            return self.find(engine).await;
+        }
+        // The engine knows which subnet is free, and lets addresses be chosen only where one was said.
+        for _ in 0..SUBNET_TRIES {
+            self.make(engine, None).await?;
+            let Some(found) = self.find(engine).await? else {
+                continue;
+            };
+            if is_chosen(&found) {
+                return Ok(Some(found));
+            }
+            let subnet = subnet_of(&found);
+            if subnet.is_none() || !self.remove(engine).await {
+                return Ok(None);
+            }
+            if self.make(engine, subnet).await.is_ok() {
+                return self.find(engine).await;
+            }
+        }
+        self.make(engine, None).await?;
+        Ok(None)
+    }
+
+    /// Whether the network could be removed: not while something runs in it.
+    async fn remove(&self, engine: &Engine) -> bool {
+        let name = self.name.clone();
+        let removed = engine
+            .ask(|docker| async move { docker.remove_network(&name).await })
+            .await;
+        removed.is_ok()
+    }
+
+    async fn make(&self, engine: &Engine, subnet: Option<String>) -> Result<(), DriverError> {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let mut labels = HashMap::from([pair(LABEL_ID, &self.id), pair(LABEL_PATH, &self.path)]);
+        labels.extend(subnet.is_some().then(|| pair(LABEL_CHOSEN, "chosen")));
         let request = NetworkCreateRequest {
             name: self.name.clone(),
             driver: Some("bridge".to_owned()),
             internal: Some(true),
             enable_ipv6: Some(false),
-            ipam: self.subnet.clone().map(|subnet| Ipam {
+            ipam: subnet.map(|subnet| Ipam {
                 config: Some(vec![IpamConfig {
                     subnet: Some(subnet),
                     ..IpamConfig::default()
@@ -134,10 +204,7 @@ impl Network {
                 pair(ICC, "false"),
                 pair(BRIDGE, &self.name),
             ])),
-            labels: Some(HashMap::from([
-                pair(LABEL_ID, &self.id),
-                pair(LABEL_PATH, &self.path),
-            ])),
+            labels: Some(labels),
             ..NetworkCreateRequest::default()
         };
         let made = engine
@@ -181,6 +248,16 @@ impl Network {
         }
         Ok(())
     }
+}
+
+fn is_chosen(network: &NetworkInspect) -> bool {
+    let labels = network.labels.as_ref();
+    labels.is_some_and(|all| all.contains_key(LABEL_CHOSEN))
+}
+
+fn subnet_of(network: &NetworkInspect) -> Option<String> {
+    let configs = network.ipam.as_ref()?.config.as_ref()?;
+    configs.first()?.subnet.clone()
 }
 
 /// The protections that this machine does not give to a network that is there. Blocks.

@@ -594,3 +594,55 @@ async fn a_rule_that_is_gone_is_set_again() {
     assert!(matches!(driver.condition().await, Condition::Well(_)));
     assert!(rule("-C"));
 }
+
+#[tokio::test]
+async fn an_address_is_not_given_again_at_once() {
+    let house = House::new();
+    let driver = house.driver();
+    let start = async || {
+        let request = shell(&driver, "sleep 1000", |_| {});
+        driver.start(&request).await.unwrap()
+    };
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let running = start().await;
+        let address = running.address();
+        assert!(!seen.contains(&address), "{address} again: {seen:?}");
+        seen.push(address);
+        end(running).await;
+    }
+    // One that somebody else took is passed over.
+    let taken = start().await;
+    let next = u32::from_be_bytes(octets(taken.address())) + 1;
+    let next = std::net::Ipv4Addr::from(next).to_string();
+    let other = format!("{}-other", house.network());
+    let busybox = image("busybox", &[]);
+    let label = house.network().replace("skep-", "skep.data-folder=");
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &other,
+        "--label",
+        &label,
+        "--network",
+        &house.network(),
+        "--ip",
+        &next,
+        &busybox,
+        "sleep",
+        "1000",
+    ]);
+    let passed = start().await;
+    assert_ne!(passed.address().ip().to_string(), next);
+    docker(&["rm", "-f", &other]);
+    end(taken).await;
+    end(passed).await;
+}
+
+fn octets(address: SocketAddr) -> [u8; 4] {
+    match address.ip() {
+        std::net::IpAddr::V4(address) => address.octets(),
+        std::net::IpAddr::V6(address) => panic!("{address}"),
+    }
+}

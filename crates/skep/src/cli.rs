@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, attach, backup, benchmark, cache, call, calls, config, deploy, dev, events, exec,
-    health, healthcheck, init, list, logs, manifest, orders, replay, rollout, stats, store, top,
-    up,
+    agents, attach, backup, benchmark, build, cache, call, calls, config, deploy, dev, events,
+    exec, health, healthcheck, init, list, logs, manifest, orders, replay, rollout, stats, store,
+    top, up,
 };
 use crate::output::{Color, Format};
 
@@ -100,6 +100,8 @@ pub(crate) enum Verb {
     Init(init::InitArgs),
     /// Run an agent from a folder, again after each change
     Dev(dev::DevArgs),
+    /// Make a container image, from a Dockerfile or of one program
+    Build(build::BuildArgs),
     /// Deploy an agent, or a new revision of one
     Deploy(deploy::DeployArgs),
     /// List the agents

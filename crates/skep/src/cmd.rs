@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod attach;
 pub(crate) mod backup;
 pub(crate) mod benchmark;
+pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod calls;

@@ -1,7 +1,7 @@
 //! The binary: the CLI, and the entries of the processes that a server starts from itself.
 //!
 //! Verbs live in `cmd`, the command line in `cli`, where a verb works in `session`, what is printed
-//! in `output` and `failure`. Everything but `up`, `doctor` and the offline verbs of `backup` and `store` talks to a server through
+//! in `output` and `failure`. Everything but `up`, `doctor`, `build` and the offline verbs of `backup` and `store` talks to a server through
 //! `skep-client` only.
 
 mod agent;
@@ -84,6 +84,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Demo(args) => cmd::demo::demo(session, &args).await,
         Verb::Dev(args) => cmd::dev::dev(session, args).await,
         Verb::Doctor => cmd::doctor::doctor(session).await,
+        Verb::Build(args) => cmd::build::build(session, args).await,
         Verb::Deploy(args) => cmd::deploy::deploy(session, args).await,
         Verb::List(args) => cmd::list::list(session, args).await,
         Verb::Inspect(args) => cmd::agents::inspect(session, args).await,

@@ -33,6 +33,9 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Shared = Rc<RefCell<Ledger>>;
 
+/// Held by the request to `/serial` that is carried out.
+static SERIAL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::main(flavor = "local")]
 async fn main() -> Result<(), Error> {
     let port: u16 = std::env::var("PORT")?.parse()?;
@@ -161,8 +164,14 @@ async fn answer(ledger: &Shared, mut request: Request<Incoming>) -> Result<Respo
     let collected = body.collect().await?;
     let trailers = collected.trailers().cloned();
     let body = collected.to_bytes();
-    if path != "/events" {
-        tokio::time::sleep(pause).await;
+    match path.as_str() {
+        "/events" => {}
+        // One after the other, as an agent that can do one thing at a time.
+        "/serial" => {
+            let _alone = SERIAL.lock().await;
+            tokio::time::sleep(pause).await;
+        }
+        _ => tokio::time::sleep(pause).await,
     }
     match path.as_str() {
         "/cut" | "/events" | "/steps" => Ok(streaming(&path, &query, &head.headers)),

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const SOCKET: &str = "/var/run/docker.sock";
 
-fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output();
     let output = output.expect("docker runs");
     let error = String::from_utf8_lossy(&output.stderr);
@@ -22,10 +22,10 @@ fn docker(arguments: &[&str]) -> String {
 }
 
 /// An image with the tests' agent and the libraries that it needs; removed at the end.
-struct Image(String);
+pub(crate) struct Image(pub(crate) String);
 
 impl Image {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let agent = agent_binary();
         let libraries = Command::new("ldd").arg(&agent).output().expect("ldd runs");
         let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
@@ -58,7 +58,7 @@ impl Image {
         Self(reference)
     }
 
-    fn spec(&self, name: &str) -> Value {
+    pub(crate) fn spec(&self, name: &str) -> Value {
         json!({
             "name": name, "driver": "docker", "image": self.0, "pull": "never",
             "restart": { "max_backoff": "500ms" },
@@ -75,17 +75,42 @@ impl Drop for Image {
 }
 
 /// What the server's data folder is at the engine; removed at the end, also when the test fails.
-struct Traces(PathBuf);
+pub(crate) struct Traces(pub(crate) PathBuf);
 
 impl Traces {
     fn id(&self) -> String {
         std::fs::read_to_string(self.0.join("docker.id")).unwrap_or_default()
     }
 
-    fn containers(&self) -> Vec<String> {
+    pub(crate) fn containers(&self) -> Vec<String> {
         let label = format!("label=skep.data-folder={}", self.id());
         let names = docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
         names.lines().map(str::to_owned).collect()
+    }
+
+    /// SIGKILL through the engine to one of an agent's containers; false when none runs.
+    pub(crate) fn kill_one(&self, agent: &str) -> bool {
+        let ours = format!("label=skep.data-folder={}", self.id());
+        let its = format!("label=skep.agent={agent}");
+        let names = docker(&[
+            "ps",
+            "--filter",
+            &ours,
+            "--filter",
+            &its,
+            "--format",
+            "{{.Names}}",
+        ]);
+        let names: Vec<&str> = names.lines().collect();
+        // It may have ended since: then it was not killed by us.
+        !names.is_empty() && {
+            let name = names[fastrand::usize(0..names.len())];
+            let mut kill = Command::new("docker");
+            let kill = kill.args(["kill", name]).stdout(Stdio::null());
+            kill.stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! revisions are rolled out and back, and an oracle compares what was accepted, answered and carried out.
 
 use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,16 @@ use skep_tests::{Answer, Client, Server, agent_binary, eventually, executed};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, RwLock};
 
+use crate::docker::{Image, Traces};
+
 /// Clients that call at once.
 const CLIENTS: usize = 32;
 /// How long the killing goes on, unless the environment says otherwise.
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 40;
+/// The same for agents in containers; everything else is the same for them.
+const DOCKER_SECONDS: u64 = 40;
+/// Where a container has its ledger.
+const LEDGER: &str = "/ledger";
 /// The wait between two kills is random up to this.
 const KILL_EVERY: Duration = Duration::from_millis(1800);
 
@@ -30,11 +37,58 @@ struct Sent {
     answers: Vec<(String, String)>,
 }
 
-fn seconds() -> u64 {
-    std::env::var("SKEP_KILL_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS)
+/// What the agents are: local processes, or containers of an image.
+enum Agents {
+    Processes,
+    Containers { image: Image, traces: Traces },
+}
+
+impl Agents {
+    fn seconds(&self) -> u64 {
+        let usual = match self {
+            Self::Processes => SECONDS,
+            Self::Containers { .. } => DOCKER_SECONDS,
+        };
+        let said = std::env::var("SKEP_KILL_SECONDS").ok();
+        said.and_then(|text| text.parse().ok()).unwrap_or(usual)
+    }
+
+    /// Two copies of an agent that is killed all the time, and may need more than five tries for one
+    /// call. All servers have one ledger for each agent.
+    fn spec(&self, ledgers: &Path, agent: &str, number: u32) -> serde_json::Value {
+        let ledger = ledgers.join(agent);
+        std::fs::create_dir_all(&ledger).expect("a folder");
+        let mut spec = json!({
+            "name": agent, "replicas": 2, "env": { "NUMBER": number.to_string() },
+            "calls": { "attempts": 50, "backoff": "10ms", "max_backoff": "100ms" },
+        });
+        match self {
+            Self::Processes => {
+                spec["command"] = json!([agent_binary()]);
+                spec["sandbox"] = json!("off");
+                spec["env"]["LEDGER"] = json!(ledger);
+            }
+            Self::Containers { image, .. } => {
+                // The user inside is another one.
+                let open = std::fs::Permissions::from_mode(0o777);
+                std::fs::set_permissions(&ledger, open).expect("its folder");
+                spec["driver"] = json!("docker");
+                spec["image"] = json!(image.0);
+                spec["pull"] = json!("never");
+                spec["env"]["LEDGER"] = json!(LEDGER);
+                spec["volumes"] = json!([{ "source": ledger, "target": LEDGER }]);
+            }
+        }
+        spec
+    }
+
+    /// SIGKILL to a copy; false when none runs.
+    async fn kill(&self, server: &Server, agent: &str) -> bool {
+        match self {
+            Self::Processes => server.kill_agent(agent).await,
+            Self::Containers { traces, .. } => traces.kill_one(agent),
+        }
+    }
 }
 
 /// Calls until it has the answer, as a client that must not lose one does, and asks whoever answers.
@@ -129,37 +183,64 @@ struct Did {
     takeovers: Vec<Duration>,
 }
 
-/// Two copies of an agent that is killed all the time, and may need more than five tries for one
-/// call. All servers have one ledger for each agent.
-fn spec(ledgers: &Path, agent: &str, number: u32) -> serde_json::Value {
-    let ledger = ledgers.join(agent);
-    std::fs::create_dir_all(&ledger).expect("a folder");
-    json!({
-        "name": agent, "command": [agent_binary()], "replicas": 2, "sandbox": "off",
-        "env": { "NUMBER": number.to_string(), "LEDGER": ledger },
-        "calls": { "attempts": 50, "backoff": "10ms", "max_backoff": "100ms" },
-    })
+/// What is done to agents and servers.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    KillAgent,
+    KillServer,
+    Update,
+    RollBack,
+}
+
+impl Did {
+    /// Each kind once at the beginning, so that none is missing in a short run; later any.
+    fn next(&self) -> Deed {
+        let all = [
+            (self.servers, Deed::KillServer),
+            (self.updates, Deed::Update),
+            (self.rollbacks, Deed::RollBack),
+            (self.agents, Deed::KillAgent),
+        ];
+        let missing = all.into_iter().find(|(count, _)| *count == 0);
+        missing.map_or_else(
+            || match fastrand::u8(0..8) {
+                0..4 => Deed::KillAgent,
+                4 => Deed::KillServer,
+                5 => Deed::RollBack,
+                _ => Deed::Update,
+            },
+            |(_, deed)| deed,
+        )
+    }
+
+    fn is_complete(&self) -> bool {
+        [self.agents, self.servers, self.updates, self.rollbacks]
+            .iter()
+            .all(|count| *count > 0)
+    }
 }
 
 /// Kills agents and servers, and rolls revisions out and back, at random moments. Of several servers
 /// one lives at any time.
 async fn killer(
     servers: &mut [Server],
+    agents: &Agents,
     ledgers: &Path,
     client: &RwLock<Vec<Client>>,
     until: Instant,
 ) -> Did {
     let mut did = Did::default();
-    // Each kind once at the beginning, so that none is missing in a short run.
-    let mut kinds = [4, 6, 5, 0].into_iter();
+    let mut number = 0;
     while Instant::now() < until {
         tokio::time::sleep(KILL_EVERY.mul_f64(fastrand::f64())).await;
         let agent = ["work", "once"][fastrand::usize(0..2)];
         let which = fastrand::usize(0..servers.len());
         let other = servers.len() - 1 - which;
-        match kinds.next().unwrap_or_else(|| fastrand::u8(0..8)) {
-            0..4 => did.agents += u32::from(servers[which].kill_agent(agent).await),
-            4 => {
+        match did.next() {
+            Deed::KillAgent => {
+                did.agents += u32::from(agents.kill(&servers[which], agent).await);
+            }
+            Deed::KillServer => {
                 servers[which].kill();
                 // Now and then the other has taken everything before it comes back.
                 if servers.len() > 1 && fastrand::bool() {
@@ -169,21 +250,20 @@ async fn killer(
                 client.write().await[which] = servers[which].client.clone();
                 did.servers += 1;
             }
-            5 => {
+            Deed::RollBack => {
                 let path = format!("/api/v1/agents/{agent}/rollback");
                 let back = servers[which].client.post_json(&path, &json!({})).await;
                 did.rollbacks += u32::from(back.status == 200);
             }
-            _ => {
-                did.updates += 1;
-                let spec = spec(ledgers, agent, did.updates);
-                let answer = servers[which]
-                    .client
-                    .post_json("/api/v1/agents", &spec)
-                    .await;
+            Deed::Update => {
+                number += 1;
+                let spec = agents.spec(ledgers, agent, number);
+                let client = &servers[which].client;
+                let answer = client.post_json("/api/v1/agents", &spec).await;
                 // An agent may be on its way to another server.
                 if answer.code() != "agent-elsewhere" {
                     assert_eq!(answer.status, 200, "{}", answer.text());
+                    did.updates += 1;
                 }
             }
         }
@@ -193,14 +273,20 @@ async fn killer(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result() {
-    println!("{}", kill_and_compare(vec![Server::start().await]).await);
+    println!(
+        "{}",
+        kill_and_compare(vec![Server::start().await], Agents::Processes).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_call_has_exactly_one_result_on_postgresql() {
     let postgres = Postgres::start();
     let server = Server::start_with(crate::postgres::on(&postgres)).await;
-    println!("{}", kill_and_compare(vec![server]).await);
+    println!(
+        "{}",
+        kill_and_compare(vec![server], Agents::Processes).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,7 +294,31 @@ async fn every_accepted_call_has_exactly_one_result_on_two_servers() {
     let postgres = Postgres::start();
     let one = Server::start_with(crate::postgres::on(&postgres)).await;
     let two = crate::servers::beside(&one, &postgres).await;
-    println!("{}", kill_and_compare(vec![one, two]).await);
+    println!(
+        "{}",
+        kill_and_compare(vec![one, two], Agents::Processes).await
+    );
+}
+
+/// Agents in containers, which only their engine ends.
+async fn with_containers(server: Server) -> String {
+    let agents = Agents::Containers {
+        image: Image::new(&format!("kill-{}", fastrand::u32(..))),
+        traces: Traces(server.data()),
+    };
+    kill_and_compare(vec![server], agents).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_call_has_exactly_one_result_in_containers() {
+    println!("{}", with_containers(Server::start().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_call_has_exactly_one_result_in_containers_on_postgresql() {
+    let postgres = Postgres::start();
+    let server = Server::start_with(crate::postgres::on(&postgres)).await;
+    println!("{}", with_containers(server).await);
 }
 
 /// Waits until this server has all agents, and notes how long that took.
@@ -223,22 +333,24 @@ async fn taken_over(server: &Server, did: &mut Did) {
 }
 
 /// Tells what was done.
-async fn kill_and_compare(mut servers: Vec<Server>) -> String {
+async fn kill_and_compare(mut servers: Vec<Server>, agents: Agents) -> String {
     let ledgers = TempDir::new().expect("a folder");
     for agent in ["work", "once"] {
-        servers[0].deploy_spec(spec(ledgers.path(), agent, 0)).await;
+        let spec = agents.spec(ledgers.path(), agent, 0);
+        servers[0].deploy_spec(spec).await;
     }
     let all = servers.iter().map(|server| server.client.clone()).collect();
     let client = Arc::new(RwLock::new(all));
-    let until = Instant::now() + Duration::from_secs(seconds());
+    let until = Instant::now() + Duration::from_secs(agents.seconds());
     let calling = tokio::spawn(clients(client.clone(), until));
-    let did = killer(&mut servers, ledgers.path(), &client, until).await;
+    let did = killer(&mut servers, &agents, ledgers.path(), &client, until).await;
     let sent = calling.await.expect("the clients end");
     let written = |agent: &str| executed(&ledgers.path().join(agent));
     let (work, once) = (written("work"), written("once"));
     assert!(
-        did.agents > 0 && did.servers > 0 && did.updates > 0 && sent.len() > 100,
-        "the test did not do its work"
+        did.is_complete() && sent.len() > 100,
+        "the test did not do its work: {did:?}, {} calls",
+        sent.len()
     );
     check_answers(&sent);
     for server in &servers {
@@ -312,6 +424,11 @@ fn check_executions(sent: &[Sent], work: &[(String, String)], once: &[(String, S
         *done.entry(key).or_default() += 1;
     }
     for one in sent {
+        let elsewhere = match one.agent {
+            "work" => done.contains_key(one.answers[0].0.as_str()),
+            _ => executed.iter().any(|(_, body)| *body == one.body),
+        };
+        assert!(!elsewhere, "another agent carried out {one:?}");
         match one.agent {
             "work" => {
                 let (call, _) = &one.answers[0];

@@ -6,6 +6,7 @@ mod api;
 mod backup;
 mod bad_input;
 mod benchmark;
+mod build;
 mod cache;
 mod cli;
 mod dev;

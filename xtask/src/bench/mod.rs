@@ -1,9 +1,13 @@
 //! Benchmarks: whole processes, public tools, one machine, one run.
 
+mod drive;
+mod fleet;
 mod ingress;
 mod machine;
+mod scale;
 mod servers;
 mod sizes;
+mod wake;
 
 use anyhow::Result;
 
@@ -14,6 +18,12 @@ pub(crate) enum What {
     Ingress(ingress::Options),
     /// Time to start, and memory: idle, with stopped agents, with running ones.
     Sizes(sizes::Options),
+    /// Hundreds of processes and containers served at once, and what each costs.
+    Fleet(fleet::Options),
+    /// The first call to an agent that sleeps.
+    Wake(wake::Options),
+    /// Copies, queue and latency over time while the load goes up and down.
+    Scale(scale::Options),
 }
 
 /// Measures.
@@ -21,5 +31,8 @@ pub(crate) fn run(what: &What) -> Result<()> {
     match what {
         What::Ingress(options) => ingress::run(options),
         What::Sizes(options) => sizes::run(options),
+        What::Fleet(options) => fleet::run(options),
+        What::Wake(options) => wake::run(options),
+        What::Scale(options) => scale::run(options),
     }
 }

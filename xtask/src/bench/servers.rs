@@ -45,15 +45,24 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 /// Waits for something that another process brings about.
-pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+pub(crate) fn wait<T>(what: &str, look: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_for(what, PATIENCE, look)
+}
+
+/// [`wait`], for what takes longer.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < patience {
         if let Some(found) = look() {
             return Ok(found);
         }
         std::thread::park_timeout(LOOK);
     }
-    bail!("{what} did not come within {} s", PATIENCE.as_secs())
+    bail!("{what} did not come within {} s", patience.as_secs())
 }
 
 impl Skep {

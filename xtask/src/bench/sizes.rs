@@ -2,28 +2,16 @@
 //! many running ones that are all called at once.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use super::drive::{Memory, ask, call_all, deploy, each, in_state, name, ok, rest, shims_of};
 use super::machine::{describe, percentile};
 use super::servers::{Skep, binary, wait};
 use crate::shell::{root, run as shell};
-
-/// Requests of set-up that are on their way at once.
-const HANDS: usize = 16;
-/// What one request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Time for a server to come to rest before its memory is read.
-const REST: Duration = Duration::from_secs(2);
-/// Rows of a page of agents.
-const PAGE: usize = 1000;
 
 /// How much of everything.
 #[derive(Debug, Clone, clap::Args)]
@@ -131,7 +119,7 @@ fn starts(folder: &Path, count: usize) -> Result<Vec<Line>> {
         line("ready, new data folder, median", median(new)),
         line("ready, existing data folder, median", median(existing)),
     ];
-    lines.extend(idle.lines("idle server", Some(40.0)));
+    lines.extend(lines_of(idle, "idle server", Some(40.0)));
     Ok(lines)
 }
 
@@ -164,14 +152,18 @@ fn stopped(folder: &Path, count: usize) -> Result<Vec<Line>> {
         unit: "s",
         goal: None,
     }];
-    lines.extend(before.lines(&format!("server with {count} stopped"), Some(80.0)));
+    lines.extend(lines_of(
+        before,
+        &format!("server with {count} stopped"),
+        Some(80.0),
+    ));
     lines.push(Line {
         what: format!("ready with {count} stopped"),
         measured: ready.as_secs_f64() * 1e3,
         unit: "ms",
         goal: Some(Goal::Below(300.0)),
     });
-    lines.extend(after.lines("… after its new start", Some(80.0)));
+    lines.extend(lines_of(after, "… after its new start", Some(80.0)));
     Ok(lines)
 }
 
@@ -215,171 +207,33 @@ fn running(folder: &Path, options: &Options) -> Result<Vec<Line>> {
             goal: None,
         },
     ];
-    lines.extend(at_rest.lines(&format!("server with {count} running"), None));
-    lines.extend(called.lines("… after these calls", None));
-    lines.extend(shims.lines(&format!("shims of {count} agents, together"), None));
+    lines.extend(lines_of(
+        at_rest,
+        &format!("server with {count} running"),
+        None,
+    ));
+    lines.extend(lines_of(called, "… after these calls", None));
+    lines.extend(lines_of(
+        shims,
+        &format!("shims of {count} agents, together"),
+        None,
+    ));
     Ok(lines)
 }
 
-/// Calls every agent in the same moment; tells how many answered well, and when the last did.
-fn call_all(skep: &Skep, count: usize) -> (usize, Duration) {
-    let (barrier, answered) = (Barrier::new(count + 1), AtomicUsize::new(0));
-    let began = std::thread::scope(|scope| {
-        for number in 0..count {
-            let (barrier, answered) = (&barrier, &answered);
-            scope.spawn(move || {
-                let path = format!("/agents/{}/echo", name(number));
-                barrier.wait();
-                match ask(skep, "POST", &path, "{}") {
-                    Ok((200, _)) => {
-                        answered.fetch_add(1, Ordering::Relaxed);
-                    }
-                    other => eprintln!("{path}: {other:?}"),
-                }
-            });
-        }
-        barrier.wait();
-        Instant::now()
-    });
-    (answered.into_inner(), began.elapsed())
-}
-
-/// Does something for every number, several at a time.
-fn each(count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
-    let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-    std::thread::scope(|scope| {
-        for _ in 0..HANDS {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        return;
-                    }
-                    if let Err(error) = work(number) {
-                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        next.store(count, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failure.map_or(Ok(()), Err)
-}
-
-fn name(number: usize) -> String {
-    format!("agent-{number}")
-}
-
-fn deploy(skep: &Skep, number: usize, command: &str) -> Result<()> {
-    let spec = json!({ "name": name(number), "command": [command] });
-    ok(ask(skep, "POST", "/api/v1/agents", &spec.to_string())?)
-}
-
-fn ok((status, body): (u16, String)) -> Result<()> {
-    ensure!((200..300).contains(&status), "{status} {body}");
-    Ok(())
-}
-
-/// How many agents are in a state.
-fn in_state(skep: &Skep, state: &str) -> Result<usize> {
-    let (mut found, mut cursor) = (0, String::new());
-    loop {
-        let path = format!("/api/v1/agents?limit={PAGE}{cursor}");
-        let page: Value = serde_json::from_str(&ask(skep, "GET", &path, "")?.1)?;
-        let items = page["items"].as_array().context("no page of agents")?;
-        found += items.iter().filter(|agent| agent["state"] == state).count();
-        match page["next"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(found),
-        }
-    }
-}
-
-/// One request on a connection of its own: the status and the body. The answer must not be chunked.
-fn ask(skep: &Skep, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-    let host = skep.url.strip_prefix("http://").context("plain HTTP")?;
-    let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_nodelay(true)?;
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        skep.key,
-        body.len()
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
-        bail!("no answer to {method} {path}");
+/// Two lines of the table.
+fn lines_of(memory: Memory, what: &str, bound: Option<f64>) -> [Line; 2] {
+    let line = |kind, measured, goal| Line {
+        what: format!("{what}, {kind}"),
+        measured,
+        unit: "MiB",
+        goal,
     };
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    [
+        line("RSS", memory.resident, bound.map(Goal::Below)),
+        line("PSS", memory.proportional, None),
+    ]
 }
-
-/// Lets a process come to rest.
-fn rest() {
-    let until = Instant::now() + REST;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left);
-    }
-}
-
-/// The processes of instances below a data folder.
-fn shims_of(folder: &Path) -> Vec<u32> {
-    let folder = folder.display().to_string();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&words).into_owned();
-        words.contains("\0__shim\0") && words.contains(&folder)
-    })
-    .collect()
-}
-
-/// Resident memory of processes, in MiB.
-#[derive(Debug, Clone, Copy, Default)]
-struct Memory {
-    resident: f64,
-    /// What is shared counts in part for each that shares it.
-    proportional: f64,
-}
-
-impl Memory {
-    fn of(pid: u32) -> Self {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let field = |name: &str| -> f64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-            number.unwrap_or(f64::NAN) / 1024.0
-        };
-        Self {
-            resident: field("Rss:"),
-            proportional: field("Pss:"),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.resident += other.resident;
-        self.proportional += other.proportional;
-    }
-
-    fn lines(self, what: &str, bound: Option<f64>) -> [Line; 2] {
-        let line = |kind, measured, goal| Line {
-            what: format!("{what}, {kind}"),
-            measured,
-            unit: "MiB",
-            goal,
-        };
-        [
-            line("RSS", self.resident, bound.map(Goal::Below)),
-            line("PSS", self.proportional, None),
-        ]
-    }
-}
-
 fn print(lines: &[Line]) -> Result<()> {
     println!("\n{}", describe()?);
     println!(
