@@ -261,10 +261,15 @@ impl Ingress {
             .store(floor.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Takes no more calls.
+    pub fn refuse(&self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Takes no more calls and waits for those that run. What still runs after `patience` is left
     /// to the next start, which tries it again.
     pub async fn close(&self, patience: Duration) {
-        self.inner.closing.store(true, Ordering::Relaxed);
+        self.refuse();
         self.inner.tasks.close();
         for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {
             lane.wake.notify_one();

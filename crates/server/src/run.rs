@@ -438,6 +438,8 @@ async fn close(
     serving: tokio::task::JoinHandle<()>,
     background: Vec<tokio::task::JoinHandle<()>>,
 ) {
+    // Whoever sees that the address is gone finds the door shut.
+    state.ingress.refuse();
     let _ = std::fs::remove_file(settings.data.join(ADDRESS_FILE));
     state.ingress.close(settings.shutdown_drain).await;
     let _ = serving.await;
