@@ -40,8 +40,18 @@ pub(crate) struct Place {
 /// One connection, driven by whoever uses it: no task of its own, no hop between threads.
 pub(crate) struct Link {
     sender: http1::SendRequest<Body>,
-    connection: Pin<Box<http1::Connection<TokioIo<TcpStream>, Body>>>,
-    ended: bool,
+    /// `None` when it has ended. It must be dropped then: a request that it has not taken is given
+    /// back by that alone.
+    connection: Option<Pin<Box<Connection>>>,
+}
+
+/// Drives a connection, and drops it when it has ended.
+fn drive(connection: &mut Option<Pin<Box<Connection>>>, cx: &mut Context<'_>) {
+    if let Some(open) = connection
+        && open.as_mut().poll(cx).is_ready()
+    {
+        *connection = None;
+    }
 }
 
 impl Link {
@@ -50,22 +60,15 @@ impl Link {
         let (sender, connection) = connect(place).await?;
         Ok(Self {
             sender,
-            connection: Box::pin(connection),
-            ended: false,
+            connection: Some(Box::pin(connection)),
         })
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended && self.connection.as_mut().poll(cx).is_ready() {
-            self.ended = true;
-        }
     }
 
     /// Whether it takes another request.
     async fn is_ready(&mut self) -> bool {
         poll_fn(|cx| {
-            self.drive(cx);
-            if self.ended {
+            drive(&mut self.connection, cx);
+            if self.connection.is_none() {
                 return Poll::Ready(false);
             }
             self.sender.poll_ready(cx).map(|ready| ready.is_ok())
@@ -79,11 +82,9 @@ impl Link {
         message: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
         let mut sending = pin!(self.sender.try_send_request(message));
-        let (connection, ended) = (&mut self.connection, &mut self.ended);
+        let connection = &mut self.connection;
         poll_fn(|cx| {
-            if !*ended && connection.as_mut().poll(cx).is_ready() {
-                *ended = true;
-            }
+            drive(connection, cx);
             sending.as_mut().poll(cx)
         })
         .await
@@ -99,7 +100,7 @@ impl Link {
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        self.drive(cx);
+        drive(&mut self.connection, cx);
         Pin::new(body).poll_frame(cx)
     }
 }
@@ -122,7 +123,7 @@ impl Pool {
 
     /// Keeps a connection for the next request.
     pub(crate) fn keep(&self, place: Place, link: Link) {
-        if link.ended || link.sender.is_closed() {
+        if link.connection.is_none() || link.sender.is_closed() {
             return;
         }
         let mut idle = self.idle.lock();
@@ -161,4 +162,58 @@ pub(crate) async fn connect(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn message() -> Request<Body> {
+        let mut message = Request::new(Body::empty());
+        let host = http::HeaderValue::from_static("x");
+        message.headers_mut().insert(http::header::HOST, host);
+        message
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_before_it_takes_a_request_gives_it_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = Place {
+            instance: InstanceId::new(),
+            address: listener.local_addr().unwrap(),
+        };
+        let agent = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = [0; 1024];
+            let count = stream.read(&mut heard).await.unwrap();
+            assert!(heard[..count].ends_with(b"\r\n\r\n"));
+            let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            (listener, stream)
+        });
+        let mut link = Link::open(place).await.unwrap();
+        let answer = link.send(message()).await;
+        assert_eq!(
+            answer.ok().map(|answer| answer.status().as_u16()),
+            Some(204)
+        );
+        assert!(link.is_ready().await);
+        let (listener, stream) = agent.await.unwrap();
+        // It looked ready; now it ends, and the system has said so before the next request.
+        drop(stream);
+        let after = tokio::join!(TcpStream::connect(place.address), listener.accept());
+        let (mut here, (mut there, _)) = (after.0.unwrap(), after.1.unwrap());
+        there.write_all(b"x").await.unwrap();
+        here.read_u8().await.unwrap();
+        let sent = tokio::time::timeout(PATIENCE, link.send(message())).await;
+        let refused = sent.expect("it does not wait for ever").err();
+        let unsent = refused.is_some_and(|refused| refused.message().is_some());
+        assert!(unsent, "nothing of it was sent");
+    }
 }
