@@ -66,8 +66,6 @@ pub(crate) fn kill(seconds: u64) -> Result<()> {
             "--package",
             "skep-tests",
             "--no-capture",
-            "--run-ignored",
-            "all",
             "-E",
             "test(kill::)",
         ],

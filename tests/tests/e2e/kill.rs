@@ -290,7 +290,6 @@ async fn every_accepted_call_has_exactly_one_result_on_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "one run in six leaves a call running whose agent was killed; `cargo xtask kill` runs it"]
 async fn every_accepted_call_has_exactly_one_result_on_two_servers() {
     let postgres = Postgres::start();
     let one = Server::start_with(crate::postgres::on(&postgres)).await;
