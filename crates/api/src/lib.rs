@@ -30,7 +30,7 @@ pub use log::LogLine;
 pub use page::Page;
 pub use problem::Problem;
 pub use server::Server;
-pub use stats::{InstanceStats, Stats, Traffic, Usage};
+pub use stats::{InstanceStats, RevisionStats, Stats, Traffic, Usage};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

@@ -30,6 +30,21 @@ pub struct Stats {
     /// Each instance, oldest first.
     #[serde(default)]
     pub instances: Vec<InstanceStats>,
+    /// Each revision that has instances or had requests in the last minute, oldest first.
+    #[serde(default)]
+    pub revisions: Vec<RevisionStats>,
+}
+
+/// How the calls of one revision go, so that two can be compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionStats {
+    /// Its number.
+    pub revision: u32,
+    /// Its instances that take calls.
+    pub ready: u32,
+    /// How its calls go.
+    #[serde(flatten)]
+    pub traffic: Traffic,
 }
 
 /// What one instance uses now.

@@ -16,7 +16,7 @@ use crate::metrics::LaneMetrics;
 use crate::policy::CallPolicy;
 use crate::pool::{Place, Pool};
 use crate::router::{Choice, Router, Verdict};
-use crate::window::{Pace, Paces};
+use crate::window::{Ended, Pace, Paces};
 
 /// A call that was on this many attempts when the agent cut them off runs alone from then on: if
 /// it is what kills the agent, nobody else's call dies with it.
@@ -92,11 +92,14 @@ impl Drop for Held {
         let ejected = router.ended(instance, self.verdict, now);
         drop(router);
         if self.verdict != Verdict::Unknown {
-            let failed = self.bad || self.verdict == Verdict::Failed;
-            self.lane
-                .paces
-                .lock()
-                .add(instance, self.began, failed, now);
+            let request = Ended {
+                instance,
+                revision: self.place.revision,
+                took: now.duration_since(self.began),
+                failed: self.bad || self.verdict == Verdict::Failed,
+            };
+            self.lane.metrics.ended_on(&request);
+            self.lane.paces.lock().add(&request, now);
         }
         if ejected {
             tracing::warn!(agent = self.lane.name, %instance, "failed again and again: it gets no calls for a while");
@@ -269,6 +272,7 @@ impl Lane {
                 place: Place {
                     instance: picked.instance,
                     address: picked.address,
+                    revision: picked.revision,
                 },
                 verdict: Verdict::Unknown,
                 bad: false,
@@ -401,9 +405,14 @@ impl Lane {
         Next::Run(id, waiting, Slot { held, alone })
     }
 
-    /// How the requests of one of its instances went, or of all, in the last minute.
+    /// How its requests went in the last minute: all, or those of one instance.
     pub(crate) fn pace(&self, instance: Option<InstanceId>) -> Pace {
         self.paces.lock().pace(instance, Instant::now())
+    }
+
+    /// How the requests of each revision went that had any in the last minute, oldest first.
+    pub(crate) fn paces(&self) -> Vec<(u32, Pace)> {
+        self.paces.lock().by_revision(Instant::now())
     }
 
     /// Requests that are counted on an instance now.

@@ -1,11 +1,18 @@
 //! What the call door counts, for Prometheus.
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::window::Ended;
+
+/// How a request ended.
+const WELL: &str = "ok";
+const BADLY: &str = "failed";
 
 /// Upper bounds of the duration histograms, in seconds.
 const SECONDS: [f64; 14] = [
@@ -25,8 +32,52 @@ struct ByEnd {
     end: &'static str,
 }
 
+/// What requests of a revision are counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRevision {
+    workspace: String,
+    agent: String,
+    revision: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    workspace: String,
+    agent: String,
+    revision: u32,
+    result: &'static str,
+}
+
+/// Revisions of an agent that are counted; when there are more, the oldest is forgotten.
+const MOST_REVISIONS: usize = 8;
+
 fn durations() -> Histogram {
     Histogram::new(SECONDS)
+}
+
+/// How the requests of revisions go, so that two can be compared.
+#[derive(Debug, Clone)]
+struct Revisions {
+    requests: Family<ByResult, Counter>,
+    seconds: Family<ByRevision, Histogram, fn() -> Histogram>,
+}
+
+impl Revisions {
+    fn register(registry: &mut Registry) -> Self {
+        let requests = Family::default();
+        let seconds = Family::new_with_constructor(durations as fn() -> Histogram);
+        registry.register(
+            "skep_revision_requests",
+            "Requests that a revision was given, by whether they ended well",
+            requests.clone(),
+        );
+        registry.register(
+            "skep_revision_request_duration_seconds",
+            "Time of one request that a revision was given",
+            seconds.clone(),
+        );
+        Self { requests, seconds }
+    }
 }
 
 /// The metrics of every agent's calls. Cheap to clone.
@@ -42,6 +93,7 @@ pub struct Metrics {
     running: Family<ByAgent, Gauge>,
     waiting: Family<ByAgent, Gauge>,
     ejected: Family<ByAgent, Gauge>,
+    revisions: Revisions,
 }
 
 impl Metrics {
@@ -58,6 +110,7 @@ impl Metrics {
             running: Family::default(),
             waiting: Family::default(),
             ejected: Family::default(),
+            revisions: Revisions::register(registry),
         };
         let m = &metrics;
         registry.register("skep_calls_accepted", "Calls accepted", m.accepted.clone());
@@ -123,9 +176,18 @@ impl Metrics {
             running: self.running.get_or_create(&labels).clone(),
             waiting: self.waiting.get_or_create(&labels).clone(),
             ejected: self.ejected.get_or_create(&labels).clone(),
+            revisions: Mutex::default(),
             labels,
         }
     }
+}
+
+/// The metrics of one revision, at hand.
+struct RevisionMetrics {
+    number: u32,
+    well: Counter,
+    badly: Counter,
+    seconds: Histogram,
 }
 
 /// The metrics of one agent, at hand.
@@ -139,6 +201,8 @@ pub(crate) struct LaneMetrics {
     pub(crate) running: Gauge,
     pub(crate) waiting: Gauge,
     pub(crate) ejected: Gauge,
+    /// Those that were asked last, in no order.
+    revisions: Mutex<Vec<RevisionMetrics>>,
 }
 
 impl LaneMetrics {
@@ -163,11 +227,78 @@ impl LaneMetrics {
         self.all.cached.get_or_create(&self.by_end(how)).inc();
     }
 
+    /// A request to an instance has ended.
+    pub(crate) fn ended_on(&self, request: &Ended) {
+        let mut known = self.revisions.lock();
+        let at = known.iter().position(|it| it.number == request.revision);
+        let at = at.unwrap_or_else(|| {
+            let oldest = known.iter().enumerate().min_by_key(|(_, it)| it.number);
+            if let Some((oldest, _)) = oldest.filter(|_| known.len() == MOST_REVISIONS) {
+                self.forget_revision(known.swap_remove(oldest).number);
+            }
+            known.push(self.revision(request.revision));
+            known.len() - 1
+        });
+        let Some(revision) = known.get(at) else {
+            return;
+        };
+        match request.failed {
+            true => revision.badly.inc(),
+            false => revision.well.inc(),
+        };
+        revision.seconds.observe(request.took.as_secs_f64());
+    }
+
+    fn by_revision(&self, revision: u32) -> ByRevision {
+        let ByAgent { workspace, agent } = self.labels.clone();
+        ByRevision {
+            workspace,
+            agent,
+            revision,
+        }
+    }
+
+    fn by_result(&self, revision: u32, result: &'static str) -> ByResult {
+        let ByAgent { workspace, agent } = self.labels.clone();
+        ByResult {
+            workspace,
+            agent,
+            revision,
+            result,
+        }
+    }
+
+    fn revision(&self, number: u32) -> RevisionMetrics {
+        let (all, labels) = (&self.all.revisions, self.by_revision(number));
+        let count = |result| {
+            all.requests
+                .get_or_create(&self.by_result(number, result))
+                .clone()
+        };
+        RevisionMetrics {
+            number,
+            well: count(WELL),
+            badly: count(BADLY),
+            seconds: all.seconds.get_or_create(&labels).clone(),
+        }
+    }
+
+    fn forget_revision(&self, number: u32) {
+        let all = &self.all.revisions;
+        all.seconds.remove(&self.by_revision(number));
+        for result in [WELL, BADLY] {
+            all.requests.remove(&self.by_result(number, result));
+        }
+    }
+
     /// Forgets an agent that was removed.
     pub(crate) fn forget(&self) {
         let all = &self.all;
         all.running.remove(&self.labels);
         all.ejected.remove(&self.labels);
         all.waiting.remove(&self.labels);
+        for revision in self.revisions.lock().drain(..) {
+            self.forget_revision(revision.number);
+        }
     }
 }

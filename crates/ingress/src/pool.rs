@@ -35,6 +35,8 @@ const HEAD_BYTES: usize = 256 << 10;
 pub(crate) struct Place {
     pub(crate) instance: InstanceId,
     pub(crate) address: SocketAddr,
+    /// The revision that the instance runs.
+    pub(crate) revision: u32,
 }
 
 /// One connection, driven by whoever uses it: no task of its own, no hop between threads.
@@ -187,6 +189,7 @@ mod tests {
         let place = Place {
             instance: InstanceId::new(),
             address: listener.local_addr().unwrap(),
+            revision: 1,
         };
         let agent = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();

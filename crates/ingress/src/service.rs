@@ -239,6 +239,15 @@ impl Ingress {
         (lane.pace(instance), running)
     }
 
+    /// How the requests to each revision of an agent went in the last minute, oldest first; without
+    /// those that had none.
+    #[must_use]
+    pub fn paces(&self, workspace: &Workspace, agent: &str) -> Vec<(u32, Pace)> {
+        let lanes = self.inner.lanes.read();
+        let lane = lanes.get(workspace).and_then(|lanes| lanes.get(agent));
+        lane.map_or_else(Vec::new, |lane| lane.paces())
+    }
+
     /// Brings the gauges up to date, before they are read.
     pub fn refresh_metrics(&self) {
         for lane in self.inner.lanes.read().values().flat_map(HashMap::values) {

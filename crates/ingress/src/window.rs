@@ -3,7 +3,7 @@
 //!
 //! Pure: the clock is handed in as the time since some beginning.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use skep_core::InstanceId;
@@ -133,11 +133,22 @@ impl Window {
     }
 }
 
-/// The windows of an agent's instances.
+/// A request that an instance was given, and that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) instance: InstanceId,
+    /// The revision that the instance runs.
+    pub(crate) revision: u32,
+    pub(crate) took: Duration,
+    /// Whether it broke off, got no answer, or one of 5xx.
+    pub(crate) failed: bool,
+}
+
+/// The windows of an agent's instances, with their revisions.
 #[derive(Debug)]
 pub(crate) struct Paces {
     began: Instant,
-    windows: HashMap<InstanceId, Window>,
+    windows: HashMap<InstanceId, (u32, Window)>,
 }
 
 impl Paces {
@@ -148,24 +159,39 @@ impl Paces {
         }
     }
 
-    /// A request on an instance has ended that began then.
-    pub(crate) fn add(&mut self, instance: InstanceId, began: Instant, failed: bool, now: Instant) {
+    /// A request has ended.
+    pub(crate) fn add(&mut self, request: &Ended, now: Instant) {
         let at = now.duration_since(self.began);
-        if !self.windows.contains_key(&instance) {
+        if !self.windows.contains_key(&request.instance) {
             // Those of instances that are gone are quiet before long.
-            self.windows.retain(|_, window| !window.is_quiet(at));
+            self.windows.retain(|_, (_, window)| !window.is_quiet(at));
         }
-        let window = self.windows.entry(instance).or_default();
-        window.add(now.duration_since(began), failed, at);
+        let (_, window) = self
+            .windows
+            .entry(request.instance)
+            .or_insert_with(|| (request.revision, Window::default()));
+        window.add(request.took, request.failed, at);
     }
 
     /// The pace of one instance, or of all.
     pub(crate) fn pace(&self, instance: Option<InstanceId>, now: Instant) -> Pace {
         let at = now.duration_since(self.began);
         match instance {
-            Some(instance) => Window::pace(self.windows.get(&instance), at),
-            None => Window::pace(self.windows.values(), at),
+            Some(instance) => Window::pace(self.windows.get(&instance).map(|(_, it)| it), at),
+            None => Window::pace(self.windows.values().map(|(_, it)| it), at),
         }
+    }
+
+    /// The pace of each revision that was not quiet, oldest first.
+    pub(crate) fn by_revision(&self, now: Instant) -> Vec<(u32, Pace)> {
+        let at = now.duration_since(self.began);
+        let all = || self.windows.values().filter(|(_, it)| !it.is_quiet(at));
+        let numbers: BTreeSet<u32> = all().map(|(revision, _)| *revision).collect();
+        let pace = |number| {
+            let its = all().filter(|(revision, _)| *revision == number);
+            (number, Window::pace(its.map(|(_, it)| it), at))
+        };
+        numbers.into_iter().map(pace).collect()
     }
 }
 
@@ -215,6 +241,29 @@ mod tests {
         assert_eq!(Window::pace([&window], later), Pace::default());
         let pace = Window::pace([&window], Duration::from_secs(999));
         assert!((0.9..1.1).contains(&pace.per_second), "{pace:?}");
+    }
+
+    #[test]
+    fn revisions_are_told_apart() {
+        let began = Instant::now();
+        let mut paces = Paces::new(began);
+        let instances: Vec<_> = (0..3).map(|_| InstanceId::new()).collect();
+        let now = began + ms(10_000);
+        for (instance, revision, took) in [(0, 1, 10), (1, 2, 50), (2, 2, 50), (2, 2, 50)] {
+            let request = Ended {
+                instance: instances[instance],
+                revision,
+                took: ms(took),
+                failed: instance == 2,
+            };
+            paces.add(&request, now);
+        }
+        let found = paces.by_revision(now);
+        let told: Vec<_> = found.iter().map(|(it, pace)| (*it, pace.errors)).collect();
+        assert_eq!(told, [(1, 0), (2, 2)]);
+        near(found[0].1.p50, ms(10));
+        near(found[1].1.p50, ms(50));
+        assert_eq!(paces.by_revision(now + BACK + STEP), []);
     }
 
     #[test]

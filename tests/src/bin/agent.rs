@@ -219,6 +219,8 @@ fn work(
             StatusCode::OK,
             vec![b'x'; usize::try_from(number(query, "bytes"))?],
         )),
+        // What a test deploys each revision with.
+        "/number" => Ok(text(StatusCode::OK, std::env::var("NUMBER")?)),
         _ => Ok(echo(head, &body, trailers)),
     }
 }

@@ -169,6 +169,55 @@ async fn a_restart_of_the_server_keeps_copies_and_what_was_decided() {
 }
 
 #[tokio::test]
+async fn two_revisions_that_share_the_calls_are_told_apart() {
+    let server = Server::start().await;
+    server.deploy_spec(spec(1, 2)).await;
+    settled(&server, 1, 2).await;
+    let mut canary = spec(2, 2);
+    canary["rollout"] = json!({ "steps": [{ "weight": 50 }] });
+    server.client.post_json("/api/v1/agents", &canary).await;
+    let at = "/api/v1/agents/a/stats";
+    eventually("both revisions", async || {
+        let stats = server.client.get(at).await.json();
+        let revisions = stats["revisions"].as_array().cloned().unwrap_or_default();
+        (revisions.len() == 2 && revisions.iter().all(|one| one["ready"] == 1)).then_some(())
+    })
+    .await;
+    const CALLS: u64 = 40;
+    let mut given = [0_u64; 2];
+    for number in 0..CALLS {
+        // Journaled or not.
+        let answer = match number % 2 {
+            0 => server.client.get("/agents/a/number").await,
+            _ => server.post("a", "/number", "").await,
+        };
+        let revision: usize = answer.text().parse().expect("a number");
+        given[revision - 1] += 1;
+    }
+    assert!(given.iter().all(|given| *given > 0), "{given:?}");
+    // A request is counted when its answer has passed, which the client may see first.
+    for (revision, given) in (1..).zip(given) {
+        let labels = format!("workspace=\"default\",agent=\"a\",revision=\"{revision}\"");
+        let lines = [
+            format!("skep_revision_requests_total{{{labels},result=\"ok\"}} {given}\n"),
+            format!("skep_revision_request_duration_seconds_count{{{labels}}} {given}\n"),
+        ];
+        eventually(&lines.concat(), async || {
+            let metrics = server.client.get("/metrics").await.text();
+            lines
+                .iter()
+                .all(|line| metrics.contains(line))
+                .then_some(())
+        })
+        .await;
+    }
+    let stats = server.client.get(at).await.json();
+    for one in stats["revisions"].as_array().expect("a list") {
+        assert!(one["p50_ms"].as_f64() > Some(0.0), "{stats}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_sleeps_wakes_for_a_call_of_any_kind() {
     let mut server = Server::start().await;
     let mut sleepy = spec(1, 1);

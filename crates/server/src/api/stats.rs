@@ -1,12 +1,14 @@
 //! What agents use, and how their calls go: the runtime's figures and the call door's, joined.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Shared;
-use skep_api::{InstanceState, InstanceStats, Page, Problem, Stats, Traffic, Usage};
+use skep_api::{InstanceState, InstanceStats, Page, Problem, RevisionStats, Stats, Traffic, Usage};
 use skep_core::{InstanceId, Workspace};
+use skep_ingress::Pace;
 use skep_runtime::AgentUsage;
 
 use super::agents::PageQuery;
@@ -21,6 +23,10 @@ fn traffic(
     instance: Option<InstanceId>,
 ) -> Traffic {
     let (pace, in_flight) = state.ingress.pace(workspace, agent, instance);
+    shown(&pace, in_flight)
+}
+
+fn shown(pace: &Pace, in_flight: u64) -> Traffic {
     let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     Traffic {
         in_flight,
@@ -38,6 +44,35 @@ fn sum<T: std::iter::Sum + Copy>(
 ) -> Option<T> {
     let known: Vec<T> = all.iter().filter_map(|one| of(&one.usage)).collect();
     (!known.is_empty()).then(|| known.into_iter().sum())
+}
+
+fn ready<'a>(all: impl IntoIterator<Item = &'a InstanceStats>) -> u32 {
+    let ready = all
+        .into_iter()
+        .filter(|one| one.state == InstanceState::Ready);
+    u32::try_from(ready.count()).unwrap_or(u32::MAX)
+}
+
+fn revisions(
+    state: &State,
+    workspace: &Workspace,
+    agent: &str,
+    instances: &[InstanceStats],
+) -> Vec<RevisionStats> {
+    let mut paces: BTreeMap<u32, Pace> =
+        state.ingress.paces(workspace, agent).into_iter().collect();
+    for one in instances {
+        paces.entry(one.revision).or_default();
+    }
+    let stats = |(revision, pace): (u32, Pace)| {
+        let its = || instances.iter().filter(|one| one.revision == revision);
+        RevisionStats {
+            revision,
+            ready: ready(its()),
+            traffic: shown(&pace, its().map(|one| one.traffic.in_flight).sum()),
+        }
+    };
+    paces.into_iter().map(stats).collect()
 }
 
 fn join(state: &State, workspace: &Workspace, found: &AgentUsage) -> Stats {
@@ -61,18 +96,16 @@ fn join(state: &State, workspace: &Workspace, found: &AgentUsage) -> Stats {
         received_bytes: sum(&instances, |usage| usage.received_bytes),
         sent_bytes: sum(&instances, |usage| usage.sent_bytes),
     };
-    let ready = instances
-        .iter()
-        .filter(|one| one.state == InstanceState::Ready);
     Stats {
         agent: agent.name.clone(),
         state: agent.state,
         replicas: agent.replicas,
-        ready: u32::try_from(ready.count()).unwrap_or(u32::MAX),
+        ready: ready(&instances),
         usage,
         traffic: traffic(state, workspace, &agent.name, None),
         queued: state.ingress.load(workspace, &agent.name).waiting,
         restarts: agent.restarts,
+        revisions: revisions(state, workspace, &agent.name, &instances),
         instances,
     }
 }

@@ -1,14 +1,15 @@
 //! Revisions that take over: rollback, and `rollout` with its orders.
 
 use clap::{Args, Subcommand};
-use skep_api::{Revision, Rollback};
-use skep_client::PageQuery;
+use skep_api::{Agent, Revision, Rollback};
+use skep_client::{Client, PageQuery};
 use skep_core::Timestamp;
 
 use super::agents::{ready, rollout, settle};
+use super::stats::times;
 use super::wait::{Goal, Patience};
 use crate::failure::Result;
-use crate::output::{Row, age};
+use crate::output::{Format, Row, age};
 use crate::session::Session;
 
 /// Flags of `rollback`.
@@ -82,20 +83,45 @@ pub(crate) async fn run(session: &Session, verb: RolloutVerb) -> Result {
     let client = session.client()?;
     let agent = match verb {
         RolloutVerb::History(of) => return history(session, &of.agent).await,
-        RolloutVerb::Status(of) => client.agent(&of.agent).await?,
+        RolloutVerb::Status(of) => return status(session, &client, &of.agent).await,
         RolloutVerb::Pause(of) => client.order_rollout(&of.agent, "pause").await?,
         RolloutVerb::Resume(of) => client.order_rollout(&of.agent, "resume").await?,
         RolloutVerb::Promote(of) => client.order_rollout(&of.agent, "promote").await?,
     };
-    let lines = [
+    session.output.one(&agent, &agent.name, &lines(&agent))
+}
+
+fn lines(agent: &Agent) -> Vec<(&'static str, String)> {
+    vec![
         ("Agent", agent.name.clone()),
         ("Revision", agent.revision.to_string()),
-        ("Rollout", rollout(&agent)),
+        ("Rollout", rollout(agent)),
         (
             "Copies",
-            format!("{} ready of {}", ready(&agent), agent.replicas),
+            format!("{} ready of {}", ready(agent), agent.replicas),
         ),
-    ];
+    ]
+}
+
+/// How far it is, and how the calls of its revisions went: what one compares before it goes on.
+async fn status(session: &Session, client: &Client, name: &str) -> Result {
+    let agent = client.agent(name).await?;
+    let mut lines = lines(&agent);
+    if session.output.format == Format::Table {
+        let stats = client.agent_stats(name).await?;
+        lines.extend(stats.revisions.iter().map(|one| {
+            let traffic = &one.traffic;
+            let text = format!(
+                "revision {}: {} ready, {:.1} calls/s, {} errors, p50/p99 {}",
+                one.revision,
+                one.ready,
+                traffic.calls_per_second,
+                traffic.errors,
+                times(traffic),
+            );
+            ("Last minute", text)
+        }));
+    }
     session.output.one(&agent, &agent.name, &lines)
 }
 

@@ -42,6 +42,8 @@ pub(crate) const UNKNOWN: &str = "—";
 const HEADERS: [&str; 11] = [
     "AGENT", "STATE", "READY", "CPU", "MEM", "NET I/O", "RUN", "WAIT", "CALLS/S", "P50/P99", "ERR",
 ];
+/// The column of [`HEADERS`] that a full screen leaves out.
+pub(crate) const NETWORK: usize = 5;
 
 fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), show)
@@ -85,7 +87,11 @@ pub(crate) fn times(traffic: &Traffic) -> String {
     })
 }
 
-fn rows(stats: &[Stats], instances: bool) -> Vec<Vec<String>> {
+/// The lines of a table with [`HEADERS`].
+pub(crate) fn rows<'a>(
+    stats: impl IntoIterator<Item = &'a Stats>,
+    instances: bool,
+) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for agent in stats {
         rows.push(vec![

@@ -8,7 +8,7 @@ use skep_api::Stats;
 use skep_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::stats::{cpu, look, memory, times};
+use super::stats::{NETWORK, look, rows};
 use crate::failure::{Exit, Failure, Result};
 use crate::live::EVERY;
 use crate::session::Session;
@@ -125,35 +125,9 @@ impl Top {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows = Vec::new();
-        for agent in self.sorted() {
-            rows.push(vec![
-                agent.agent.clone(),
-                agent.state.as_str().to_owned(),
-                format!("{}/{}", agent.ready, agent.replicas),
-                cpu(&agent.usage),
-                memory(&agent.usage),
-                agent.traffic.in_flight.to_string(),
-                agent.queued.to_string(),
-                format!("{:.1}", agent.traffic.calls_per_second),
-                times(&agent.traffic),
-                agent.traffic.errors.to_string(),
-            ]);
-            for one in agent.instances.iter().filter(|_| self.instances) {
-                let tail = one.instance.len().saturating_sub(6);
-                rows.push(vec![
-                    format!(" …{}", one.instance.get(tail..).unwrap_or_default()),
-                    one.state.as_str().to_owned(),
-                    format!("r{}", one.revision),
-                    cpu(&one.usage),
-                    memory(&one.usage),
-                    one.traffic.in_flight.to_string(),
-                    String::new(),
-                    format!("{:.1}", one.traffic.calls_per_second),
-                    times(&one.traffic),
-                    one.traffic.errors.to_string(),
-                ]);
-            }
+        let mut rows = rows(self.sorted(), self.instances);
+        for row in &mut rows {
+            row.remove(NETWORK);
         }
         rows
     }
