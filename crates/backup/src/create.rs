@@ -17,12 +17,10 @@ use skep_vault::passphrase::Passphrase;
 
 use crate::BackupError;
 use crate::archive::{Head, Manifest, PIECE, Summary, TableTotal, Totals, Writer};
-use crate::files::{self, Found};
+use crate::files::{self, Found, LOOK_EVERY};
 use crate::folder::partial;
-use crate::tree::to_text;
+use crate::tree::{belongs, to_text};
 
-/// Bytes between two looks at the free space.
-const LOOK_EVERY: u64 = 8 << 20;
 /// The first key, which is in encrypted backups only.
 pub(crate) const KEY_FILE: &str = "admin.key";
 
@@ -150,17 +148,7 @@ impl Work {
             return Ok(());
         }
         self.unseen = 0;
-        let path = &self.partial.path;
-        let room = rustix::fs::statvfs(path);
-        let room = room.map_err(|error| BackupError::file(path, &error.into()))?;
-        let min_free = self.plan.min_free;
-        match room.f_bavail.saturating_mul(room.f_frsize) < min_free {
-            true => Err(BackupError::NoRoom {
-                path: path.clone(),
-                min_free,
-            }),
-            false => Ok(()),
-        }
+        files::room(&self.partial.path, self.plan.min_free)
     }
 
     fn head(&mut self, head: &Head) -> Result<(), BackupError> {
@@ -243,7 +231,7 @@ impl Work {
 
     fn files(&mut self, data: &Path) -> Result<(), BackupError> {
         let mut skipped = 0;
-        skipped += files::walk(data, &mut |path, about, found| {
+        skipped += files::walk(data, belongs, &mut |path, about, found| {
             let text = to_text(path);
             match found {
                 Found::Folder => self.entry(&Head::Folder { path: text, about }, &[]),

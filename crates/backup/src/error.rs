@@ -28,6 +28,9 @@ pub enum BackupError {
     /// The file is none of ours.
     #[error("it is not a backup")]
     NotABackup,
+    /// The file is no agent's archive.
+    #[error("it is not the archive of an agent")]
+    NotAnArchive,
     /// The file is of a later form.
     #[error("it was made by a newer Skep")]
     Newer,
@@ -81,6 +84,7 @@ impl BackupError {
                 "Make room, keep fewer backups, or put them on another disk with `backup.to`."
             }
             Self::NotABackup => "Name a file that `skep backup create` made.",
+            Self::NotAnArchive => "Name a file that `skep export --with-data` made.",
             Self::Newer => "Use the version of Skep that made it, or a newer one.",
             Self::NoPassphrase => {
                 "Give it in SKEP_BACKUP_PASSPHRASE or SKEP_BACKUP_PASSPHRASE_FILE, or by --passphrase-file."

@@ -1,4 +1,4 @@
-//! The files of a backup, read while agents go on writing them. An agent owns its home and may put a
+//! The files of a backup or of an agent's archive, read while agents go on writing them. An agent owns its home and may put a
 //! link in the place of a folder at any moment: nothing here follows one.
 
 use std::ffi::OsStr;
@@ -12,10 +12,26 @@ use rustix::io::Errno;
 
 use crate::BackupError;
 use crate::archive::About;
-use crate::tree::{Belongs, belongs, to_text};
+use crate::tree::{Belongs, to_text};
 
 /// Folders in folders that are looked into.
 const DEEPEST: usize = 128;
+
+/// Bytes between two looks at the free space.
+pub(crate) const LOOK_EVERY: u64 = 8 << 20;
+
+/// Whether the disk of a file has so many free bytes.
+pub(crate) fn room(path: &Path, min_free: u64) -> Result<(), BackupError> {
+    let room = rustix::fs::statvfs(path);
+    let room = room.map_err(|error| BackupError::file(path, &error.into()))?;
+    match room.f_bavail.saturating_mul(room.f_frsize) < min_free {
+        true => Err(BackupError::NoRoom {
+            path: path.to_owned(),
+            min_free,
+        }),
+        false => Ok(()),
+    }
+}
 
 /// One thing that was found.
 pub(crate) enum Found {
@@ -29,29 +45,35 @@ pub(crate) enum Found {
 /// Told what is found.
 pub(crate) type Each<'a> = dyn FnMut(&Path, About, Found) -> Result<(), BackupError> + 'a;
 
-/// Looks through a data folder for what belongs to a backup; tells how much had to be left out.
-pub(crate) fn walk(data: &Path, each: &mut Each<'_>) -> Result<u64, BackupError> {
+/// Looks through a folder for what belongs; tells how much had to be left out.
+pub(crate) fn walk(
+    root: &Path,
+    belongs: fn(&Path) -> Belongs,
+    each: &mut Each<'_>,
+) -> Result<u64, BackupError> {
     let mut walk = Walk {
-        data,
+        root,
+        belongs,
         each,
         skipped: 0,
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(data, flags, Mode::empty());
-    let root = root.map_err(|error| BackupError::file(data, &error.into()))?;
-    walk.folder(&root, Path::new(""), 0)?;
+    let opened = rustix::fs::open(root, flags, Mode::empty());
+    let opened = opened.map_err(|error| BackupError::file(root, &error.into()))?;
+    walk.folder(&opened, Path::new(""), 0)?;
     Ok(walk.skipped)
 }
 
 struct Walk<'a, 'e> {
-    data: &'a Path,
+    root: &'a Path,
+    belongs: fn(&Path) -> Belongs,
     each: &'a mut Each<'e>,
     skipped: u64,
 }
 
 impl Walk<'_, '_> {
     fn folder(&mut self, folder: &OwnedFd, path: &Path, depth: usize) -> Result<(), BackupError> {
-        let failed = |error: Errno| BackupError::file(&self.data.join(path), &error.into());
+        let failed = |error: Errno| BackupError::file(&self.root.join(path), &error.into());
         for entry in Dir::read_from(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -69,7 +91,7 @@ impl Walk<'_, '_> {
         path: PathBuf,
         depth: usize,
     ) -> Result<(), BackupError> {
-        let belongs = belongs(&path);
+        let belongs = (self.belongs)(&path);
         if belongs == Belongs::No {
             return Ok(());
         }
@@ -85,11 +107,11 @@ impl Walk<'_, '_> {
                 self.skip(&path, "it cannot be read");
                 return Ok(());
             }
-            Err(error) => return Err(BackupError::file(&self.data.join(path), &error.into())),
+            Err(error) => return Err(BackupError::file(&self.root.join(path), &error.into())),
         };
         let stat = fstat(&file);
         let stat =
-            stat.map_err(|error| BackupError::file(&self.data.join(&path), &error.into()))?;
+            stat.map_err(|error| BackupError::file(&self.root.join(&path), &error.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if depth >= DEEPEST => self.skip(&path, "it lies too deep"),
             FileType::Directory => {
@@ -127,7 +149,7 @@ impl Walk<'_, '_> {
     }
 
     fn skip(&mut self, path: &Path, why: &str) {
-        tracing::warn!(path = %path.display(), why, "not in the backup");
+        tracing::warn!(path = %path.display(), why, "left out");
         self.skipped += 1;
     }
 }

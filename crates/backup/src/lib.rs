@@ -4,7 +4,9 @@
 //!
 //! `archive` is the file's form, [`create`](create()) writes one, [`verify`] reads one, [`restore`](restore())
 //! brings one back, [`folder`] keeps the newest of a folder. What is in a table is the store's affair.
+//! `agent` is something smaller: one agent with its files, to take elsewhere.
 
+mod agent;
 mod archive;
 mod create;
 mod error;
@@ -13,6 +15,9 @@ pub mod folder;
 mod restore;
 mod tree;
 
+pub use agent::{
+    AgentHead, AgentTotals, HOME, Part, Staged, VOLUMES, agent_head, stage_agent, write_agent,
+};
 pub use archive::{Manifest, Summary, TableTotal, Totals, verify};
 pub use create::{Plan, create};
 pub use error::BackupError;

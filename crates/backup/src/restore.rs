@@ -343,7 +343,7 @@ impl Visitor for Work<'_> {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), BackupError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), BackupError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -267,6 +267,36 @@ impl Client {
         Ok(Logs::new(self.api(Method::GET, &path, None).await?))
     }
 
+    /// An agent with its data: the archive comes in pieces, and an error says when it is cut short.
+    /// With `live` also while the agent runs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agent_archive(&self, name: &str, live: bool) -> Result<Answer, ClientError> {
+        let path = agent_path(name, &format!("/archive?live={live}"));
+        self.api(Method::GET, &path, None).await
+    }
+
+    /// Makes an agent of an archive.
+    ///
+    /// # Errors
+    /// [`ClientError`]. There is no time limit: what takes long is the archive on its way.
+    pub async fn import_agent(
+        &self,
+        name: &str,
+        archive: PathBuf,
+        stopped: bool,
+    ) -> Result<Agent, ClientError> {
+        let path = agent_path(name, &format!("/archive?stopped={stopped}"));
+        let path = format!("/api/v1{path}");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+        let body = RequestBody::File(archive);
+        let sent = self.send(Method::PUT, &path, headers, body);
+        let answer = success(unless_refused(sent.await?).await?)?;
+        self.in_time(answer.json()).await
+    }
+
     /// Runs a command in the box of an instance: of this one, else of one that is ready. Whether
     /// the command runs is heard.
     ///

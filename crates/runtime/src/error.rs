@@ -35,6 +35,16 @@ pub enum RuntimeError {
         /// What is wrong and what to write instead.
         reason: String,
     },
+    /// The agent is not in a state that allows this.
+    #[error("`{name}` {reason}")]
+    State {
+        /// The agent.
+        name: String,
+        /// What is so.
+        reason: &'static str,
+        /// The next thing to do.
+        hint: &'static str,
+    },
     /// The workspace has as much as it may.
     #[error("the workspace may have {most} {what}")]
     Quota {
@@ -74,6 +84,7 @@ impl PublicError for RuntimeError {
             Self::RevisionNotFound { .. } => Code::RevisionNotFound,
             Self::InvalidSpec { .. } => Code::InvalidSpec,
             Self::Elsewhere(_) => Code::AgentElsewhere,
+            Self::State { .. } => Code::AgentState,
             Self::Quota { .. } => Code::QuotaExceeded,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::Driver(DriverError::Unavailable(_)) => Code::DriverUnavailable,
@@ -90,6 +101,7 @@ impl PublicError for RuntimeError {
                 _ => format!("`{agent}` has no revision {number}."),
             },
             Self::InvalidSpec { field, reason } => format!("`{field}`: {reason}"),
+            Self::State { name, reason, .. } => format!("`{name}` {reason}."),
             Self::Quota { what, most } => format!("The workspace may have {most} {what}."),
             Self::Elsewhere(agent) => format!("Another server has `{agent}`."),
             Self::Driver(DriverError::Unavailable(what)) => format!("{what}."),
@@ -104,6 +116,7 @@ impl PublicError for RuntimeError {
                 similar: Some(similar),
                 ..
             } => format!("Did you mean `{similar}`?"),
+            Self::State { hint, .. } => (*hint).to_owned(),
             _ => self.code().hint().to_owned(),
         }
     }

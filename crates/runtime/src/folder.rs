@@ -1,9 +1,29 @@
 //! Folders, for drivers: made private, removed twice without harm, off the threads that run tasks.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use skep_core::Workspace;
 
 use crate::DriverError;
+
+/// The folder of an agent, below the data folder.
+#[must_use]
+pub fn of_agent(data: &Path, workspace: &Workspace, agent: &str) -> PathBuf {
+    data.join("agents").join(workspace.as_str()).join(agent)
+}
+
+/// The home of an agent, below the data folder.
+#[must_use]
+pub fn home(data: &Path, workspace: &Workspace, agent: &str) -> PathBuf {
+    of_agent(data, workspace, agent).join("home")
+}
+
+/// A named volume, below the data folder.
+#[must_use]
+pub fn volume(data: &Path, workspace: &Workspace, name: &str) -> PathBuf {
+    data.join("volumes").join(workspace.as_str()).join(name)
+}
 
 /// The error of a driver whose file system did not do this.
 #[must_use]

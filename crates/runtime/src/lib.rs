@@ -30,6 +30,7 @@ mod spec;
 mod supervise;
 mod supervisor;
 mod target;
+mod transfer;
 mod usage;
 mod words;
 
@@ -55,4 +56,5 @@ pub use spec::{
     VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
+pub use transfer::DataFolders;
 pub use usage::{AgentUsage, InstanceUsage};

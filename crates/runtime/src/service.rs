@@ -224,7 +224,11 @@ impl Runtime {
     }
 
     /// Whether a specification could be run.
-    async fn check(&self, workspace: &Workspace, spec: &AgentSpec) -> Result<(), RuntimeError> {
+    pub(crate) async fn check(
+        &self,
+        workspace: &Workspace,
+        spec: &AgentSpec,
+    ) -> Result<(), RuntimeError> {
         let parsed = Spec::parse(spec, &self.inner.shared.kinds())?;
         match self.inner.shared.driver(&spec.driver) {
             Some(driver) => driver.check(workspace, &parsed).await,
@@ -281,7 +285,7 @@ impl Runtime {
             Some(slot) => Some(slot.storing.lock().await),
             None => None,
         };
-        self.put(workspace, id, &revision).await?;
+        self.put(workspace, id, &revision, Desired::Running).await?;
         if let Some(slot) = &slot {
             slot.set_revision(&revision);
         }
@@ -299,7 +303,7 @@ impl Runtime {
     }
 
     /// Whether the workspace may have this specification too, instead of what the slot has.
-    async fn within_quotas(
+    pub(crate) async fn within_quotas(
         &self,
         workspace: &Workspace,
         slot: Option<&Arc<Slot>>,
@@ -334,11 +338,12 @@ impl Runtime {
     }
 
     /// Stores a deployment; one that is in doubt again, so that memory and store stay the same.
-    async fn put(
+    pub(crate) async fn put(
         &self,
         workspace: &Workspace,
         id: AgentId,
         revision: &Revision,
+        desired: Desired,
     ) -> Result<(), RuntimeError> {
         let owner = (self.db().epoch(), self.db().server());
         let mut doubtful = false;
@@ -349,6 +354,9 @@ impl Runtime {
                 .write(move |unit| -> Result<_, RuntimeError> {
                     if agents::put_revision(unit, &of, id, &stored, owner)? {
                         events::deployed(unit, &of, &stored)?;
+                        if desired == Desired::Stopped {
+                            agents::set_desired(unit, &of, &stored.spec.name, desired)?;
+                        }
                     }
                     Ok(())
                 })

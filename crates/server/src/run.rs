@@ -15,6 +15,7 @@ use skep_store::{Db, MigrationSet};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::archives::STAGING;
 use crate::backups::Backups;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
@@ -231,6 +232,7 @@ async fn compose(
         call_metrics,
         tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
     );
+    forget_imports(&settings.data)?;
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let started = db.clock().now();
     let registry = Mutex::new(registry);
@@ -269,6 +271,15 @@ fn open(settings: &Settings, observed: ServerMetrics) -> Result<Db, ServerError>
         tracing::info!(backup = %backup.display(), "the database was migrated; this is how it was");
     }
     Ok(db)
+}
+
+/// Takes away what archives left that the last start did not take in to their end.
+fn forget_imports(data: &Path) -> Result<(), ServerError> {
+    let path = data.join(STAGING);
+    skep_runtime::folder::remove(&path).map_err(|error| ServerError::File {
+        path,
+        reason: error.to_string(),
+    })
 }
 
 /// Where other servers reach this one.

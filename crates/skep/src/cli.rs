@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, attach, backup, benchmark, build, cache, call, calls, config, deploy, dev, events,
-    exec, health, healthcheck, init, list, logs, manifest, orders, replay, rollout, stats, store,
-    top, up,
+    agents, archive, attach, backup, benchmark, build, cache, call, calls, config, deploy, dev,
+    events, exec, health, healthcheck, init, list, logs, manifest, orders, replay, rollout, stats,
+    store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -121,8 +121,10 @@ pub(crate) enum Verb {
     Validate(manifest::FileArgs),
     /// Show what deploying a manifest would change; exit code 1 when anything would
     Diff(manifest::FileArgs),
-    /// Print agents as a manifest
+    /// Print agents as a manifest, or take one with its data
     Export(manifest::ExportArgs),
+    /// Make an agent of an archive, with its data
+    Import(archive::ImportArgs),
     /// Go back to an earlier revision, or on to a later one
     Rollback(rollout::RollbackArgs),
     /// How far a revision is, and hold it or let it go on

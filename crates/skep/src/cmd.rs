@@ -1,6 +1,7 @@
 //! The verbs, by what they are about.
 
 pub(crate) mod agents;
+pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod backup;
 pub(crate) mod benchmark;

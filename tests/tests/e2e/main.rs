@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod api;
+mod archive;
 mod backup;
 mod bad_input;
 mod benchmark;

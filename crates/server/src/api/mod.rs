@@ -2,6 +2,7 @@
 //! they decide nothing themselves.
 
 mod agents;
+pub(crate) mod archives;
 mod backups;
 mod calls;
 mod events;
@@ -81,6 +82,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::logs))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
+        .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

@@ -11,7 +11,7 @@ use serde::Serialize;
 use skep_api::{Backup, BackupState, NewBackup};
 use skep_backup::{BackupError, Summary, Target, folder};
 use skep_backup_s3::{Bucket, BucketError, is_bucket};
-use skep_client::Client;
+use skep_client::{Answer, Client};
 use skep_core::Timestamp;
 use skep_store::{Db, Options};
 use skep_vault::passphrase::Passphrase;
@@ -199,38 +199,48 @@ pub(crate) async fn create(session: &Session, args: CreateArgs) -> Result {
     session.output.done(&backup, &backup.name, &said)
 }
 
-/// Fetches a backup; its file has its name when it is whole and on disk.
+/// Fetches a backup.
 async fn fetch(client: &Client, backup: &Backup, to: &Path) -> Result<PathBuf> {
     let file = to.join(&backup.name);
-    let partial = folder::partial(&file);
-    let failed = |error: std::io::Error| Failure::plain(format!("{}: {error}", file.display()));
+    let failed = |error: std::io::Error| Failure::plain(format!("{}: {error}", to.display()));
     let mut make = fs::DirBuilder::new();
     make.recursive(true)
         .mode(0o700)
         .create(to)
         .map_err(failed)?;
+    let answer = client.backup_content(&backup.name).await?;
+    save(answer, &file, backup.bytes).await?;
+    Ok(file)
+}
+
+/// Writes what comes to a file, which has its name when it is whole and on disk. Tells its size.
+pub(crate) async fn save(mut answer: Answer, file: &Path, expected: Option<u64>) -> Result<u64> {
+    let partial = folder::partial(file);
+    let failed = |error: std::io::Error| Failure::plain(format!("{}: {error}", file.display()));
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600);
     let mut out = options.open(&partial).map_err(failed)?;
     let copied = async {
-        let mut answer = client.backup_content(&backup.name).await?;
         let mut size = 0;
         while let Some(piece) = answer.chunk().await? {
             out.write_all(&piece).map_err(failed)?;
             size += piece.len() as u64;
         }
-        if Some(size) != backup.bytes {
-            return Err(Failure::plain("the backup came only in part").hint("Try again."));
+        if expected.is_some_and(|expected| expected != size) {
+            return Err(Failure::plain("the file came only in part").hint("Try again."));
         }
         out.sync_all().map_err(failed)?;
-        fs::rename(&partial, &file).map_err(failed)?;
-        File::open(to).and_then(|to| to.sync_all()).map_err(failed)
+        fs::rename(&partial, file).map_err(failed)?;
+        let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or(Path::new(".")));
+        folder.and_then(|it| it.sync_all()).map_err(failed)?;
+        Ok(size)
     };
     let copied = copied.await;
     if copied.is_err() {
         let _ = fs::remove_file(&partial);
     }
-    copied.map(|()| file)
+    copied
 }
 
 pub(crate) async fn list(session: &Session, args: ListArgs) -> Result {

@@ -27,9 +27,27 @@ pub(crate) struct FileArgs {
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+With --with-data, one agent is written to an archive with its home and its
+named volumes (a tar file), which `skep import` makes an agent of elsewhere. It must
+be stopped, so that its files do not change meanwhile; --live takes them as
+they are.
+
+Examples:
+  skep export > agents.yaml
+  skep stop hello && skep export hello --with-data --file hello.agent.tar")]
 pub(crate) struct ExportArgs {
     /// The agents [default: all]
     agents: Vec<String>,
+    /// One agent with its data, in an archive
+    #[arg(long)]
+    with_data: bool,
+    /// The archive [default: AGENT.agent.tar]
+    #[arg(short, long, value_name = "FILE", requires = "with_data")]
+    file: Option<PathBuf>,
+    /// Also while it runs
+    #[arg(long, requires = "with_data")]
+    live: bool,
 }
 
 /// What a deployment does to one agent.
@@ -224,6 +242,14 @@ pub(crate) fn show(session: &Session, changes: &[Change]) -> Result {
 }
 
 pub(crate) async fn export(session: &Session, args: ExportArgs) -> Result {
+    if args.with_data {
+        let [name] = &args.agents[..] else {
+            return Err(Failure::usage(
+                "--with-data takes one agent: skep export AGENT --with-data",
+            ));
+        };
+        return super::archive::export(session, name, args.file, args.live).await;
+    }
     let client = session.client()?;
     let names = match args.agents.is_empty() {
         true => super::agents::names(&client).await?,
