@@ -15,10 +15,10 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 365;
+const MOST_PACKAGES: usize = 460;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -29,6 +29,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ),
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
     ("skep-vault", &[]),
+    ("skep-audit", &["skep-core", "skep-store"]),
     ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
     ("skep-backup-s3", &["skep-backup"]),
     ("skep-client", &["skep-api", "skep-core"]),
@@ -36,6 +37,7 @@ const EDGES: [(&str, &[&str]); 14] = [
         "skep-server",
         &[
             "skep-api",
+            "skep-audit",
             "skep-backup",
             "skep-backup-s3",
             "skep-core",
@@ -50,6 +52,7 @@ const EDGES: [(&str, &[&str]); 14] = [
         "skep",
         &[
             "skep-api",
+            "skep-audit",
             "skep-backup",
             "skep-backup-s3",
             "skep-client",

@@ -18,7 +18,7 @@ use crate::servers;
 use crate::sqlite::Sqlite;
 use crate::unit::Rules;
 use crate::writer::{Message, Observer, QUEUE, Work, Writer};
-use crate::{Blobs, CommitStats, MigrationSet, Reader, StoreError, Unit};
+use crate::{Blobs, CommitStats, MigrationSet, Reader, Recorder, StoreError, Unit};
 
 pub(crate) const DATABASE: &str = "skep.db";
 const DEFAULT_READERS: usize = 4;
@@ -32,6 +32,7 @@ pub struct Options {
     database: Option<String>,
     readers: usize,
     observer: Option<Observer>,
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Options {
@@ -43,6 +44,7 @@ impl Options {
             database: None,
             readers: DEFAULT_READERS,
             observer: None,
+            recorder: None,
         }
     }
 
@@ -65,6 +67,13 @@ impl Options {
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(CommitStats) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Who writes down what units record ([`Unit::record`]).
+    #[must_use]
+    pub fn recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 }
@@ -149,6 +158,7 @@ impl Db {
             writable: writable.clone(),
             doubts: doubts.clone(),
             observer: options.observer,
+            recorder: options.recorder,
             lock,
         };
         let (queue, waiting) = mpsc::channel(QUEUE);

@@ -37,7 +37,7 @@ pub use lock::FolderLock;
 pub use migrate::{Migration, MigrationSet};
 pub use schema::{Applied, Schema, Table};
 pub use servers::{Beat, ServerRow};
-pub use unit::{Reader, Scope, ServerScope, Unit};
+pub use unit::{MOST_ENTRY, Reader, Recorder, Scope, ServerScope, Unit};
 pub use value::{Param, Row, Value};
 pub use writer::CommitStats;
 

@@ -92,16 +92,61 @@ impl Rules {
     }
 }
 
-/// Changes of counters that wait for the end of the batch.
+/// The longest entry that a unit records: its length has two bytes.
+pub const MOST_ENTRY: usize = 65_535;
+
+/// What units leave for the end of their batch.
 #[derive(Default)]
-pub(crate) struct Deltas(pub(crate) Vec<(Workspace, String, i64)>);
+pub(crate) struct Deltas {
+    /// Changes of counters.
+    pub(crate) counts: Vec<(Workspace, String, i64)>,
+    /// Entries for the log.
+    pub(crate) entries: Vec<Vec<u8>>,
+}
+
+/// How much there was.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(usize, usize);
+
+/// Writes down what units recorded, as the last thing of the transaction that they are in: when it
+/// fails, none of them is committed.
+pub trait Recorder: Send + Sync {
+    /// Writes these entries, in their order. There is at least one.
+    ///
+    /// # Errors
+    /// The store's own.
+    fn record(
+        &self,
+        scope: &mut ServerScope<'_>,
+        entries: Vec<Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+}
 
 impl Deltas {
+    pub(crate) const fn mark(&self) -> Mark {
+        Mark(self.counts.len(), self.entries.len())
+    }
+
+    fn record(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {
+        if entry.len() > MOST_ENTRY {
+            return Err(StoreError::Statement("an entry is too long".to_owned()));
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Forgets what came since.
+    pub(crate) fn back_to(&mut self, Mark(counts, entries): Mark) {
+        self.counts.truncate(counts);
+        self.entries.truncate(entries);
+    }
+
     /// One sum per counter, in an order that all servers keep to: rows that several of them write
     /// are locked in it.
     pub(crate) fn sums(&mut self) -> BTreeMap<(Workspace, String), i64> {
         let mut sums = BTreeMap::new();
-        for (workspace, name, delta) in self.0.drain(..) {
+        for (workspace, name, delta) in self.counts.drain(..) {
             *sums.entry((workspace, name)).or_default() += delta;
         }
         sums
@@ -135,6 +180,14 @@ impl Unit<'_> {
             session: self.session,
             rules: self.rules,
         }
+    }
+
+    /// Leaves an entry for the log: it is committed with this unit, or neither is.
+    ///
+    /// # Errors
+    /// [`StoreError::Statement`] when it is over [`MOST_ENTRY`].
+    pub fn record(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {
+        self.deltas.record(entry)
     }
 
     /// The moment at which the unit runs.
@@ -196,6 +249,16 @@ impl Scope<'_> {
         self.workspace
     }
 
+    /// As [`Unit::record`].
+    ///
+    /// # Errors
+    /// As [`Unit::record`], and [`StoreError::Statement`] in a reader.
+    pub fn record(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {
+        let deltas = self.deltas.as_mut();
+        let deltas = deltas.ok_or_else(|| StoreError::Statement("a reader records".to_owned()))?;
+        deltas.record(entry)
+    }
+
     /// Runs a statement and tells how many rows it changed.
     ///
     /// # Errors
@@ -245,7 +308,9 @@ impl Scope<'_> {
             .deltas
             .as_mut()
             .ok_or_else(|| StoreError::Statement("a reader cannot count".to_owned()))?;
-        deltas.0.push((self.workspace.clone(), name.into(), delta));
+        deltas
+            .counts
+            .push((self.workspace.clone(), name.into(), delta));
         Ok(())
     }
 
@@ -344,7 +409,19 @@ pub struct ServerScope<'a> {
     rules: &'a Rules,
 }
 
-impl ServerScope<'_> {
+impl<'a> ServerScope<'a> {
+    pub(crate) const fn new(session: &'a mut dyn Session, rules: &'a Rules) -> Self {
+        Self { session, rules }
+    }
+
+    /// As [`Scope::in_turn`].
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn in_turn(&mut self) -> Result<(), StoreError> {
+        self.session.in_turn()
+    }
+
     /// See [`Session::fence_off`].
     pub(crate) fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {
         self.session.fence_off(epoch)

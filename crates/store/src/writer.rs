@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::blobs::Blobs;
 use crate::engine::Engine;
 use crate::lock::FolderLock;
-use crate::unit::{Deltas, Rules, Session, Unit};
+use crate::unit::{Deltas, Recorder, Rules, ServerScope, Session, Unit};
 use crate::{Param, StoreError};
 
 /// Units that may wait for the writer; one more waits at the door.
@@ -116,6 +116,7 @@ pub(crate) struct Writer {
     /// Counts the commits that are in doubt.
     pub(crate) doubts: Arc<AtomicU64>,
     pub(crate) observer: Option<Observer>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
     /// Held until the last statement has run.
     pub(crate) lock: FolderLock,
 }
@@ -278,19 +279,20 @@ impl Writer {
         let mut deltas = Deltas::default();
         let now = self.clock.now();
         for mut job in jobs.drain(..) {
-            let before = deltas.0.len();
+            let before = deltas.mark();
             let outcome = self.run_job(job.as_mut(), &mut deltas, now);
             answers.push(job);
             match outcome {
                 Ok(()) => {}
                 Err(JobError::Own) => {
-                    deltas.0.truncate(before);
+                    deltas.back_to(before);
                     self.step("ROLLBACK TO unit")?;
                 }
                 Err(JobError::Engine(error)) => return Err(error),
             }
             self.step("RELEASE unit")?;
         }
+        self.record(std::mem::take(&mut deltas.entries), now)?;
         for ((workspace, name), delta) in deltas.sums() {
             self.add(&workspace, &name, delta)?;
         }
@@ -301,6 +303,26 @@ impl Writer {
             )?;
         }
         Ok(())
+    }
+
+    /// Hands over what the units of the batch recorded.
+    fn record(&mut self, entries: Vec<Vec<u8>>, now: Timestamp) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let Some(recorder) = &self.recorder else {
+            let why = "a unit recorded something and nobody writes it down";
+            return Err(StoreError::Statement(why.to_owned()));
+        };
+        let mut session = Watched {
+            engine: self.engine.as_mut(),
+            failure: None,
+        };
+        recorder.record(
+            &mut ServerScope::new(&mut session, &self.rules),
+            entries,
+            now,
+        )
     }
 
     fn step(&mut self, sql: &'static str) -> Result<(), StoreError> {
