@@ -95,6 +95,12 @@ impl Postgres {
         server
     }
 
+    /// The file with the key of the audit log, which servers of one database share.
+    #[must_use]
+    pub fn audit_key(&self) -> String {
+        self.folder.path().join("audit.key").display().to_string()
+    }
+
     /// How it is reached.
     #[must_use]
     pub fn url(&self) -> String {

@@ -67,7 +67,13 @@ const EDGES: [(&str, &[&str]); 15] = [
     ),
     (
         "skep-tests",
-        &["skep-api", "skep-client", "skep-core", "skep-store"],
+        &[
+            "skep-api",
+            "skep-audit",
+            "skep-client",
+            "skep-core",
+            "skep-store",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -5,6 +5,7 @@
 //! sizes as text (`64KiB`), unknown fields refused on input and ignored on output.
 
 pub mod agent;
+mod audit;
 pub mod backup;
 pub mod call;
 pub mod event;
@@ -21,6 +22,7 @@ pub use agent::{
     Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
     RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
+pub use audit::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditProof};
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;

@@ -12,7 +12,7 @@ const MOST_TEXT: usize = 512;
 const MOST_POLICIES: usize = 16;
 
 /// A thing by its kind and its id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Thing<'a> {
     /// As in the policy schema: `User`, `ApiKey`, `Agent`, `Call`.
     pub kind: Cow<'a, str>,

@@ -14,6 +14,7 @@ mod log;
 mod schema;
 mod tree;
 pub mod verify;
+mod witness;
 
 pub use bundle::split as split_bundle;
 pub use entry::{Change, Decision, Entry, Thing};
@@ -23,3 +24,4 @@ pub use key::{LogKey, PublicKey};
 pub use log::{Filter, Found, Head, Log, Page};
 pub use schema::{MIGRATIONS, Written};
 pub use tlog_tiles::Hash;
+pub use witness::{WitnessKey, WitnessPublicKey};

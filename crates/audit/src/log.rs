@@ -2,6 +2,7 @@
 //! signed, and what is asked for is found and proven.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex as SyncMutex;
@@ -294,15 +295,57 @@ impl Log {
                 size: head.size,
             });
         }
+        let found = self
+            .inner
+            .db
+            .read(move |reader| entry(reader, number))
+            .await?;
+        let proofs = self.prove_at(std::slice::from_ref(&found), &head).await?;
+        let proof = proofs.into_iter().next().unwrap_or_default();
+        Ok((found, proof, head))
+    }
+
+    /// The proofs that entries are in the log of a head.
+    ///
+    /// # Errors
+    /// [`AuditError::Damaged`].
+    pub async fn prove_at(
+        &self,
+        found: &[Found],
+        head: &Head,
+    ) -> Result<Vec<Vec<Hash>>, AuditError> {
         let edge = self.inner.edge.lock().await.clone();
         let size = head.size;
+        let numbers: Vec<u64> = found.iter().map(|it| it.number).collect();
         let work = move |reader: &mut Reader<'_>| {
-            let found = entry(reader, number)?;
-            let proof = with_hashes(reader, &edge, |hashes| prove_record(size, number, hashes))?;
-            Ok::<_, AuditError>((found, proof))
+            with_hashes(reader, &edge, |hashes| {
+                numbers
+                    .iter()
+                    .map(|number| prove_record(size, *number, hashes))
+                    .collect()
+            })
         };
-        let (found, proof) = self.inner.db.read(work).await?;
-        Ok((found, proof, head))
+        self.inner.db.read(work).await
+    }
+
+    /// The number of the first entry that a filter's time allows.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn since(&self, filter: &Filter) -> Result<u64, AuditError> {
+        let Some(since) = filter.since else {
+            return Ok(0);
+        };
+        let work = move |reader: &mut Reader<'_>| {
+            let rows = reader.server().query(
+                "SELECT COALESCE(MIN(first), (SELECT size FROM audit_log WHERE id = 1)) \
+                 FROM audit_batches WHERE at >= ?1",
+                &[since.into()],
+            )?;
+            rows.first().map_or(Ok(0), |row| number(row, 0))
+        };
+        let first: Result<u64, StoreError> = self.inner.db.read(work).await;
+        Ok(first?)
     }
 
     /// The proof that the tree of `to` entries begins with that of `from`.
@@ -410,27 +453,20 @@ fn load(reader: &mut Reader<'_>) -> Result<(Edge, u64, Option<Vec<u8>>), AuditEr
     Ok((Edge::of_full_tiles(tiles, above), size, note))
 }
 
-/// The next batches from an entry on, with the number of their first.
-fn batches(reader: &mut Reader<'_>, from: u64) -> Result<Vec<(u64, Vec<u8>)>, AuditError> {
+/// The next batches from an entry on.
+fn batches(reader: &mut Reader<'_>, from: u64) -> Result<Vec<Batch>, AuditError> {
     let rows = reader.server().query(
-        "SELECT first, bundle FROM audit_batches WHERE first >= \
+        "SELECT first, bundle, at FROM audit_batches WHERE first >= \
          COALESCE((SELECT MAX(first) FROM audit_batches WHERE first <= ?1), 0) \
          AND first + entries > ?1 ORDER BY first LIMIT ?2",
         &[as_int(from).into(), BATCHES.into()],
     )?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in &rows {
-        found.push((number(row, 0)?, row.blob(1)?.to_vec()));
-    }
-    Ok(found)
+    read_batches(&rows)
 }
 
-fn hash_batches(
-    edge: &mut Edge,
-    batches: Vec<(u64, Vec<u8>)>,
-) -> Result<Vec<FullTile>, AuditError> {
+fn hash_batches(edge: &mut Edge, batches: Vec<Batch>) -> Result<Vec<FullTile>, AuditError> {
     let mut full = Vec::new();
-    for (first, bundle) in batches {
+    for Batch { first, bundle, .. } in batches {
         let known = edge.size().checked_sub(first);
         let known = known.ok_or_else(|| {
             AuditError::damaged(format!(
@@ -485,12 +521,22 @@ fn with_hashes<T>(
 ) -> Result<T, AuditError> {
     let reader = RefCell::new(reader);
     let failure = RefCell::new(None);
-    let full = |level, number| match full_tile(&mut reader.borrow_mut(), level, number) {
-        Ok(Some(hashes)) => Ok(hashes),
-        Ok(None) => Err(Error::InvalidTile),
-        Err(error) => {
-            *failure.borrow_mut() = Some(error);
-            Err(Error::InvalidTile)
+    // Proofs that are made together have most tiles in common.
+    let known: RefCell<HashMap<(u8, u64), Vec<u8>>> = RefCell::default();
+    let full = |level, number| {
+        if let Some(hashes) = known.borrow().get(&(level, number)) {
+            return Ok(hashes.clone());
+        }
+        match full_tile(&mut reader.borrow_mut(), level, number) {
+            Ok(Some(hashes)) => {
+                known.borrow_mut().insert((level, number), hashes.clone());
+                Ok(hashes)
+            }
+            Ok(None) => Err(Error::InvalidTile),
+            Err(error) => {
+                *failure.borrow_mut() = Some(error);
+                Err(Error::InvalidTile)
+            }
         }
     };
     let proven = prove(&Reading(&Hashes { edge, full }));
@@ -503,7 +549,7 @@ fn with_hashes<T>(
 fn entry(reader: &mut Reader<'_>, wanted: u64) -> Result<Found, AuditError> {
     let batch = batches(reader, wanted)?.into_iter().next();
     let gone = || AuditError::damaged(format!("entry {wanted} is not there any more"));
-    let (first, bundle) = batch.ok_or_else(gone)?;
+    let Batch { first, bundle, .. } = batch.ok_or_else(gone)?;
     let at = wanted.checked_sub(first).ok_or_else(gone)? as usize;
     let bytes = split(&bundle)?.get(at).map(|bytes| bytes.to_vec());
     Ok(Found {
@@ -512,13 +558,21 @@ fn entry(reader: &mut Reader<'_>, wanted: u64) -> Result<Found, AuditError> {
     })
 }
 
-/// One batch: the number of its first entry, and its entries.
-type Batch = (u64, Vec<u8>);
+/// The entries of one transaction.
+struct Batch {
+    first: u64,
+    bundle: Vec<u8>,
+    at: i64,
+}
 
 fn read_batches(rows: &[Row]) -> Result<Vec<Batch>, AuditError> {
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
-        all.push((number(row, 0)?, row.blob(1)?.to_vec()));
+        all.push(Batch {
+            first: number(row, 0)?,
+            bundle: row.blob(1)?.to_vec(),
+            at: row.int(2)?,
+        });
     }
     Ok(all)
 }
@@ -535,13 +589,13 @@ fn search(
     let until = filter.until.map_or(i64::MAX, Timestamp::as_micros);
     for _ in 0..SEARCH_MOST / SEARCH_STEP {
         let rows = reader.server().query(
-            "SELECT first, bundle FROM audit_batches WHERE first < ?1 AND at >= ?2 AND at < ?3 \
+            "SELECT first, bundle, at FROM audit_batches WHERE first < ?1 AND at >= ?2 AND at < ?3 \
              ORDER BY first DESC LIMIT ?4",
             &[below.into(), since.into(), until.into(), SEARCH_STEP.into()],
         )?;
         let batches = read_batches(&rows)?;
         let last = batches.len() < SEARCH_STEP as usize;
-        for (first, bundle) in batches {
+        for Batch { first, bundle, .. } in batches {
             for (at, bytes) in split(&bundle)?.into_iter().enumerate().rev() {
                 let number = first + at as u64;
                 if before.is_some_and(|before| number >= before) {
@@ -577,7 +631,9 @@ fn tail(
     for _ in 0..SEARCH_MOST / BATCHES {
         let batches = batches(reader, next)?;
         let last = batches.len() < BATCHES as usize;
-        for (first, bundle) in batches {
+        for Batch { first, bundle, at } in batches {
+            let in_time = filter.since.is_none_or(|since| at >= since.as_micros())
+                && filter.until.is_none_or(|until| at < until.as_micros());
             let skipped = next.saturating_sub(first) as usize;
             for (at, bytes) in split(&bundle)?.into_iter().enumerate().skip(skipped) {
                 if found.len() == limit {
@@ -585,8 +641,9 @@ fn tail(
                 }
                 let number = first + at as u64;
                 next = number + 1;
-                let wanted = filter == &Filter::default()
-                    || Entry::parse(bytes).is_some_and(|entry| filter.takes(&entry));
+                let wanted = in_time
+                    && (filter == &Filter::default()
+                        || Entry::parse(bytes).is_some_and(|entry| filter.takes(&entry)));
                 if wanted {
                     let bytes = bytes.to_vec();
                     found.push(Found { number, bytes });

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use skep_audit::verify::{self, CHECKPOINT, tile_path};
 use skep_audit::{
-    AuditError, Entry, Exported, Filter, Log, LogKey, MIGRATIONS, PublicKey, Thing, Written,
-    proof_text,
+    AuditError, Entry, Exported, Filter, Log, LogKey, MIGRATIONS, PublicKey, Thing, WitnessKey,
+    WitnessPublicKey, Written, proof_text,
 };
 use skep_core::Timestamp;
 use skep_store::{Db, Options, StoreError};
@@ -421,4 +421,45 @@ async fn entries_are_found_by_what_they_say() {
     }
     oldest.reverse();
     assert_eq!(oldest, wanted);
+}
+
+#[tokio::test]
+async fn a_witness_signs_what_grew_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let log = fixture.public();
+    let now = Timestamp::from_micros(1_700_000_000_000_000);
+    let (witness, text) = WitnessKey::generate("witness.example").unwrap();
+    let again = WitnessKey::parse(&text).unwrap();
+    assert_eq!(again.public().to_string(), witness.public().to_string());
+    fixture.add(0, 40).await;
+    let first = fixture.log.checkpoint().await.unwrap();
+    let seen = witness.cosign(&log, None, &first.note, &[], now).unwrap();
+    let public = WitnessPublicKey::parse(&witness.public().to_string()).unwrap();
+    public.check(&seen.note).unwrap();
+    // The log's own signature still holds, and the witness's is not in what it did not sign.
+    assert_eq!(verify::head(&seen.note, &log).unwrap().root, first.root);
+    assert!(public.check(&first.note).is_err());
+    let (other, _) = WitnessKey::generate("witness.example").unwrap();
+    assert!(other.public().check(&seen.note).is_err());
+    let moved = String::from_utf8(seen.note.clone())
+        .unwrap()
+        .replacen("\n40\n", "\n41\n", 1);
+    assert!(public.check(moved.as_bytes()).is_err());
+
+    fixture.add(40, 90).await;
+    let later = fixture.log.checkpoint().await.unwrap();
+    let proof = fixture.log.consistency(40, 90).await.unwrap();
+    let refused = witness.cosign(&log, Some(&seen), &later.note, &proof[1..], now);
+    assert!(
+        matches!(refused, Err(AuditError::Rewritten(_))),
+        "{refused:?}"
+    );
+    let seen = witness
+        .cosign(&log, Some(&seen), &later.note, &proof, now)
+        .unwrap();
+    let refused = witness.cosign(&log, Some(&seen), &first.note, &[], now);
+    assert!(
+        matches!(refused, Err(AuditError::RolledBack { .. })),
+        "{refused:?}"
+    );
 }

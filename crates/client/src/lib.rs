@@ -14,6 +14,7 @@
 //! get an answer through lost connections and restarts of the server. Nothing else here tries again
 //! by itself: what is safe to try again is the caller's to know.
 
+mod audit;
 mod body;
 mod calls;
 mod client;
@@ -29,6 +30,7 @@ mod through;
 mod through_tests;
 mod transport;
 
+pub use audit::AuditQuery;
 pub use body::RequestBody;
 pub use client::{Client, ClientBuilder, Deployed};
 pub use error::ClientError;

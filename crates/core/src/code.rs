@@ -97,6 +97,8 @@ codes! {
         "List the calls with `skep calls list`; old ones are swept by retention.";
     BackupNotFound = "backup-not-found", 404, "No such backup",
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
+    EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
+        "List the entries with `skep audit search`.";
     MethodNotAllowed = "method-not-allowed", 405, "This address does not take that method",
         "Check the path and method against /api/v1/openapi.json.";
     RequestTimeout = "request-timeout", 408, "The request's body did not arrive in time",

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use skep_api::{Call, CallState};
 use skep_core::{CallId, InstanceId, RequestId, Timestamp, Workspace};
-use skep_store::{Hash, PinnedBlob, StoreError, Unit};
+use skep_store::{By, Hash, PinnedBlob, StoreError, Unit};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -40,6 +40,7 @@ enum Accepted {
 /// A new call with all that its acceptance needs.
 struct Offer {
     id: CallId,
+    by: By,
     lane: Arc<Lane>,
     policy: Arc<CallPolicy>,
     request_id: RequestId,
@@ -132,6 +133,7 @@ impl Offer {
         insert(
             &mut scope,
             &NewCall {
+                by: &self.by,
                 id: self.id,
                 agent: &self.lane.name,
                 life: &self.life,
@@ -205,6 +207,7 @@ impl Inner {
         let key = wishes.key.clone();
         let offer = Offer {
             id,
+            by: context.by.clone(),
             lane,
             policy,
             request_id,
@@ -339,7 +342,7 @@ impl Inner {
             let (inner, workspace) = (self.clone(), offer.lane.workspace.clone());
             let id = offer.id;
             self.tasks.spawn(async move {
-                if let Err(error) = inner.step(&workspace, id, Event::Cancel).await {
+                if let Err(error) = inner.step(&inner.own, &workspace, id, Event::Cancel).await {
                     tracing::warn!(call = %id, %error, "a call of a removed agent stays open");
                 }
                 let gone = Phase::Ended(IngressError::CallCancelled(id));

@@ -4,7 +4,7 @@
 use http::{HeaderMap, Method};
 use skep_api::CallState;
 use skep_core::{CallId, InstanceId, RequestId, Timestamp};
-use skep_store::{BlobRef, Hash, Param, Row, Scope, StoreError};
+use skep_store::{BlobRef, By, Change, Hash, Param, Row, Scope, StoreError};
 
 use crate::agents::{Agents, Death};
 use crate::headers::{decode, encode};
@@ -65,6 +65,8 @@ pub(crate) struct Answer {
 
 /// A call that is to be accepted.
 pub(crate) struct NewCall<'a> {
+    /// Who makes it.
+    pub(crate) by: &'a By,
     pub(crate) id: CallId,
     pub(crate) agent: &'a str,
     pub(crate) life: &'a Life,
@@ -124,6 +126,13 @@ pub(crate) fn insert(scope: &mut Scope<'_>, call: &NewCall<'_>) -> Result<(), St
     if let Some(blob) = &request.body.blob {
         scope.link_blob(blob)?;
     }
+    let change = Change {
+        action: None,
+        resource: ("Call", &call.id.to_string()),
+        what: call.agent,
+        hash: Some(request.body.hash()),
+    };
+    call.by.did(scope, &change, call.now)?;
     scope.count(state_counter(call.agent, life.state), 1)
 }
 
@@ -246,7 +255,7 @@ pub(crate) fn apply(
     before: &Standing,
     after: &Life,
     brings: &Brings<'_>,
-    now: Timestamp,
+    (by, now): (&By, Timestamp),
 ) -> Result<bool, StoreError> {
     let held = match brings {
         Brings::Answer(answer) => settle(scope, before, after, answer, now)?,
@@ -269,7 +278,36 @@ pub(crate) fn apply(
         scope.count(state_counter(&before.agent, before.life.state), -1)?;
         scope.count(state_counter(&before.agent, after.state), 1)?;
     }
+    // That it waits or runs is told by the entry of its acceptance, or of who gave it another round.
+    if after.state.is_final() || before.life.state.is_final() {
+        tell_end(scope, before, after, brings, (by, now))?;
+    }
     Ok(true)
+}
+
+/// Leaves the entry of a call that has ended, or that begins anew.
+fn tell_end(
+    scope: &mut Scope<'_>,
+    before: &Standing,
+    after: &Life,
+    brings: &Brings<'_>,
+    (by, now): (&By, Timestamp),
+) -> Result<(), StoreError> {
+    let (status, hash) = match brings {
+        Brings::Answer(answer) => (Some(answer.status), Some(answer.body.hash())),
+        _ => (None, None),
+    };
+    let what = match status {
+        Some(status) => format!("{}, {status}", after.state.as_str()),
+        None => after.state.as_str().to_owned(),
+    };
+    let change = Change {
+        action: Some("call:end"),
+        resource: ("Call", &before.id.to_string()),
+        what: &what,
+        hash,
+    };
+    by.did(scope, &change, now)
 }
 
 /// As [`apply`], and tells of a call that died by it, in the same unit.
@@ -279,9 +317,9 @@ pub(crate) fn apply_and_tell(
     before: &Standing,
     after: &Life,
     brings: &Brings<'_>,
-    now: Timestamp,
+    (by, now): (&By, Timestamp),
 ) -> Result<bool, StoreError> {
-    let took = apply(scope, before, after, brings, now)?;
+    let took = apply(scope, before, after, brings, (by, now))?;
     if took && after.state == CallState::Dead {
         let death = Death {
             agent: &before.agent,
@@ -302,7 +340,7 @@ pub(crate) fn happen(
     event: &Event,
     policy: &CallPolicy,
     brings: &Brings<'_>,
-    now: Timestamp,
+    (by, now): (&By, Timestamp),
 ) -> Result<Option<Result<Life, CallState>>, StoreError> {
     let Some(before) = find(scope, id)? else {
         return Ok(None);
@@ -310,7 +348,7 @@ pub(crate) fn happen(
     let Ok(after) = before.life.step(event, policy, now, 0.0) else {
         return Ok(Some(Err(before.life.state)));
     };
-    apply(scope, &before, &after, brings, now)?;
+    apply(scope, &before, &after, brings, (by, now))?;
     Ok(Some(Ok(after)))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response as HttpResponse};
 use skep_api::{Call, CallState};
 use skep_core::{CallId, RequestId, Workspace};
-use skep_store::{Hash, StoreError};
+use skep_store::{By, Change, Hash, StoreError};
 
 use crate::IngressError;
 use crate::agents::Availability;
@@ -187,8 +187,13 @@ impl Ingress {
     ///
     /// # Errors
     /// [`IngressError::CallNotFound`], [`IngressError::CallState`], and the store's own.
-    pub async fn cancel(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
-        let life = self.inner.step(workspace, id, Event::Cancel).await?;
+    pub async fn cancel(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<(), IngressError> {
+        let life = self.inner.step(by, workspace, id, Event::Cancel).await?;
         self.inner
             .registry
             .finish(id, Phase::Ended(ended(id, &life)));
@@ -199,9 +204,14 @@ impl Ingress {
     ///
     /// # Errors
     /// As [`Ingress::cancel`].
-    pub async fn redrive(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
+    pub async fn redrive(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<(), IngressError> {
         self.inner
-            .step(workspace, id, Event::Redrive)
+            .step(by, workspace, id, Event::Redrive)
             .await
             .map(|_| ())
     }
@@ -212,10 +222,12 @@ impl Ingress {
     /// The store's own.
     pub async fn redrive_all(
         &self,
+        by: &By,
         workspace: &Workspace,
         agent: Option<String>,
     ) -> Result<u64, IngressError> {
         self.each(
+            by,
             workspace,
             Filter {
                 agent,
@@ -233,6 +245,7 @@ impl Ingress {
     /// and the store's own.
     pub async fn replay(
         &self,
+        by: &By,
         workspace: &Workspace,
         of: CallId,
         request_id: RequestId,
@@ -253,7 +266,7 @@ impl Ingress {
             CallId::new(),
             Life::accepted(now, now.plus(policy.deadline)),
         );
-        let (row_lane, row_life) = (lane.clone(), life.clone());
+        let (row_lane, row_life, by) = (lane.clone(), life.clone(), by.clone());
         inner
             .db
             .write(move |unit| -> Result<_, IngressError> {
@@ -261,6 +274,7 @@ impl Ingress {
                 let request =
                     journal::load_request(&mut scope, of)?.ok_or(IngressError::CallNotFound)?;
                 let call = NewCall {
+                    by: &by,
                     id,
                     agent: &row_lane.name,
                     life: &row_life,
@@ -286,9 +300,15 @@ impl Ingress {
     ///
     /// # Errors
     /// As [`Ingress::cancel`].
-    pub async fn purge(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
-        let of = workspace.clone();
+    pub async fn purge(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        id: CallId,
+    ) -> Result<(), IngressError> {
+        let (of, by) = (workspace.clone(), by.clone());
         let write = self.inner.db.write(move |unit| {
+            let now = unit.now();
             let mut scope = unit.scope(&of);
             let call = journal::find(&mut scope, id)?.ok_or(IngressError::CallNotFound)?;
             if !call.life.state.is_final() {
@@ -297,7 +317,14 @@ impl Ingress {
                     state: call.life.state.as_str(),
                 });
             }
-            Ok(journal::remove(&mut scope, id)?)
+            journal::remove(&mut scope, id)?;
+            let change = Change {
+                action: None,
+                resource: ("Call", &id.to_string()),
+                what: "gone",
+                hash: None,
+            };
+            Ok(by.did(&mut scope, &change, now)?)
         });
         write.await
     }
@@ -308,6 +335,7 @@ impl Ingress {
     /// [`IngressError::BadRequest`] for a state that is not an end, and the store's own.
     pub async fn purge_all(
         &self,
+        by: &By,
         workspace: &Workspace,
         agent: Option<String>,
         state: CallState,
@@ -319,6 +347,7 @@ impl Ingress {
             )));
         }
         self.each(
+            by,
             workspace,
             Filter {
                 agent,
@@ -348,6 +377,7 @@ impl Ingress {
     /// The store's own.
     pub async fn remove_agent(
         &self,
+        by: &By,
         workspace: &Workspace,
         agent: &str,
     ) -> Result<u64, IngressError> {
@@ -357,7 +387,7 @@ impl Ingress {
                 agent: Some(agent.to_owned()),
                 state: Some(state),
             };
-            cancelled += self.each(workspace, filter, Act::Cancel).await?;
+            cancelled += self.each(by, workspace, filter, Act::Cancel).await?;
         }
         let lane = {
             let mut lanes = self.inner.lanes.write();
@@ -379,6 +409,7 @@ impl Ingress {
     /// another state is left out.
     async fn each(
         &self,
+        by: &By,
         workspace: &Workspace,
         filter: Filter,
         act: Act,
@@ -392,9 +423,9 @@ impl Ingress {
                 .collect();
             for id in &ids {
                 let acted = match act {
-                    Act::Cancel => self.cancel(workspace, *id).await,
-                    Act::Redrive => self.redrive(workspace, *id).await,
-                    Act::Purge => self.purge(workspace, *id).await,
+                    Act::Cancel => self.cancel(by, workspace, *id).await,
+                    Act::Redrive => self.redrive(by, workspace, *id).await,
+                    Act::Purge => self.purge(by, workspace, *id).await,
                 };
                 match acted {
                     Ok(()) => done += 1,
@@ -425,6 +456,7 @@ impl Inner {
     /// Takes one step of a call's life that somebody asked for.
     pub(crate) async fn step(
         self: &Arc<Self>,
+        by: &By,
         workspace: &Workspace,
         id: CallId,
         event: Event,
@@ -447,14 +479,20 @@ impl Inner {
                 similar: None,
             });
         }
-        let of = workspace.clone();
+        let (of, by) = (workspace.clone(), by.clone());
         let life = self
             .db
             .write(move |unit| -> Result<_, IngressError> {
                 let now = unit.now();
                 let mut scope = unit.scope(&of);
-                let happened =
-                    journal::happen(&mut scope, id, &event, &policy, &Brings::Nothing, now)?;
+                let happened = journal::happen(
+                    &mut scope,
+                    id,
+                    &event,
+                    &policy,
+                    &Brings::Nothing,
+                    (&by, now),
+                )?;
                 happened
                     .ok_or(IngressError::CallNotFound)?
                     .map_err(|state| {

@@ -239,10 +239,12 @@ impl Inner {
             }
             inner.registry.finish(id, Phase::Answered(answer.clone()));
         };
+        let own = self.own.clone();
         let took = self
             .persist(
                 move |scope, now| {
-                    journal::apply(scope, &row, &next, &Brings::Answer(&settled), now)
+                    let brings = Brings::Answer(&settled);
+                    journal::apply(scope, &row, &next, &brings, (&own, now))
                 },
                 tell,
                 &lane,
@@ -295,12 +297,12 @@ impl Inner {
         };
         drop(running);
         let next = after.clone();
-        let agents = self.agents.clone();
+        let (agents, own) = (self.agents.clone(), self.own.clone());
         let took = self
             .persist(
                 move |scope, now| {
                     let brings = Brings::End(&end);
-                    journal::apply_and_tell(&*agents, scope, &row, &next, &brings, now)
+                    journal::apply_and_tell(&*agents, scope, &row, &next, &brings, (&own, now))
                 },
                 || (),
                 &lane,
@@ -383,14 +385,21 @@ impl Inner {
         let policy = lane.agent.policy();
         let done = loop {
             let (workspace, policy) = (workspace.clone(), policy.clone());
+            let own = self.own.clone();
             let result: Result<_, StoreError> = self
                 .db
                 .write(move |unit| {
                     let now = unit.now();
                     let mut scope = unit.scope(&workspace);
                     let expire = Event::Expire;
-                    let happened =
-                        journal::happen(&mut scope, id, &expire, &policy, &Brings::Nothing, now)?;
+                    let happened = journal::happen(
+                        &mut scope,
+                        id,
+                        &expire,
+                        &policy,
+                        &Brings::Nothing,
+                        (&own, now),
+                    )?;
                     Ok(happened.and_then(Result::ok))
                 })
                 .await;
@@ -454,13 +463,15 @@ impl Inner {
         let mut doubtful = false;
         let begun = loop {
             let (workspace, rules) = (lane.workspace.clone(), policy.clone());
+            let own = self.own.clone();
             let begun: Result<_, StoreError> = self
                 .db
                 .write(move |unit| {
                     let now = unit.now();
                     let mut scope = unit.scope(&workspace);
                     let (begin, brings) = (Event::Begin { epoch }, Brings::Begin(instance));
-                    let happened = journal::happen(&mut scope, id, &begin, &rules, &brings, now)?;
+                    let happened =
+                        journal::happen(&mut scope, id, &begin, &rules, &brings, (&own, now))?;
                     let life = match happened {
                         Some(Ok(life)) => life,
                         // Nobody else begins it: this is what was written when it was in doubt.

@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use parking_lot::{Mutex, RwLock};
 use skep_core::{AgentId, CallId, InstanceId, RequestId, Workspace};
-use skep_store::Db;
+use skep_store::{By, Db};
 use tokio_util::task::TaskTracker;
 
 use crate::agents::{Agent, Agents, Availability};
@@ -67,6 +67,8 @@ pub struct Context {
     pub workspace: Workspace,
     /// The request's id.
     pub request_id: RequestId,
+    /// Who makes the call that it becomes.
+    pub by: By,
     /// The client's address.
     pub remote: IpAddr,
     /// `http` or `https`.
@@ -93,6 +95,8 @@ pub struct Ingress {
 }
 
 pub(crate) struct Inner {
+    /// The server, which ends calls.
+    pub(crate) own: By,
     pub(crate) db: Db,
     pub(crate) agents: Arc<dyn Agents>,
     pub(crate) limits: Limits,
@@ -122,6 +126,7 @@ impl Ingress {
         retention: Retention,
         metrics: Metrics,
         spans: Option<Arc<dyn Spans>>,
+        own: By,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -131,6 +136,7 @@ impl Ingress {
                 retention,
                 metrics,
                 spans,
+                own,
                 registry: Registry::default(),
                 refused: Mutex::default(),
                 lanes: RwLock::default(),

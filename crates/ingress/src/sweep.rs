@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_api::CallState;
 use skep_core::{CallId, Timestamp, Workspace};
-use skep_store::{Scope, StoreError};
+use skep_store::{By, Change, Scope, StoreError};
 
 use crate::IngressError;
 use crate::journal::{self, Brings};
@@ -103,10 +103,21 @@ impl Inner {
     /// attempt of it was made.
     pub(crate) async fn take_back(self: std::sync::Arc<Self>, workspace: Workspace, id: CallId) {
         loop {
-            let of = workspace.clone();
+            let (of, own) = (workspace.clone(), self.own.clone());
             let removed: Result<(), StoreError> = self
                 .db
-                .write(move |unit| journal::remove(&mut unit.scope(&of), id))
+                .write(move |unit| {
+                    let now = unit.now();
+                    let mut scope = unit.scope(&of);
+                    journal::remove(&mut scope, id)?;
+                    let change = Change {
+                        action: Some("call:withdraw"),
+                        resource: ("Call", &id.to_string()),
+                        what: "its acceptance was in doubt",
+                        hash: None,
+                    };
+                    own.did(&mut scope, &change, now)
+                })
                 .await;
             match removed {
                 Ok(()) => break,
@@ -149,6 +160,7 @@ impl Inner {
                 })
                 .collect();
             let (of, agents) = (workspace.clone(), self.agents.clone());
+            let own = self.own.clone();
             let ended: Result<u64, StoreError> = self
                 .db
                 .write(move |unit| {
@@ -162,7 +174,14 @@ impl Inner {
                         };
                         let end = End::Broken(life.reason.clone().unwrap_or_default());
                         let brings = Brings::End(&end);
-                        journal::apply_and_tell(&*agents, &mut scope, call, &life, &brings, now)?;
+                        journal::apply_and_tell(
+                            &*agents,
+                            &mut scope,
+                            call,
+                            &life,
+                            &brings,
+                            (&own, now),
+                        )?;
                         dead += u64::from(life.state == CallState::Dead);
                     }
                     Ok(dead)
@@ -215,7 +234,7 @@ impl Inner {
 
     /// Cancels a call whose agent is gone.
     async fn orphaned(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
-        let of = workspace.clone();
+        let (of, own) = (workspace.clone(), self.own.clone());
         let write: Result<(), StoreError> = self
             .db
             .write(move |unit| {
@@ -229,7 +248,8 @@ impl Inner {
                     return Ok(());
                 };
                 life.reason = Some("the agent was removed".to_owned());
-                journal::apply(&mut scope, &before, &life, &Brings::Nothing, now).map(|_| ())
+                let brings = Brings::Nothing;
+                journal::apply(&mut scope, &before, &life, &brings, (&own, now)).map(drop)
             })
             .await;
         Ok(write?)
@@ -239,11 +259,12 @@ impl Inner {
     async fn retain(&self, workspace: &Workspace) -> Result<(), StoreError> {
         loop {
             let (of, retention) = (workspace.clone(), self.retention.clone());
+            let own = self.own.clone();
             let removed: usize = self
                 .db
                 .write(move |unit| {
                     let now = unit.now();
-                    forget_some(&mut unit.scope(&of), &retention, now)
+                    forget_some(&mut unit.scope(&of), &retention, (&own, now))
                 })
                 .await?;
             self.db.sweep_loose_blobs().await?;
@@ -258,7 +279,7 @@ impl Inner {
 fn forget_some(
     scope: &mut Scope<'_>,
     retention: &Retention,
-    now: Timestamp,
+    (own, now): (&By, Timestamp),
 ) -> Result<usize, StoreError> {
     let mut gone = journal::oldest_ended(scope, now.minus(retention.age), STEP)?;
     if gone.is_empty() {
@@ -274,6 +295,20 @@ fn forget_some(
     }
     for (id, _) in &gone {
         journal::remove(scope, *id)?;
+    }
+    if !gone.is_empty() {
+        let what = format!(
+            "{} calls are older than `calls.retention`, or over its size",
+            gone.len()
+        );
+        let workspace = scope.workspace().clone();
+        let change = Change {
+            action: Some("call:forget"),
+            resource: ("Workspace", workspace.as_str()),
+            what: &what,
+            hash: None,
+        };
+        own.did(scope, &change, now)?;
     }
     scope.sweep_blobs(STEP)?;
     Ok(gone.len())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
 use skep_core::{AgentId, Workspace};
-use skep_store::{Db, MigrationSet};
+use skep_store::{By, Change, Db, Hash, MigrationSet, StoreError, Unit};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use crate::RuntimeError;
@@ -104,6 +104,43 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) slots: RwLock<Slots>,
     lanes: SyncMutex<Lanes>,
+}
+
+/// Leaves the entry of a change of an agent.
+pub(crate) fn did(
+    unit: &mut Unit<'_>,
+    by: &By,
+    workspace: &Workspace,
+    agent: &str,
+    what: &str,
+) -> Result<(), StoreError> {
+    let (now, hash) = (unit.now(), None);
+    let resource = ("Agent", agent);
+    let change = Change {
+        action: None,
+        resource,
+        what,
+        hash,
+    };
+    by.did(&mut unit.scope(workspace), &change, now)
+}
+
+/// Leaves the entry of a new revision.
+fn deployed(
+    unit: &mut Unit<'_>,
+    by: &By,
+    workspace: &Workspace,
+    revision: &Revision,
+) -> Result<(), StoreError> {
+    let spec = skep_api::to_json(revision.spec.as_ref());
+    let change = Change {
+        action: None,
+        resource: ("Agent", &revision.spec.name),
+        what: &format!("revision {}", revision.number),
+        hash: Some(Hash::of(spec.as_bytes())),
+    };
+    let now = unit.now();
+    by.did(&mut unit.scope(workspace), &change, now)
 }
 
 impl Runtime {
@@ -244,25 +281,27 @@ impl Runtime {
     /// [`RuntimeError::InvalidSpec`], [`RuntimeError::Store`], [`RuntimeError::ShuttingDown`].
     pub async fn deploy(
         &self,
+        by: &By,
         workspace: &Workspace,
         spec: AgentSpec,
     ) -> Result<Deployed, RuntimeError> {
         self.check(workspace, &spec).await?;
-        let name = spec.name.clone();
+        let (name, by) = (spec.name.clone(), by.clone());
         self.change(workspace, &name, |this, workspace, _| async move {
-            this.deploy_checked(&workspace, spec).await
+            this.deploy_checked(&by, &workspace, spec).await
         })
         .await
     }
 
     async fn deploy_checked(
         &self,
+        by: &By,
         workspace: &Workspace,
         spec: AgentSpec,
     ) -> Result<Deployed, RuntimeError> {
         let slot = self.find(workspace, &spec.name);
         if let Some(slot) = slot.as_ref().filter(|slot| *slot.target.spec() == spec) {
-            self.run(slot).await?;
+            self.run(by, slot).await?;
             return Ok(Deployed {
                 agent: slot.info(),
                 created: false,
@@ -285,7 +324,8 @@ impl Runtime {
             Some(slot) => Some(slot.storing.lock().await),
             None => None,
         };
-        self.put(workspace, id, &revision, Desired::Running).await?;
+        self.put(by, workspace, id, &revision, Desired::Running)
+            .await?;
         if let Some(slot) = &slot {
             slot.set_revision(&revision);
         }
@@ -340,6 +380,7 @@ impl Runtime {
     /// Stores a deployment; one that is in doubt again, so that memory and store stay the same.
     pub(crate) async fn put(
         &self,
+        by: &By,
         workspace: &Workspace,
         id: AgentId,
         revision: &Revision,
@@ -348,12 +389,13 @@ impl Runtime {
         let owner = (self.db().epoch(), self.db().server());
         let mut doubtful = false;
         loop {
-            let (of, stored) = (workspace.clone(), revision.clone());
+            let (of, stored, by) = (workspace.clone(), revision.clone(), by.clone());
             let put = self
                 .db()
                 .write(move |unit| -> Result<_, RuntimeError> {
                     if agents::put_revision(unit, &of, id, &stored, owner)? {
                         events::deployed(unit, &of, &stored)?;
+                        deployed(unit, &by, &of, &stored)?;
                         if desired == Desired::Stopped {
                             agents::set_desired(unit, &of, &stored.spec.name, desired)?;
                         }
@@ -380,11 +422,13 @@ impl Runtime {
     /// As [`Self::deploy`], and [`RuntimeError::RevisionNotFound`].
     pub async fn roll_to(
         &self,
+        by: &By,
         workspace: &Workspace,
         name: &str,
         number: Option<u32>,
         reason: Option<String>,
     ) -> Result<AgentInfo, RuntimeError> {
+        let by = by.clone();
         self.change(workspace, name, move |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
             let current = slot.rollout().revision;
@@ -399,7 +443,7 @@ impl Runtime {
                     number,
                 })?;
             if number == current {
-                this.run(&slot).await?;
+                this.run(&by, &slot).await?;
                 return Ok(slot.info());
             }
             this.check(&workspace, &revision.spec).await?;
@@ -422,7 +466,8 @@ impl Runtime {
                     agents::set_rollout(unit, &of, &agent, &row, epoch)?;
                     agents::set_desired(unit, &of, &agent, Desired::Running)?;
                     let now = unit.now();
-                    event.record(&mut unit.scope(&of), now)
+                    event.record(&mut unit.scope(&of), now)?;
+                    did(unit, &by, &of, &agent, &format!("revision {number}"))
                 })
                 .await?;
             slot.set_revision(&revision);
@@ -456,14 +501,21 @@ impl Runtime {
         .await
     }
 
-    async fn set_desired(&self, slot: &Arc<Slot>, desired: Desired) -> Result<(), RuntimeError> {
+    async fn set_desired(
+        &self,
+        by: &By,
+        slot: &Arc<Slot>,
+        desired: Desired,
+    ) -> Result<(), RuntimeError> {
         let _storing = slot.storing.lock().await;
         if slot.desired() != desired {
             let (of, name) = (slot.workspace.clone(), slot.name().to_owned());
+            let by = by.clone();
             self.db()
                 .write(move |unit| {
                     agents::set_desired(unit, &of, &name, desired)?;
-                    events::ordered(unit, &of, &name, desired)
+                    events::ordered(unit, &of, &name, desired)?;
+                    did(unit, &by, &of, &name, desired.as_str())
                 })
                 .await?;
             slot.set_desired(desired);
@@ -471,8 +523,8 @@ impl Runtime {
         Ok(())
     }
 
-    async fn run(&self, slot: &Arc<Slot>) -> Result<(), RuntimeError> {
-        self.set_desired(slot, Desired::Running).await?;
+    async fn run(&self, by: &By, slot: &Arc<Slot>) -> Result<(), RuntimeError> {
+        self.set_desired(by, slot, Desired::Running).await?;
         slot.order_run();
         Ok(())
     }
@@ -483,12 +535,14 @@ impl Runtime {
     /// [`RuntimeError::AgentNotFound`], [`RuntimeError::Store`], [`RuntimeError::ShuttingDown`].
     pub async fn start(
         &self,
+        by: &By,
         workspace: &Workspace,
         name: &str,
     ) -> Result<AgentInfo, RuntimeError> {
+        let by = by.clone();
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
-            this.run(&slot).await?;
+            this.run(&by, &slot).await?;
             Ok(slot.info())
         })
         .await
@@ -499,10 +553,16 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn stop(&self, workspace: &Workspace, name: &str) -> Result<AgentInfo, RuntimeError> {
+    pub async fn stop(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<AgentInfo, RuntimeError> {
+        let by = by.clone();
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
-            this.set_desired(&slot, Desired::Stopped).await?;
+            this.set_desired(&by, &slot, Desired::Stopped).await?;
             Ok(slot.info())
         })
         .await
@@ -515,12 +575,14 @@ impl Runtime {
     /// As [`Self::start`].
     pub async fn restart(
         &self,
+        by: &By,
         workspace: &Workspace,
         name: &str,
     ) -> Result<AgentInfo, RuntimeError> {
+        let by = by.clone();
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
-            this.set_desired(&slot, Desired::Running).await?;
+            this.set_desired(&by, &slot, Desired::Running).await?;
             slot.restart();
             Ok(slot.info())
         })
@@ -532,13 +594,19 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Self::start`], and [`RuntimeError::Driver`] when its folder cannot be removed.
-    pub async fn remove(&self, workspace: &Workspace, name: &str) -> Result<(), RuntimeError> {
+    pub async fn remove(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), RuntimeError> {
+        let by = by.clone();
         self.change(workspace, name, |this, workspace, name| async move {
             let slot = this.slot(&workspace, &name)?;
             // Stored first: a server that is killed half-way does not run it without its home.
-            this.set_desired(&slot, Desired::Stopped).await?;
+            this.set_desired(&by, &slot, Desired::Stopped).await?;
             slot.set_removed(true);
-            let removed = this.remove_rest(&workspace, &slot).await;
+            let removed = this.remove_rest(&by, &workspace, &slot).await;
             if removed.is_err() {
                 slot.set_removed(false);
             }
@@ -547,18 +615,24 @@ impl Runtime {
         .await
     }
 
-    async fn remove_rest(&self, workspace: &Workspace, slot: &Slot) -> Result<(), RuntimeError> {
+    async fn remove_rest(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        slot: &Slot,
+    ) -> Result<(), RuntimeError> {
         slot.retire_all(Ending::AtOnce);
         slot.retired().await;
         let name = slot.name().to_owned();
         for driver in &self.inner.shared.drivers {
             driver.discard_agent(workspace, &name).await?;
         }
-        let (of, gone) = (workspace.clone(), name.clone());
+        let (of, gone, by) = (workspace.clone(), name.clone(), by.clone());
         self.db()
             .write(move |unit| {
                 agents::remove(unit, &of, &gone)?;
-                events::removed(unit, &of, &gone)
+                events::removed(unit, &of, &gone)?;
+                did(unit, &by, &of, &gone, "gone")
             })
             .await?;
         if let Some(slots) = self.inner.slots.write().get_mut(workspace) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use skep_api::AgentSpec;
 use skep_core::{AgentId, Workspace};
+use skep_store::By;
 
 use crate::RuntimeError;
 use crate::agents::{AgentRow, Desired, Revision};
@@ -76,13 +77,14 @@ impl Runtime {
     /// As [`Self::deploy`], and [`RuntimeError::State`] when there is such an agent.
     pub async fn deploy_with(
         &self,
+        by: &By,
         workspace: &Workspace,
         spec: AgentSpec,
         desired: Desired,
         place: impl FnOnce(&DataFolders) -> Result<Vec<PathBuf>, RuntimeError> + Send + 'static,
     ) -> Result<AgentInfo, RuntimeError> {
         self.check(workspace, &spec).await?;
-        let name = spec.name.clone();
+        let (name, by) = (spec.name.clone(), by.clone());
         self.change(workspace, &name, move |this, workspace, name| async move {
             // Of all servers: its home may lie here from before.
             if this.owners(&workspace).await?.contains_key(&name) {
@@ -112,7 +114,7 @@ impl Runtime {
                 spec: Arc::new(spec),
             };
             let id = AgentId::new();
-            if let Err(error) = this.put(&workspace, id, &revision, desired).await {
+            if let Err(error) = this.put(&by, &workspace, id, &revision, desired).await {
                 blocking(move || {
                     for folder in placed.iter().chain([&own]) {
                         folder::remove(folder)?;

@@ -14,7 +14,7 @@ use skep_runtime::{
     ProcessDriver, ProcessOptions, RolloutOrder, Rotation, Runtime, RuntimeError, Split, Target,
     conformance,
 };
-use skep_store::Db;
+use skep_store::{By, Db};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -275,7 +275,10 @@ async fn long_lines_and_rotation() {
 async fn deploys_serves_and_removes() {
     let house = House::new();
     let runtime = house.open().await;
-    let first = runtime.deploy(&house.ws, server("web")).await.unwrap();
+    let first = runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     assert!(first.created && first.changed);
     let info = house.ready(&runtime, "web").await;
     let env = ask(port(&info), "/env").await;
@@ -286,7 +289,10 @@ async fn deploys_serves_and_removes() {
     ] {
         assert!(env.contains(line), "{env}");
     }
-    let again = runtime.deploy(&house.ws, server("web")).await.unwrap();
+    let again = runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     assert!(!again.created && !again.changed);
     assert_eq!(id(&again.agent), id(&info));
     let used = runtime.usage(&house.ws, &["web".to_owned()]).await;
@@ -295,16 +301,22 @@ async fn deploys_serves_and_removes() {
 
     let target = runtime.target(&house.ws, "web").unwrap();
     assert_eq!(revisions(&target), [1]);
-    runtime.stop(&house.ws, "web").await.unwrap();
+    runtime.stop(&By::nobody(), &house.ws, "web").await.unwrap();
     assert_eq!(target.available(), Availability::Stopped);
     house
         .until(&runtime, "web", |info| info.state == InstanceState::Stopped)
         .await;
     assert!(!alive(pid(&info)));
-    runtime.start(&house.ws, "web").await.unwrap();
+    runtime
+        .start(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     let info = house.ready(&runtime, "web").await;
 
-    runtime.remove(&house.ws, "web").await.unwrap();
+    runtime
+        .remove(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     assert_eq!(target.available(), Availability::Removed);
     assert!(!alive(pid(&info)));
     assert!(!house.folder.path().join("agents/default/web").exists());
@@ -315,7 +327,10 @@ async fn deploys_serves_and_removes() {
 async fn an_agent_that_is_killed_comes_back() {
     let house = House::new();
     let runtime = house.open().await;
-    runtime.deploy(&house.ws, server("web")).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     let before = house.ready(&runtime, "web").await;
     kill(pid(&before));
     let after = house
@@ -324,7 +339,10 @@ async fn an_agent_that_is_killed_comes_back() {
         })
         .await;
     assert_eq!((after.restarts, after.revision), (1, 1));
-    runtime.restart(&house.ws, "web").await.unwrap();
+    runtime
+        .restart(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     house
         .until(&runtime, "web", |info| {
             info.state == InstanceState::Ready && id(info) != id(&after)
@@ -352,13 +370,19 @@ async fn an_agent_that_is_killed_comes_back() {
 async fn a_new_revision_takes_over_when_it_is_ready() {
     let house = House::new();
     let runtime = house.open().await;
-    runtime.deploy(&house.ws, server("web")).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     let first = house.ready(&runtime, "web").await;
     let target = runtime.target(&house.ws, "web").unwrap();
 
     let mut broken = spec("web", &["sh", "-c", "echo broken >&2; exit 4"]);
     broken.restart.backoff = Some("1ms".to_owned());
-    runtime.deploy(&house.ws, broken).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, broken)
+        .await
+        .unwrap();
     let info = house
         .until(&runtime, "web", |info| {
             info.rollout.state == RolloutState::RolledBack
@@ -375,7 +399,10 @@ async fn a_new_revision_takes_over_when_it_is_ready() {
 
     let mut third = server("web");
     third.env.insert("THIRD".to_owned(), "yes".to_owned());
-    runtime.deploy(&house.ws, third).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, third)
+        .await
+        .unwrap();
     let info = house.ready(&runtime, "web").await;
     assert!(ask(port(&info), "/env").await.contains("THIRD=yes"));
     assert_eq!(revisions(&target), [3]);
@@ -397,9 +424,10 @@ async fn a_change_is_carried_through_when_the_caller_goes() {
     for turns in 0..20 {
         let mut next = server("web");
         next.env.insert("NUMBER".to_owned(), turns.to_string());
+        let by = By::nobody();
         tokio::select! {
             biased;
-            deployed = runtime.deploy(&house.ws, next) => drop(deployed.unwrap()),
+            deployed = runtime.deploy(&by, &house.ws, next) => drop(deployed.unwrap()),
             () = async {
                 for _ in 0..turns * turns {
                     tokio::task::yield_now().await;
@@ -407,7 +435,10 @@ async fn a_change_is_carried_through_when_the_caller_goes() {
             } => {}
         }
     }
-    let last = runtime.deploy(&house.ws, server("web")).await.unwrap();
+    let last = runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     house.ready(&runtime, "web").await;
     let revisions = runtime.revisions(&house.ws, "web", None, 10).await.unwrap();
     assert_eq!(revisions[0].number, last.agent.revision);
@@ -422,14 +453,20 @@ async fn crash_loops_end_and_begin_again_on_demand() {
     let runtime = house.open().await;
     let mut looping = spec("bad", &["sh", "-c", "echo no key >&2; exit 3"]);
     looping.restart.backoff = Some("1ms".to_owned());
-    runtime.deploy(&house.ws, looping.clone()).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, looping.clone())
+        .await
+        .unwrap();
     let looped = |info: &AgentInfo| info.state == InstanceState::CrashLoop;
     let info = house.until(&runtime, "bad", looped).await;
     assert!(info.reason.unwrap().contains("no key"));
     assert_eq!(info.restarts, 4);
     let target = runtime.target(&house.ws, "bad").unwrap();
     assert!(matches!(target.available(), Availability::CrashLoop { .. }));
-    let again = runtime.deploy(&house.ws, looping).await.unwrap();
+    let again = runtime
+        .deploy(&By::nobody(), &house.ws, looping)
+        .await
+        .unwrap();
     assert!(!again.changed);
     house
         .until(&runtime, "bad", |info| info.restarts > 4 && looped(info))
@@ -442,7 +479,11 @@ async fn refuses_what_cannot_be_deployed_and_helps() {
     let house = House::new();
     let runtime = house.open().await;
     match runtime
-        .deploy(&house.ws, spec("a", &["no-such-program", "x"]))
+        .deploy(
+            &By::nobody(),
+            &house.ws,
+            spec("a", &["no-such-program", "x"]),
+        )
         .await
     {
         Err(RuntimeError::InvalidSpec { field, reason }) => {
@@ -456,10 +497,17 @@ async fn refuses_what_cannot_be_deployed_and_helps() {
     }
     assert!(runtime.names(&house.ws).is_empty());
     runtime
-        .deploy(&house.ws, spec("weather", &["sleep", "1000"]))
+        .deploy(
+            &By::nobody(),
+            &house.ws,
+            spec("weather", &["sleep", "1000"]),
+        )
         .await
         .unwrap();
-    runtime.stop(&house.ws, "weather").await.unwrap();
+    runtime
+        .stop(&By::nobody(), &house.ws, "weather")
+        .await
+        .unwrap();
     let error = runtime.info(&house.ws, "wether").unwrap_err();
     assert_eq!(error.hint(), "Did you mean `weather`?");
     assert_eq!(runtime.list(&house.ws, Some("weather"), 10).len(), 0);
@@ -473,8 +521,14 @@ fn agents_outlive_a_server_that_is_killed() {
     let first = tokio::runtime::Runtime::new().unwrap();
     let (kept, stopped) = first.block_on(async {
         let runtime = house.open().await;
-        runtime.deploy(&house.ws, server("kept")).await.unwrap();
-        runtime.deploy(&house.ws, server("gone")).await.unwrap();
+        runtime
+            .deploy(&By::nobody(), &house.ws, server("kept"))
+            .await
+            .unwrap();
+        runtime
+            .deploy(&By::nobody(), &house.ws, server("gone"))
+            .await
+            .unwrap();
         let kept = house.ready(&runtime, "kept").await;
         let gone = house.ready(&runtime, "gone").await;
         (kept, gone)
@@ -499,7 +553,7 @@ fn agents_outlive_a_server_that_is_killed() {
             runtime.get(&house.ws, "kept").unwrap().desired.as_str(),
             "running"
         );
-        let refused = runtime.start(&house.ws, "kept").await;
+        let refused = runtime.start(&By::nobody(), &house.ws, "kept").await;
         assert!(matches!(refused, Err(RuntimeError::ShuttingDown)));
     });
 }
@@ -511,7 +565,10 @@ async fn deaths_over_calls_do_not_take_the_agent_down() {
     let mut fragile = server("web");
     fragile.restart.backoff = Some("1ms".to_owned());
     fragile.restart.crash_loop_after = Some(2);
-    runtime.deploy(&house.ws, fragile).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, fragile)
+        .await
+        .unwrap();
     let target = runtime.target(&house.ws, "web").unwrap();
     let mut before = None;
     for _ in 0..4 {
@@ -537,7 +594,7 @@ async fn logs_are_merged_filtered_and_followed() {
     let runtime = house.open().await;
     let line = "echo hello $SKEP_AGENT; echo oops >&2; sleep 1000";
     runtime
-        .deploy(&house.ws, spec("talk", &["sh", "-c", line]))
+        .deploy(&By::nobody(), &house.ws, spec("talk", &["sh", "-c", line]))
         .await
         .unwrap();
     let query = LogQuery {
@@ -551,7 +608,10 @@ async fn logs_are_merged_filtered_and_followed() {
         (first.text.as_str(), first.stream),
         ("hello talk", LogStream::Stdout)
     );
-    runtime.restart(&house.ws, "talk").await.unwrap();
+    runtime
+        .restart(&By::nobody(), &house.ws, "talk")
+        .await
+        .unwrap();
     let second = follow.recv().await.unwrap();
     assert_ne!(second.instance, first.instance);
     let everything = all(runtime
@@ -577,7 +637,10 @@ async fn logs_are_merged_filtered_and_followed() {
             .len(),
         1
     );
-    runtime.remove(&house.ws, "talk").await.unwrap();
+    runtime
+        .remove(&By::nobody(), &house.ws, "talk")
+        .await
+        .unwrap();
     assert!(follow.recv().await.is_none());
 }
 
@@ -600,7 +663,10 @@ fn done(info: &AgentInfo, revision: u32, copies: usize) -> bool {
 async fn copies_are_replaced_one_by_one_and_never_miss() {
     let house = House::new();
     let runtime = house.open().await;
-    runtime.deploy(&house.ws, copies(3)).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, copies(3))
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 1, 3)).await;
     let target = runtime.target(&house.ws, "web").unwrap();
     // However it changes: as many take calls as are wanted.
@@ -618,21 +684,41 @@ async fn copies_are_replaced_one_by_one_and_never_miss() {
     });
     let mut second = copies(3);
     second.env.insert("SECOND".to_owned(), "yes".to_owned());
-    runtime.deploy(&house.ws, second.clone()).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, second.clone())
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 2, 3)).await;
-    runtime.restart(&house.ws, "web").await.unwrap();
+    runtime
+        .restart(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 2, 3)).await;
     second.replicas = Some(Replicas::Fixed(4));
-    runtime.deploy(&house.ws, second).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, second)
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 3, 4)).await;
     runtime
-        .roll_to(&house.ws, "web", Some(1), Some("a test".to_owned()))
+        .roll_to(
+            &By::nobody(),
+            &house.ws,
+            "web",
+            Some(1),
+            Some("a test".to_owned()),
+        )
         .await
         .unwrap();
     house.until(&runtime, "web", |info| done(info, 1, 3)).await;
-    let missing = runtime.roll_to(&house.ws, "web", Some(9), None).await;
+    let missing = runtime
+        .roll_to(&By::nobody(), &house.ws, "web", Some(9), None)
+        .await;
     assert_eq!(missing.unwrap_err().code(), Code::RevisionNotFound);
-    runtime.remove(&house.ws, "web").await.unwrap();
+    runtime
+        .remove(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     assert_eq!(watch.await.unwrap(), 3);
     runtime.shutdown().await;
 }
@@ -650,9 +736,15 @@ async fn a_canary_waits_for_its_order_and_can_be_held() {
         }];
         spec
     };
-    runtime.deploy(&house.ws, canary(1)).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, canary(1))
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 1, 2)).await;
-    runtime.deploy(&house.ws, canary(2)).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, canary(2))
+        .await
+        .unwrap();
     house
         .until(&runtime, "web", |info| {
             info.rollout.state == RolloutState::Paused && info.rollout.weight == 10
@@ -673,7 +765,10 @@ async fn a_canary_waits_for_its_order_and_can_be_held() {
     assert_eq!(info.rollout.weight, 10, "holding is not the step's order");
     order(RolloutOrder::Resume).await.unwrap();
     house.until(&runtime, "web", |info| done(info, 2, 2)).await;
-    runtime.deploy(&house.ws, canary(3)).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, canary(3))
+        .await
+        .unwrap();
     order(RolloutOrder::Promote).await.unwrap();
     house.until(&runtime, "web", |info| done(info, 3, 2)).await;
     runtime.shutdown().await;
@@ -683,12 +778,18 @@ async fn a_canary_waits_for_its_order_and_can_be_held() {
 async fn calls_in_flight_end_before_their_instance_does() {
     let house = House::new();
     let runtime = house.open().await;
-    runtime.deploy(&house.ws, server("web")).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, server("web"))
+        .await
+        .unwrap();
     let first = house.ready(&runtime, "web").await;
     let target = runtime.target(&house.ws, "web").unwrap();
     let instance = first.instance().unwrap().id;
     target.call_begins(instance);
-    runtime.restart(&house.ws, "web").await.unwrap();
+    runtime
+        .restart(&By::nobody(), &house.ws, "web")
+        .await
+        .unwrap();
     // The new one serves, and the old one is still there.
     let info = house
         .until(&runtime, "web", |info| {
@@ -720,7 +821,10 @@ async fn an_agent_sleeps_when_nobody_calls_and_wakes_when_somebody_does() {
         idle: Some("1s".to_owned()),
         ..Scaling::default()
     }));
-    runtime.deploy(&house.ws, spec).await.unwrap();
+    runtime
+        .deploy(&By::nobody(), &house.ws, spec)
+        .await
+        .unwrap();
     house.until(&runtime, "web", |info| done(info, 1, 1)).await;
     let target = runtime.target(&house.ws, "web").unwrap();
     eventually("its sleep", || {

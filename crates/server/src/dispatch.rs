@@ -16,9 +16,12 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
 use skep_ingress::{Context, IngressError};
+use skep_store::By;
 use tower_service::Service;
 use tracing::Instrument;
 
+use crate::access::CALL;
+use crate::act::{Act, by_key};
 use crate::api::{Caller, KeyName};
 use crate::headers::{Cors, secure};
 use crate::keys::Principal;
@@ -127,7 +130,7 @@ pub(crate) struct Dispatcher {
     metrics_public: bool,
 }
 
-fn is_public(method: &Method, path: &str) -> bool {
+pub(crate) fn is_public(method: &Method, path: &str) -> bool {
     PUBLIC.iter().any(|(allowed, pattern)| {
         let fits = match pattern.strip_suffix('*') {
             Some(prefix) => path
@@ -151,6 +154,14 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
         format!("/{rest}")
     };
     Some((agent, target))
+}
+
+/// How a request to an agent ended, in a word.
+fn outcome(answer: &Result<Response<Body>, ApiError>) -> String {
+    match answer {
+        Ok(response) => response.status().as_str().to_owned(),
+        Err(error) => error.public().code().as_str().to_owned(),
+    }
 }
 
 /// Leaves the route that answers in the response, for the span's name.
@@ -316,15 +327,25 @@ impl Dispatcher {
         });
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
+            let principal = by_key(&name);
+            let act = Act::new(principal, workspace.clone(), CALL, &agent, id);
+            let act = Arc::new(act);
             let context = Context {
                 workspace,
                 request_id: id,
+                by: By::new(act.clone()),
                 call: (sender.hops > 0).then_some(sender.call),
                 remote,
                 scheme: self.scheme(),
                 traceparent: trace.header(),
             };
-            return self.agent(context, &sender, &agent, &target, request).await;
+            let answer = self.agent(context, &sender, &agent, &target, request).await;
+            // What another server answered it has written down.
+            let here = !matches!(&answer, Ok(it) if matches!(it.body(), Body::Peer(_)));
+            if here && !act.is_told() {
+                self.state.audit.note(&act, &outcome(&answer)).await;
+            }
+            return answer;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(KeyName(name));

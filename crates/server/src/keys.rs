@@ -174,14 +174,40 @@ fn take_out(headers: &mut HeaderMap, first_is_ours: bool) {
     }
 }
 
-/// Writes the key so that its file is whole or not there, and for its owner only.
+/// Keeps a secret in a file for the server's user alone, which takes the place of one that is there.
 fn keep(path: &Path, key: &str) -> Result<(), ServerError> {
+    write(path, key, |new| std::fs::rename(new, path))
+}
+
+/// As [`keep`], unless there is a file: then it stays, and this is false.
+pub(crate) fn keep_new(path: &Path, key: &str) -> Result<bool, ServerError> {
+    let mut kept = true;
+    write(path, key, |new| {
+        let linked = std::fs::hard_link(new, path);
+        std::fs::remove_file(new)?;
+        match linked {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                kept = false;
+                Ok(())
+            }
+            linked => linked,
+        }
+    })?;
+    Ok(kept)
+}
+
+/// Writes a secret so that its file is whole or not there, and for its owner only.
+fn write(
+    path: &Path,
+    key: &str,
+    place: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), ServerError> {
     let failed = |error: std::io::Error| ServerError::File {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let new = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let written = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -190,11 +216,11 @@ fn keep(path: &Path, key: &str) -> Result<(), ServerError> {
             .open(&new)?;
         writeln!(file, "{key}")?;
         file.sync_all()?;
-        std::fs::rename(&new, path)?;
+        place(&new)?;
         path.parent()
             .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    write().map_err(failed)
+    written().map_err(failed)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 //! [`run()`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
 //! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
 
+mod access;
+mod act;
 mod api;
+mod audit;
 mod backups;
 mod channel;
 mod connection;
@@ -84,6 +87,9 @@ pub enum ServerError {
     /// A restore was cut short in the data folder.
     #[error("{path} is restored by half", path = .0.display())]
     HalfRestored(PathBuf),
+    /// The audit log cannot be used: nothing is done without it.
+    #[error("audit log: {0}")]
+    Audit(String),
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
@@ -107,6 +113,7 @@ impl PublicError for ServerError {
             | Self::Tls { .. }
             | Self::LogFilter(_)
             | Self::Backup(_)
+            | Self::Audit(_)
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
@@ -134,6 +141,9 @@ impl PublicError for ServerError {
             }
             Self::Otlp(_) => {
                 "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
+            }
+            Self::Audit(_) => {
+                "Name the log's own key in `audit.key`; of servers that share a database, that of the first.".to_owned()
             }
             Self::Ended => "Start it again: it joins the others as a new server.".to_owned(),
             Self::File { .. } => "Make the folder writable for this user.".to_owned(),

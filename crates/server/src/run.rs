@@ -11,11 +11,13 @@ use skep_core::config::{DockerFirewall, Settings};
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
-use skep_store::{Db, MigrationSet};
+use skep_store::{By, Db, MigrationSet};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::act::Own;
 use crate::api::archives::STAGING;
+use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
@@ -155,8 +157,9 @@ async fn end(
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 4] {
+pub fn migrations() -> [MigrationSet; 5] {
     [
+        skep_audit::MIGRATIONS,
         keys::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
@@ -198,6 +201,8 @@ async fn compose(
         None => None,
     };
     let db = open(settings, metrics.clone())?;
+    let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
+    let own = By::new(Arc::new(Own(db.server())));
     let (keys, first_key) = Keys::open(&db).await?;
     let reached_at = reached_at(settings, url);
     let peers = Peers::new(db.clone(), reached_at, settings)?;
@@ -205,17 +210,7 @@ async fn compose(
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
     let of_health = drivers.clone();
-    let of_runtime = skep_runtime::Options {
-        url: Some(url.to_owned()),
-        events: Keep {
-            count: settings.events_keep,
-            age: settings.events_retention,
-        },
-        quotas: Quotas {
-            agents: settings.quota_agents,
-            instances: settings.quota_instances,
-        },
-    };
+    let of_runtime = of_runtime(settings, url);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;
     let ingress = Ingress::new(
         db.clone(),
@@ -231,6 +226,7 @@ async fn compose(
         },
         call_metrics,
         tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
+        own,
     );
     forget_imports(&settings.data)?;
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
@@ -241,6 +237,7 @@ async fn compose(
         db,
         runtime,
         ingress,
+        audit,
         backups,
         keys,
         peers,
@@ -258,6 +255,20 @@ async fn compose(
     Ok((Arc::new(state), first_key))
 }
 
+fn of_runtime(settings: &Settings, url: &str) -> skep_runtime::Options {
+    skep_runtime::Options {
+        url: Some(url.to_owned()),
+        events: Keep {
+            count: settings.events_keep,
+            age: settings.events_retention,
+        },
+        quotas: Quotas {
+            agents: settings.quota_agents,
+            instances: settings.quota_instances,
+        },
+    }
+}
+
 fn open(settings: &Settings, observed: ServerMetrics) -> Result<Db, ServerError> {
     if skep_backup::is_half_restored(&settings.data) {
         return Err(ServerError::HalfRestored(settings.data.clone()));
@@ -265,6 +276,7 @@ fn open(settings: &Settings, observed: ServerMetrics) -> Result<Db, ServerError>
     let database = settings.store_url.as_ref();
     let store = skep_store::Options::new(&settings.data)
         .observer(move |stats| observed.committed(stats))
+        .recorder(Arc::new(skep_audit::Written))
         .database(database.map(|url| url.reveal().to_owned()));
     let db = Db::open(store, &migrations())?;
     if let Some(backup) = db.backup() {
@@ -325,13 +337,17 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
-    let orphans = state.clone();
+    let (orphans, auditing) = (state.clone(), state.clone());
     let of = workspaces.clone();
     let mut tasks = sharing(state, &workspaces);
     tasks.extend([
         tokio::spawn(async move {
             let leads = || retention.peers.leads();
             retention.ingress.maintain(of, leads).await;
+        }),
+        tokio::spawn(async move {
+            let leads = || auditing.peers.leads();
+            auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { watch_load(&load).await }),
@@ -459,6 +475,7 @@ async fn close(
     }
     state.runtime.shutdown().await;
     state.runtime.flush_events().await;
+    state.audit.close().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;
     }

@@ -12,6 +12,7 @@ use skep_store::Db;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
+    pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     /// The servers that share the database.

@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod archive;
 pub(crate) mod attach;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod benchmark;
 pub(crate) mod build;

@@ -12,6 +12,7 @@
 //! parameters, values are [`Param`] and [`Value`]. What lives here knows nothing of calls or agents.
 
 mod blobs;
+mod cause;
 mod db;
 mod dump;
 mod engine;
@@ -29,6 +30,7 @@ mod value;
 mod writer;
 
 pub use blobs::{BlobHold, BlobRef, BlobWriter, Blobs, Hash, PinnedBlob};
+pub use cause::{By, Cause, Change};
 pub use db::{Db, Options};
 pub use dump::{Dump, TableSum};
 pub use error::StoreError;

@@ -356,6 +356,7 @@ async fn kill_and_compare(mut servers: Vec<Server>, agents: Agents) -> String {
     for server in &servers {
         check_journal(server, &sent).await;
     }
+    check_log(&servers[0], &sent);
     check_executions(&sent, &work, &once);
     format!(
         "{} calls, {did:?}; {} executions of `work`",
@@ -410,6 +411,29 @@ async fn check_journal(server: &Server, sent: &[Sent]) {
         let call = &journal[&one.key];
         assert_eq!(call["state"], "succeeded", "{call}");
         assert_eq!(call["id"], one.answers[0].0.as_str(), "{call}");
+    }
+}
+
+/// The audit log tells of each call once that it was accepted and once that it ended, and of no other.
+fn check_log(server: &Server, sent: &[Sent]) {
+    let mut told: HashMap<String, Vec<String>> = HashMap::new();
+    for entry in crate::audit::whole(server) {
+        if entry["resource"]["kind"] == "Call" {
+            let id = entry["resource"]["id"].as_str().unwrap_or_default();
+            let action = entry["action"].as_str().unwrap_or_default();
+            told.entry(id.to_owned())
+                .or_default()
+                .push(action.to_owned());
+        }
+    }
+    for one in sent {
+        let of_call = told.remove(&one.answers[0].0);
+        let of_call = of_call.unwrap_or_default();
+        assert_eq!(of_call, ["agent:call", "call:end"], "{one:?}");
+    }
+    // What is left was refused, after a commit that was in doubt.
+    for (call, actions) in told {
+        assert_eq!(actions, ["agent:call", "call:withdraw"], "{call}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod archive;
+mod audit;
 mod backup;
 mod bad_input;
 mod benchmark;

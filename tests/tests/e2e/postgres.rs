@@ -14,7 +14,11 @@ use tempfile::TempDir;
 /// A server whose store this database is.
 pub(crate) fn on(postgres: &Postgres) -> Setup {
     Setup {
-        env: vec![("SKEP_STORE_URL".to_owned(), postgres.url())],
+        env: vec![
+            ("SKEP_STORE_URL".to_owned(), postgres.url()),
+            // Servers of one database sign one log.
+            ("SKEP_AUDIT_KEY".to_owned(), postgres.audit_key()),
+        ],
         ..Setup::default()
     }
 }

@@ -417,6 +417,9 @@ settings! {
     /// share; without it everything is in the data folder. Logs, homes and volumes stay there in any
     /// case.
     store_url("store.url"): Option<SecretUrl> = "";
+    /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
+    /// the data folder. Servers that share a database need the same one.
+    audit_key("audit.key"): Option<PathBuf> = "";
     /// Where the other servers of the same database reach this one, such as
     /// `https://one.example:7537`; else the address that it listens on.
     servers_url("servers.url"): Option<String> = "";

@@ -17,7 +17,7 @@ use skep_ingress::CallPolicy;
 use skep_runtime::{AgentInfo, LogQuery};
 use utoipa::IntoParams;
 
-use super::input::{self, Caller, Path, Query, cursor, limit, page};
+use super::input::{self, Caller, Ordered, Path, Query, cursor, limit, page};
 use crate::channel::ReceiverBody;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -121,10 +121,11 @@ pub(super) async fn list(
 pub(super) async fn deploy(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     input::Json(spec): input::Json<AgentSpec>,
 ) -> Result<Response, ApiError> {
     CallPolicy::from_spec(&spec.calls)?;
-    let deployed = state.runtime.deploy(&workspace, spec).await?;
+    let deployed = state.runtime.deploy(&by, &workspace, spec).await?;
     let status = if deployed.created {
         StatusCode::CREATED
     } else {
@@ -157,6 +158,7 @@ pub(super) async fn show(
 pub(super) async fn remove(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
@@ -169,8 +171,8 @@ pub(super) async fn remove(
             format!("`{name}` has {open} open calls; wait for them, or remove it with force"),
         ));
     }
-    state.runtime.remove(&workspace, &name).await?;
-    state.ingress.remove_agent(&workspace, &name).await?;
+    state.runtime.remove(&by, &workspace, &name).await?;
+    state.ingress.remove_agent(&by, &workspace, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -203,9 +205,10 @@ pub(super) async fn revisions(
 pub(super) async fn start(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
 ) -> Result<Json<Agent>, ApiError> {
-    state.runtime.start(&workspace, &name).await?;
+    state.runtime.start(&by, &workspace, &name).await?;
     Ok(Json(find(&state, &workspace, &name).await?))
 }
 
@@ -216,9 +219,10 @@ pub(super) async fn start(
 pub(super) async fn stop(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
 ) -> Result<Json<Agent>, ApiError> {
-    state.runtime.stop(&workspace, &name).await?;
+    state.runtime.stop(&by, &workspace, &name).await?;
     Ok(Json(find(&state, &workspace, &name).await?))
 }
 
@@ -229,9 +233,10 @@ pub(super) async fn stop(
 pub(super) async fn restart(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
 ) -> Result<Json<Agent>, ApiError> {
-    state.runtime.restart(&workspace, &name).await?;
+    state.runtime.restart(&by, &workspace, &name).await?;
     Ok(Json(find(&state, &workspace, &name).await?))
 }
 

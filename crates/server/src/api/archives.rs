@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
 use super::agents::find;
-use super::input::{Caller, Path, Query};
+use super::input::{Caller, Ordered, Path, Query};
 use crate::channel::CheckedBody;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -120,6 +120,7 @@ impl Write for Sending {
 pub(super) async fn import(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
     Query(query): Query<ImportQuery>,
     request: Request,
@@ -137,7 +138,9 @@ pub(super) async fn import(
         _ => Desired::Running,
     };
     let place = move |folders: &DataFolders| put_in_place(staged, &parts(folders));
-    let made = state.runtime.deploy_with(&workspace, spec, desired, place);
+    let made = state
+        .runtime
+        .deploy_with(&by, &workspace, spec, desired, place);
     let made = made.await?;
     let agent = find(&state, &workspace, &made.name).await?;
     Ok((StatusCode::CREATED, Json(agent)).into_response())

@@ -12,7 +12,7 @@ use skep_core::RequestId;
 use skep_ingress::Filter;
 use utoipa::IntoParams;
 
-use super::input::{CallPath, Caller, Query, cursor, limit, page};
+use super::input::{CallPath, Caller, Ordered, Query, cursor, limit, page};
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -88,9 +88,10 @@ pub(super) async fn show(
 pub(super) async fn purge(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     CallPath(id): CallPath,
 ) -> Result<StatusCode, ApiError> {
-    state.ingress.purge(&workspace, id).await?;
+    state.ingress.purge(&by, &workspace, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -145,9 +146,10 @@ pub(super) async fn response(
 pub(super) async fn cancel(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     CallPath(id): CallPath,
 ) -> Result<Json<Call>, ApiError> {
-    state.ingress.cancel(&workspace, id).await?;
+    state.ingress.cancel(&by, &workspace, id).await?;
     Ok(Json(state.ingress.show(&workspace, id).await?))
 }
 
@@ -158,12 +160,13 @@ pub(super) async fn cancel(
 pub(super) async fn replay(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     CallPath(id): CallPath,
 ) -> Result<Response, ApiError> {
     let request = REQUEST
         .try_with(|id| *id)
         .unwrap_or_else(|_| RequestId::new());
-    let id = state.ingress.replay(&workspace, id, request).await?;
+    let id = state.ingress.replay(&by, &workspace, id, request).await?;
     let call = state.ingress.show(&workspace, id).await?;
     let location = [(http::header::LOCATION, format!("/api/v1/calls/{id}"))];
     Ok((StatusCode::ACCEPTED, location, Json(call)).into_response())
@@ -176,9 +179,10 @@ pub(super) async fn replay(
 pub(super) async fn redrive(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     CallPath(id): CallPath,
 ) -> Result<Json<Call>, ApiError> {
-    state.ingress.redrive(&workspace, id).await?;
+    state.ingress.redrive(&by, &workspace, id).await?;
     Ok(Json(state.ingress.show(&workspace, id).await?))
 }
 
@@ -196,10 +200,14 @@ pub(super) struct AgentQuery {
 pub(super) async fn redrive_all(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Query(query): Query<AgentQuery>,
 ) -> Result<Json<Redriven>, ApiError> {
     Ok(Json(Redriven {
-        calls: state.ingress.redrive_all(&workspace, query.agent).await?,
+        calls: state
+            .ingress
+            .redrive_all(&by, &workspace, query.agent)
+            .await?,
     }))
 }
 
@@ -209,13 +217,14 @@ pub(super) async fn redrive_all(
 pub(super) async fn purge_all(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Query(query): Query<ManyQuery>,
 ) -> Result<Json<Redriven>, ApiError> {
     let ended = query.state.unwrap_or(CallState::Dead);
     Ok(Json(Redriven {
         calls: state
             .ingress
-            .purge_all(&workspace, query.agent, ended)
+            .purge_all(&by, &workspace, query.agent, ended)
             .await?,
     }))
 }

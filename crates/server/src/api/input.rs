@@ -8,6 +8,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use skep_api::Page;
 use skep_core::{CallId, Code, Timestamp, Workspace, units};
+use skep_store::By;
 
 use crate::problem::ApiError;
 
@@ -31,6 +32,19 @@ impl<S: Sync> FromRequestParts<S> for Caller {
         // The dispatcher puts it into every request that it lets through.
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| ApiError::new(Code::Unauthorized, Code::Unauthorized.title()))
+    }
+}
+
+/// By whom something is done, put into each request that may change something.
+#[derive(Debug, Clone)]
+pub(crate) struct Ordered(pub(crate) By);
+
+impl<S: Sync> FromRequestParts<S> for Ordered {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let by = parts.extensions.get::<Self>().cloned();
+        by.ok_or_else(|| ApiError::new(Code::Forbidden, Code::Forbidden.title()))
     }
 }
 
@@ -131,16 +145,18 @@ pub(crate) fn cursor<T: FromStr>(cursor: Option<&str>) -> Result<Option<T>, ApiE
 
 /// A moment: RFC 3339, or a duration back from now.
 pub(crate) fn since(text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
-    let read = |text: &str| match units::parse_duration(text) {
+    text.map(|text| moment("since", text, now)).transpose()
+}
+
+/// As [`since`], of a parameter with this name.
+pub(crate) fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
+    match units::parse_duration(text) {
         Some(ago) => Ok(now.minus(ago)),
         None => text.parse().map_err(|_| {
-            ApiError::new(
-                Code::BadRequest,
-                "query: since is neither a time (RFC 3339) nor a duration (10m)",
-            )
+            let detail = format!("query: {name} is neither a time (RFC 3339) nor a duration (10m)");
+            ApiError::new(Code::BadRequest, detail)
         }),
-    };
-    text.map(read).transpose()
+    }
 }
 
 /// A page of rows of which one more than `limit` was asked for: that one tells whether there is

@@ -3,6 +3,7 @@
 
 mod agents;
 pub(crate) mod archives;
+mod audit;
 mod backups;
 mod calls;
 mod events;
@@ -16,19 +17,23 @@ mod stats;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use skep_core::Code;
+use skep_core::{Code, RequestId};
+use skep_store::By;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::problem::ApiError;
+use crate::access::{self, Told};
+use crate::act::{Act, by_key};
+use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
 /// The workspace of who asks, put into each request by the dispatcher.
-pub(crate) use input::{Caller, KeyName};
+pub(crate) use input::{Caller, KeyName, Ordered};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -99,6 +104,12 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(backups::list, backups::create))
         .routes(routes!(backups::show))
         .routes(routes!(backups::content))
+        .routes(routes!(audit::entries))
+        .routes(routes!(audit::proof))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(audit::consistency))
+        .routes(routes!(audit::tile))
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
 }
@@ -130,6 +141,46 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Looks up what a route does, and sees to it that it is written down.
+async fn told(
+    Shared(state): Shared<Arc<State>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    // What is public tells nothing of anybody.
+    let Some(Caller(workspace)) = caller else {
+        return Ok(next.run(request).await);
+    };
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    if crate::dispatch::is_public(request.method(), request.uri().path()) {
+        return Ok(next.run(request).await);
+    }
+    let access = access::of(request.method(), route)
+        .ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))?;
+    let key = request.extensions().get::<KeyName>().cloned();
+    let name = key.map_or_else(String::new, |KeyName(name)| name.to_string());
+    // What the route calls `{agent}` or `{call}` is its fifth segment.
+    let of = request.uri().path().split('/').nth(4).unwrap_or_default();
+    let id = REQUEST
+        .try_with(|id| *id)
+        .unwrap_or_else(|_| RequestId::new());
+    let act = Arc::new(Act::new(by_key(&name), workspace, access, of, id));
+    if access.told == Told::Ahead {
+        state.audit.tell(&act, "begun").await?;
+    }
+    request
+        .extensions_mut()
+        .insert(Ordered(By::new(act.clone())));
+    let response = next.run(request).await;
+    if !act.is_told() {
+        let outcome = response.status().as_str().to_owned();
+        state.audit.note(&act, &outcome).await;
+    }
+    Ok(response)
+}
+
 /// The router of everything but the calls to agents.
 pub(crate) fn router(state: Arc<State>) -> Router {
     let (router, document) = documented().split_for_parts();
@@ -152,6 +203,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
                 )
             }),
         )
+        .route_layer(axum::middleware::from_fn_with_state(state.clone(), told))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)

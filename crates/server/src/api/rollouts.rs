@@ -9,7 +9,7 @@ use skep_core::Workspace;
 use skep_runtime::RolloutOrder;
 
 use super::agents::find;
-use super::input::{self, Caller, Path};
+use super::input::{self, Caller, Ordered, Path};
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -21,11 +21,12 @@ use crate::state::State;
 pub(super) async fn rollback(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    Ordered(by): Ordered,
     Path(name): Path<String>,
     input::Json(rollback): input::Json<Rollback>,
 ) -> Result<Json<Agent>, ApiError> {
     let Rollback { to, reason } = rollback;
-    let moved = state.runtime.roll_to(&workspace, &name, to, reason);
+    let moved = state.runtime.roll_to(&by, &workspace, &name, to, reason);
     moved.await?;
     Ok(Json(find(&state, &workspace, &name).await?))
 }
