@@ -304,6 +304,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
             DockerFirewall::External => Firewall::External,
         },
         rotation: process.rotation,
+        credentials: settings.docker_credentials.clone(),
         ..DockerOptions::new(&settings.data)
     };
     vec![
