@@ -99,7 +99,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let background = background(&state, workspaces);
     let serving =
         tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
-    announce(&settings.data, &url)?;
+    announce(&settings, &url)?;
     (options.on_ready)(&Started {
         url,
         first_key,
@@ -416,14 +416,22 @@ async fn watch_disk(state: &State) {
 }
 
 /// Says in the data folder where the server is, for tools on this machine.
-fn announce(data: &Path, url: &str) -> Result<(), ServerError> {
-    let path = data.join(ADDRESS_FILE);
+///
+/// Its certificate is for the name by which others call it. Who reads this folder is on loopback, and
+/// knows by it that it is the right one.
+fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
+    let path = settings.data.join(ADDRESS_FILE);
     let failed = |error: std::io::Error| ServerError::File {
         path: path.clone(),
         reason: error.to_string(),
     };
+    let certificate = tls_files(settings)
+        .map(|files| std::fs::read_to_string(files.certificate))
+        .transpose()
+        .map_err(failed)?;
     let document = serde_json::json!({
         "url": url,
+        "certificate": certificate,
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
     });
