@@ -256,6 +256,23 @@ fn holds(folder: &Path, text: &str) -> bool {
     grep.status().is_ok_and(|status| status.success())
 }
 
+/// Looks where a login must not be: logs, the store, what is told of the agent and its container.
+async fn nothing_holds_a_secret(server: &Server, traces: &Traces, agent: &Value) {
+    // The old copy's container may be on its way out.
+    let container = eventually("one container", async || {
+        let mut all = traces.containers();
+        all.pop().filter(|_| all.is_empty())
+    })
+    .await;
+    let container = docker(&["inspect", &container]);
+    for secret in [PASSWORD, "czNjcmV0", "YmVlOn"] {
+        assert!(!server.log().contains(secret), "{secret}");
+        assert!(!agent.to_string().contains(secret), "{secret}");
+        assert!(!holds(&server.data(), secret), "{secret}");
+        assert!(!container.contains(secret), "{secret}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_is_read_at_each_pull_and_shown_to_its_registry_alone() {
     let (registry, other, logins) = (Registry::locked(), Registry::locked(), Logins::new());
@@ -322,19 +339,7 @@ async fn a_login_is_read_at_each_pull_and_shown_to_its_registry_alone() {
     })
     .await;
     let agent = settled(&server, 1).await;
-    // The old copy's container may be on its way out.
-    let container = eventually("one container", async || {
-        let mut all = traces.containers();
-        all.pop().filter(|_| all.is_empty())
-    })
-    .await;
-    let container = docker(&["inspect", &container]);
-    for secret in [PASSWORD, "czNjcmV0", "YmVlOn"] {
-        assert!(!server.log().contains(secret), "{secret}");
-        assert!(!agent.to_string().contains(secret), "{secret}");
-        assert!(!holds(&server.data(), secret), "{secret}");
-        assert!(!container.contains(secret), "{secret}");
-    }
+    nothing_holds_a_secret(&server, &traces, &agent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
