@@ -10,11 +10,13 @@ pub mod client;
 pub mod cutter;
 pub mod etcd;
 pub mod postgres;
+pub mod registry;
 pub mod server;
 pub mod terminal;
 pub mod wire;
 
 pub use client::{Answer, Client};
+pub use registry::{Passing, Registry, Way};
 pub use server::{Server, Setup, agent_binary, eventually, executed};
 pub use terminal::Terminal;
 pub use wire::{Said, Wire};

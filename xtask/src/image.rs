@@ -72,7 +72,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Puts together what the Dockerfile copies.
 fn assemble(context: &Path, binary: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(context);
-    for folder in ["root/usr/bin", "root/etc/ssl/certs", "data", "tmp"] {
+    for folder in [
+        "root/usr/bin",
+        "root/etc/ssl/certs",
+        "data",
+        "backups",
+        "tmp",
+    ] {
         fs::create_dir_all(context.join(folder))?;
     }
     let skep = context.join("root/usr/bin/skep");
@@ -129,6 +135,10 @@ fn check(image: &str) -> Result<()> {
             "512",
             "--tmpfs",
             "/tmp:rw,nosuid,nodev,size=64m,mode=1777",
+            "-v",
+            "/backups",
+            "-e",
+            "SKEP_BACKUP_TO=/backups",
             image,
         ],
     )?;
@@ -162,6 +172,7 @@ fn check(image: &str) -> Result<()> {
     println!("an agent in it answers: {}", said.trim());
     let inspected = container.skep(&["inspect", "hello"])?;
     println!("{inspected}");
+    println!("{}", container.skep(&["backup", "create"])?);
     println!("{}", container.skep(&["health"])?);
     Ok(())
 }

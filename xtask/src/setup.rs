@@ -31,6 +31,7 @@ const TEST: &[Need] = &[
     ("etcdctl", "etcd-client"),
     ("dockerd", "docker.io"),
     ("iptables", "iptables"),
+    ("docker-registry", "docker-registry"),
     // What runs in the containers of the tests: images are made, not pulled.
     ("busybox", "busybox-static"),
 ];

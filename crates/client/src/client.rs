@@ -19,7 +19,7 @@ use skep_api::{
 use crate::body::Unreadable;
 use crate::request::{Query, encode};
 use crate::response::{Answer, Body, Events, Logs, Plain};
-use crate::transport::Transport;
+use crate::transport::{Transport, Trust};
 use crate::{
     CallRequest, ClientError, EventsQuery, ExecReceiver, ExecSender, LogsQuery, PageQuery,
     RequestBody,
@@ -45,6 +45,7 @@ pub struct ClientBuilder {
     url: String,
     key: Option<String>,
     ca: Option<PathBuf>,
+    certificate: Option<String>,
     timeout: Duration,
 }
 
@@ -60,6 +61,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn ca_file(mut self, path: Option<&Path>) -> Self {
         self.ca = path.map(Path::to_owned);
+        self
+    }
+
+    /// The server's own certificate in PEM, learnt on a way that is trusted: it is trusted whatever
+    /// stands in it, and no other is. A file of certificates goes before it.
+    #[must_use]
+    pub fn certificate(mut self, pem: Option<&str>) -> Self {
+        self.certificate = pem.map(str::to_owned);
         self
     }
 
@@ -89,7 +98,12 @@ impl ClientBuilder {
             return Err(wrong());
         }
         let key = self.key.as_deref().map(Key::new).transpose()?;
-        let transport = Transport::new(&base, self.ca.as_deref())?;
+        let trust = match (&self.ca, &self.certificate) {
+            (Some(path), _) => Trust::File(path),
+            (None, Some(pem)) => Trust::Certificate(pem),
+            (None, None) => Trust::System,
+        };
+        let transport = Transport::new(&base, trust)?;
         let timeout = self.timeout;
         Ok(Client {
             inner: Arc::new(Inner {
@@ -155,6 +169,7 @@ impl Client {
             url: url.to_owned(),
             key: None,
             ca: None,
+            certificate: None,
             timeout: TIMEOUT,
         }
     }

@@ -21,6 +21,7 @@ mod client;
 mod error;
 mod exec;
 mod patience;
+mod pinned;
 mod request;
 mod response;
 mod servers;

@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::ClientError;
 use crate::body::Sending;
+use crate::pinned;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +29,17 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Questions without an answer after which the connection is lost.
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// Which certificates are trusted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trust<'a> {
+    /// Those that the system trusts.
+    System,
+    /// Those that the certificates of this file sign.
+    File(&'a Path),
+    /// This one.
+    Certificate(&'a str),
+}
+
 /// Plain servers cost no TLS set-up, which reads every root certificate of the system.
 #[derive(Debug, Clone)]
 pub(crate) enum Transport {
@@ -36,7 +48,7 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(base: &Uri, ca: Option<&Path>) -> Result<Self, ClientError> {
+    pub(crate) fn new(base: &Uri, trust: Trust<'_>) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -51,9 +63,16 @@ impl Transport {
             return Ok(Self::Plain(builder.build(tcp)));
         }
         tcp.enforce_http(false);
-        let https = match ca {
-            Some(path) => HttpsConnectorBuilder::new().with_tls_config(trusting(path)?),
-            None => {
+        let https = match trust {
+            Trust::File(path) => HttpsConnectorBuilder::new().with_tls_config(trusting(path)?),
+            Trust::Certificate(pem) => {
+                let config = pinned::trusting(pem).map_err(|detail| ClientError::Certificates {
+                    path: PathBuf::from("the server's own certificate"),
+                    detail,
+                })?;
+                HttpsConnectorBuilder::new().with_tls_config(config)
+            }
+            Trust::System => {
                 let provider = rustls::crypto::aws_lc_rs::default_provider();
                 HttpsConnectorBuilder::new()
                     .with_provider_and_native_roots(provider)

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, SystemInfo};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ImageInspect, SystemInfo,
+};
 use bollard::query_parameters::CreateContainerOptions;
 use skep_core::{InstanceId, Timestamp, Workspace};
 use skep_runtime::folder::{blocking, remove as remove_folder};
 use skep_runtime::logfile::InstanceLog;
 use skep_runtime::{
-    Condition, Driver, DriverError, ExecOrder, Execution, Image, LogSource, Place, Rotation,
-    Running, RuntimeError, Sandbox, Spec, StartRequest, VolumeSource,
+    Condition, Driver, DriverError, ExecOrder, Execution, Image, LogSource, Place, Pull, Rotation,
+    Running, RuntimeError, Sandbox, Spec, StartRequest, Tell, VolumeSource,
 };
 use tokio::sync::OnceCell;
 
@@ -24,6 +26,7 @@ use crate::folder::{Folders, Owner};
 use crate::image::Images;
 use crate::log::Carrier;
 use crate::network::{Firewall, LABEL_ID, Network};
+use crate::pull::{PullLimits, Pulls, never};
 use crate::running::{DockerRunning, Handle, abandon, remove, settle};
 use crate::sweep::sweep;
 use crate::volume;
@@ -46,6 +49,10 @@ pub struct DockerOptions {
     pub firewall: Firewall,
     /// How much of each instance's log is kept.
     pub rotation: Rotation,
+    /// A file with logins for registries, as the Docker CLI keeps it.
+    pub credentials: Option<PathBuf>,
+    /// How long pulls may take.
+    pub pulls: PullLimits,
 }
 
 impl DockerOptions {
@@ -58,6 +65,8 @@ impl DockerOptions {
             subnet: None,
             firewall: Firewall::default(),
             rotation: Rotation::default(),
+            credentials: None,
+            pulls: PullLimits::default(),
         }
     }
 }
@@ -73,6 +82,7 @@ struct Shared {
     folders: Folders,
     engine: Arc<Engine>,
     images: Images,
+    pulls: Pulls,
     house: OnceCell<House>,
     claims: Claims,
     /// The connection after which was swept last.
@@ -96,6 +106,7 @@ impl DockerDriver {
             shared: Arc::new(Shared {
                 folders: Folders::new(data),
                 images: Images::new(engine.clone()),
+                pulls: Pulls::new(engine.clone(), options.credentials.clone(), options.pulls),
                 engine,
                 house: OnceCell::new(),
                 claims: Claims::default(),
@@ -173,11 +184,25 @@ impl DockerDriver {
         .await
     }
 
+    /// The image, which was got before the start.
+    async fn image(&self, spec: &Spec) -> Result<ImageInspect, DriverError> {
+        let Image { reference, pull } = needed_image(spec)?;
+        match self.shared.engine.image(reference).await {
+            Err(Trouble::Missing(_)) if *pull == Pull::Never => {
+                Err(DriverError::Refused(never(reference)))
+            }
+            Err(Trouble::Missing(_)) => Err(DriverError::Failed(format!(
+                "the image {reference} was removed before the start; it is got again"
+            ))),
+            found => Ok(found?),
+        }
+    }
+
     /// Makes the container, which does not run yet.
     async fn make(&self, request: &StartRequest) -> Result<String, DriverError> {
         let (connected, house) = self.ready().await?;
         let spec = &request.spec;
-        let image = self.shared.images.provide(needed_image(spec)?).await?;
+        let image = self.image(spec).await?;
         let (user, owner) = self.shared.images.user(&house.id, &image).await?;
         if !self
             .shared
@@ -399,7 +424,7 @@ impl Driver for DockerDriver {
             .await
             .map_err(|error| DriverError::Failed(error.to_string()))??;
         let (connected, house) = self.ready().await?;
-        let found = self.shared.images.look(image).await?;
+        let found = self.shared.pulls.look(image).await?;
         if let Some(found) = found
             && !self
                 .shared
@@ -416,6 +441,15 @@ impl Driver for DockerDriver {
             }
         }
         Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        _workspace: &Workspace,
+        spec: &Spec,
+        tell: Tell<'_>,
+    ) -> Result<(), DriverError> {
+        self.shared.pulls.fetch(needed_image(spec)?, tell).await
     }
 
     async fn start(&self, request: &StartRequest) -> Result<Arc<dyn Running>, DriverError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::SystemInfo;
+use bollard::models::{ImageInspect, SystemInfo};
 use skep_runtime::DriverError;
 use tokio::sync::Mutex;
 
@@ -121,6 +121,13 @@ impl Engine {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.failed(&error).await),
         }
+    }
+
+    /// An image that is here.
+    pub(crate) async fn image(&self, reference: &str) -> Result<ImageInspect, Trouble> {
+        let reference = reference.to_owned();
+        self.ask(|docker| async move { docker.inspect_image(&reference).await })
+            .await
     }
 
     /// Sorts an error; an engine that went away is connected to anew.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use skep_core::{InstanceId, Workspace};
-use skep_runtime::folder::{failed, make};
+use skep_runtime::folder::{failed, kept, make};
 use skep_runtime::{DriverError, Place};
 
 /// Folders in folders that are given to another user at most.
@@ -117,17 +117,7 @@ impl Folders {
         workspace: &Workspace,
         agent: &str,
     ) -> Result<Vec<InstanceId>, DriverError> {
-        let entries = match std::fs::read_dir(self.instances(workspace, agent)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("the instances' folder", &error)),
-        };
-        let mut all: Vec<InstanceId> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
-        all.sort_unstable();
-        Ok(all)
+        kept(&self.instances(workspace, agent))
     }
 
     /// What this data folder is called at the engine: random, and kept, so that the folder may be

@@ -1,19 +1,17 @@
-//! Images: whether one is here, getting it, and what has to be known of what is in it. For the
-//! latter a container of it is made that never runs.
+//! What has to be known of what is in an image. For this a container of it is made that never runs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, ImageConfig, ImageInspect};
 use bollard::query_parameters::{
-    ContainerArchiveInfoOptions, CreateContainerOptions, CreateImageOptions,
-    DownloadFromContainerOptions, RemoveContainerOptions,
+    ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
+    RemoveContainerOptions,
 };
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use skep_runtime::{DriverError, Image, Pull, RuntimeError, Spec};
+use skep_runtime::{DriverError, Spec};
 
 use crate::engine::{Engine, Trouble};
 use crate::folder::Owner;
@@ -27,10 +25,6 @@ const NOBODY: Owner = Owner {
 };
 /// Where programs are looked for when neither the image nor the specification says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Time within which a pull must show some progress.
-const PULL_PAUSE: Duration = Duration::from_secs(120);
-/// Time in which a registry must say whether it has an image.
-const ASK_REGISTRY: Duration = Duration::from_secs(15);
 /// Bytes of an image's table of users.
 const MOST_USERS: usize = 1 << 20;
 const TAR_BLOCK: usize = 512;
@@ -44,7 +38,7 @@ struct Known {
     programs: HashMap<PathBuf, bool>,
 }
 
-/// The images of an engine.
+/// What is in the images of an engine.
 pub(crate) struct Images {
     engine: Arc<Engine>,
     known: Mutex<HashMap<String, Known>>,
@@ -54,141 +48,11 @@ fn config(image: &ImageInspect) -> ImageConfig {
     image.config.clone().unwrap_or_default()
 }
 
-/// The reference with its tag: without one an engine would pull every tag.
-fn tagged(reference: &str) -> String {
-    let last = reference.rsplit('/').next().unwrap_or_default();
-    match reference.contains('@') || last.contains(':') {
-        true => reference.to_owned(),
-        false => format!("{reference}:latest"),
-    }
-}
-
-/// What it means that an image cannot be got.
-fn not_got(reference: &str, trouble: Trouble) -> DriverError {
-    let here = format!("the image {reference} is not here");
-    match trouble {
-        Trouble::Away(why) => DriverError::Unavailable(why),
-        Trouble::Missing(why) => DriverError::Refused(format!(
-            "{here}, and its registry does not have it or wants a login: {why}; check the reference, \
-             or put it here: docker pull {reference}, or docker load"
-        )),
-        Trouble::Refused(status, why) => {
-            let final_word = [
-                "denied",
-                "unauthorized",
-                "not found",
-                "manifest unknown",
-                "invalid",
-            ];
-            let is_final = status == 400 || final_word.iter().any(|word| why.contains(word));
-            if is_final {
-                return not_got(reference, Trouble::Missing(why));
-            }
-            DriverError::Unavailable(format!(
-                "{here}, and its registry does not answer: {why}; put it here by hand (docker pull \
-                 {reference}, or docker load), or wait until the registry is back"
-            ))
-        }
-    }
-}
-
 impl Images {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             engine,
             known: Mutex::default(),
-        }
-    }
-
-    async fn inspect(&self, reference: &str) -> Result<ImageInspect, Trouble> {
-        let reference = reference.to_owned();
-        self.engine
-            .ask(|docker| async move { docker.inspect_image(&reference).await })
-            .await
-    }
-
-    /// The image if it is here.
-    ///
-    /// For one that is not, asks whether it could be got.
-    pub(crate) async fn look(&self, image: &Image) -> Result<Option<ImageInspect>, RuntimeError> {
-        let wrong = |reason: String| RuntimeError::spec("image", reason);
-        let reference = &image.reference;
-        match self.inspect(reference).await {
-            Ok(found) if image.pull != Pull::Always => return Ok(Some(found)),
-            Ok(_) | Err(Trouble::Missing(_)) => {}
-            Err(Trouble::Refused(400, why)) => {
-                return Err(wrong(format!("`{reference}` is no reference: {why}")));
-            }
-            Err(other) => return Err(DriverError::from(other).into()),
-        }
-        if image.pull == Pull::Never {
-            return Err(wrong(format!(
-                "`{reference}` is not here, and `pull` is `never`; put it here: docker pull \
-                 {reference}, or docker load"
-            )));
-        }
-        let asked = tagged(reference);
-        let answer = self
-            .engine
-            .ask(|docker| async move { docker.inspect_registry_image(&asked, None).await });
-        match tokio::time::timeout(ASK_REGISTRY, answer).await {
-            Ok(Ok(_)) => Ok(None),
-            Ok(Err(trouble)) => match not_got(reference, trouble) {
-                DriverError::Refused(why) => Err(wrong(why)),
-                other => Err(other.into()),
-            },
-            Err(_) => {
-                let silence = "no answer within 15s".to_owned();
-                Err(not_got(reference, Trouble::Refused(504, silence)).into())
-            }
-        }
-    }
-
-    /// The image, got if it has to be.
-    pub(crate) async fn provide(&self, image: &Image) -> Result<ImageInspect, DriverError> {
-        let reference = &image.reference;
-        if image.pull != Pull::Always {
-            match self.inspect(reference).await {
-                Ok(found) => return Ok(found),
-                Err(Trouble::Missing(_)) => {}
-                Err(other) => return Err(other.into()),
-            }
-        }
-        if image.pull == Pull::Never {
-            return Err(DriverError::Refused(format!(
-                "the image {reference} is not here, and `pull` is `never`; put it here: docker pull \
-                 {reference}, or docker load"
-            )));
-        }
-        self.pull(reference)
-            .await
-            .map_err(|trouble| not_got(reference, trouble))?;
-        self.inspect(reference).await.map_err(DriverError::from)
-    }
-
-    async fn pull(&self, reference: &str) -> Result<(), Trouble> {
-        tracing::info!(image = reference, "pulling");
-        let options = CreateImageOptions {
-            from_image: Some(tagged(reference)),
-            ..CreateImageOptions::default()
-        };
-        let docker = self.engine.get().await?.docker;
-        let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
-        loop {
-            let next = tokio::time::timeout(PULL_PAUSE, progress.next()).await;
-            match next {
-                Ok(None) => return Ok(()),
-                Ok(Some(Ok(step))) => {
-                    if let Some(why) = step.error_detail.and_then(|error| error.message) {
-                        return Err(Trouble::Refused(500, why));
-                    }
-                }
-                Ok(Some(Err(error))) => return Err(self.engine.failed(&error).await),
-                Err(_) => {
-                    let why = "no progress for two minutes".to_owned();
-                    return Err(Trouble::Refused(504, why));
-                }
-            }
         }
     }
 
@@ -438,18 +302,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_has_a_tag() {
-        for (given, expected) in [
-            ("a", "a:latest"),
-            ("host:5000/a", "host:5000/a:latest"),
-            ("host:5000/a:1", "host:5000/a:1"),
-            ("a@sha256:00", "a@sha256:00"),
-        ] {
-            assert_eq!(tagged(given), expected);
-        }
-    }
-
-    #[test]
     fn finds_a_user_in_the_archive() {
         let users = "root:x:0:0::/root:/bin/sh\nnode:x:1000:1001::/home/node:/bin/sh\n";
         let mut archive = vec![0; TAR_BLOCK];
@@ -468,14 +320,5 @@ mod tests {
         archive[156] = b'2';
         assert_eq!(first_file(&archive), None);
         assert_eq!(first_file(b""), None);
-    }
-
-    #[test]
-    fn tells_a_registry_that_is_away_from_one_that_refuses() {
-        let refused = |why: &str| not_got("a", Trouble::Refused(500, why.to_owned()));
-        let away = "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup: no such host";
-        assert!(matches!(refused(away), DriverError::Unavailable(_)));
-        let denied = "pull access denied for a";
-        assert!(matches!(refused(denied), DriverError::Refused(_)));
     }
 }

@@ -17,7 +17,7 @@ use skep_runtime::{
     Condition, Driver, DriverError, LogLine, Place, Running, RuntimeError, StartRequest,
     conformance,
 };
-use skep_runtime_docker::{DockerDriver, DockerOptions};
+use skep_runtime_docker::{DockerDriver, DockerOptions, PullLimits};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -423,6 +423,39 @@ async fn refused(driver: &DockerDriver, request: &StartRequest) -> RuntimeError 
     driver.check(workspace, &request.spec).await.unwrap_err()
 }
 
+async fn prepare(driver: &DockerDriver, request: &StartRequest) -> Result<(), DriverError> {
+    let workspace = &request.place.workspace;
+    driver.prepare(workspace, &request.spec, &|_| {}).await
+}
+
+#[tokio::test]
+async fn a_registry_that_says_nothing_is_not_waited_for_without_end() {
+    let house = House::new();
+    let short = Duration::from_millis(300);
+    let long = Duration::from_secs(600);
+    // It takes connections, and that is all.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = |spec: &mut AgentSpec| {
+        spec.image = Some(format!("{}/silent:1", listener.local_addr().unwrap()));
+        spec.pull = Some("always".to_owned());
+    };
+    for (pause, total, words) in [
+        (short, long, "no progress for 300ms"),
+        (long, short, "not done within 300ms"),
+    ] {
+        let options = DockerOptions {
+            pulls: PullLimits { pause, total },
+            ..house.options()
+        };
+        let driver = DockerDriver::new(options);
+        let request = shell(&driver, "true", silent);
+        match prepare(&driver, &request).await {
+            Err(DriverError::Unavailable(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_run_is_told_with_the_next_step() {
     let house = House::new();
@@ -444,10 +477,13 @@ async fn what_cannot_run_is_told_with_the_next_step() {
         spec.pull = Some("missing".to_owned());
     };
     let request = shell(&driver, "true", away);
-    match driver.start(&request).await {
+    match prepare(&driver, &request).await {
         Err(DriverError::Unavailable(why)) => assert!(why.contains("registry"), "{why}"),
-        other => panic!("{:?}", other.map(|running| running.handle())),
+        other => panic!("{other:?}"),
     }
+    // What went away between preparation and start is tried again.
+    let started = driver.start(&request).await;
+    assert!(matches!(started.err(), Some(DriverError::Failed(_))));
     let error = refused(&driver, &request).await;
     assert!(matches!(
         error,

@@ -42,6 +42,18 @@ pub struct StartRequest {
     pub env: BTreeMap<String, String>,
 }
 
+/// What a driver tells while it prepares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The event that it is, such as `image.pulled`; else it stands in the agent's log only.
+    pub event: Option<&'static str>,
+    /// What happened, in words.
+    pub text: String,
+}
+
+/// Where a driver tells its news. Does not wait.
+pub type Tell<'a> = &'a (dyn Fn(News) + Send + Sync);
+
 /// Runs instances of agents.
 ///
 /// A driver promises that:
@@ -81,7 +93,22 @@ pub trait Driver: Send + Sync + 'static {
     /// that cannot be found out.
     async fn check(&self, workspace: &Workspace, spec: &Spec) -> Result<(), RuntimeError>;
 
-    /// Starts an instance. It runs when this answers; whether it is ready is not the driver's
+    /// Gets what an instance needs and is not here, such as an image. Asked before each start; takes
+    /// as long as it goes forward. Nothing of an instance is there yet: a dropped future leaves
+    /// nothing but what was got.
+    ///
+    /// # Errors
+    /// [`DriverError`], as of a start.
+    async fn prepare(
+        &self,
+        _workspace: &Workspace,
+        _spec: &Spec,
+        _tell: Tell<'_>,
+    ) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// Starts an instance that was prepared. It runs when this answers; whether it is ready is not the driver's
     /// question.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use skep_core::Workspace;
 
+use skep_core::InstanceId;
+
 use crate::DriverError;
 
 /// The folder of an agent, below the data folder.
@@ -53,6 +55,24 @@ pub fn make(path: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+}
+
+/// The instances that have a folder in this one, oldest first. Blocks.
+///
+/// # Errors
+/// [`DriverError::Failed`].
+pub fn kept(instances: &Path) -> Result<Vec<InstanceId>, DriverError> {
+    let entries = match std::fs::read_dir(instances) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("the instances' folder", &error)),
+    };
+    let mut all: Vec<InstanceId> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    all.sort_unstable();
+    Ok(all)
 }
 
 /// Removes a folder with what it holds. Well when it is not there.

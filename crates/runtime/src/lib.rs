@@ -40,8 +40,8 @@ pub mod folder;
 
 pub use agents::{Desired, Revision};
 pub use driver::{
-    Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
-    Protection, Running, StartRequest, Traffic,
+    Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, News, Place,
+    Protection, Running, StartRequest, Tell, Traffic,
 };
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};

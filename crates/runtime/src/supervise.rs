@@ -11,12 +11,12 @@ use std::time::Duration;
 use skep_api::InstanceState;
 use skep_core::{InstanceId, Timestamp};
 use skep_store::Db;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
-use crate::driver::{Driver, DriverError, Exit, Place, Running, StartRequest};
+use crate::driver::{Driver, DriverError, Exit, News, Place, Running, StartRequest};
 use crate::events;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
@@ -28,6 +28,8 @@ use crate::usage::Looks;
 /// Instances that are started at the same time, so that a server with many agents stays usable
 /// while it begins.
 const STARTS_AT_ONCE: usize = 16;
+/// News of a preparation that wait to be written down; more are left out.
+const NEWS: usize = 16;
 
 /// What all supervisors share.
 pub(crate) struct Shared {
@@ -103,6 +105,31 @@ struct Failure {
     counts: bool,
 }
 
+impl Failure {
+    /// Skep's own trouble, for which the agent is not to blame.
+    fn own(reason: String) -> Self {
+        Self {
+            reason,
+            counts: false,
+        }
+    }
+
+    fn of_start(error: &DriverError) -> Self {
+        Self {
+            reason: format!("it cannot be started: {error}"),
+            counts: !matches!(error, DriverError::Unavailable(_)),
+        }
+    }
+}
+
+/// The way between a start that is under way and its supervisor.
+#[derive(Clone)]
+struct Errand {
+    news: mpsc::Sender<News>,
+    /// It is not wanted any more.
+    leave: Arc<Notify>,
+}
+
 struct Supervisor {
     charge: Charge,
     generation: u64,
@@ -116,6 +143,11 @@ struct Supervisor {
     busy: bool,
     /// What the last probe of the instance found.
     probed: Option<Probed>,
+    /// The start that is under way, or was last, and what it tells.
+    errand: Errand,
+    news: mpsc::Receiver<News>,
+    /// What it told last.
+    heard: Option<String>,
     launches: u64,
     /// The state that was told last.
     told: InstanceState,
@@ -137,6 +169,7 @@ pub(crate) fn supervise(
         .path
         .clone()
         .map_or(Check::Find, Check::Path);
+    let (told, news) = mpsc::channel(NEWS);
     let supervisor = Supervisor {
         charge,
         generation,
@@ -149,6 +182,12 @@ pub(crate) fn supervise(
         check,
         busy: false,
         probed: None,
+        errand: Errand {
+            news: told,
+            leave: Arc::default(),
+        },
+        news,
+        heard: None,
         launches: u64::from(adopted.is_some()),
         told: InstanceState::Stopped,
         seen: Orders::default(),
@@ -176,6 +215,9 @@ impl Supervisor {
                     self.act(action);
                 }
             }
+            if self.machine.is_launching() && self.machine.view() == InstanceState::Stopping {
+                self.errand.leave.notify_one();
+            }
             self.report();
             if self.machine.view() == InstanceState::Stopped {
                 break;
@@ -192,7 +234,13 @@ impl Supervisor {
                         events.push_back(Event::Suspect);
                     }
                 }
-                Some(done) = self.jobs.join_next() => events.extend(self.done(done)),
+                Some(news) = self.news.recv() => self.hear(news),
+                Some(done) = self.jobs.join_next() => {
+                    while let Ok(news) = self.news.try_recv() {
+                        self.hear(news);
+                    }
+                    events.extend(self.done(done));
+                }
                 () = tokio::time::sleep_until(self.began + wake.unwrap_or_default()),
                     if wake.is_some() => events.push_back(Event::Tick),
             }
@@ -215,18 +263,34 @@ impl Supervisor {
         self.charge.slot.note(now, self.last, text);
     }
 
+    fn hear(&mut self, news: News) {
+        self.note(&news.text);
+        if let Some(kind) = news.event {
+            self.record(kind, news.text.clone());
+        }
+        self.heard = Some(news.text);
+    }
+
+    fn record(&self, kind: &str, detail: String) {
+        let slot = &self.charge.slot;
+        let event = events::Event::of(slot.name(), kind, detail);
+        let event = event.on(self.last).revision(self.charge.revision);
+        slot.shared.events.add(&slot.workspace, event);
+    }
+
     fn report(&mut self) {
         let state = self.machine.view();
         let before = std::mem::replace(&mut self.told, state);
         if let Some((kind, detail)) = events::of_state(before, state, self.machine.reason()) {
-            let slot = &self.charge.slot;
-            let event = events::Event::of(slot.name(), kind, detail);
-            let event = event.on(self.last).revision(self.charge.revision);
-            slot.shared.events.add(&slot.workspace, event);
+            self.record(kind, detail);
         }
+        let under_way = self
+            .heard
+            .as_deref()
+            .filter(|_| self.machine.is_launching());
         let view = View {
             state: self.machine.view(),
-            reason: self.machine.reason().map(str::to_owned),
+            reason: under_way.or(self.machine.reason()).map(str::to_owned),
             live: self.live.clone(),
             busy: self.busy && self.live.is_some(),
             probe: self.probed.clone().filter(|_| self.live.is_some()),
@@ -243,9 +307,11 @@ impl Supervisor {
                 }
                 let instance = InstanceId::new();
                 self.last = instance;
-                let charge = self.charge.clone();
+                self.heard = None;
+                self.errand.leave = Arc::default();
+                let (charge, errand) = (self.charge.clone(), self.errand.clone());
                 self.jobs
-                    .spawn(async move { Done::Launched(charge.launch(instance).await) });
+                    .spawn(async move { Done::Launched(charge.launch(instance, errand).await) });
             }
             Action::Note(text) => self.note(&text),
             Action::Probe => self.probe(),
@@ -408,18 +474,15 @@ impl Charge {
 
     /// Starts an instance. Its row comes first: a server that is killed in between leaves nothing
     /// that the next one does not look for.
-    async fn launch(&self, instance: InstanceId) -> Result<Live, Failure> {
-        let own = |reason: String| Failure {
-            reason,
-            counts: false,
-        };
+    async fn launch(&self, instance: InstanceId, errand: Errand) -> Result<Live, Failure> {
+        self.prepare(&errand).await?;
         let _permit = self.slot.shared.starts.acquire().await;
         let ports = &self.slot.shared.ports;
         let port = match self.driver.port() {
             Some(port) => port,
             None => ports
                 .take()
-                .map_err(|error| own(format!("no port is free: {error}")))?,
+                .map_err(|error| Failure::own(format!("no port is free: {error}")))?,
         };
         let place = self.place(instance);
         let started_at = self.slot.shared.db.clock().now();
@@ -433,6 +496,20 @@ impl Charge {
             started_at,
             running,
         })
+    }
+
+    /// Gets what the start needs, without a place among those that start: that may take long.
+    async fn prepare(&self, errand: &Errand) -> Result<(), Failure> {
+        // Who is not heard in time has nothing to say that will not be overtaken.
+        let tell = |news| drop(errand.news.try_send(news));
+        tokio::select! {
+            prepared = self.driver.prepare(&self.slot.workspace, &self.spec, &tell) => {
+                prepared.map_err(|error| Failure::of_start(&error))
+            }
+            () = errand.leave.notified() => {
+                Err(Failure::own("it was told to end before it was started".to_owned()))
+            }
+        }
     }
 
     async fn start(
@@ -452,10 +529,7 @@ impl Charge {
         };
         agents::begin_instance(db, workspace, row, port)
             .await
-            .map_err(|error| Failure {
-                reason: error.to_string(),
-                counts: false,
-            })?;
+            .map_err(|error| Failure::own(error.to_string()))?;
         let request = self.request(place.clone(), port);
         match self.driver.start(&request).await {
             Ok(running) => {
@@ -469,10 +543,7 @@ impl Charge {
             }
             Err(error) => {
                 self.clone().settle(place.instance, Exit::default());
-                Err(Failure {
-                    reason: format!("it cannot be started: {error}"),
-                    counts: !matches!(error, DriverError::Unavailable(_)),
-                })
+                Err(Failure::of_start(&error))
             }
         }
     }

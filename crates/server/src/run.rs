@@ -102,7 +102,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let background = background(&state, workspaces);
     let serving =
         tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
-    announce(&settings.data, &url)?;
+    announce(&settings, &url)?;
     (options.on_ready)(&Started {
         url,
         first_key,
@@ -327,6 +327,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
             DockerFirewall::External => Firewall::External,
         },
         rotation: process.rotation,
+        credentials: settings.docker_credentials.clone(),
         ..DockerOptions::new(&settings.data)
     };
     vec![
@@ -442,14 +443,22 @@ async fn watch_disk(state: &State) {
 }
 
 /// Says in the data folder where the server is, for tools on this machine.
-fn announce(data: &Path, url: &str) -> Result<(), ServerError> {
-    let path = data.join(ADDRESS_FILE);
+///
+/// Its certificate is for the name by which others call it. Who reads this folder is on loopback, and
+/// knows by it that it is the right one.
+fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
+    let path = settings.data.join(ADDRESS_FILE);
     let failed = |error: std::io::Error| ServerError::File {
         path: path.clone(),
         reason: error.to_string(),
     };
+    let certificate = tls_files(settings)
+        .map(|files| std::fs::read_to_string(files.certificate))
+        .transpose()
+        .map_err(failed)?;
     let document = serde_json::json!({
         "url": url,
+        "certificate": certificate,
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
     });

@@ -28,6 +28,8 @@ pub(crate) const DEV_POINTER: &str = "server";
 pub(crate) struct Address {
     pub(crate) url: String,
     pub(crate) pid: u32,
+    /// Its certificate in PEM, when it speaks TLS.
+    certificate: Option<String>,
 }
 
 impl Address {
@@ -173,22 +175,28 @@ impl Session {
             }
         };
         let ca = self.global.ca_file.clone().or(context.ca_file);
+        let own = self.own_certificate(is_named)?;
         let builder = Client::builder(&url)
             .key(key.as_deref())
-            .ca_file(ca.as_deref());
+            .ca_file(ca.as_deref())
+            .certificate(own.as_deref());
         Ok(builder.build()?)
     }
 
     /// A client without a key, for what is public: of this address, else of the server that is meant.
     pub(crate) fn keyless_client(&self, url: Option<&str>, timeout: Duration) -> Result<Client> {
         let context = self.context()?;
-        let url = match url {
-            Some(url) => url.to_owned(),
-            None => self.url(&context)?.0,
+        let (url, is_named) = match url {
+            Some(url) => (url.to_owned(), true),
+            None => self.url(&context)?,
         };
         let ca = self.global.ca_file.clone().or(context.ca_file);
-        let builder = Client::builder(&url).timeout(timeout);
-        Ok(builder.ca_file(ca.as_deref()).build()?)
+        let own = self.own_certificate(is_named)?;
+        let builder = Client::builder(&url)
+            .timeout(timeout)
+            .ca_file(ca.as_deref())
+            .certificate(own.as_deref());
+        Ok(builder.build()?)
     }
 
     /// The address that is meant, and whether somebody named it.
@@ -204,6 +212,15 @@ impl Session {
             Some(url) => Ok((url, true)),
             None => Ok((self.own_url()?, false)),
         }
+    }
+
+    /// The certificate of the data folder's server, when that is the one that is meant. It is for the
+    /// name by which others call it, not for this machine's loopback.
+    fn own_certificate(&self, is_named: bool) -> Result<Option<String>> {
+        if is_named {
+            return Ok(None);
+        }
+        Ok(Address::read(&self.data()?).and_then(|address| address.certificate))
     }
 
     /// Whether somebody said which server is meant.

@@ -26,6 +26,21 @@ pub(crate) struct Image(pub(crate) String);
 
 impl Image {
     pub(crate) fn new(name: &str) -> Self {
+        Self::with(name, &[])
+    }
+
+    /// One of which the engine has no layer yet: there is random content in it.
+    pub(crate) fn unique(name: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(1 << 20)
+            .collect();
+        let file = folder.path().join("noise");
+        std::fs::write(&file, noise).expect("a file");
+        Self::with(name, &[file])
+    }
+
+    fn with(name: &str, files: &[PathBuf]) -> Self {
         let agent = agent_binary();
         let libraries = Command::new("ldd").arg(&agent).output().expect("ldd runs");
         let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
@@ -36,9 +51,10 @@ impl Image {
         tar.args(["-ch", "--transform", "s,.*/skep-test-agent,bin/agent,"])
             .arg(&agent)
             .args(libraries)
+            .args(files)
             .stderr(Stdio::null());
         let archive = tar.output().expect("tar runs").stdout;
-        let reference = format!("skep-e2e-{name}:{}", std::process::id());
+        let reference = format!("skep-e2e-{name}:{:08x}", fastrand::u32(..));
         let mut import = Command::new("docker")
             .args([
                 "import",

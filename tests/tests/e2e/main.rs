@@ -27,6 +27,7 @@ mod operate;
 mod poison;
 mod postgres;
 mod reattach;
+mod registry;
 mod replay;
 mod rollout;
 mod sandbox;

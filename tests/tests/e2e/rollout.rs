@@ -8,6 +8,8 @@ use http::Method;
 use serde_json::{Value, json};
 use skep_tests::{Client, Server, agent_binary, eventually};
 
+use crate::docker::{Image, Traces};
+
 /// Clients that call at once, half of them unjournaled.
 const CLIENTS: usize = 8;
 /// How often the agent is deployed anew meanwhile.
@@ -57,8 +59,27 @@ async fn calls(client: Client, number: usize, stop: Arc<AtomicBool>) -> Vec<Stri
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_restarts_and_rollbacks_cost_no_client_an_error() {
     let server = Server::start().await;
+    nobody_notices(&server, spec).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_restarts_and_rollbacks_in_containers_cost_no_client_an_error() {
+    let image = Image::new("rollouts");
+    let server = Server::start().await;
+    let _traces = Traces(server.data());
+    nobody_notices(&server, |number, replicas| {
+        let mut spec = image.spec("a");
+        spec["replicas"] = json!(replicas);
+        spec["env"] = json!({ "NUMBER": number.to_string() });
+        spec
+    })
+    .await;
+}
+
+/// Updates, restarts and rolls back an agent under load.
+async fn nobody_notices(server: &Server, spec: impl Fn(u32, u32) -> Value) {
     server.deploy_spec(spec(0, 2)).await;
-    settled(&server, 1, 2).await;
+    settled(server, 1, 2).await;
     let stop = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(calls(server.client.clone(), number, stop.clone())))
@@ -70,12 +91,12 @@ async fn updates_restarts_and_rollbacks_cost_no_client_an_error() {
             .post_json("/api/v1/agents", &spec(number, replicas))
             .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        settled(&server, number + 1, replicas as usize).await;
+        settled(server, number + 1, replicas as usize).await;
     }
     let before = ids(&server.agent("a").await);
     server.client.post("/api/v1/agents/a/restart", "").await;
     eventually("other instances", async || {
-        let now = ids(&settled(&server, DEPLOYMENTS + 1, 2).await);
+        let now = ids(&settled(server, DEPLOYMENTS + 1, 2).await);
         now.is_disjoint(&before).then_some(())
     })
     .await;
@@ -85,7 +106,7 @@ async fn updates_restarts_and_rollbacks_cost_no_client_an_error() {
         .post_json("/api/v1/agents/a/rollback", &back)
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    settled(&server, 1, 2).await;
+    settled(server, 1, 2).await;
     stop.store(true, Ordering::Relaxed);
     let mut journaled = Vec::new();
     for caller in callers {

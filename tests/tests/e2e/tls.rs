@@ -373,3 +373,36 @@ fn files_that_cannot_be_used_are_named() {
         );
     }
 }
+
+/// `skep healthcheck` of a data folder, as in a container: no other word about the server.
+fn healthcheck(server: &Server) -> std::process::Output {
+    Command::new(skep_binary())
+        .arg("healthcheck")
+        .env_clear()
+        .env("SKEP_DATA", server.data())
+        .output()
+        .expect("the binary runs")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_the_data_folder_knows_its_server_whatever_name_it_has() {
+    // Neither is for 127.0.0.1, and no root signed them.
+    let (files, others) = (Files::make(), Files::make());
+    let (server, other) = (files.server().await, others.server().await);
+    let checked = healthcheck(&server);
+    let error = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success(), "{error}");
+
+    // Somebody else at the address that is written down there is found out.
+    let path = server.data().join("server.json");
+    let text = fs::read_to_string(&path).expect("an address");
+    let mut document: Value = serde_json::from_str(&text).expect("JSON");
+    document["url"] = json!(format!("https://{}", other.address()));
+    fs::write(&path, document.to_string()).expect("an address");
+    let checked = healthcheck(&server);
+    let error = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(
+        !checked.status.success() && error.contains("certificate"),
+        "{error}"
+    );
+}

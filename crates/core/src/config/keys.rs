@@ -485,6 +485,9 @@ settings! {
     /// Who keeps agents in containers from the services of this machine: `skep` does so with a rule
     /// of iptables, for which it must run as root; `external` says that there is such a rule.
     docker_firewall("docker.firewall"): DockerFirewall = "skep";
+    /// A file with logins for registries, as `docker login` writes it (`config.json`), readable for
+    /// the server's user alone; without it images are pulled without a login.
+    docker_credentials("docker.credentials"): Option<PathBuf> = "";
     /// Make a backup each time that so much time has gone by since the newest; without it backups
     /// are made by order only.
     backup_every("backup.every"): Option<Duration> = "";

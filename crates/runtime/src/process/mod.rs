@@ -36,7 +36,7 @@ pub use self::shim::shim_main;
 use crate::RuntimeError;
 use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
 use crate::exec::{ExecOrder, Execution};
-use crate::folder::{blocking, failed, make, remove};
+use crate::folder::{blocking, failed, kept, make, remove};
 use crate::logfile::{InstanceLog, Rotation};
 use crate::port;
 use crate::spec::{PortRange, Sandbox, Spec, VolumeSource};
@@ -555,20 +555,7 @@ impl Driver for ProcessDriver {
         agent: &str,
     ) -> Result<Vec<InstanceId>, DriverError> {
         let folder = self.instances(workspace, agent);
-        blocking(move || {
-            let entries = match std::fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                Err(error) => return Err(failed("the instances' folder", &error)),
-            };
-            let mut all: Vec<InstanceId> = entries
-                .flatten()
-                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-                .collect();
-            all.sort_unstable();
-            Ok(all)
-        })
-        .await
+        blocking(move || kept(&folder)).await
     }
 
     async fn logs(
