@@ -99,6 +99,8 @@ codes! {
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
+    PolicyNotFound = "policy-not-found", 404, "No such version of the policies",
+        "List the versions with `skep policy history`.";
     MethodNotAllowed = "method-not-allowed", 405, "This address does not take that method",
         "Check the path and method against /api/v1/openapi.json.";
     RequestTimeout = "request-timeout", 408, "The request's body did not arrive in time",
@@ -113,12 +115,18 @@ codes! {
         "Look at its state with `skep inspect AGENT`.";
     BackupRunning = "backup-running", 409, "A backup is being made already",
         "Wait for it: `skep backup list` shows how far it is.";
+    PolicyLocksOut = "policy-locks-out", 409, "Nobody could change the policies any more",
+        "Let an owner do `policy:write`, or see with `skep policy explain` what keeps them from it.";
+    PolicyConflict = "policy-conflict", 412, "Somebody else changed the policies",
+        "Look at them with `skep policy show`, put your change into them, and set them again.";
     BodyTooLarge = "body-too-large", 413, "The body is over the limit",
         "Send less, or raise `limits.body` in skep.toml.";
     UnsupportedMediaType = "unsupported-media-type", 415, "The body is not of a type that this address reads",
         "Send JSON with `Content-Type: application/json`.";
     InvalidSpec = "invalid-spec", 422, "The specification is not valid",
         "Correct the field that the detail names and deploy again.";
+    PolicyInvalid = "policy-invalid", 422, "The policies are not valid",
+        "Correct what the detail names; `skep policy validate FILE` checks without a server, `skep policy schema` shows what there is.";
     IdempotencyKeyReused = "idempotency-key-reused", 422, "The idempotency key was used with another request",
         "Use a new key for a new request; send the very same request to get the stored answer.";
     QueueFull = "queue-full", 429, "The agent's queue is full",

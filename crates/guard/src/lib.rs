@@ -1,0 +1,12 @@
+//! Guard: who may do what. [`policy`] decides by Cedar policies: those that Skep ships for its roles,
+//! and those of each workspace.
+//!
+//! Knows nothing of HTTP, of how somebody shows who they are, or of what is decided about: who asks
+//! hands in a [`Principal`], an action's name and a [`Resource`], and gets a [`Decision`].
+
+pub mod policy;
+
+pub use policy::{
+    Ask, Circumstances, Decision, Policies, PolicyError, Principal, PrincipalKind, Resource, Role,
+    Scopes,
+};

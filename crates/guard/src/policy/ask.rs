@@ -1,0 +1,435 @@
+//! The words of a question: who, does what, to what, under which circumstances.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression as Value};
+use skep_core::{Timestamp, Workspace};
+
+use super::actions::{Action, CATALOG, uid};
+
+/// What kind of principal somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PrincipalKind {
+    /// A person.
+    User,
+    /// Who shows an API key.
+    ApiKey,
+    /// An agent, by its own token.
+    Agent,
+}
+
+/// A role in a workspace. Each may what the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Works.
+    Member,
+    /// Administers.
+    Admin,
+    /// May all.
+    Owner,
+}
+
+macro_rules! words {
+    ($of:ident, $what:literal, $($case:ident = $word:literal),*) => {
+        impl $of {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$case),*];
+
+            /// The word for it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$case => $word),* }
+            }
+        }
+
+        impl FromStr for $of {
+            type Err = String;
+
+            fn from_str(word: &str) -> Result<Self, String> {
+                let found = Self::ALL.iter().copied().find(|it| it.as_str() == word);
+                let all = [$($word),*].join(", ");
+                found.ok_or_else(|| format!("`{word}` is no {}: there are {all}", $what))
+            }
+        }
+
+        impl fmt::Display for $of {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words!(
+    PrincipalKind,
+    "kind of principal",
+    User = "User",
+    ApiKey = "ApiKey",
+    Agent = "Agent"
+);
+words!(
+    Role,
+    "role",
+    Viewer = "viewer",
+    Member = "member",
+    Admin = "admin",
+    Owner = "owner"
+);
+
+/// How far a key's rights go: groups of actions, actions, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scopes(Arc<BTreeSet<String>>);
+
+impl Scopes {
+    /// All that the role may.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(["*".to_owned()])
+    }
+
+    /// These.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(Arc::new(names.into_iter().collect()))
+    }
+
+    /// Them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// The first that is neither `*` nor a group nor an action.
+    #[must_use]
+    pub fn unknown(&self) -> Option<&str> {
+        let known = |scope: &&str| {
+            let mut actions = CATALOG.actions.values();
+            !actions.any(|action| action.names.contains(*scope))
+        };
+        self.iter().find(known)
+    }
+}
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// What kind of one.
+    pub kind: PrincipalKind,
+    /// The id, or an agent's or key's name.
+    pub id: Arc<str>,
+    /// Where.
+    pub workspace: Workspace,
+    /// The role there; agents have none.
+    pub role: Option<Role>,
+    /// How far a key's rights go; of no meaning for others.
+    pub scopes: Scopes,
+}
+
+/// An agent as a thing that something is done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agent<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What runs it, when it is deployed.
+    pub driver: Option<&'a str>,
+    /// Its labels, when it is deployed.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Agent<'a> {
+    /// An agent of which nothing but the name is known.
+    #[must_use]
+    pub const fn named(name: &'a str) -> Self {
+        Self {
+            name,
+            driver: None,
+            labels: None,
+        }
+    }
+}
+
+/// What something is done to. It belongs to the workspace of who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// The workspace.
+    Workspace,
+    /// An agent of it.
+    Agent(Agent<'a>),
+    /// A call of it.
+    Call {
+        /// The call's id.
+        id: &'a str,
+        /// Whose call; `None` when nobody made it.
+        agent: Option<Agent<'a>>,
+    },
+    /// Skep itself.
+    Server,
+}
+
+impl Resource<'_> {
+    /// The kind, as in the schema.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Workspace => "Workspace",
+            Self::Agent(_) => "Agent",
+            Self::Call { .. } => "Call",
+            Self::Server => "Server",
+        }
+    }
+}
+
+/// A tool that is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it is given.
+    pub arguments: &'a BTreeMap<String, String>,
+}
+
+/// Under which circumstances somebody asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circumstances<'a> {
+    /// When.
+    pub time: Timestamp,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// The request's method.
+    pub method: Option<&'a str>,
+    /// The request's path.
+    pub path: Option<&'a str>,
+    /// The request's labels.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The tool that is used.
+    pub tool: Option<Tool<'a>>,
+    /// How risky it is, 0 to 100.
+    pub risk: Option<i64>,
+}
+
+impl Circumstances<'_> {
+    /// Nothing but the time is known.
+    #[must_use]
+    pub const fn at(time: Timestamp) -> Self {
+        Self {
+            time,
+            address: None,
+            method: None,
+            path: None,
+            labels: None,
+            tool: None,
+            risk: None,
+        }
+    }
+}
+
+/// A question.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// Does what: `agent:deploy`.
+    pub action: &'a str,
+    /// To what.
+    pub resource: Resource<'a>,
+    /// When, from where, how.
+    pub circumstances: &'a Circumstances<'a>,
+}
+
+/// The ids of the two entities of values that a question may have.
+const REQUEST_LABELS: &str = "labels";
+const TOOL_ARGUMENTS: &str = "arguments";
+
+type Fault = String;
+
+fn text(text: &str) -> Value {
+    Value::new_string(text.to_owned())
+}
+
+fn tags(of: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (String, Value)> {
+    let all = of.into_iter().flatten();
+    all.map(|(name, value)| (name.clone(), text(value)))
+}
+
+/// Every role whose rights this one has.
+fn roles(role: Role) -> impl Iterator<Item = EntityUid> {
+    let below = Role::ALL.iter().filter(move |it| **it <= role);
+    below.map(|it| uid(&CATALOG.types.role, it.as_str()))
+}
+
+fn agent_entity(agent: &Agent<'_>, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let mut attributes = vec![("name".to_owned(), text(agent.name))];
+    attributes.extend(agent.driver.map(|it| ("driver".to_owned(), text(it))));
+    let id = uid(&CATALOG.types.agent, agent.name);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], tags(agent.labels));
+    made.map_err(|error| error.to_string())
+}
+
+/// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
+fn datetime(time: Timestamp) -> String {
+    let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
+    match text.strip_suffix("000Z") {
+        Some(head) => format!("{head}Z"),
+        None => text,
+    }
+}
+
+impl Ask<'_> {
+    pub(super) fn principal_uid(&self) -> EntityUid {
+        let types = &CATALOG.types;
+        let of = match self.principal.kind {
+            PrincipalKind::User => &types.user,
+            PrincipalKind::ApiKey => &types.key,
+            PrincipalKind::Agent => &types.agent,
+        };
+        uid(of, &self.principal.id)
+    }
+
+    pub(super) fn resource_uid(&self) -> EntityUid {
+        let types = &CATALOG.types;
+        match &self.resource {
+            Resource::Workspace => uid(&types.workspace, self.principal.workspace.as_str()),
+            Resource::Agent(agent) => uid(&types.agent, agent.name),
+            Resource::Call { id, .. } => uid(&types.call, id),
+            Resource::Server => uid(&types.server, "skep"),
+        }
+    }
+
+    fn principal_entity(&self, workspace: &EntityUid) -> Result<Entity, Fault> {
+        let who = self.principal;
+        let of = Value::new_entity_uid(workspace.clone());
+        let mut attributes = vec![("workspace".to_owned(), of)];
+        let parents: Vec<EntityUid> = match who.kind {
+            PrincipalKind::Agent => return agent_entity(&Agent::named(&who.id), workspace),
+            PrincipalKind::User => who.role.into_iter().flat_map(roles).collect(),
+            PrincipalKind::ApiKey => {
+                let scopes = Value::new_set(who.scopes.iter().map(text));
+                attributes.push(("scopes".to_owned(), scopes));
+                who.role.into_iter().flat_map(roles).collect()
+            }
+        };
+        let made = Entity::new_with_tags(self.principal_uid(), attributes, parents, []);
+        made.map_err(|error| error.to_string())
+    }
+
+    /// The things that the question is about: the parents of each are all that are above it.
+    pub(super) fn entities(&self, action: &Action) -> Result<Entities, Fault> {
+        let types = &CATALOG.types;
+        let workspace = uid(&types.workspace, self.principal.workspace.as_str());
+        let mut all = vec![action.entity.clone()];
+        match &self.resource {
+            Resource::Agent(agent) => all.push(agent_entity(agent, &workspace)?),
+            Resource::Call { id, agent } => {
+                let mut attributes = Vec::new();
+                let mut parents = vec![workspace.clone()];
+                if let Some(agent) = agent {
+                    all.push(agent_entity(agent, &workspace)?);
+                    let of = uid(&types.agent, agent.name);
+                    attributes.push(("agent".to_owned(), Value::new_entity_uid(of.clone())));
+                    parents.push(of);
+                }
+                let made = Entity::new_with_tags(uid(&types.call, id), attributes, parents, []);
+                all.push(made.map_err(|error| error.to_string())?);
+            }
+            Resource::Workspace | Resource::Server => {
+                all.push(Entity::with_uid(self.resource_uid()));
+            }
+        }
+        // An agent that acts on itself, or on a call to itself, is there already.
+        let who = self.principal_uid();
+        if !all.iter().any(|it| it.uid() == who) {
+            all.push(self.principal_entity(&workspace)?);
+        }
+        let values = |id: &str, of: &BTreeMap<String, String>| {
+            let id = uid(&types.values, id);
+            let made = Entity::new_with_tags(id, [], [], tags(Some(of)));
+            made.map_err(|error| error.to_string())
+        };
+        if let Some(labels) = self.circumstances.labels {
+            all.push(values(REQUEST_LABELS, labels)?);
+        }
+        if let Some(tool) = &self.circumstances.tool {
+            all.push(values(TOOL_ARGUMENTS, tool.arguments)?);
+        }
+        Entities::from_entities(all, None).map_err(|error| error.to_string())
+    }
+
+    /// The circumstances; when no policy looks at them, only what scopes are compared with.
+    fn context(&self, action: &Action, whole: bool) -> Result<Context, Fault> {
+        let mut all = vec![action.named()];
+        if whole {
+            let of = self.circumstances;
+            let values = |id: &str| Value::new_entity_uid(uid(&CATALOG.types.values, id));
+            let mut put = |name: &str, value: Option<Value>| {
+                all.extend(value.map(|value| (name.to_owned(), value)));
+            };
+            put("time", Some(Value::new_datetime(datetime(of.time))));
+            put(
+                "address",
+                of.address
+                    .map(|it| Value::new_ip(it.to_canonical().to_string())),
+            );
+            put("method", of.method.map(text));
+            put("path", of.path.map(text));
+            put("labels", of.labels.map(|_| values(REQUEST_LABELS)));
+            put("risk", of.risk.map(Value::new_long));
+            if let Some(tool) = &of.tool {
+                let arguments = ("arguments".to_owned(), values(TOOL_ARGUMENTS));
+                let record = Value::new_record([("name".to_owned(), text(tool.name)), arguments]);
+                put("tool", Some(record.map_err(|error| error.to_string())?));
+            }
+        }
+        Context::from_pairs(all).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn request(&self, action: &Action, whole: bool) -> Result<Request, Fault> {
+        let context = self.context(action, whole)?;
+        let (who, what) = (self.principal_uid(), self.resource_uid());
+        let made = Request::new(who, action.uid.clone(), what, context, None);
+        made.map_err(|error| error.to_string())
+    }
+
+    /// All that the answer depends on when it does not depend on the circumstances, as bytes that no
+    /// other question has.
+    pub(super) fn key(&self, action: &Action) -> Vec<u8> {
+        let mut key = Vec::with_capacity(192);
+        let mut put = |text: &str| {
+            // A text cannot be longer than memory; two of different lengths differ here already.
+            key.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            key.extend_from_slice(text.as_bytes());
+        };
+        let who = self.principal;
+        put(&action.index.to_string());
+        put(who.workspace.as_str());
+        put(who.kind.as_str());
+        put(&who.id);
+        put(who.role.map_or("", Role::as_str));
+        if who.kind == PrincipalKind::ApiKey {
+            put(&who.scopes.0.len().to_string());
+            who.scopes.iter().for_each(&mut put);
+        }
+        put(self.resource.kind());
+        let agent = match &self.resource {
+            Resource::Agent(agent) => Some(*agent),
+            Resource::Call { id, agent } => {
+                put(id);
+                *agent
+            }
+            Resource::Workspace | Resource::Server => None,
+        };
+        if let Some(agent) = agent {
+            put(agent.name);
+            put(if agent.driver.is_some() { "1" } else { "0" });
+            put(agent.driver.unwrap_or_default());
+            for (name, value) in agent.labels.into_iter().flatten() {
+                put(name);
+                put(value);
+            }
+        }
+        key
+    }
+}
