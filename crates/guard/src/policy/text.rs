@@ -89,7 +89,7 @@ fn action_like(what: &str) -> Option<String> {
         .values()
         .flat_map(|action| action.names.iter().map(String::as_str))
         .collect();
-    let closest = skep_core::similar::closest(wrong, names)?;
+    let closest = skep_core::similar(wrong, names)?;
     Some(format!("did you mean `Skep::Action::\"{closest}\"`?"))
 }
 
