@@ -39,8 +39,8 @@ pub mod folder;
 
 pub use agents::{Desired, Revision};
 pub use driver::{
-    Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
-    Protection, Running, StartRequest, Traffic,
+    Condition, Door, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, Place,
+    Protection, Running, Sockets, StartRequest, Traffic,
 };
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
@@ -51,7 +51,7 @@ pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
 pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Gpus, Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
+    Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
     VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
