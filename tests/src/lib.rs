@@ -15,6 +15,6 @@ pub mod terminal;
 pub mod wire;
 
 pub use client::{Answer, Client};
-pub use server::{Server, Setup, agent_binary, eventually, executed};
+pub use server::{Server, Setup, agent_binary, eventually, executed, kill};
 pub use terminal::Terminal;
 pub use wire::{Said, Wire};

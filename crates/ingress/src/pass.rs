@@ -348,7 +348,8 @@ async fn upgrade(
     }
     let client = hyper::upgrade::on(&mut request);
     let message = message(request.method().clone(), target, headers, Body::empty())?;
-    let (mut sender, connection) = match connect(held.lane.agent.connect(held.place.instance)).await {
+    let (mut sender, connection) = match connect(held.lane.agent.connect(held.place.instance)).await
+    {
         Ok(connected) => connected,
         Err(reason) => {
             fail(&mut held);

@@ -51,8 +51,8 @@ pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
 pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
-    VolumeSource,
+    Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox,
+    Scale, Spec, Volume, VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
 pub use usage::{AgentUsage, InstanceUsage};

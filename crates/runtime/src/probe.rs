@@ -73,11 +73,7 @@ enum Answer {
 }
 
 /// Asks once. Tells how to ask from now on.
-pub(crate) async fn probe(
-    door: &Door,
-    check: Check,
-    timeout: Duration,
-) -> Result<Well, Miss> {
+pub(crate) async fn probe(door: &Door, check: Check, timeout: Duration) -> Result<Well, Miss> {
     tokio::time::timeout(timeout, look(door, check))
         .await
         .unwrap_or_else(|_| {

@@ -18,8 +18,8 @@ mod parts;
 
 pub use connect::{Connect, HostPort, PortRange};
 use parts::{
-    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout,
-    sandbox, scale, short, variables, volumes, workdir,
+    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
+    scale, short, variables, volumes, workdir,
 };
 
 /// A specification that can be run.
@@ -364,8 +364,16 @@ mod tests {
                 "1m",
             ),
             (json!({"connect": ["0"]}), "connect[0]", "27017"),
-            (json!({"connect": ["0.0.0.0:80"]}), "connect[0]", "db.example.com"),
-            (json!({"connect": ["a b:80"]}), "connect[0]", "db.example.com"),
+            (
+                json!({"connect": ["0.0.0.0:80"]}),
+                "connect[0]",
+                "db.example.com",
+            ),
+            (
+                json!({"connect": ["a b:80"]}),
+                "connect[0]",
+                "db.example.com",
+            ),
             (
                 json!({"connect": ["1", "9-8"]}),
                 "connect[1]",

@@ -129,7 +129,11 @@ impl Counter {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let made = || socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
         let made = (0..BATCH).map(|_| made()).collect::<Result<Vec<_>, _>>()?;
-        send(to, &[what], &made.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+        send(
+            to,
+            &[what],
+            &made.iter().map(AsFd::as_fd).collect::<Vec<_>>(),
+        )
     }
 }
 

@@ -24,8 +24,8 @@ use skep_core::Timestamp;
 use skep_core::units::format_bytes;
 
 use super::files::{self, Ended, FORMAT, Report, Start, State};
-use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
 use super::network::Counter;
+use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
 use super::{find_program, inside, proc};
 use crate::driver::LogStream;
 use crate::logfile::{LogWriter, PIECE};

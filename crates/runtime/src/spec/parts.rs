@@ -10,8 +10,7 @@ use skep_core::units;
 use skep_core::workspace::check_name;
 
 use super::{
-    Gpus, Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Volume,
-    VolumeSource,
+    Gpus, Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Volume, VolumeSource,
 };
 use crate::{RuntimeError, words};
 

@@ -119,8 +119,8 @@ impl Maps {
     /// `None` when none is needed: this process may make networks as it is.
     fn needed() -> Option<Self> {
         let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
-        let has = rustix::thread::capabilities(None)
-            .is_ok_and(|sets| sets.effective.contains(needed));
+        let has =
+            rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
         let itself = |id: u32| format!("{id} {id} 1");
         (!has).then(|| Self {
             user: itself(rustix::process::geteuid().as_raw()),
@@ -292,14 +292,17 @@ pub(super) fn attempt() -> Result<(), String> {
 
 /// Why there is none, and what to do.
 fn why(user: bool, error: &io::Error) -> String {
-    let is = |path: &str, wanted: &str| {
-        fs::read_to_string(path).is_ok_and(|text| text.trim() == wanted)
-    };
+    let is =
+        |path: &str, wanted: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == wanted);
     let settings = [
         ("/proc/sys/user/max_net_namespaces", "0", false),
         ("/proc/sys/user/max_user_namespaces", "0", true),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", true),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", true),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            true,
+        ),
     ];
     let found = settings
         .iter()
@@ -353,7 +356,10 @@ mod tests {
             ("127.99.0.1:443", "a.example:443"),
             ("127.99.0.2:443", "b.example:443"),
         ];
-        assert_eq!(pairs, expected.map(|(at, to)| (at.to_owned(), to.to_owned())));
+        assert_eq!(
+            pairs,
+            expected.map(|(at, to)| (at.to_owned(), to.to_owned()))
+        );
     }
 
     #[test]
