@@ -365,16 +365,6 @@ mod tests {
             ),
             (json!({"connect": ["0"]}), "connect[0]", "27017"),
             (
-                json!({"connect": ["0.0.0.0:80"]}),
-                "connect[0]",
-                "db.example.com",
-            ),
-            (
-                json!({"connect": ["a b:80"]}),
-                "connect[0]",
-                "db.example.com",
-            ),
-            (
                 json!({"connect": ["1", "9-8"]}),
                 "connect[1]",
                 "30000-30100",
