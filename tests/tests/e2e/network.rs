@@ -97,7 +97,6 @@ async fn an_agent_reaches_nobody_but_skep() {
     }
     let victim = server.agent("victim").await["instance"]["port"].clone();
     only_without(&server, &format!("connect?port={victim}")).await;
-    // Its own address on another interface is the machine's as well.
     let name = format!("skep-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let _socket = UnixListener::bind_addr(&address).expect("a socket");
@@ -192,18 +191,23 @@ async fn readiness_is_seen_in_it() {
     assert_eq!(probe, "its port is open");
 }
 
-#[tokio::test]
-async fn what_connect_names_is_reached() {
-    let (listener, port) = low([127, 0, 0, 1]).expect("a port");
+/// Says back what it hears.
+fn echoes(listener: TcpListener) {
     std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                let (mut stream, mut heard) = (stream, [0; 5]);
+                let mut heard = [0; 5];
                 let _ = stream.read_exact(&mut heard);
                 let _ = stream.write_all(&heard);
             });
         }
     });
+}
+
+#[tokio::test]
+async fn what_connect_names_is_reached() {
+    let (listener, port) = low([127, 0, 0, 1]).expect("a port");
+    echoes(listener);
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let closed = other.local_addr().expect("a port").port();
     drop(other);
@@ -242,27 +246,38 @@ async fn what_connect_names_is_reached() {
 
 #[tokio::test]
 async fn it_outlives_the_server() {
-    let (_low, port) = low([127, 0, 0, 1]).expect("a port");
-    let mut server = both(&[format!("localhost:{port}"), "1-65535".to_owned()]).await;
+    let (listener, port) = low([127, 0, 0, 1]).expect("a port");
+    echoes(listener);
+    // At an address that lasts, as a server has it.
+    let (free, own) = low([127, 0, 0, 1]).expect("a port");
+    drop(free);
+    let setup = Setup {
+        listen: Some(format!("127.0.0.1:{own}")),
+        ..Setup::default()
+    };
+    let mut server = Server::start_with(setup).await;
+    let connect = [format!("localhost:{port}")];
+    server.deploy_spec(spec("boxed", "strict", &connect)).await;
     let before = instance(&server).await;
     server.kill();
-    server.restart().await;
+    server.restart_as_it_was().await;
     server.wait_state("boxed", "ready").await;
     let after = instance(&server).await;
     assert_eq!(before["pid"], after["pid"]);
     assert_eq!(before["protections"], after["protections"]);
     let answer = server.post("boxed", "/echo", "hello").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    may(&server, &format!("connect?port={port}")).await;
+    may(&server, "skep").await;
+    may(&server, &format!("exchange?port={port}")).await;
     let said = skep(&server, &["exec", "boxed", "--", "echo", "in"]);
     assert_eq!(said.out, "in", "{}", said.err);
     // And what ends while no server looks is seen to have ended.
     server.kill();
     kill(shim_of(&after));
-    server.restart().await;
+    server.restart_as_it_was().await;
     server.wait_state("boxed", "ready").await;
     assert_ne!(instance(&server).await["pid"], after["pid"]);
-    may(&server, &format!("connect?port={port}")).await;
+    may(&server, "skep").await;
 }
 
 /// Sockets that a server has open.

@@ -80,9 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("| {words} | {} |", cells.join(" | "));
     }
     let document = json!({ "machine": machine, "load": before, "costs": written });
-    fs::write(
-        root().join(&options.out),
-        serde_json::to_string_pretty(&document)?,
-    )?;
+    let out = root().join(&options.out);
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, serde_json::to_string_pretty(&document)?)?;
     Ok(())
 }

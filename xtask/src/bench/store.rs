@@ -117,10 +117,11 @@ fn report(
         "machine": machine, "load": before, "seconds": options.seconds,
         "fdatasync_p50_us": sync.as_secs_f64() * 1e6, "measurements": written,
     });
-    fs::write(
-        root().join(&options.out),
-        serde_json::to_string_pretty(&document)?,
-    )?;
+    let out = root().join(&options.out);
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, serde_json::to_string_pretty(&document)?)?;
     Ok(())
 }
 

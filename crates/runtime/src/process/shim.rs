@@ -134,8 +134,9 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
     let counter = entered
         .map(|entered| Counter::open(folder, entered.listeners))
         .transpose()
-        .map_err(failed(files::NETWORK))?;
-    let (mut child, protections) = spawn(&start, plan).inspect_err(|_| {
+        .map_err(failed(files::NETWORK));
+    let spawned = counter.and_then(|counter| Ok((counter, spawn(&start, plan)?)));
+    let (counter, (mut child, protections)) = spawned.inspect_err(|_| {
         cgroup::remove(&groups);
     })?;
     let agent = Pid::from_child(&child);

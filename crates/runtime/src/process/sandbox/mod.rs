@@ -178,7 +178,7 @@ impl Plan {
         let made = || {
             let mut plan = Self::begin(start, group).map_err(|error| cannot("made", &error))?;
             plan.disk = start.disk.map(disk::Limit::Total);
-            // The ways out are held to what the agent may, and are made before any wall stands.
+            // First, as the rules for files look at what it brings.
             let ways = boxed.and_then(|order| order.ways.as_deref());
             let hosts = ways.map(|ways| netns::enter(folder, ways));
             if let Some(order) = boxed {
