@@ -27,7 +27,14 @@ async fn both(connect: &[String]) -> Server {
     let server = Server::start().await;
     server.deploy_spec(spec("boxed", "strict", connect)).await;
     server.deploy_spec(spec("free", "off", &[])).await;
+    is_apart(&server).await;
     server
+}
+
+/// The agent's network is not this machine's.
+async fn is_apart(server: &Server) {
+    let own = network_of(&instance(server).await["pid"]);
+    assert!(!own.is_empty() && own != network_of("self"), "{own}");
 }
 
 async fn attempt(server: &Server, agent: &str, what: &str) -> String {
@@ -179,7 +186,8 @@ async fn readiness_is_seen_in_it() {
     let server = Server::start().await;
     let mut boxed = spec("boxed", "strict", &[]);
     boxed["health"] = json!({ "path": "/ping", "live": "/ping" });
-    server.deploy_spec(boxed.clone()).await;
+    server.deploy_spec(boxed).await;
+    is_apart(&server).await;
     // By the open port alone.
     let listen = "import os,socket\ns=socket.create_server(('0.0.0.0',int(os.environ['PORT'])))\n\
                   while True: s.accept()[0].close()";
@@ -258,6 +266,7 @@ async fn it_outlives_the_server() {
     let mut server = Server::start_with(setup).await;
     let connect = [format!("localhost:{port}")];
     server.deploy_spec(spec("boxed", "strict", &connect)).await;
+    is_apart(&server).await;
     let before = instance(&server).await;
     server.kill();
     server.restart_as_it_was().await;

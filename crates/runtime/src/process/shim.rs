@@ -135,10 +135,9 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
         .map(|entered| Counter::open(folder, entered.listeners))
         .transpose()
         .map_err(failed(files::NETWORK));
-    let spawned = counter.and_then(|counter| Ok((counter, spawn(&start, plan)?)));
-    let (counter, (mut child, protections)) = spawned.inspect_err(|_| {
-        cgroup::remove(&groups);
-    })?;
+    let (counter, (mut child, protections)) = counter
+        .and_then(|counter| Ok((counter, spawn(&start, plan)?)))
+        .inspect_err(|_| drop(cgroup::remove(&groups)))?;
     let agent = Pid::from_child(&child);
     let watch = rustix::process::pidfd_open(agent, PidfdFlags::empty())
         .map_err(|error| failed("pidfd")(error.into()))?;
