@@ -25,6 +25,7 @@ use skep_core::units::format_bytes;
 
 use super::files::{self, Ended, FORMAT, Report, Start, State};
 use super::network::Counter;
+use super::sandbox::netns::Entered;
 use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
 use super::{find_program, inside, proc};
 use crate::driver::LogStream;
@@ -131,13 +132,11 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
     let watch_disk = plan.disk.take();
     let entered = plan.entered.take();
     let network = entered.as_ref().map(|entered| entered.network.clone());
-    let counter = entered
-        .map(|entered| Counter::open(folder, entered.listeners))
-        .transpose()
-        .map_err(failed(files::NETWORK));
-    let (counter, (mut child, protections)) = counter
-        .and_then(|counter| Ok((counter, spawn(&start, plan)?)))
-        .inspect_err(|_| drop(cgroup::remove(&groups)))?;
+    let opened = open_counter(folder, entered);
+    let spawned = opened.and_then(|counter| Ok((counter, spawn(&start, plan)?)));
+    let (counter, (mut child, protections)) = spawned.inspect_err(|_| {
+        cgroup::remove(&groups);
+    })?;
     let agent = Pid::from_child(&child);
     let watch = rustix::process::pidfd_open(agent, PidfdFlags::empty())
         .map_err(|error| failed("pidfd")(error.into()))?;
@@ -174,6 +173,14 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
         _lock: lock,
         _child: child,
     })
+}
+
+/// Where sockets of a network that was entered are handed out.
+fn open_counter(folder: &Path, entered: Option<Entered>) -> Result<Option<Counter>, Report> {
+    entered
+        .map(|entered| Counter::open(folder, entered.listeners))
+        .transpose()
+        .map_err(|error| Report::Failed(format!("{}: {error}", files::NETWORK)))
 }
 
 /// Opened for both directions, so that it never ends when a writer goes.
