@@ -118,6 +118,7 @@ impl Skep {
         let output = Command::new(binary())
             .args(["--server", &self.url, "-o", "json", "--data"])
             .arg(&self.data)
+            .env_remove("SKEP_BIN")
             .args(args)
             .output()?;
         if !output.status.success() {
