@@ -17,6 +17,6 @@ pub mod wire;
 
 pub use client::{Answer, Client};
 pub use registry::{Passing, Registry, Way};
-pub use server::{Server, Setup, agent_binary, eventually, executed};
+pub use server::{Server, Setup, agent_binary, eventually, executed, kill};
 pub use terminal::Terminal;
 pub use wire::{Said, Wire};

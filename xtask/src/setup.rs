@@ -35,7 +35,11 @@ const TEST: &[Need] = &[
     // What runs in the containers of the tests: images are made, not pulled.
     ("busybox", "busybox-static"),
 ];
-const BENCH: &[Need] = &[("wrk", "wrk"), ("nginx", "nginx-light")];
+const BENCH: &[Need] = &[
+    ("wrk", "wrk"),
+    ("nginx", "nginx-light"),
+    ("postgres", "postgresql"),
+];
 // The guest's kernel is not installed: the suite unpacks it into its own folder.
 const POWERCUT: &[Need] = &[
     ("mkfs.ext4", "e2fsprogs"),

@@ -44,8 +44,9 @@ pub struct AgentSpec {
     /// (default: what this machine has) or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
-    /// TCP ports that it may connect to besides those up to 19999, such as `27017` or
-    /// `30000-30100`; in a strict sandbox the only ones besides Skep's own.
+    /// What it may connect to besides TCP ports up to 19999: ports, such as `27017` or `30000-30100`,
+    /// and hosts with a port, such as `db.example.com:5432`. In a strict sandbox these hosts are all
+    /// that it reaches besides Skep, and ports are those of its own loopback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connect: Vec<String>,
     /// Names and values of its owner's, for tools.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use parking_lot::Mutex as SyncMutex;
 use signed_note::Note;
 use skep_core::Timestamp;
-use skep_store::{Db, Reader, Row, StoreError};
+use skep_store::{Db, Reader, Row, StoreError, Unit};
 use tlog_tiles::{Checkpoint, Error, Hash, prove_record, prove_tree, record_hash};
 use tokio::sync::Mutex;
 
 use crate::bundle::{push, split};
 use crate::tree::{Edge, FullTile, Hashes, Reading, WIDTH};
 use crate::verify;
-use crate::{AuditError, Decision, Entry, LogKey, PublicKey};
+use crate::{AuditError, Change, Decision, Entry, LogKey, PublicKey, Thing};
 
 /// Batches that are put into the tree at once.
 const BATCHES: i64 = 64;
@@ -124,27 +124,19 @@ impl Log {
     /// [`AuditError::Key`] when another key has signed it, [`AuditError::Damaged`],
     /// [`AuditError::RolledBack`] when there are fewer entries than a checkpoint says.
     pub async fn open(db: Db, key: LogKey) -> Result<Self, AuditError> {
-        let public = key.public().to_string();
-        let known: Option<String> = db
-            .write(move |unit| -> Result<_, StoreError> {
-                let mut scope = unit.server();
-                scope.in_turn()?;
-                scope.execute(
-                    "UPDATE audit_log SET public_key = ?1 WHERE id = 1 AND public_key IS NULL",
-                    &[(&public).into()],
-                )?;
-                let rows = scope.query("SELECT public_key FROM audit_log WHERE id = 1", &[])?;
-                rows.first()
-                    .map(|row| row.text(0).map(str::to_owned))
-                    .transpose()
-            })
-            .await?;
+        let (public, server) = (key.public().to_string(), db.server().to_string());
+        let known: Result<Option<String>, StoreError> = db
+            .write(move |unit| first_key(unit, &public, &server))
+            .await;
+        let known = known?;
         if known.as_deref() != Some(&key.public().to_string()) {
             let known = known.unwrap_or_default();
             return Err(AuditError::Key(format!("this log is signed by {known}")));
         }
         let (edge, size, head) = db.read(load).await?;
-        let head = match head {
+        // One that another key signed is of the log that this one goes on from.
+        let own = key.public().name()?;
+        let head = match head.filter(|note| verify::origin(note).as_deref() == Some(&own)) {
             Some(note) => Some(verify::head(&note, key.public())?),
             None => None,
         };
@@ -164,6 +156,20 @@ impl Log {
         };
         log.integrate().await?;
         Ok(log)
+    }
+
+    /// Takes the key from a log that was copied: whoever opens it next signs it with a key, and under
+    /// a name, of its own, so that nobody takes it for the first.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn forget_key(db: &Db) -> Result<(), StoreError> {
+        db.write(|unit| {
+            unit.server()
+                .execute("UPDATE audit_log SET public_key = NULL WHERE id = 1", &[])
+                .map(drop)
+        })
+        .await
     }
 
     /// What others believe.
@@ -338,7 +344,7 @@ impl Log {
         };
         let work = move |reader: &mut Reader<'_>| {
             let rows = reader.server().query(
-                "SELECT COALESCE(MIN(first), (SELECT size FROM audit_log WHERE id = 1)) \
+                "SELECT COALESCE(MIN(first), (SELECT size FROM audit_log WHERE id = 1), 0) \
                  FROM audit_batches WHERE at >= ?1",
                 &[since.into()],
             )?;
@@ -408,6 +414,39 @@ impl Log {
         }
         Ok(bundled)
     }
+}
+
+/// Takes a key for a log that has none; gives the key that it has then.
+fn first_key(
+    unit: &mut Unit<'_>,
+    public: &str,
+    server: &str,
+) -> Result<Option<String>, StoreError> {
+    let now = unit.now();
+    let mut scope = unit.server();
+    scope.in_turn()?;
+    let known = scope.query("SELECT public_key FROM audit_log WHERE id = 1", &[])?;
+    let known = known.first().map(|row| row.opt_text(0)).transpose()?;
+    if let Some(known) = known.flatten() {
+        return Ok(Some(known.to_owned()));
+    }
+    scope.execute(
+        "INSERT INTO audit_log (id, size, public_key) VALUES (1, 0, ?1) \
+         ON CONFLICT (id) DO UPDATE SET public_key = excluded.public_key",
+        &[public.into()],
+    )?;
+    let mut entry = Entry::new(
+        now,
+        Thing::new("Server", server),
+        "audit:key",
+        Thing::new("AuditLog", ""),
+    );
+    entry.change = Some(Change {
+        what: format!("signed from here on by {public}").into(),
+        hash: None,
+    });
+    unit.record(entry.to_bytes())?;
+    Ok(Some(public.to_owned()))
 }
 
 /// The edge as far as it is stored, how many entries there are, and the newest checkpoint.
@@ -481,7 +520,7 @@ fn hash_batches(edge: &mut Edge, batches: Vec<Batch>) -> Result<Vec<FullTile>, A
     Ok(full)
 }
 
-fn store(unit: &mut skep_store::Unit<'_>, full: &[FullTile]) -> Result<(), StoreError> {
+fn store(unit: &mut Unit<'_>, full: &[FullTile]) -> Result<(), StoreError> {
     let mut scope = unit.server();
     for tile in full {
         scope.execute(

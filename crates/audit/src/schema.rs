@@ -11,7 +11,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     migrations: &[Migration {
         name: "0001-log",
         sql: "
-            -- How many entries there are, and the key that signs; one row.
+            -- How many entries there are, and the key that signs: at most one row.
             CREATE TABLE audit_log (
                 id BIGINT NOT NULL,
                 size BIGINT NOT NULL,
@@ -41,7 +41,6 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 note BLOB NOT NULL,
                 PRIMARY KEY (size)
             );
-            INSERT INTO audit_log (id, size) VALUES (1, 0);
         ",
     }],
     workspace_tables: &[],
@@ -67,7 +66,8 @@ impl Recorder for Written {
         }
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         let size = scope.query(
-            "UPDATE audit_log SET size = size + ?1 WHERE id = 1 RETURNING size",
+            "INSERT INTO audit_log (id, size) VALUES (1, ?1) \
+             ON CONFLICT (id) DO UPDATE SET size = audit_log.size + excluded.size RETURNING size",
             &[count.into()],
         )?;
         let size = match size.first() {

@@ -58,6 +58,12 @@ pub fn head(note: &[u8], key: &PublicKey) -> Result<Head, AuditError> {
     })
 }
 
+/// The log that a checkpoint says it is of; nothing is verified.
+pub(crate) fn origin(note: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(note).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
 /// Whether the log of `new` begins with that of `old`, by a proof.
 ///
 /// # Errors

@@ -133,11 +133,11 @@ async fn write_tiles(log: &Log, folder: &Path) {
 #[tokio::test]
 async fn a_change_has_its_entry_or_neither_is_there() {
     let fixture = Fixture::new().await;
-    fixture.add(0, 3).await;
+    fixture.add(1, 4).await;
     let refused: Result<(), StoreError> = fixture
         .db
         .write(|unit| {
-            unit.record(entry(3).to_bytes())?;
+            unit.record(entry(4).to_bytes())?;
             Err(StoreError::Statement("changed my mind".to_owned()))
         })
         .await;
@@ -152,9 +152,9 @@ async fn a_change_has_its_entry_or_neither_is_there() {
         })
         .await;
     assert!(too_long.is_err());
-    fixture.add(3, 4).await;
-    let found = fixture.log.tail(Filter::default(), 0, 100).await.unwrap().0;
-    let bytes: Vec<_> = (0..4).map(|number| entry(number).to_bytes()).collect();
+    fixture.add(4, 5).await;
+    let found = fixture.log.tail(Filter::default(), 1, 100).await.unwrap().0;
+    let bytes: Vec<_> = (1..5).map(|number| entry(number).to_bytes()).collect();
     assert_eq!(
         found.into_iter().map(|it| it.bytes).collect::<Vec<_>>(),
         bytes
@@ -172,7 +172,8 @@ async fn every_entry_is_proven_and_nothing_else_is() {
     let mut fixture = Fixture::new().await;
     let public = fixture.public();
     let mut before = fixture.log.checkpoint().await.unwrap();
-    let mut size = 0;
+    // The first entry is the log's own: which key signs it.
+    let mut size = 1;
     // Batches of every size, across the edges of tiles, and restarts in between.
     for more in [1, 1, 2, 5, 250, 3, 700, 256, 1, 511] {
         fixture.add(size, size + more).await;
@@ -189,7 +190,7 @@ async fn every_entry_is_proven_and_nothing_else_is() {
         }
         before = head;
     }
-    for number in (0..size).step_by(37).chain([size - 1]) {
+    for number in (1..size).step_by(37).chain([size - 1]) {
         let (found, proof, head) = fixture.log.prove(number).await.unwrap();
         assert_eq!(found.bytes, entry(number).to_bytes());
         let text = proof_text(number, &proof, &head);
@@ -218,7 +219,7 @@ async fn every_entry_is_proven_and_nothing_else_is() {
 #[tokio::test]
 async fn an_export_is_believed_as_it_is_only() {
     let fixture = Fixture::new().await;
-    fixture.add(0, 300).await;
+    fixture.add(1, 300).await;
     let public = fixture.public();
     let filter = Filter {
         workspace: Some("odd".to_owned()),
@@ -262,7 +263,7 @@ async fn an_export_is_believed_as_it_is_only() {
 async fn a_log_that_was_changed_cut_forked_or_rolled_back_is_noticed() {
     let fixture = Fixture::new().await;
     let public = fixture.public();
-    fixture.add(0, 400).await;
+    fixture.add(1, 400).await;
     let early = fixture.log.checkpoint().await.unwrap();
     fixture.add(400, 700).await;
     let work = TempDir::new().unwrap();
@@ -296,7 +297,7 @@ async fn a_log_that_was_changed_cut_forked_or_rolled_back_is_noticed() {
     }
     // Another checkpoint of the same size, signed by another.
     let stranger = Fixture::new().await;
-    stranger.add(0, 700).await;
+    stranger.add(1, 700).await;
     let foreign = stranger.log.checkpoint().await.unwrap();
     let own = fs::read(whole.join(CHECKPOINT)).unwrap();
     fs::write(whole.join(CHECKPOINT), &foreign.note).unwrap();
@@ -312,7 +313,7 @@ async fn a_log_that_was_changed_cut_forked_or_rolled_back_is_noticed() {
 async fn who_saw_the_log_notices_another_history_of_it() {
     let fixture = Fixture::new().await;
     let public = fixture.public();
-    fixture.add(0, 400).await;
+    fixture.add(1, 400).await;
     let early = fixture.log.checkpoint().await.unwrap();
     fixture.add(400, 700).await;
     let work = TempDir::new().unwrap();
@@ -324,7 +325,7 @@ async fn who_saw_the_log_notices_another_history_of_it() {
         .unwrap();
     let other: Result<(), StoreError> = db
         .write(|unit| {
-            for number in 0..800 {
+            for number in 1..800 {
                 unit.record(entry(if number == 7 { 9_999 } else { number }).to_bytes())?;
             }
             Ok(())
@@ -358,7 +359,7 @@ async fn who_saw_the_log_notices_another_history_of_it() {
 #[tokio::test]
 async fn a_start_refuses_a_log_that_lost_entries_and_another_key() {
     let fixture = Fixture::new().await;
-    fixture.add(0, 10).await;
+    fixture.add(1, 10).await;
     fixture.log.checkpoint().await.unwrap();
     let Fixture {
         folder,
@@ -389,7 +390,7 @@ async fn a_start_refuses_a_log_that_lost_entries_and_another_key() {
 async fn entries_are_found_by_what_they_say() {
     let fixture = Fixture::new().await;
     for from in 0..20 {
-        fixture.add(from * 30, (from + 1) * 30).await;
+        fixture.add(from * 30 + 1, (from + 1) * 30 + 1).await;
     }
     let filter = Filter {
         workspace: Some("odd".to_owned()),
@@ -407,7 +408,7 @@ async fn entries_are_found_by_what_they_say() {
             break;
         }
     }
-    let wanted: Vec<u64> = (0..600)
+    let wanted: Vec<u64> = (1..601)
         .rev()
         .filter(|it| it % 2 == 1 && it % 3 == 1)
         .collect();
@@ -431,7 +432,7 @@ async fn a_witness_signs_what_grew_and_nothing_else() {
     let (witness, text) = WitnessKey::generate("witness.example").unwrap();
     let again = WitnessKey::parse(&text).unwrap();
     assert_eq!(again.public().to_string(), witness.public().to_string());
-    fixture.add(0, 40).await;
+    fixture.add(1, 40).await;
     let first = fixture.log.checkpoint().await.unwrap();
     let seen = witness.cosign(&log, None, &first.note, &[], now).unwrap();
     let public = WitnessPublicKey::parse(&witness.public().to_string()).unwrap();

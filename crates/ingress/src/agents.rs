@@ -1,12 +1,14 @@
 //! What the call door needs to know of agents. The composition root gives it.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use skep_core::{AgentId, CallId, InstanceId, Timestamp, Workspace};
 use skep_store::{Scope, StoreError};
+use tokio::net::TcpStream;
 
 use crate::policy::CallPolicy;
 
@@ -52,6 +54,9 @@ pub enum Availability {
     Removed,
 }
 
+/// A connection that is being made.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
 /// One agent, as long as it is deployed.
 pub trait Agent: Send + Sync + 'static {
     /// Its identifier; another one when an agent of the same name is deployed after a removal.
@@ -68,6 +73,9 @@ pub trait Agent: Send + Sync + 'static {
 
     /// Whether this instance takes calls, as of now.
     fn is_ready(&self, instance: InstanceId) -> bool;
+
+    /// A new connection to this instance.
+    fn connect(&self, instance: InstanceId) -> Connecting;
 
     /// A call begins (`+1`) or ends (`-1`) on this instance.
     fn count(&self, instance: InstanceId, delta: i64);

@@ -104,10 +104,13 @@ impl Attempt<'_> {
             let fresh = reused.is_none();
             let mut link = match reused.take() {
                 Some(link) => link,
-                None => Link::open(self.place).await.map_err(|reason| {
-                    self.lane.agent.suspect(self.place.instance);
-                    End::Undelivered(format!("cannot connect: {reason}"))
-                })?,
+                None => {
+                    let connecting = self.lane.agent.connect(self.place.instance);
+                    Link::open(connecting).await.map_err(|reason| {
+                        self.lane.agent.suspect(self.place.instance);
+                        End::Undelivered(format!("cannot connect: {reason}"))
+                    })?
+                }
             };
             let message = self.message(request, self.body(request).await?)?;
             match tokio::time::timeout(self.idle, link.send(message)).await {

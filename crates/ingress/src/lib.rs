@@ -36,7 +36,7 @@ mod sse;
 mod sweep;
 mod window;
 
-pub use agents::{Agent, Agents, Availability, Death, Endpoint, Split};
+pub use agents::{Agent, Agents, Availability, Connecting, Death, Endpoint, Split};
 pub use body::{Body, BodyError};
 pub use error::IngressError;
 pub use headers::{strip_hop_by_hop, wants_upgrade};

@@ -263,7 +263,7 @@ async fn send(
         let fresh = reused.is_none();
         let opened = match reused.take() {
             Some(link) => Ok(link),
-            None => Link::open(held.place).await,
+            None => Link::open(held.lane.agent.connect(held.place.instance)).await,
         };
         let mut link = match opened {
             Ok(link) => link,
@@ -348,7 +348,8 @@ async fn upgrade(
     }
     let client = hyper::upgrade::on(&mut request);
     let message = message(request.method().clone(), target, headers, Body::empty())?;
-    let (mut sender, connection) = match connect(held.place).await {
+    let (mut sender, connection) = match connect(held.lane.agent.connect(held.place.instance)).await
+    {
         Ok(connected) => connected,
         Err(reason) => {
             fail(&mut held);

@@ -19,6 +19,7 @@ use skep_core::InstanceId;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::agents::Connecting;
 use crate::body::Body;
 
 /// Idle connections that are kept of each instance.
@@ -58,8 +59,8 @@ fn drive(connection: &mut Option<Pin<Box<Connection>>>, cx: &mut Context<'_>) {
 
 impl Link {
     /// A new connection.
-    pub(crate) async fn open(place: Place) -> Result<Self, String> {
-        let (sender, connection) = connect(place).await?;
+    pub(crate) async fn open(connecting: Connecting) -> Result<Self, String> {
+        let (sender, connection) = connect(connecting).await?;
         Ok(Self {
             sender,
             connection: Some(Box::pin(connection)),
@@ -149,9 +150,8 @@ type Connection = http1::Connection<TokioIo<TcpStream>, Body>;
 
 /// A new connection, not driven yet.
 pub(crate) async fn connect(
-    place: Place,
+    connecting: Connecting,
 ) -> Result<(http1::SendRequest<Body>, Connection), String> {
-    let connecting = TcpStream::connect(place.address);
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Err(_) => return Err("connecting took too long".to_owned()),
         Ok(Err(error)) => return Err(error.to_string()),
@@ -200,7 +200,9 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             (listener, stream)
         });
-        let mut link = Link::open(place).await.unwrap();
+        let mut link = Link::open(Box::pin(TcpStream::connect(place.address)))
+            .await
+            .unwrap();
         let answer = link.send(message()).await;
         assert_eq!(
             answer.ok().map(|answer| answer.status().as_u16()),

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::RuntimeError;
 use crate::exec::{ExecOrder, Execution};
@@ -185,6 +187,11 @@ pub trait Running: Send + Sync {
     /// Where it takes calls.
     fn address(&self) -> SocketAddr;
 
+    /// The way to where it takes calls.
+    fn door(&self) -> Door {
+        Door::at(self.address())
+    }
+
     /// How it is locked in: each protection that was wanted, in force or not.
     fn protections(&self) -> Vec<Protection> {
         Vec::new()
@@ -212,6 +219,67 @@ pub trait Running: Send + Sync {
     /// # Errors
     /// [`DriverError`] when that cannot be found out.
     async fn inspect(&self) -> Result<Inspection, DriverError>;
+}
+
+/// Hands out sockets that stand in an instance's own network: a socket belongs to the network that it
+/// was made in, whoever uses it.
+#[async_trait]
+pub trait Sockets: Send + Sync {
+    /// A TCP socket that is not connected yet.
+    ///
+    /// # Errors
+    /// Those of the system; also when the instance has ended.
+    async fn socket(&self) -> io::Result<TcpSocket>;
+}
+
+/// The way to where an instance takes calls.
+#[derive(Clone)]
+pub struct Door {
+    address: SocketAddr,
+    sockets: Option<Arc<dyn Sockets>>,
+}
+
+impl Door {
+    /// The way to an address that this process reaches by itself.
+    #[must_use]
+    pub const fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            sockets: None,
+        }
+    }
+
+    /// The way to an address in a network of the instance's own.
+    #[must_use]
+    pub fn within(address: SocketAddr, sockets: Arc<dyn Sockets>) -> Self {
+        Self {
+            address,
+            sockets: Some(sockets),
+        }
+    }
+
+    /// The address at its end.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// Those of connecting.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        match &self.sockets {
+            None => TcpStream::connect(self.address).await,
+            Some(sockets) => sockets.socket().await?.connect(self.address).await,
+        }
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Door").field(&self.address).finish()
+    }
 }
 
 /// How it is with what a driver stands on, in words for who runs the server.

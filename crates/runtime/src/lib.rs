@@ -40,8 +40,8 @@ pub mod folder;
 
 pub use agents::{Desired, Revision};
 pub use driver::{
-    Condition, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, News, Place,
-    Protection, Running, StartRequest, Tell, Traffic,
+    Condition, Door, Driver, DriverError, Exit, Inspection, LogLine, LogSource, LogStream, News,
+    Place, Protection, Running, Sockets, StartRequest, Tell, Traffic,
 };
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
@@ -52,8 +52,8 @@ pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
 pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Gpus, Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Spec, Volume,
-    VolumeSource,
+    Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox,
+    Scale, Spec, Volume, VolumeSource,
 };
 pub use target::{Availability, Endpoint, Split, Target};
 pub use transfer::DataFolders;

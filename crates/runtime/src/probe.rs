@@ -1,7 +1,6 @@
 //! Asking an instance whether it is well: one fresh connection, one GET, and of the body only
 //! whether it says that the agent works (`{"status": "HealthyBusy"}`, as AgentCore agents do).
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use skep_core::units::format_duration;
 use tokio::net::TcpStream;
 
+use crate::driver::Door;
 use crate::supervisor::{Miss, MissKind};
 
 /// Where agents usually answer.
@@ -73,12 +73,8 @@ enum Answer {
 }
 
 /// Asks once. Tells how to ask from now on.
-pub(crate) async fn probe(
-    address: SocketAddr,
-    check: Check,
-    timeout: Duration,
-) -> Result<Well, Miss> {
-    tokio::time::timeout(timeout, look(address, check))
+pub(crate) async fn probe(door: &Door, check: Check, timeout: Duration) -> Result<Well, Miss> {
+    tokio::time::timeout(timeout, look(door, check))
         .await
         .unwrap_or_else(|_| {
             Err(Miss {
@@ -88,20 +84,20 @@ pub(crate) async fn probe(
         })
 }
 
-async fn look(address: SocketAddr, check: Check) -> Result<Well, Miss> {
+async fn look(door: &Door, check: Check) -> Result<Well, Miss> {
     match check {
-        Check::Port => connect(address).await.map(|_| Check::Port.into()),
+        Check::Port => connect(door).await.map(|_| Check::Port.into()),
         Check::Path(path) => {
-            let answer = ask(address, &path).await?;
+            let answer = ask(door, &path).await?;
             is_well(&path, &answer).ok_or_else(|| unwell(&path, &answer))
         }
-        Check::Find => find(address).await,
+        Check::Find => find(door).await,
     }
 }
 
-async fn find(address: SocketAddr) -> Result<Well, Miss> {
+async fn find(door: &Door) -> Result<Well, Miss> {
     for path in USUAL_PATHS {
-        match ask(address, path).await? {
+        match ask(door, path).await? {
             // Whatever listens there speaks something else.
             Answer::Odd => return Ok(Check::Port.into()),
             // It has such a path, and says that it is not ready yet.
@@ -141,27 +137,27 @@ fn unwell(path: &str, answer: &Answer) -> Miss {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Miss> {
+async fn connect(door: &Door) -> Result<TcpStream, Miss> {
     let refused = || Miss {
         kind: MissKind::Refused,
-        reason: format!("nothing listens on port {}", address.port()),
+        reason: format!("nothing listens on port {}", door.address().port()),
     };
-    match TcpStream::connect(address).await {
+    match door.connect().await {
         // A connection to a port of the ephemeral range may meet itself.
-        Ok(stream) if stream.local_addr().ok() == Some(address) => Err(refused()),
+        Ok(stream) if stream.local_addr().ok() == Some(door.address()) => Err(refused()),
         Ok(stream) => Ok(stream),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(refused()),
         Err(error) => Err(Miss {
             kind: MissKind::Silent,
-            reason: format!("no connection to port {}: {error}", address.port()),
+            reason: format!("no connection to port {}: {error}", door.address().port()),
         }),
     }
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<Answer, Miss> {
-    let stream = connect(address).await?;
+async fn ask(door: &Door, path: &str) -> Result<Answer, Miss> {
+    let stream = connect(door).await?;
     let request = Request::get(path)
-        .header(HOST, address.to_string())
+        .header(HOST, door.address().to_string())
         .header(USER_AGENT, "skep-probe")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -195,6 +191,8 @@ async fn ask(address: SocketAddr, path: &str) -> Result<Answer, Miss> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -218,7 +216,7 @@ mod tests {
     }
 
     async fn check(address: SocketAddr, check: Check) -> Result<Check, MissKind> {
-        probe(address, check, Duration::from_secs(5))
+        probe(&Door::at(address), check, Duration::from_secs(5))
             .await
             .map(|well| well.check)
             .map_err(|miss| miss.kind)
@@ -250,7 +248,7 @@ mod tests {
     async fn tells_closed_ports_from_silent_ones() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let silent = probe(address, Check::Find, Duration::from_millis(50)).await;
+        let silent = probe(&Door::at(address), Check::Find, Duration::from_millis(50)).await;
         assert_eq!(silent.map_err(|miss| miss.kind), Err(MissKind::Silent));
         drop(listener);
         assert_eq!(check(address, Check::Find).await, Err(MissKind::Refused));

@@ -13,11 +13,13 @@ use skep_core::workspace::check_name;
 
 use crate::RuntimeError;
 
+mod connect;
 mod parts;
 
+pub use connect::{Connect, HostPort, PortRange};
 use parts::{
-    DAY, HOUR, SECOND, command, connect, duration, health, image, labels, limits, restart, rollout,
-    sandbox, scale, short, variables, volumes, workdir,
+    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
+    scale, short, variables, volumes, workdir,
 };
 
 /// A specification that can be run.
@@ -39,8 +41,8 @@ pub struct Spec {
     pub volumes: Vec<Volume>,
     /// How it is locked in.
     pub sandbox: Sandbox,
-    /// Ports that it may connect to besides the usual ones.
-    pub connect: Vec<PortRange>,
+    /// What it may connect to besides the usual.
+    pub connect: Connect,
     /// Names and values of its owner's.
     pub labels: BTreeMap<String, String>,
     /// What it may use.
@@ -138,15 +140,6 @@ pub enum Sandbox {
     Off,
 }
 
-/// Ports from the first to the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortRange {
-    /// The lowest.
-    pub first: u16,
-    /// The highest.
-    pub last: u16,
-}
-
 /// What each process of an agent may use; `None` is the operating system's own limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -226,7 +219,7 @@ impl Spec {
             env: variables(&spec.env)?,
             volumes: volumes(&spec.volumes)?,
             sandbox: sandbox(spec.sandbox.as_deref())?,
-            connect: connect(&spec.connect)?,
+            connect: connect::connect(&spec.connect)?,
             labels: labels(&spec.labels)?,
             limits: limits(&spec.resources)?,
             health: health(&spec.health)?,

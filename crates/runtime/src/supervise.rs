@@ -331,13 +331,13 @@ impl Supervisor {
 
     fn probe(&mut self) {
         let Some(live) = &self.live else { return };
-        let (instance, address) = (live.instance, live.running.address());
+        let (instance, door) = (live.instance, live.running.door());
         let (check, health) = (self.check.clone(), self.charge.spec.health.clone());
         self.jobs.spawn(async move {
             let began = Instant::now();
-            let mut found = probe(address, check, health.timeout).await;
+            let mut found = probe(&door, check, health.timeout).await;
             if let (Err(miss), Some(path)) = (&mut found, health.live) {
-                let live = probe(address, Check::Path(path), health.timeout).await;
+                let live = probe(&door, Check::Path(path), health.timeout).await;
                 if live.is_ok() {
                     miss.kind = MissKind::Alive;
                 }
@@ -368,6 +368,7 @@ impl Supervisor {
 
     fn launched(&mut self, live: Live) {
         let (instance, running) = (live.instance, live.running.clone());
+        self.charge.slot.target.opened(instance, running.door());
         self.jobs
             .spawn(async move { Done::Exited(instance, running.wait().await) });
         self.live = Some(live);

@@ -1,6 +1,7 @@
 //! Where an agent's calls can go now: what the call door sees of an agent. Cheap to look at.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+
+use crate::driver::Door;
 
 /// Instances that are remembered as ended by us.
 const MOST_ENDED: usize = 16;
@@ -80,6 +84,8 @@ pub struct Target {
     availability: watch::Sender<Availability>,
     suspects: watch::Sender<Option<InstanceId>>,
     loads: Mutex<Vec<Load>>,
+    /// The ways to the instances that run.
+    doors: RwLock<Vec<(InstanceId, Door)>>,
     /// Told when an instance has no call any more.
     idle: Notify,
     /// Told when a call waits for an agent that sleeps.
@@ -97,6 +103,7 @@ impl Target {
             availability: watch::Sender::new(Availability::Stopped),
             suspects: watch::Sender::new(None),
             loads: Mutex::default(),
+            doors: RwLock::default(),
             idle: Notify::new(),
             woken: Notify::new(),
             ended: RwLock::default(),
@@ -249,9 +256,34 @@ impl Target {
         })
     }
 
+    /// An instance runs, and this is the way to it.
+    pub(crate) fn opened(&self, instance: InstanceId, door: Door) {
+        self.doors.write().push((instance, door));
+    }
+
+    /// A new connection to an instance.
+    ///
+    /// # Errors
+    /// Those of connecting; also when it has ended.
+    pub async fn connect(&self, instance: InstanceId) -> io::Result<TcpStream> {
+        let door = {
+            let doors = self.doors.read();
+            let found = doors.iter().find(|(one, _)| *one == instance);
+            found.map(|(_, door)| door.clone())
+        };
+        match door {
+            Some(door) => door.connect().await,
+            None => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the instance has ended",
+            )),
+        }
+    }
+
     /// Forgets an instance that has ended. Calls that still say so of theirs find nothing.
     pub(crate) fn forget(&self, instance: InstanceId) {
         self.loads.lock().retain(|load| load.instance != instance);
+        self.doors.write().retain(|(one, _)| *one != instance);
         self.idle.notify_waiters();
     }
 

@@ -12,7 +12,7 @@ use skep_core::{Code, PublicError, Workspace};
 use skep_runtime::{
     AgentInfo, Availability, Driver, InstanceInfo, LogLine, LogQuery, LogStream, Options,
     ProcessDriver, ProcessOptions, RolloutOrder, Rotation, Runtime, RuntimeError, Split, Target,
-    conformance,
+    conformance, survey,
 };
 use skep_store::{By, Db};
 use tempfile::TempDir;
@@ -180,6 +180,22 @@ async fn all(mut lines: mpsc::Receiver<LogLine>) -> Vec<LogLine> {
 async fn the_process_driver_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     conformance::conformance(&|| Arc::new(driver(&folder)), &|_| {}).await;
+}
+
+#[tokio::test]
+async fn the_driver_keeps_the_contract_in_a_strict_sandbox() {
+    let missing = survey().into_iter().find(|one| !one.in_force);
+    // Control groups are not among what strict needs when nothing is limited.
+    if let Some(one) = missing.filter(|one| !["memory", "cpu"].contains(&one.name.as_str())) {
+        eprintln!(
+            "skipped: this machine has no strict sandbox: {}",
+            one.detail
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let strict = |spec: &mut AgentSpec| spec.sandbox = Some("strict".to_owned());
+    conformance::conformance(&|| Arc::new(driver(&folder)), &strict).await;
 }
 
 #[tokio::test]

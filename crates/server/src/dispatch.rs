@@ -27,7 +27,7 @@ use crate::headers::{Cors, secure};
 use crate::keys::Principal;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
-use crate::peers::gather::{gather, gathering};
+use crate::peers::gather::{TRIES, complete, gather, gathering};
 use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
 use crate::state::State;
@@ -416,15 +416,28 @@ impl Dispatcher {
         upgrade.give_back(&mut request);
         let asked = (request.method().clone(), request.uri().clone());
         let how = gathering(&asked.0, asked.1.path()).filter(|_| sender.hops == 0);
-        let own = self.api(request.map(axum::body::Body::new)).await;
-        match (how, own) {
-            (Some(how), own) => {
-                let own = own.map(axum::body::Body::new);
-                let whole = gather(&self.state, sender, asked, how, own).await?;
-                Ok(whole.map(Body::Api))
+        let Some(how) = how else {
+            return Ok(self.api(request.map(axum::body::Body::new)).await);
+        };
+        // What each server has a part of has no body.
+        let (head, _) = request.into_parts();
+        let mut missed = None;
+        for _ in 0..TRIES {
+            let request = Request::from_parts(head.clone(), axum::body::Body::empty());
+            let own = self.api(request).await.map(axum::body::Body::new);
+            let (state, asked) = (&self.state, asked.clone());
+            let uri = asked.1.clone();
+            let whole = gather(state, sender, asked, how, own).await?;
+            let (whole, missing) = complete(state, sender, &uri, how, whole).await?;
+            if missing.is_none() {
+                return Ok(whole.map(Body::Api));
             }
-            (None, own) => Ok(own),
+            missed = missing;
+            state.peers.looked().await;
         }
+        let name = missed.unwrap_or_default();
+        let detail = format!("`{name}` is on its way from one server to another");
+        Err(ApiError::new(Code::AgentElsewhere, detail))
     }
 
     async fn api(&self, request: Request<axum::body::Body>) -> Response<Body> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use skep_api::AgentSpec;
 use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
-use skep_ingress::{Agent, Agents, Availability, CallPolicy, Death, Endpoint, Split};
+use skep_ingress::{Agent, Agents, Availability, CallPolicy, Connecting, Death, Endpoint, Split};
 use skep_runtime::{Event, Runtime, Target};
 use skep_store::{Scope, StoreError};
 
@@ -152,6 +152,11 @@ impl Agent for Joined {
 
     fn is_ready(&self, instance: InstanceId) -> bool {
         self.target.is_ready(instance)
+    }
+
+    fn connect(&self, instance: InstanceId) -> Connecting {
+        let target = self.target.clone();
+        Box::pin(async move { target.connect(instance).await })
     }
 
     fn count(&self, instance: InstanceId, delta: i64) {

@@ -65,7 +65,7 @@ fn hash(key: &str) -> [u8; 32] {
 ///
 /// # Errors
 /// [`ServerError`].
-pub async fn new_admin_key(db: &Db) -> Result<(), ServerError> {
+pub(crate) async fn new_admin_key(db: &Db) -> Result<(), ServerError> {
     make(db, &Workspace::default()).await.map(drop)
 }
 

@@ -34,7 +34,7 @@ use skep_core::{Code, PublicError};
 pub use api::{openapi, routes_with_methods};
 pub use backups::bucket;
 pub use dispatch::PUBLIC;
-pub use keys::new_admin_key;
+pub use run::restored;
 pub use run::{RunOptions, Started, migrations, run};
 
 /// Why a server does not start or cannot go on.

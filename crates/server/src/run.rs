@@ -155,6 +155,19 @@ async fn end(
     Err(ServerError::Ended)
 }
 
+/// What a store needs that was brought back from a backup, before it is served: an admin key when the
+/// first did not come along, and a log of a name of its own.
+///
+/// # Errors
+/// [`ServerError`].
+pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
+    skep_audit::Log::forget_key(db).await?;
+    match has_key {
+        true => Ok(()),
+        false => keys::new_admin_key(db).await,
+    }
+}
+
 /// The migrations of every capability that has tables.
 #[must_use]
 pub fn migrations() -> [MigrationSet; 5] {

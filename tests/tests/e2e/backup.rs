@@ -590,6 +590,8 @@ async fn a_store_moves_to_the_other_engine_and_back() {
     let other = Postgres::start();
     assert_eq!(moved(&data, "sqlite", &other.url()), there);
 
+    // The log that moved is signed by the key that it had.
+    fs::copy(server.data().join("audit.key"), postgres.audit_key()).expect("a key");
     server.restart_with(crate::postgres::on(&postgres)).await;
     assert_eq!(server.call(&answer.call()).await["state"], "succeeded");
     server.wait_state("a", "ready").await;

@@ -23,6 +23,7 @@ mod health;
 mod hostile;
 mod kill;
 mod manifest;
+mod network;
 mod operate;
 mod poison;
 mod postgres;

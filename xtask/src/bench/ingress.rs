@@ -33,28 +33,29 @@ pub(crate) struct Options {
 }
 
 /// One way to the same upstream.
-struct Way {
-    name: &'static str,
-    method: &'static str,
-    url: String,
+pub(super) struct Way {
+    pub(super) name: &'static str,
+    pub(super) method: &'static str,
+    pub(super) url: String,
     /// The process whose CPU time and memory count.
-    pid: Option<u32>,
+    pub(super) pid: Option<u32>,
 }
 
 /// What one measurement gave.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Sample {
-    requests_per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
-    errors: u64,
+pub(super) struct Sample {
+    pub(super) requests_per_s: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) errors: u64,
     #[serde(default)]
-    cpu_cores: f64,
+    pub(super) cpu_cores: f64,
     #[serde(default)]
     memory_mib: u64,
 }
 
-const SCRIPT: &str = r#"
+/// What wrk does.
+pub(super) const SCRIPT: &str = r#"
 wrk.method = os.getenv("BENCH_METHOD")
 wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
 if wrk.method == "POST" then
@@ -172,7 +173,13 @@ fn ways(skep: &Skep, proxy: &Process, upstream: u64, proxy_port: u16) -> Vec<Way
     ]
 }
 
-fn measure(way: &Way, connections: u32, seconds: u64, script: &Path, key: &str) -> Result<Sample> {
+pub(super) fn measure(
+    way: &Way,
+    connections: u32,
+    seconds: u64,
+    script: &Path,
+    key: &str,
+) -> Result<Sample> {
     let before = way.pid.map(usage).unwrap_or_default();
     let output = Command::new("wrk")
         .args([
@@ -215,7 +222,7 @@ struct Report<'a> {
     ready: Duration,
 }
 
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
+pub(super) fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
     let mut values: Vec<f64> = samples.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

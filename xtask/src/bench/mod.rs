@@ -4,9 +4,11 @@ mod drive;
 mod fleet;
 mod ingress;
 mod machine;
+mod sandbox;
 mod scale;
 mod servers;
 mod sizes;
+mod store;
 mod wake;
 
 use anyhow::Result;
@@ -20,6 +22,10 @@ pub(crate) enum What {
     Sizes(sizes::Options),
     /// Hundreds of processes and containers served at once, and what each costs.
     Fleet(fleet::Options),
+    /// What a sandbox costs: at the start, and on the way in and out.
+    Sandbox(sandbox::Options),
+    /// Strict calls on SQLite and on PostgreSQL.
+    Store(store::Options),
     /// The first call to an agent that sleeps.
     Wake(wake::Options),
     /// Copies, queue and latency over time while the load goes up and down.
@@ -32,6 +38,8 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Ingress(options) => ingress::run(options),
         What::Sizes(options) => sizes::run(options),
         What::Fleet(options) => fleet::run(options),
+        What::Sandbox(options) => sandbox::run(options),
+        What::Store(options) => store::run(options),
         What::Wake(options) => wake::run(options),
         What::Scale(options) => scale::run(options),
     }

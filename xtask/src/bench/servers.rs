@@ -68,6 +68,11 @@ pub(crate) fn wait_for<T>(
 impl Skep {
     /// Starts a server on a new data folder, or on one that another has left.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    /// [`Skep::start`], with flags.
+    pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Result<Self> {
         let data = folder.join("data");
         fs::create_dir_all(&data)?;
         // What a dead server left must not be taken for the new one's.
@@ -77,6 +82,7 @@ impl Skep {
         let child = Command::new(binary())
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(&data)
+            .args(flags)
             // It is ours, and the server refuses keys that it does not know.
             .env_remove("SKEP_BIN")
             .env("SKEP_LOG_LEVEL", "warn")
@@ -112,6 +118,7 @@ impl Skep {
         let output = Command::new(binary())
             .args(["--server", &self.url, "-o", "json", "--data"])
             .arg(&self.data)
+            .env_remove("SKEP_BIN")
             .args(args)
             .output()?;
         if !output.status.success() {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::sandbox::cgroup::Places;
+use super::sandbox::netns::Network;
 use super::sandbox::{Guard, Order};
 use crate::logfile::Rotation;
 
@@ -19,6 +20,10 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const LOCK: &str = "lock";
 /// A FIFO with one command a line: `stop <grace in ms>`, `signal <number>`.
 pub(crate) const CONTROL: &str = "control";
+/// Where the shim hands out sockets of the agent's network, when it has one of its own.
+pub(crate) const NETWORK: &str = "network";
+/// What must be said there first: other agents can reach that place, and cannot read this file.
+pub(crate) const NETWORK_KEY: &str = "network.key";
 pub(crate) const LOG: &str = "log";
 pub(crate) const START: &str = "start.json";
 pub(crate) const STATE: &str = "state.json";
@@ -63,6 +68,9 @@ pub(crate) struct State {
     pub(crate) groups: Vec<PathBuf>,
     #[serde(default)]
     pub(crate) protections: Vec<Guard>,
+    /// None: it is in the machine's network.
+    #[serde(default)]
+    pub(crate) network: Option<Network>,
 }
 
 /// How it ended: there before the shim ends.

@@ -130,7 +130,7 @@ fn begin(folder: &Path, entry: &Entry, fds: Vec<OwnedFd>) -> Result<Inside, Repo
         None => std::fs::File::open("/dev/null").map_or(Ok(()), rustix::stdio::dup2_stdin),
     }
     .map_err(|error| failed("descriptors")(error.into()))?;
-    let plan = Plan::join(folder, &entry.start, &entry.state.groups)?;
+    let plan = Plan::join(folder, &entry.start, &entry.state, instance.as_fd())?;
     let child = spawn(entry, plan, streams)?;
     let command = Pid::from_child(&child);
     let watch = rustix::process::pidfd_open(command, PidfdFlags::empty())

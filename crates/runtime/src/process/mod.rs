@@ -5,6 +5,7 @@
 mod exec;
 mod files;
 mod inside;
+mod network;
 mod proc;
 mod running;
 mod sandbox;
@@ -31,7 +32,7 @@ use self::exec::Inside;
 use self::files::{FORMAT, Report, Start, State};
 use self::running::ProcessRunning;
 use self::sandbox::cgroup::{self, Places};
-use self::sandbox::{Order, Shared, Spare};
+use self::sandbox::{Order, Shared, Spare, netns};
 pub use self::shim::shim_main;
 use crate::RuntimeError;
 use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
@@ -39,7 +40,7 @@ use crate::exec::{ExecOrder, Execution};
 use crate::folder::{blocking, failed, kept, make, remove};
 use crate::logfile::{InstanceLog, Rotation};
 use crate::port;
-use crate::spec::{PortRange, Sandbox, Spec, VolumeSource};
+use crate::spec::{HostPort, PortRange, Sandbox, Spec, VolumeSource};
 
 /// Time in which a shim must say whether the agent runs.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -254,6 +255,11 @@ impl ProcessDriver {
                 .filter_map(|path| path.canonicalize().ok())
                 .collect(),
             network,
+            // Whoever is not strict may go further than Skep can carry.
+            ways: (spec.sandbox == Sandbox::Strict).then(|| {
+                let hosts = spec.connect.hosts.iter().cloned();
+                netns::ways(hosts.chain(skep(request)))
+            }),
         }
     }
 
@@ -271,10 +277,11 @@ impl ProcessDriver {
             first: port,
             last: port,
         };
-        let skep = request.env.get("SKEP_URL").and_then(|url| port_of(url));
+        let connect = &request.spec.connect;
+        let hosts = connect.hosts.iter().cloned().chain(skep(request));
         let mut ports = vec![one(request.port)];
-        ports.extend(skep.map(one));
-        ports.extend(&request.spec.connect);
+        ports.extend(hosts.map(|host| one(host.port)));
+        ports.extend(&connect.ports);
         self.ports
             .take(strict, &ports)
             .map_err(|error| DriverError::Failed(format!("the ports' rules: {error}")))
@@ -345,14 +352,16 @@ impl ProcessDriver {
     }
 }
 
-/// The port in a URL.
-fn port_of(url: &str) -> Option<u16> {
-    let (scheme, rest) = url.split_once("://")?;
+/// Where Skep itself is, as an instance is told.
+fn skep(request: &StartRequest) -> Option<HostPort> {
+    let (scheme, rest) = request.env.get("SKEP_URL")?.split_once("://")?;
     let authority = rest.split('/').next()?;
-    match authority.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
-        _ => Some(if scheme == "https" { 443 } else { 80 }),
-    }
+    let port = if scheme == "https" { 443 } else { 80 };
+    // Who listens everywhere is found on loopback.
+    let authority = authority
+        .replace("0.0.0.0:", "127.0.0.1:")
+        .replace("[::]:", "[::1]:");
+    HostPort::parse(&authority).or_else(|| HostPort::parse(&format!("{authority}:{port}")))
 }
 
 /// What this machine has for sandboxes: each protection, and what is missing.

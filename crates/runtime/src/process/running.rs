@@ -19,9 +19,10 @@ use tokio::sync::watch;
 
 use super::exec::Inside;
 use super::files::{self, Ended, State};
+use super::network::Hold;
 use super::proc;
 use super::sandbox::cgroup;
-use crate::driver::{DriverError, Exit, Inspection, Protection, Running};
+use crate::driver::{Door, DriverError, Exit, Inspection, Protection, Running};
 use crate::folder::{blocking, failed};
 use crate::logfile;
 
@@ -35,6 +36,8 @@ pub(super) struct ProcessRunning {
     state: State,
     shim: Arc<AsyncFd<OwnedFd>>,
     exit: watch::Receiver<Option<Exit>>,
+    /// Of a network of its own.
+    network: Option<Arc<Hold>>,
 }
 
 impl ProcessRunning {
@@ -56,9 +59,15 @@ impl ProcessRunning {
         let (tell, exit) = watch::channel(None);
         let (watched, place) = (shim.clone(), folder.clone());
         let left = state.clone();
+        let network = state.network.clone();
+        let network = network.map(|network| Arc::new(Hold::take(folder.clone(), network)));
+        let held = network.clone();
         // Its own task, so that the shim is reaped also when nobody waits for it.
         tokio::spawn(async move {
             let _ = watched.readable().await;
+            if let Some(held) = held {
+                held.close().await;
+            }
             let settled = blocking(move || Ok(settle(&place, &left, instance, child))).await;
             // Commands that ran in its box see its end as we do.
             inside.ended(instance).await;
@@ -69,6 +78,7 @@ impl ProcessRunning {
             state,
             shim,
             exit,
+            network,
         })
     }
 
@@ -149,6 +159,13 @@ impl Running for ProcessRunning {
 
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.state.port).into()
+    }
+
+    fn door(&self) -> Door {
+        match &self.network {
+            Some(hold) => Door::within(self.address(), hold.inner.clone()),
+            None => Door::at(self.address()),
+        }
     }
 
     fn protections(&self) -> Vec<Protection> {

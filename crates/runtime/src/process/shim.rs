@@ -2,7 +2,8 @@
 //! outlives the server. It starts the agent in a group of its own, carries its output to the log,
 //! takes commands from a FIFO, ends what the agent leaves behind and writes down how it ended.
 //!
-//! One thread, no runtime, no sockets. The agent is killed when the shim is (PDEATHSIG), and
+//! One thread, no runtime. An agent's own network is the shim's, too: it makes the sockets that lead
+//! in and out, hands them to the server, and carries no byte itself. The agent is killed when the shim is (PDEATHSIG), and
 //! everything that the agent starts stays below the shim (subreaper).
 
 use std::ffi::OsString;
@@ -23,6 +24,8 @@ use skep_core::Timestamp;
 use skep_core::units::format_bytes;
 
 use super::files::{self, Ended, FORMAT, Report, Start, State};
+use super::network::Counter;
+use super::sandbox::netns::Entered;
 use super::sandbox::{Entry, Guard, Plan, cgroup, disk};
 use super::{find_program, inside, proc};
 use crate::driver::LogStream;
@@ -84,6 +87,8 @@ struct Shim {
     stderr: Option<Output>,
     kill_at: Option<Instant>,
     disk: Option<disk::Watch>,
+    /// Where sockets of the agent's own network are handed out.
+    counter: Option<Counter>,
     /// Dropped, and so released, when the shim ends.
     _lock: File,
     _child: Child,
@@ -125,7 +130,11 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
     let mut plan = Plan::make(folder, &start)?;
     let groups = plan.group.folders.clone();
     let watch_disk = plan.disk.take();
-    let (mut child, protections) = spawn(&start, plan).inspect_err(|_| {
+    let entered = plan.entered.take();
+    let network = entered.as_ref().map(|entered| entered.network.clone());
+    let opened = open_counter(folder, entered);
+    let spawned = opened.and_then(|counter| Ok((counter, spawn(&start, plan)?)));
+    let (counter, (mut child, protections)) = spawned.inspect_err(|_| {
         cgroup::remove(&groups);
     })?;
     let agent = Pid::from_child(&child);
@@ -138,6 +147,7 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
         port: start.port,
         groups,
         protections,
+        network,
     };
     // An agent that no server could adopt must not stay: it ends with the shim.
     files::put(folder, files::STATE, &state).map_err(failed(files::STATE))?;
@@ -159,9 +169,18 @@ fn begin(folder: &Path) -> Result<Shim, Report> {
             let folders = home.into_iter().chain([folder.join(files::TMP)]);
             disk::Watch::new(folders.collect(), limit)
         }),
+        counter,
         _lock: lock,
         _child: child,
     })
+}
+
+/// Where sockets of a network that was entered are handed out.
+fn open_counter(folder: &Path, entered: Option<Entered>) -> Result<Option<Counter>, Report> {
+    entered
+        .map(|entered| Counter::open(folder, entered.listeners))
+        .transpose()
+        .map_err(|error| Report::Failed(format!("{}: {error}", files::NETWORK)))
 }
 
 /// Opened for both directions, so that it never ends when a writer goes.
@@ -292,6 +311,9 @@ impl Shim {
             self.wait();
             self.carry();
             self.obey();
+            if let Some(counter) = &self.counter {
+                counter.serve();
+            }
             self.look_at_disk();
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 self.kill_at = None;
@@ -318,6 +340,7 @@ impl Shim {
         let pipes = [&self.stdout, &self.stderr];
         let fds = [self.watch.as_fd(), self.control.as_fd()]
             .into_iter()
+            .chain(self.counter.as_ref().map(Counter::as_fd))
             .chain(
                 pipes
                     .into_iter()
@@ -450,7 +473,9 @@ impl Shim {
             signal,
         };
         let _ = files::put(&self.folder, files::EXIT, &ended);
-        let _ = std::fs::remove_file(self.folder.join(files::CONTROL));
+        for name in [files::CONTROL, files::NETWORK, files::NETWORK_KEY] {
+            let _ = std::fs::remove_file(self.folder.join(name));
+        }
         // When the disk is full this is all that tells the server.
         let status = code.or(signal.map(|signal| 128 + signal)).unwrap_or(1);
         ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))

@@ -10,8 +10,7 @@ use skep_core::units;
 use skep_core::workspace::check_name;
 
 use super::{
-    Gpus, Health, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox, Scale, Volume,
-    VolumeSource,
+    Gpus, Health, Image, Limits, Pull, Restart, Rollout, Sandbox, Scale, Volume, VolumeSource,
 };
 use crate::{RuntimeError, words};
 
@@ -106,32 +105,6 @@ pub(super) fn sandbox(given: Option<&str>) -> Result<Sandbox, RuntimeError> {
             ),
         )),
     }
-}
-
-pub(super) fn connect(given: &[String]) -> Result<Vec<PortRange>, RuntimeError> {
-    if given.len() > MOST_VOLUMES {
-        return Err(RuntimeError::spec(
-            "connect",
-            format!("has over {MOST_VOLUMES} entries; write ranges"),
-        ));
-    }
-    let range = |text: &str| {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (0 < first && first <= last).then_some(PortRange { first, last })
-    };
-    let parsed = given.iter().enumerate().map(|(index, text)| {
-        range(text).ok_or_else(|| {
-            RuntimeError::spec(
-                format!("connect[{index}]"),
-                format!(
-                    "`{}` is no port; write one such as `27017`, or a range such as `30000-30100`",
-                    short(text)
-                ),
-            )
-        })
-    });
-    parsed.collect()
 }
 
 /// Whether `..` or nothing but the root stands in a path.

@@ -1,5 +1,6 @@
 //! Answers that every server has a part of: lists of agents, and actions on the calls of all.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,8 @@ use crate::state::State;
 
 /// Time for one server to say its part.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a list is asked for, before an agent that is in no part is told to be on its way.
+pub(crate) const TRIES: u32 = 5;
 /// The largest answer of one server.
 const MOST_BODY: usize = 64 << 20;
 /// Rows of a page unless the client says how many, as every list has it.
@@ -36,6 +39,56 @@ pub(crate) fn gathering(method: &Method, path: &str) -> Option<Gathering> {
         ("POST", "/api/v1/calls/redrive") => Some(Gathering::Sums),
         _ => None,
     }
+}
+
+/// A list of agents of all servers, and one that is missing in it: on its way from one server to
+/// another it may be in the part of neither, and all must be asked again.
+pub(crate) async fn complete(
+    state: &State,
+    sender: &Sender,
+    uri: &Uri,
+    how: Gathering,
+    whole: Response<axum::body::Body>,
+) -> Result<(Response<axum::body::Body>, Option<String>), ApiError> {
+    let Gathering::Pages(key) = how else {
+        return Ok((whole, None));
+    };
+    if whole.status() != StatusCode::OK {
+        return Ok((whole, None));
+    }
+    let (head, body) = whole.into_parts();
+    let page = parse(body).await?;
+    // After the parts, so that whoever was removed meanwhile is not missed.
+    let owners = state.runtime.owners(&sender.workspace).await?;
+    // One whose server is gone, and that no other may have, is nobody's to show.
+    let living = owners
+        .iter()
+        .filter(|(_, epoch)| state.peers.lives(**epoch));
+    let missed = missing(living.map(|(name, _)| name), &page, key, uri);
+    Ok((Response::from_parts(head, page.to_string().into()), missed))
+}
+
+/// The first agent that belongs to a page and is not in it.
+fn missing<'a>(
+    all: impl Iterator<Item = &'a String>,
+    page: &Value,
+    key: &str,
+    uri: &Uri,
+) -> Option<String> {
+    let items = page["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let there: HashSet<&str> = items.iter().filter_map(|it| it[key].as_str()).collect();
+    let query = uri.query().unwrap_or_default();
+    let mut parts = query.split('&');
+    // Names of agents need no escapes.
+    let after = parts.find_map(|part| part.strip_prefix("cursor="));
+    let last = page["next"].as_str();
+    let belongs = |name: &&String| {
+        after.is_none_or(|after| name.as_str() > after)
+            && last.is_none_or(|last| name.as_str() <= last)
+    };
+    all.filter(belongs)
+        .find(|name| !there.contains(name.as_str()))
+        .cloned()
 }
 
 /// Asks the others the same and adds what they say to this server's own answer.
@@ -137,6 +190,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_agent_that_is_in_no_part_is_missed() {
+        let all: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        let uri = |text: &str| text.parse::<Uri>().unwrap();
+        let missed = |page: Value, at: &str| missing(all.iter(), &page, "name", &uri(at));
+        let whole = json!({"items": [{"name": "a"}, {"name": "b"}], "next": "b"});
+        assert_eq!(missed(whole.clone(), "/api/v1/agents?limit=2"), None);
+        let hole = json!({"items": [{"name": "a"}, {"name": "c"}], "next": "c"});
+        assert_eq!(missed(hole, "/api/v1/agents?limit=2").as_deref(), Some("b"));
+        let last = json!({"items": [{"name": "d"}]});
+        assert_eq!(missed(last.clone(), "/api/v1/agents?cursor=c"), None);
+        assert_eq!(missed(last, "/api/v1/agents").as_deref(), Some("a"));
+    }
 
     #[test]
     fn pages_of_several_servers_are_one_page() {

@@ -356,9 +356,7 @@ pub(crate) fn restore(session: &Session, args: &RestoreArgs) -> Result {
     let beside = beside.parent().unwrap_or(Path::new("/"));
     let (file, _fetched) = here(session, &args.file, beside)?;
     let restored = skep_backup::restore(&file, passphrase.as_ref(), &target)?;
-    if !restored.has_key {
-        new_key(&args.data_dir, database.clone())?;
-    }
+    new_keys(&args.data_dir, database.clone(), restored.has_key)?;
     let summary = restored.finish()?;
     show(session, &args.file, &summary, "is restored")?;
     let data = args.data_dir.display();
@@ -371,13 +369,14 @@ pub(crate) fn restore(session: &Session, args: &RestoreArgs) -> Result {
     ))
 }
 
-/// A key for who has the folder: the first one is in encrypted backups only.
-fn new_key(data: &Path, database: Option<String>) -> Result {
+/// A key for who has the folder, unless the first one came along: it is in encrypted backups only. The
+/// audit log goes on under another name: what was written after the backup is not in it.
+fn new_keys(data: &Path, database: Option<String>, has_key: bool) -> Result {
     let public = |error: &dyn skep_core::PublicError| Failure::public(error);
     crate::runtime()?.block_on(async {
         let options = Options::new(data).database(database);
         let db = Db::open(options, &skep_server::migrations()).map_err(|error| public(&error))?;
-        let made = skep_server::new_admin_key(&db).await;
+        let made = skep_server::restored(&db, has_key).await;
         db.close().await;
         made.map_err(|error| public(&error))
     })

@@ -2,13 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// Bytes of one file that fills the disk.
 const PIECE: usize = 1 << 20;
+/// A host that does not answer in this time does not answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn text<'a>(query: &'a str, name: &str) -> &'a str {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -35,14 +40,21 @@ pub(crate) fn attempt(path: &str, query: &str) -> String {
             rename(Path::new(&home)).map(|()| String::new())
         }
         "connect" => number(query, "port")
-            .and_then(|port: u16| TcpStream::connect(("127.0.0.1", port)))
+            .and_then(|port: u16| connect(text(query, "host"), port))
             .map(|_| String::new()),
+        "exchange" => number(query, "port").and_then(|port| exchange(text(query, "host"), port)),
+        "sockets" => sockets(file, text(query, "key")),
+        "skep" => skep(),
         "multipath" => number(query, "port").and_then(multipath),
         "bind" => number(query, "port")
             .and_then(|port: u16| TcpListener::bind(("127.0.0.1", port)))
             .map(|_| String::new()),
         "datagram" => UdpSocket::bind("127.0.0.1:0").map(|_| String::new()),
         "local" => UnixStream::connect(file).map(|_| String::new()),
+        "abstract" => SocketAddr::from_abstract_name(text(query, "name"))
+            .and_then(|address| UnixStream::connect_addr(&address))
+            .map(|_| String::new()),
+        "network" => fs::read_link("/proc/self/ns/net").map(|at| at.display().to_string()),
         "fork" => number(query, "n").and_then(fork),
         "fill" => number(query, "n").and_then(fill),
         "environ" => number(query, "pid").and_then(|pid: i32| {
@@ -59,6 +71,56 @@ pub(crate) fn attempt(path: &str, query: &str) -> String {
         Ok(got) => format!("done {got}"),
         Err(error) => format!("refused {error}"),
     }
+}
+
+/// Connects to a host, or to this machine.
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    let mut addresses = (host, port).to_socket_addrs()?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
+}
+
+/// Sends some bytes, and waits for as many.
+fn exchange(host: &str, port: u16) -> io::Result<String> {
+    let mut stream = connect(host, port)?;
+    stream.write_all(b"hello")?;
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard)?;
+    Ok(String::from_utf8_lossy(&heard).into_owned())
+}
+
+/// Asks another instance's shim for sockets of its network, as its server does.
+fn sockets(place: &str, key: &str) -> io::Result<String> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let to = UnixDatagram::unbound()?;
+    to.connect(place)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [theirs.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let question = format!("{key}s");
+    let bytes = [io::IoSlice::new(question.as_bytes())];
+    sendmsg(&to, &bytes, &mut control, SendFlags::empty())?;
+    drop(theirs);
+    // An end without an answer is a refusal.
+    let mut answer = [0];
+    ours.read_exact(&mut answer)?;
+    Ok(String::new())
+}
+
+/// Asks Skep how it is, and tells the first line of its answer.
+fn skep() -> io::Result<String> {
+    let url = std::env::var("SKEP_URL").map_err(io::Error::other)?;
+    let host = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host)?;
+    let request =
+        format!("GET /api/v1/health/basic HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
 }
 
 fn rename(home: &Path) -> io::Result<()> {

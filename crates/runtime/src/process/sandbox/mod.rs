@@ -6,6 +6,7 @@
 
 pub(super) mod cgroup;
 pub(super) mod disk;
+pub(super) mod netns;
 mod network;
 mod paths;
 mod syscalls;
@@ -13,7 +14,7 @@ mod view;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::PipeFlags;
@@ -21,9 +22,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
+use self::netns::{Entered, Way};
 pub(super) use self::network::Spare;
 use self::view::View;
-use super::files::{Report, Start};
+use super::files::{Report, Start, State};
 use super::find_program;
 use crate::driver::Protection;
 use crate::port;
@@ -50,6 +52,9 @@ pub(crate) struct Order {
     pub(super) private: Vec<PathBuf>,
     /// Whether the shim's standard input is the ruleset of ports to connect to.
     pub(super) network: bool,
+    /// The ways out of a network of its own; none: it is in the machine's.
+    #[serde(default)]
+    pub(super) ways: Option<Vec<Way>>,
 }
 
 /// A volume.
@@ -125,6 +130,8 @@ pub(super) struct Plan {
     /// The most processes by resource limit, where no group limits them.
     pub(super) processes: Option<u64>,
     pub(super) disk: Option<disk::Limit>,
+    /// The network of its own that this process is in now.
+    pub(super) entered: Option<Entered>,
     /// Bytes of its files, when that was said.
     all: Option<u64>,
     walls: Walls,
@@ -147,21 +154,17 @@ pub(super) struct Outcome {
 
 /// Steps of an entry that can fail, as the child tells them.
 const VIEW: u8 = b'v';
-const STEPS: [(u8, &str); 4] = [
+const STEPS: [(u8, &str); 5] = [
     (b'g', "the control group cannot be joined"),
+    (b'h', "the names of hosts cannot be put in place"),
     (b'c', "privileges cannot be dropped"),
     (b'l', "Landlock's rules cannot be put in force"),
     (b's', "the filter of system calls cannot be put in force"),
 ];
 
 impl Plan {
-    /// Prepares everything. `folder` is the instance's.
+    /// Prepares everything, and enters the agent's network. `folder` is the instance's.
     pub(super) fn make(folder: &Path, start: &Start) -> Result<Self, Report> {
-        let failed = |what: &str, why: &dyn std::fmt::Display| {
-            Report::Failed(format!("the sandbox cannot be made: {what}: {why}"))
-        };
-        let (told, tell) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("pipe", &error))?;
         let boxed = start.sandbox.as_ref();
         let asked = start.processes.or(boxed.map(|_| PROCESSES));
         let want = cgroup::Want {
@@ -171,63 +174,86 @@ impl Plan {
         };
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let group = cgroup::Group::make(&start.cgroups, &format!("skep-{name}"), want);
-        let mut plan = Self {
-            guards: Vec::new(),
-            processes: match (group.pids, start.processes) {
-                (true, _) => None,
-                (false, None) if boxed.is_some() => tasks().map(|there| there + PROCESSES),
-                (false, asked) => asked,
-            },
-            disk: start.disk.map(disk::Limit::Total),
-            all: start.disk,
-            group,
-            walls: Walls::default(),
-            tell,
-            told,
+        let groups = group.folders.clone();
+        let made = || {
+            let mut plan = Self::begin(start, group).map_err(|error| cannot("made", &error))?;
+            plan.disk = start.disk.map(disk::Limit::Total);
+            // First, as the rules for files look at what it brings.
+            let ways = boxed.and_then(|order| order.ways.as_deref());
+            let hosts = ways.map(|ways| netns::enter(folder, ways));
+            if let Some(order) = boxed {
+                plan.lock_in(folder, start, order)
+                    .map_err(|error| cannot("made", &error))?;
+            }
+            plan.leave(hosts);
+            plan.limits(start, asked);
+            if boxed.is_some_and(|order| order.strict) {
+                plan.refuse()?;
+            }
+            Ok(plan)
         };
-        if let Some(order) = boxed {
-            plan.lock_in(folder, start, order)
-                .map_err(|error| failed("rules", &error))?;
-        }
-        plan.limits(start, asked);
-        if boxed.is_some_and(|order| order.strict) {
-            plan.refuse()?;
-        }
-        Ok(plan)
+        made().inspect_err(|_| {
+            cgroup::remove(&groups);
+        })
     }
 
     /// Prepares what stands round an instance that runs, for a command beside it: the same walls,
-    /// and its own control groups.
-    pub(super) fn join(folder: &Path, start: &Start, groups: &[PathBuf]) -> Result<Self, Report> {
-        let failed = |what: &str, why: &dyn std::fmt::Display| {
-            Report::Failed(format!("the box cannot be entered: {what}: {why}"))
-        };
-        let (told, tell) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("pipe", &error))?;
-        let group = cgroup::Group::open(groups).map_err(|error| failed("its group", &error))?;
-        let boxed = start.sandbox.as_ref();
-        let mut plan = Self {
-            guards: Vec::new(),
-            processes: match (group.pids, start.processes) {
-                (true, _) => None,
-                (false, None) if boxed.is_some() => tasks().map(|there| there + PROCESSES),
-                (false, asked) => asked,
-            },
-            disk: None,
-            all: start.disk,
-            group,
-            walls: Walls::default(),
-            tell,
-            told,
-        };
-        if let Some(order) = boxed {
+    /// its own control groups and its network. `shim` is the instance's.
+    pub(super) fn join(
+        folder: &Path,
+        start: &Start,
+        state: &State,
+        shim: BorrowedFd<'_>,
+    ) -> Result<Self, Report> {
+        let entered = |error: &dyn std::fmt::Display| cannot("entered", error);
+        let group = cgroup::Group::open(&state.groups).map_err(|error| entered(&error))?;
+        if let Some(network) = &state.network {
+            netns::join(shim, network).map_err(|error| entered(&error))?;
+        }
+        let mut plan = Self::begin(start, group).map_err(|error| entered(&error))?;
+        if let Some(order) = &start.sandbox {
             plan.lock_in(folder, start, order)
-                .map_err(|error| failed("rules", &error))?;
+                .map_err(|error| entered(&error))?;
             if order.strict {
                 plan.refuse()?;
             }
         }
         Ok(plan)
+    }
+
+    /// A plan without walls.
+    fn begin(start: &Start, group: cgroup::Group) -> io::Result<Self> {
+        let (told, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let boxed = start.sandbox.is_some();
+        Ok(Self {
+            guards: Vec::new(),
+            processes: match (group.pids, start.processes) {
+                (true, _) => None,
+                (false, None) if boxed => tasks().map(|there| there + PROCESSES),
+                (false, asked) => asked,
+            },
+            disk: None,
+            entered: None,
+            all: start.disk,
+            group,
+            walls: Walls::default(),
+            tell,
+            told,
+        })
+    }
+
+    /// Keeps the network that was entered, or why there is none.
+    fn leave(&mut self, hosts: Option<Result<Entered, String>>) {
+        let Some(hosts) = hosts else { return };
+        let found = hosts.map(|entered| {
+            let reached = entered.network.ways.iter().map(|way| way.to.to_string());
+            let reached = reached.collect::<Vec<_>>().join(", ");
+            self.entered = Some(entered);
+            format!("a network of its own, from which it reaches {reached}")
+        });
+        let place = self.guards.iter().position(|guard| guard.name == "signals");
+        self.guards
+            .insert(place.unwrap_or(self.guards.len()), guard("hosts", found));
     }
 
     /// The walls of a sandbox.
@@ -374,7 +400,6 @@ impl Plan {
         if missing.is_empty() {
             return Ok(());
         }
-        cgroup::remove(&self.group.folders);
         Err(Report::Refused(format!(
             "the strict sandbox cannot be had: {}; provide that or use `sandbox: standard`",
             missing.join("; ")
@@ -435,8 +460,11 @@ impl Entry {
         if let Some(view) = &self.walls.view
             && let Err(error) = view.enter()
         {
-            // The other walls stand without it.
+            // The other walls stand without it, but its names must be there.
             self.say(VIEW, &error);
+            if view.names_hosts() {
+                return self.step(b'h', Err(error));
+            }
         }
         if !self.walls.drop_privileges {
             return Ok(());
@@ -500,6 +528,10 @@ fn drop_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_capabilities(None, none)?)
 }
 
+fn cannot(what: &str, why: &dyn std::fmt::Display) -> Report {
+    Report::Failed(format!("the sandbox cannot be {what}: {why}"))
+}
+
 /// Processes and threads of the machine.
 fn tasks() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
@@ -527,6 +559,10 @@ pub(super) fn survey() -> Vec<Guard> {
                 Some(_) => needs(version, TCP, "6.7"),
                 None => Err("agents' ports cannot be told from others".to_owned()),
             },
+        ),
+        guard(
+            "hosts",
+            netns::attempt().map(|()| "networks of agents' own, for `strict`".to_owned()),
         ),
         guard("signals", needs(version, SIGNALS, "6.12")),
         guard("sockets", sockets),
@@ -565,6 +601,7 @@ mod tests {
             group: cgroup::Group::default(),
             processes: None,
             disk: None,
+            entered: None,
             all: None,
             walls: Walls::default(),
             tell,

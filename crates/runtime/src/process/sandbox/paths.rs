@@ -13,6 +13,7 @@ use landlock::{
 };
 
 use super::Order;
+use super::netns::HOSTS;
 use super::view::RESOLVER;
 use crate::process::files::Start;
 
@@ -195,6 +196,8 @@ pub(super) fn rules(start: &Start, order: &Order) -> Result<Paths, RulesetError>
     {
         rules.carve(folder, read())?;
     }
+    // It stands in the place of the machine's, where there is one.
+    rules.add(&order.tmp.with_file_name(HOSTS), read())?;
     for path in KERNEL {
         rules.open(path, look())?;
     }

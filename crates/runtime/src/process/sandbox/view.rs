@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
+use super::netns::HOSTS;
+
 const RUN: &str = "/run";
 const TMP: &str = "/tmp";
 /// The resolver's settings, often a link to below `/run`.
@@ -24,6 +26,8 @@ pub(super) struct View {
     tmp: Option<CString>,
     /// The folder of the resolver's settings, where it lies below `/run`, and its place in ours.
     resolver: Option<(CString, CString)>,
+    /// The names of an agent that has a network of its own.
+    hosts: Option<CString>,
 }
 
 /// Whether this process may make one.
@@ -49,7 +53,12 @@ impl View {
                 false => None,
             },
             resolver: None,
+            hosts: None,
         };
+        let hosts = folder.join(HOSTS);
+        if hosts.is_file() {
+            view.hosts = Some(c(&hosts)?);
+        }
         if free(RUN) && Path::new(RUN).is_dir() {
             let run = folder.join("run");
             DirBuilder::new().recursive(true).mode(0o755).create(&run)?;
@@ -74,6 +83,11 @@ impl View {
         self.run.is_some()
     }
 
+    /// Whether the agent finds nobody by name without it.
+    pub(super) fn names_hosts(&self) -> bool {
+        self.hosts.is_some()
+    }
+
     /// Puts it in force for this process. Runs between fork and exec.
     pub(super) fn enter(&self) -> io::Result<()> {
         let flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
@@ -84,6 +98,9 @@ impl View {
         }
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change(c"/", private)?;
+        if let Some(hosts) = &self.hosts {
+            mount_bind(hosts.as_c_str(), c"/etc/hosts")?;
+        }
         if let Some((from, to)) = &self.resolver {
             mount_bind(from.as_c_str(), to.as_c_str())?;
         }
