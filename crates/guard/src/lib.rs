@@ -4,6 +4,7 @@
 //! Knows nothing of HTTP, of how somebody shows who they are, or of what is decided about: who asks
 //! hands in a [`Principal`], an action's name and a [`Resource`], and gets a [`Decision`].
 
+pub mod keys;
 pub mod policy;
 
 pub use policy::{
