@@ -13,7 +13,8 @@ pub mod exec;
 pub mod health;
 pub mod log;
 pub mod page;
-pub mod problem;
+mod policy;
+mod problem;
 pub mod server;
 pub mod stats;
 
@@ -30,6 +31,10 @@ pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use log::LogLine;
 pub use page::Page;
+pub use policy::{
+    Policy, PolicyContext, PolicyExplanation, PolicyNear, PolicyPrincipal, PolicyQuestion,
+    PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
+};
 pub use problem::Problem;
 pub use server::Server;
 pub use stats::{InstanceStats, RevisionStats, Stats, Traffic, Usage};

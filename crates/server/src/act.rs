@@ -1,16 +1,23 @@
 //! One thing that somebody does, as the audit log tells it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use skep_audit::{Change as Changed, Entry, Thing};
+use parking_lot::Mutex;
+use skep_audit::{Change as Changed, Decision, Entry, Thing};
 use skep_core::{RequestId, ServerId, Timestamp, Workspace};
 use skep_store::{Cause, Change};
 
 use crate::access::Access;
 
-/// Somebody who shows a key, by its name.
-pub(crate) fn by_key(name: &str) -> Thing<'static> {
-    Thing::new("ApiKey", name.to_owned())
+/// What makes two acts the very same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Sort {
+    principal: Thing<'static>,
+    workspace: Workspace,
+    action: &'static str,
+    resource: Thing<'static>,
+    policies: Vec<Arc<str>>,
 }
 
 /// What a request does.
@@ -19,8 +26,10 @@ pub(crate) struct Act {
     principal: Thing<'static>,
     workspace: Workspace,
     access: Access,
-    resource: Thing<'static>,
+    resource: Mutex<Thing<'static>>,
     request: RequestId,
+    /// What was decided, and by which policies.
+    decided: Mutex<(Decision, Vec<Arc<str>>)>,
     /// Whether an entry tells of it.
     told: AtomicBool,
 }
@@ -42,10 +51,50 @@ impl Act {
             principal,
             workspace,
             access,
-            resource: Thing::new(access.kind, id),
+            resource: Mutex::new(Thing::new(access.kind, id)),
             request,
+            decided: Mutex::new((Decision::Allow, Vec::new())),
             told: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) const fn action(&self) -> &'static str {
+        self.access.action
+    }
+
+    /// What it is done to, as people read it.
+    pub(crate) fn what(&self) -> String {
+        let Thing { kind, id } = &*self.resource.lock();
+        match id.is_empty() {
+            true => kind.to_string(),
+            false => format!("{kind} `{id}`"),
+        }
+    }
+
+    /// It is about this, as it turns out.
+    pub(crate) fn is_about(&self, kind: &'static str, id: &str) {
+        *self.resource.lock() = Thing::new(kind, id.to_owned());
+    }
+
+    /// Takes in what the policies said.
+    pub(crate) fn decided(&self, decision: &skep_guard::Decision) {
+        let said = match decision.allow {
+            true => Decision::Allow,
+            false => Decision::Deny,
+        };
+        *self.decided.lock() = (said, decision.policies.clone());
+    }
+
+    /// An entry tells of it, or will soon.
+    pub(crate) fn is_noted(&self) {
+        self.told.store(true, Ordering::Release);
+    }
+
+    /// Writes into an entry what was decided.
+    fn decide(&self, entry: &mut Entry<'_>) {
+        let (decision, policies) = self.decided.lock().clone();
+        entry.decision = decision;
+        entry.policies = policies.iter().map(|it| it.to_string().into()).collect();
     }
 
     pub(crate) fn is_told(&self) -> bool {
@@ -53,20 +102,20 @@ impl Act {
     }
 
     /// What makes two acts the very same.
-    pub(crate) fn sort(&self) -> (Thing<'static>, Workspace, &'static str, Thing<'static>) {
+    pub(crate) fn sort(&self) -> Sort {
         let Self {
             principal,
             workspace,
             access,
-            resource,
             ..
         } = self;
-        (
-            principal.clone(),
-            workspace.clone(),
-            access.action,
-            resource.clone(),
-        )
+        Sort {
+            principal: principal.clone(),
+            workspace: workspace.clone(),
+            action: access.action,
+            resource: self.resource.lock().clone(),
+            policies: self.decided.lock().1.clone(),
+        }
     }
 
     /// The entry of what has no transaction of its own, or came to nothing.
@@ -75,8 +124,9 @@ impl Act {
             now,
             self.principal.clone(),
             self.access.action,
-            self.resource.clone(),
+            self.resource.lock().clone(),
         );
+        self.decide(&mut entry);
         entry.workspace = Some(self.workspace.to_string().into());
         entry.request = Some(self.request.to_string().into());
         entry.outcome = Some(outcome.to_owned().into());
@@ -92,6 +142,7 @@ impl Cause for Act {
         let principal = self.principal.clone();
         let mut entry = Entry::new(now, principal, self.access.action, Thing::new(kind, id));
         let request = self.request.to_string();
+        self.decide(&mut entry);
         entry.request = Some(request.into());
         told(entry, workspace, change)
     }

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skep_audit::{AuditError, Entry, Log, LogKey, Thing};
-use skep_core::Workspace;
+use skep_audit::{AuditError, Entry, Log, LogKey};
 use skep_store::{Db, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::ServerError;
-use crate::act::Act;
+use crate::act::{Act, Sort};
 use crate::keys::keep_new;
 
 /// The log's key, in the data folder.
@@ -25,19 +25,21 @@ const GATHER: Duration = Duration::from_secs(10);
 /// Sorts of looks that are gathered at once.
 const MOST_SORTS: usize = 4_096;
 
-type Sort = (
-    Thing<'static>,
-    Workspace,
-    &'static str,
-    Thing<'static>,
-    String,
-);
+/// Refusals that are written down at once, between two times that what was gathered is.
+const MOST_AT_ONCE: usize = 64;
+/// How a refusal ends.
+const DENIED: &str = "denied";
+
+/// What was noted, by what it was and how it ended.
+type Looks = HashMap<(Sort, String), Entry<'static>>;
 
 /// The log, and the looks that are not in it yet.
 pub(crate) struct Audit {
     pub(crate) log: Log,
     db: Db,
-    looks: Mutex<HashMap<Sort, Entry<'static>>>,
+    looks: Mutex<Looks>,
+    /// Refusals that were written down at once lately.
+    refused: AtomicUsize,
 }
 
 fn failed(error: &AuditError) -> ServerError {
@@ -72,6 +74,7 @@ impl Audit {
             log: log.map_err(|error| failed(&error))?,
             db,
             looks: Mutex::default(),
+            refused: AtomicUsize::new(0),
         })
     }
 
@@ -84,8 +87,7 @@ impl Audit {
     /// Notes an act that changed nothing: it is written down soon, and once with all that are the
     /// very same.
     pub(crate) async fn note(&self, act: &Act, outcome: &str) {
-        let (principal, workspace, action, resource) = act.sort();
-        let sort = (principal, workspace, action, resource, outcome.to_owned());
+        let sort = (act.sort(), outcome.to_owned());
         let full = {
             let mut looks = self.looks.lock();
             match looks.entry(sort) {
@@ -104,9 +106,38 @@ impl Audit {
         }
     }
 
+    /// Notes a refusal: the first of its sort is written down at once.
+    pub(crate) async fn refuse(&self, act: &Act) {
+        let sort = (act.sort(), DENIED.to_owned());
+        let known = self.looks.lock().contains_key(&sort);
+        self.note(act, DENIED).await;
+        act.is_noted();
+        if known || self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_AT_ONCE {
+            return;
+        }
+        let Some(first) = self.looks.lock().get(&sort).map(Entry::to_bytes) else {
+            // Somebody wrote all of them down just now.
+            return;
+        };
+        let written: Result<(), StoreError> = self.db.write(move |unit| unit.record(first)).await;
+        match written {
+            // It stays as one that happened no more yet.
+            Ok(()) => {
+                if let Some(entry) = self.looks.lock().get_mut(&sort) {
+                    entry.times = Some(entry.times.unwrap_or(1).saturating_sub(1));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a refusal is not in the audit log yet");
+            }
+        }
+    }
+
     /// Writes down what was noted. What the store does not take stays for the next time.
     pub(crate) async fn flush(&self) {
-        let looks = std::mem::take(&mut *self.looks.lock());
+        self.refused.store(0, Ordering::Relaxed);
+        let mut looks = std::mem::take(&mut *self.looks.lock());
+        looks.retain(|_, entry| entry.times != Some(0));
         if looks.is_empty() {
             return;
         }

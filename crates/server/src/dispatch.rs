@@ -21,8 +21,9 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::access::CALL;
-use crate::act::{Act, by_key};
-use crate::api::{Caller, KeyName};
+use crate::act::Act;
+use crate::api::Caller;
+use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, secure};
 use crate::keys::Principal;
 use crate::peers;
@@ -325,10 +326,13 @@ impl Dispatcher {
             call: CallId::new(),
             hops: 0,
         });
+        let asker = Asker {
+            principal: gate::by_key(&workspace, &name),
+            remote,
+        };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
-            let principal = by_key(&name);
-            let act = Act::new(principal, workspace.clone(), CALL, &agent, id);
+            let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);
             let act = Arc::new(act);
             let context = Context {
                 workspace,
@@ -339,7 +343,9 @@ impl Dispatcher {
                 scheme: self.scheme(),
                 traceparent: trace.header(),
             };
-            let answer = self.agent(context, &sender, &agent, &target, request).await;
+            let answer = self
+                .agent(context, (&act, &asker, &sender), &agent, &target, request)
+                .await;
             // What another server answered it has written down.
             let here = !matches!(&answer, Ok(it) if matches!(it.body(), Body::Peer(_)));
             if here && !act.is_told() {
@@ -348,7 +354,7 @@ impl Dispatcher {
             return answer;
         }
         request.extensions_mut().insert(Caller(workspace));
-        request.extensions_mut().insert(KeyName(name));
+        request.extensions_mut().insert(asker);
         if self.state.peers.is_shared() {
             return self.shared_api(&sender, request).await;
         }
@@ -359,7 +365,7 @@ impl Dispatcher {
     async fn agent(
         &self,
         context: Context,
-        sender: &Sender,
+        (act, asker, sender): (&Act, &Asker, &Sender),
         agent: &str,
         target: &str,
         mut request: Request<Incoming>,
@@ -367,8 +373,22 @@ impl Dispatcher {
         let ingress = &self.state.ingress;
         let mut refused = false;
         loop {
+            // Who has the agent asks: only there its labels are known. Of one that nobody has, this
+            // server does.
+            let here = self
+                .state
+                .runtime
+                .target(&context.workspace, agent)
+                .is_some();
+            let mut asked = here || refused || !self.state.peers.is_shared();
+            if asked {
+                self.may_call(act, asker, agent, &request).await?;
+            }
             match ingress.visit(&context.workspace, agent).await {
                 Ok(visit) => {
+                    if !std::mem::replace(&mut asked, true) {
+                        self.may_call(act, asker, agent, &request).await?;
+                    }
                     let handled = ingress.handle(context, visit, target, request).await?;
                     return Ok(handled.map(Body::Door));
                 }
@@ -399,6 +419,18 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    async fn may_call(
+        &self,
+        act: &Act,
+        asker: &Asker,
+        agent: &str,
+        request: &Request<Incoming>,
+    ) -> Result<(), ApiError> {
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        let circumstances = asker.circumstances(&self.state, method, path);
+        gate::ask(&self.state, act, asker, About::Agent(agent), &circumstances).await
     }
 
     /// A request to the management API when several servers share the database.

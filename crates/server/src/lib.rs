@@ -12,6 +12,7 @@ mod backups;
 mod channel;
 mod connection;
 mod dispatch;
+mod gate;
 mod headers;
 mod join;
 mod keys;

@@ -7,9 +7,12 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode};
 use skep_api::Problem;
 use skep_core::{Code, PublicError, RequestId};
+use skep_guard::PolicyError;
 use skep_ingress::IngressError;
 use skep_runtime::RuntimeError;
 use skep_store::StoreError;
+
+use crate::gate::Denied;
 
 /// Any error of a request, on its way out.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) enum ApiError {
     Ingress(IngressError),
     Runtime(RuntimeError),
     Store(StoreError),
+    Denied(Denied),
+    Policy(PolicyError),
     Plain(Plain),
 }
 
@@ -40,6 +45,8 @@ impl ApiError {
             Self::Ingress(error) => error,
             Self::Runtime(error) => error,
             Self::Store(error) => error,
+            Self::Denied(error) => error,
+            Self::Policy(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -72,6 +79,12 @@ impl From<IngressError> for ApiError {
 impl From<RuntimeError> for ApiError {
     fn from(error: RuntimeError) -> Self {
         Self::Runtime(error)
+    }
+}
+
+impl From<PolicyError> for ApiError {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(error)
     }
 }
 

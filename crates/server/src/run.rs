@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
+use skep_guard::Policies;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
@@ -36,6 +37,8 @@ const EXECS: usize = 32;
 const DISK_EVERY: Duration = Duration::from_secs(2);
 /// How often the number of calls is looked at.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether another server changed policies.
+const POLICIES_EVERY: Duration = Duration::from_secs(1);
 /// How often blobs in the database that nothing names are looked for.
 const PARTS_EVERY: Duration = Duration::from_secs(600);
 /// Time for the agents of a server that has been taken for gone to end.
@@ -170,13 +173,14 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 5] {
+pub fn migrations() -> [MigrationSet; 6] {
     [
         skep_audit::MIGRATIONS,
         keys::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
+        skep_guard::policy::MIGRATIONS,
     ]
 }
 
@@ -242,6 +246,7 @@ async fn compose(
         own,
     );
     forget_imports(&settings.data)?;
+    let policies = Policies::new(db.clone());
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let started = db.clock().now();
     let registry = Mutex::new(registry);
@@ -253,6 +258,7 @@ async fn compose(
         audit,
         backups,
         keys,
+        policies,
         peers,
         registry,
         metrics,
@@ -387,7 +393,11 @@ fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::Joi
         return Vec::new();
     }
     let beating = state.clone();
-    let mut tasks = vec![tokio::spawn(async move { peers::beat(&beating).await })];
+    let refreshing = state.clone();
+    let mut tasks = vec![
+        tokio::spawn(async move { peers::beat(&beating).await }),
+        tokio::spawn(async move { refresh_policies(&refreshing).await }),
+    ];
     for workspace in workspaces {
         let (sharing, sweeping) = (state.clone(), state.clone());
         let (of, swept) = (workspace.clone(), workspace.clone());
@@ -399,6 +409,21 @@ fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::Joi
         }));
     }
     tasks
+}
+
+/// Takes up the policies that other servers changed.
+async fn refresh_policies(state: &State) {
+    let mut tick = tokio::time::interval(POLICIES_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = state.stop.cancelled() => return,
+        }
+        if let Err(error) = state.policies.refresh().await {
+            tracing::warn!(%error, "policies that other servers changed are not known here yet");
+        }
+    }
 }
 
 /// Keeps the blobs in the database in order: those that the folder alone has go in, and what is left

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Timestamp;
+use skep_guard::Policies;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
+    pub(crate) policies: Policies,
     /// The servers that share the database.
     pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,

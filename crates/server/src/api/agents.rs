@@ -19,6 +19,7 @@ use utoipa::IntoParams;
 
 use super::input::{self, Caller, Ordered, Path, Query, cursor, limit, page};
 use crate::channel::ReceiverBody;
+use crate::gate::Unasked;
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -121,9 +122,19 @@ pub(super) async fn list(
 pub(super) async fn deploy(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Ordered(by): Ordered,
+    unasked: Unasked,
     input::Json(spec): input::Json<AgentSpec>,
 ) -> Result<Response, ApiError> {
+    let by = unasked
+        .about(
+            &state,
+            skep_guard::policy::Agent {
+                name: &spec.name,
+                driver: Some(&spec.driver),
+                labels: Some(&spec.labels),
+            },
+        )
+        .await?;
     CallPolicy::from_spec(&spec.calls)?;
     let deployed = state.runtime.deploy(&by, &workspace, spec).await?;
     let status = if deployed.created {

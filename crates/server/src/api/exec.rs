@@ -24,8 +24,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use utoipa::IntoParams;
 
-use super::input::{Caller, KeyName, Path, Query};
+use super::input::{Caller, Path, Query};
 use crate::connection::Place;
+use crate::gate::Asker;
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -89,8 +90,8 @@ pub(super) async fn exec(
     })?;
     let by = request
         .extensions()
-        .get::<KeyName>()
-        .map(|KeyName(name)| name.to_string());
+        .get::<Asker>()
+        .map(|asker| asker.principal.id.to_string());
     let place = request.extensions().get::<Place>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
     let id = REQUEST

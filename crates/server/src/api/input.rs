@@ -10,6 +10,7 @@ use skep_api::Page;
 use skep_core::{CallId, Code, Timestamp, Workspace, units};
 use skep_store::By;
 
+use crate::gate::{Asker, Unasked};
 use crate::problem::ApiError;
 
 /// Rows of a page unless the client says how many.
@@ -20,10 +21,6 @@ const MOST_LIMIT: u32 = 1000;
 /// The workspace of who asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(pub(crate) Workspace);
-
-/// The name of the key with which somebody asks.
-#[derive(Debug, Clone)]
-pub(crate) struct KeyName(pub(crate) std::sync::Arc<str>);
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
@@ -45,6 +42,24 @@ impl<S: Sync> FromRequestParts<S> for Ordered {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let by = parts.extensions.get::<Self>().cloned();
         by.ok_or_else(|| ApiError::new(Code::Forbidden, Code::Forbidden.title()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Unasked {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let unasked = parts.extensions.get::<Self>().cloned();
+        unasked.ok_or_else(|| ApiError::new(Code::Forbidden, Code::Forbidden.title()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let asker = parts.extensions.get::<Self>().cloned();
+        asker.ok_or_else(|| ApiError::new(Code::Unauthorized, Code::Unauthorized.title()))
     }
 }
 

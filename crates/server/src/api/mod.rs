@@ -10,16 +10,17 @@ mod events;
 mod exec;
 mod health;
 mod input;
+mod policy;
 mod rollouts;
 mod servers;
 mod stats;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::extract::{MatchedPath, RawPathParams, Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{RequestExt as _, Router};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use skep_core::{Code, RequestId};
 use skep_store::By;
@@ -27,13 +28,14 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{self, Told};
-use crate::act::{Act, by_key};
+use crate::access::{self, Asks, Told};
+use crate::act::Act;
+use crate::gate::{self, About, Asker, Unasked};
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
 /// The workspace of who asks, put into each request by the dispatcher.
-pub(crate) use input::{Caller, KeyName, Ordered};
+pub(crate) use input::{Caller, Ordered};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -110,6 +112,11 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(policy::show, policy::set))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::rollback))
+        .routes(routes!(policy::schema))
+        .routes(routes!(policy::explain))
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
 }
@@ -141,15 +148,30 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Looks up what a route does, and sees to it that it is written down.
+/// The thing that a path names, as its handler reads it.
+async fn named(request: &mut Request, kind: &str) -> Result<String, ApiError> {
+    let name = match kind {
+        "Agent" => "agent",
+        "Call" => "call",
+        _ => return Ok(String::new()),
+    };
+    let all: Result<RawPathParams, _> = request.extract_parts().await;
+    let all = all.map_err(|_| ApiError::new(Code::NotFound, "the path is malformed"))?;
+    let found = all.iter().find(|(key, _)| *key == name);
+    let found = found.map(|(_, value)| value.to_owned());
+    // A route of the table that names nothing of its kind would be asked about the wrong thing.
+    found.ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))
+}
+
+/// Looks up what a route does, asks whether who asks may, and sees to it that it is written down.
 async fn told(
     Shared(state): Shared<Arc<State>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let caller = request.extensions().get::<Caller>().cloned();
+    let asker = request.extensions().get::<Asker>().cloned();
     // What is public tells nothing of anybody.
-    let Some(Caller(workspace)) = caller else {
+    let Some(asker) = asker else {
         return Ok(next.run(request).await);
     };
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -159,20 +181,41 @@ async fn told(
     }
     let access = access::of(request.method(), route)
         .ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))?;
-    let key = request.extensions().get::<KeyName>().cloned();
-    let name = key.map_or_else(String::new, |KeyName(name)| name.to_string());
-    // What the route calls `{agent}` or `{call}` is its fifth segment.
-    let of = request.uri().path().split('/').nth(4).unwrap_or_default();
+    let of = named(&mut request, access.kind).await?;
     let id = REQUEST
         .try_with(|id| *id)
         .unwrap_or_else(|_| RequestId::new());
-    let act = Arc::new(Act::new(by_key(&name), workspace, access, of, id));
+    let workspace = asker.principal.workspace.clone();
+    let act = Arc::new(Act::new(asker.thing(), workspace, access, &of, id));
+    let about = match access.kind {
+        "Agent" => About::Agent(&of),
+        "Call" => About::Call(&of),
+        "Server" => About::Server,
+        _ => About::Workspace,
+    };
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    let circumstances = asker.circumstances(&state, &method, &path);
+    gate::ask(&state, &act, &asker, about, &circumstances).await?;
     if access.told == Told::Ahead {
         state.audit.tell(&act, "begun").await?;
     }
-    request
-        .extensions_mut()
-        .insert(Ordered(By::new(act.clone())));
+    match access.asks {
+        Asks::Path => {
+            let by = Ordered(By::new(act.clone()));
+            request.extensions_mut().insert(by);
+        }
+        Asks::Body => {
+            request.extensions_mut().insert(Unasked {
+                act: act.clone(),
+                asker,
+                method,
+                path,
+            });
+        }
+    }
     let response = next.run(request).await;
     if !act.is_told() {
         let outcome = response.status().as_str().to_owned();

@@ -1,0 +1,251 @@
+//! Asks the policies before anything is done, and says no.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use skep_audit::Thing;
+use skep_core::{Code, PublicError, Workspace};
+use skep_guard::policy::Agent;
+use skep_guard::{Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes};
+use skep_store::By;
+
+use crate::act::Act;
+use crate::problem::ApiError;
+use crate::state::State;
+
+static ALL: LazyLock<Scopes> = LazyLock::new(Scopes::all);
+
+/// Who shows a key of this name. Every key is an owner's, as far as its role goes.
+pub(crate) fn by_key(workspace: &Workspace, name: &Arc<str>) -> Principal {
+    Principal {
+        kind: PrincipalKind::ApiKey,
+        id: name.clone(),
+        workspace: workspace.clone(),
+        role: Some(Role::Owner),
+        scopes: ALL.clone(),
+    }
+}
+
+/// Who asks, and from where: put into each request by the dispatcher.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) principal: Principal,
+    pub(crate) remote: IpAddr,
+}
+
+impl Asker {
+    /// How the audit log names them.
+    pub(crate) fn thing(&self) -> Thing<'static> {
+        Thing::new(self.principal.kind.as_str(), self.principal.id.to_string())
+    }
+
+    /// The circumstances of a request of theirs.
+    pub(crate) fn circumstances<'a>(
+        &self,
+        state: &State,
+        method: &'a str,
+        path: &'a str,
+    ) -> Circumstances<'a> {
+        Circumstances {
+            address: Some(self.remote),
+            method: Some(method),
+            path: Some(path),
+            ..Circumstances::at(state.db.clock().now())
+        }
+    }
+}
+
+/// The answer to who may not.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    action: &'static str,
+    what: String,
+    /// What decided; only for who may read the policies.
+    by: Option<Vec<Arc<str>>>,
+}
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { action, what, by } = self;
+        write!(f, "`{action}` on {what} is not allowed")?;
+        match by.as_deref() {
+            None => Ok(()),
+            Some([]) => f.write_str(": no policy allows it"),
+            Some(some) => write!(f, ": {} says so", some.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
+
+impl PublicError for Denied {
+    fn code(&self) -> Code {
+        Code::Forbidden
+    }
+
+    fn detail(&self) -> String {
+        self.to_string()
+    }
+
+    fn hint(&self) -> String {
+        let action = self.action;
+        format!(
+            "Use a key that may, or see why with `skep policy explain {action}` and mend the policies."
+        )
+    }
+}
+
+/// What an agent is, as far as this server knows.
+fn with_agent<T>(
+    state: &State,
+    workspace: &Workspace,
+    name: &str,
+    then: impl FnOnce(Agent<'_>) -> T,
+) -> T {
+    match state.runtime.target(workspace, name) {
+        None => then(Agent::named(name)),
+        Some(target) => {
+            let spec = target.spec();
+            then(Agent {
+                name,
+                driver: Some(&spec.driver),
+                labels: Some(&spec.labels),
+            })
+        }
+    }
+}
+
+/// What a request is about, as its path says it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum About<'a> {
+    Workspace,
+    Server,
+    Agent(&'a str),
+    Call(&'a str),
+}
+
+/// Asks whether somebody may do what they are about to do. What they may not is written down.
+///
+/// # Errors
+/// [`Denied`], and the store's own: without an answer nothing is done.
+pub(crate) async fn ask(
+    state: &State,
+    act: &Act,
+    asker: &Asker,
+    about: About<'_>,
+    circumstances: &Circumstances<'_>,
+) -> Result<(), ApiError> {
+    let workspace = &asker.principal.workspace;
+    let whose = match about {
+        About::Call(id) => whose(state, workspace, act.action(), id).await?,
+        _ => None,
+    };
+    let slice = state.policies.slice(workspace).await?;
+    let decide = |resource: Resource<'_>| {
+        slice.decide(&Ask {
+            principal: &asker.principal,
+            action: act.action(),
+            resource,
+            circumstances,
+        })
+    };
+    let decision = match about {
+        About::Workspace => decide(Resource::Workspace),
+        About::Server => decide(Resource::Server),
+        About::Agent(name) => with_agent(state, workspace, name, |agent| {
+            decide(Resource::Agent(agent))
+        }),
+        About::Call(id) => match &whose {
+            None => decide(Resource::Call { id, agent: None }),
+            Some(name) => with_agent(state, workspace, name, |agent| {
+                let agent = Some(agent);
+                decide(Resource::Call { id, agent })
+            }),
+        },
+    };
+    conclude(state, act, asker, &decision, circumstances).await
+}
+
+/// Whose call it is, when the workspace's policies may want to know.
+async fn whose(
+    state: &State,
+    workspace: &Workspace,
+    action: &str,
+    id: &str,
+) -> Result<Option<String>, ApiError> {
+    let slice = state.policies.slice(workspace).await?;
+    let Some(id) = id.parse().ok().filter(|_| slice.has_own(action)) else {
+        return Ok(None);
+    };
+    match state.ingress.show(workspace, id).await {
+        Ok(call) => Ok(Some(call.agent)),
+        Err(error) if error.code() == Code::CallNotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn conclude(
+    state: &State,
+    act: &Act,
+    asker: &Asker,
+    decision: &skep_guard::Decision,
+    circumstances: &Circumstances<'_>,
+) -> Result<(), ApiError> {
+    for error in &decision.errors {
+        tracing::warn!(
+            action = act.action(),
+            error,
+            "a policy could not be evaluated"
+        );
+    }
+    act.decided(decision);
+    if decision.allow {
+        return Ok(());
+    }
+    state.audit.refuse(act).await;
+    let slice = state.policies.slice(&asker.principal.workspace).await?;
+    let reads = slice.decide(&Ask {
+        principal: &asker.principal,
+        action: "policy:read",
+        resource: Resource::Workspace,
+        circumstances,
+    });
+    Err(ApiError::Denied(Denied {
+        action: act.action(),
+        what: act.what(),
+        by: reads.allow.then(|| decision.policies.clone()),
+    }))
+}
+
+/// What a request may do once it is known which agent it is about: only its body says it. There is no
+/// other way to the [`By`] of such a change.
+#[derive(Clone)]
+pub(crate) struct Unasked {
+    pub(crate) act: Arc<Act>,
+    pub(crate) asker: Asker,
+    pub(crate) method: String,
+    pub(crate) path: String,
+}
+
+impl Unasked {
+    /// Asks about an agent as it is to be.
+    pub(crate) async fn about(self, state: &State, agent: Agent<'_>) -> Result<By, ApiError> {
+        let Self {
+            act,
+            asker,
+            method,
+            path,
+        } = self;
+        let circumstances = asker.circumstances(state, &method, &path);
+        act.is_about("Agent", agent.name);
+        let slice = state.policies.slice(&asker.principal.workspace).await?;
+        let decision = slice.decide(&Ask {
+            principal: &asker.principal,
+            action: act.action(),
+            resource: Resource::Agent(agent),
+            circumstances: &circumstances,
+        });
+        conclude(state, &act, &asker, &decision, &circumstances).await?;
+        Ok(By::new(act))
+    }
+}
