@@ -11,6 +11,7 @@ pub mod call;
 pub mod event;
 pub mod exec;
 pub mod health;
+mod key;
 pub mod log;
 pub mod page;
 mod policy;
@@ -29,6 +30,7 @@ pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;
 pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
+pub use key::{ApiKey, CreatedApiKey, NewApiKey, RotateApiKey};
 pub use log::LogLine;
 pub use page::Page;
 pub use policy::{

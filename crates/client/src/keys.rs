@@ -32,7 +32,8 @@ impl Client {
         id: &str,
         how: &RotateApiKey,
     ) -> Result<CreatedApiKey, ClientError> {
-        self.post_json(&format!("/keys/{}/rotate", encode(id)), how).await
+        self.post_json(&format!("/keys/{}/rotate", encode(id)), how)
+            .await
     }
 
     /// Ends a key at once.

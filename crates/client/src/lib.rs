@@ -20,6 +20,7 @@ mod calls;
 mod client;
 mod error;
 mod exec;
+mod keys;
 mod patience;
 mod pinned;
 mod request;

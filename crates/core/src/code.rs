@@ -97,6 +97,8 @@ codes! {
         "List the calls with `skep calls list`; old ones are swept by retention.";
     BackupNotFound = "backup-not-found", 404, "No such backup",
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
+    KeyNotFound = "key-not-found", 404, "No such API key",
+        "List the keys with `skep keys list`.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
     PolicyNotFound = "policy-not-found", 404, "No such version of the policies",
@@ -113,6 +115,8 @@ codes! {
         "Look at its state with `skep calls show CALL`.";
     AgentState = "agent-state", 409, "The agent is not in a state that allows this",
         "Look at its state with `skep inspect AGENT`.";
+    KeyState = "key-state", 409, "The key cannot be revoked",
+        "Make another key of an owner first: `skep keys create NAME --role owner`.";
     BackupRunning = "backup-running", 409, "A backup is being made already",
         "Wait for it: `skep backup list` shows how far it is.";
     PolicyLocksOut = "policy-locks-out", 409, "Nobody could change the policies any more",

@@ -19,6 +19,8 @@ use crate::policy::{Principal, PrincipalKind, Role, Scopes};
 
 /// What every key begins with.
 pub const PREFIX: &str = "skep_";
+/// Who made the keys of the configuration.
+pub const CONFIGURATION: &str = "configuration";
 /// How soon a server sees what another one changed.
 pub const REFRESH: Duration = Duration::from_secs(1);
 /// How exactly the last use of a key is known after a restart.
@@ -141,6 +143,43 @@ struct Known {
     used_at: AtomicI64,
 }
 
+/// Keys of a file, for automation: a line each of name, role, scopes with commas, and text; `#` begins a
+/// comment.
+///
+/// # Errors
+/// What is wrong, with the number of its line and never with a key.
+pub fn read_file(text: &str) -> Result<Vec<(NewKey, String)>, String> {
+    let mut keys = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = |why: String| format!("line {}: {why}", at + 1);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, role, scopes, text] = words[..] else {
+            return Err(wrong("a line is NAME ROLE SCOPES KEY".to_owned()));
+        };
+        let scopes = Scopes::new(scopes.split(',').map(str::to_owned));
+        if let Some(unknown) = scopes.unknown() {
+            return Err(wrong(format!("`{unknown}` is no scope")));
+        }
+        if !is_key(text) {
+            return Err(wrong(
+                "its last word is no key; `skep keys generate` makes one".to_owned(),
+            ));
+        }
+        let new = NewKey {
+            name: name.to_owned(),
+            role: role.parse().map_err(wrong)?,
+            scopes,
+            expires_at: None,
+        };
+        keys.push((new, text.to_owned()));
+    }
+    Ok(keys)
+}
+
 /// The checksum of a key's beginning: CRC-32 (IEEE 802.3), in base62.
 fn checksum(text: &str) -> [u8; CHECK] {
     let mut crc = u32::MAX;
@@ -173,8 +212,11 @@ fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// A new key's text.
-fn random() -> Result<String, KeyError> {
+/// The text of a new key.
+///
+/// # Errors
+/// [`KeyError::Random`].
+pub fn new_text() -> Result<String, KeyError> {
     let mut text = String::from(PREFIX);
     let mut bytes = [0; 64];
     while text.len() < PREFIX.len() + RANDOM {
@@ -222,7 +264,7 @@ impl Keys {
                 role: new.role,
                 scopes: new.scopes,
                 created_at: now,
-                created_by: "configuration".to_owned(),
+                created_by: CONFIGURATION.to_owned(),
                 expires_at: new.expires_at,
                 used_at: None,
             };
@@ -324,10 +366,13 @@ impl Keys {
         new: NewKey,
     ) -> Result<(Key, String), KeyError> {
         self.check(creator, &new)?;
-        self.make(by, &creator.workspace, &creator.id, new).await
+        let text = new_text()?;
+        let made = self.make(by, &creator.workspace, &creator.id, new, &text);
+        Ok((made.await?, text))
     }
 
-    /// Makes a key of an owner for a workspace that has none.
+    /// Makes a key of an owner, with a text of [`new_text`] that is kept already: a crash in between
+    /// leaves no key that nobody has.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -336,14 +381,15 @@ impl Keys {
         by: &By,
         workspace: &Workspace,
         name: &str,
-    ) -> Result<(Key, String), KeyError> {
+        text: String,
+    ) -> Result<Key, KeyError> {
         let new = NewKey {
             name: name.to_owned(),
             role: Role::Owner,
             scopes: Scopes::all(),
             expires_at: None,
         };
-        self.make(by, workspace, "server", new).await
+        self.make(by, workspace, "server", new, &text).await
     }
 
     async fn make(
@@ -352,8 +398,8 @@ impl Keys {
         workspace: &Workspace,
         creator: &str,
         new: NewKey,
-    ) -> Result<(Key, String), KeyError> {
-        let text = random()?;
+        text: &str,
+    ) -> Result<Key, KeyError> {
         let key = Key {
             id: KeyId::new(),
             workspace: workspace.clone(),
@@ -365,7 +411,7 @@ impl Keys {
             expires_at: new.expires_at,
             used_at: None,
         };
-        let (by, stored, digest) = (by.clone(), key.clone(), hash(&text));
+        let (by, stored, digest) = (by.clone(), key.clone(), hash(text));
         let written: Result<_, KeyError> = self
             .inner
             .db
@@ -380,7 +426,7 @@ impl Keys {
         written?;
         let known = Arc::new(known(key.clone()));
         self.inner.by_hash.write().insert(digest, known);
-        Ok((key, text))
+        Ok(key)
     }
 
     fn check(&self, creator: &Principal, new: &NewKey) -> Result<(), KeyError> {

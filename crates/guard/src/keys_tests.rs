@@ -71,7 +71,7 @@ async fn a_key_is_found_by_its_text_alone() {
         assert_eq!(found.scopes.iter().collect::<Vec<_>>(), ["use"]);
         assert_eq!(keys.find(&text[..text.len() - 1]), None);
         // One character more or other is no key at all, and another key is another's.
-        assert_eq!(keys.find(&random().unwrap()), None);
+        assert_eq!(keys.find(&new_text().unwrap()), None);
     }
     let listed = house.keys.list(&Workspace::default());
     assert_eq!(listed.len(), 2);
@@ -209,7 +209,7 @@ async fn the_last_use_is_kept_and_what_another_server_did_is_seen() {
 #[tokio::test]
 async fn keys_of_the_configuration_count_and_are_in_no_store() {
     let house = House::new().await;
-    let text = random().unwrap();
+    let text = new_text().unwrap();
     let given = vec![(new(Role::Member, &["use"]), text.clone())];
     let keys = Keys::open(house.db.clone(), vec![Workspace::default()], given)
         .await
@@ -217,6 +217,33 @@ async fn keys_of_the_configuration_count_and_are_in_no_store() {
     assert_eq!(keys.find(&text).unwrap().role, Some(Role::Member));
     assert_eq!(keys.list(&Workspace::default()).len(), 1);
     assert!(house.elsewhere().await.is_empty());
+}
+
+#[test]
+fn a_file_of_keys_is_read_or_its_line_named() {
+    let text = new_text().unwrap();
+    let read = read_file(&format!("# for CI\n\nci member use,agent:deploy {text}\n")).unwrap();
+    let (new, read) = &read[0];
+    assert_eq!(
+        (new.name.as_str(), new.role, read),
+        ("ci", Role::Member, &text)
+    );
+    for (line, why) in [
+        (format!("ci member {text}"), "NAME ROLE SCOPES KEY"),
+        (format!("ci king use {text}"), "king"),
+        (format!("ci member everything {text}"), "everything"),
+        (
+            format!("ci member use {}x", &text[..50]),
+            "skep keys generate",
+        ),
+    ] {
+        let refused = read_file(&format!("\n{line}\n")).unwrap_err();
+        assert!(
+            refused.starts_with("line 2: ") && refused.contains(why),
+            "{refused}"
+        );
+        assert!(!refused.contains(&text[..50]), "{refused}");
+    }
 }
 
 #[test]
@@ -234,7 +261,7 @@ fn the_checksum_is_that_of_the_standard() {
 proptest! {
     #[test]
     fn a_mistyped_key_is_none(at in 0_usize..51, to in 0_usize..62) {
-        let text = random().unwrap();
+        let text = new_text().unwrap();
         prop_assert!(is_key(&text));
         let mut bytes = text.clone().into_bytes();
         bytes[at] = ALPHABET[to];

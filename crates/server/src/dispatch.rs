@@ -25,7 +25,7 @@ use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, secure};
-use crate::keys::Principal;
+use crate::keys::authenticate;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -300,16 +300,16 @@ impl Dispatcher {
         }
         let principal = match &peer {
             // Who asks was found out there.
-            Some(peer) => Some(Principal {
-                workspace: peer.workspace.clone(),
-                name: peer.by.clone(),
-            }),
-            None => self.state.keys.authenticate(request.headers_mut()),
+            Some(peer) => Some(peer.by.clone()),
+            None => {
+                let find = |key: &str| self.state.keys.find(key);
+                authenticate(find, request.headers_mut())
+            }
         };
         let path = request.uri().path();
         let public =
             is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
-        let Some(Principal { workspace, name }) = principal else {
+        let Some(principal) = principal else {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
@@ -318,18 +318,16 @@ impl Dispatcher {
                 "the request has no valid API key",
             ));
         };
+        let workspace = principal.workspace.clone();
         let sender = peer.unwrap_or(Sender {
             workspace: workspace.clone(),
-            by: name.clone(),
+            by: principal.clone(),
             remote,
             id,
             call: CallId::new(),
             hops: 0,
         });
-        let asker = Asker {
-            principal: gate::by_key(&workspace, &name),
-            remote,
-        };
+        let asker = Asker { principal, remote };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
             let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);

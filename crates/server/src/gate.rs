@@ -1,30 +1,17 @@
 //! Asks the policies before anything is done, and says no.
 
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use skep_audit::Thing;
 use skep_core::{Code, PublicError, Workspace};
 use skep_guard::policy::Agent;
-use skep_guard::{Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes};
+use skep_guard::{Ask, Circumstances, Principal, Resource};
 use skep_store::By;
 
 use crate::act::Act;
 use crate::problem::ApiError;
 use crate::state::State;
-
-static ALL: LazyLock<Scopes> = LazyLock::new(Scopes::all);
-
-/// Who shows a key of this name. Every key is an owner's, as far as its role goes.
-pub(crate) fn by_key(workspace: &Workspace, name: &Arc<str>) -> Principal {
-    Principal {
-        kind: PrincipalKind::ApiKey,
-        id: name.clone(),
-        workspace: workspace.clone(),
-        role: Some(Role::Owner),
-        scopes: ALL.clone(),
-    }
-}
 
 /// Who asks, and from where: put into each request by the dispatcher.
 #[derive(Debug, Clone)]

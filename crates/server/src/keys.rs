@@ -1,64 +1,23 @@
-//! API keys: random, hashed at rest, known to the server by their hash only.
+//! Who shows a key, and where the first one is kept.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use sha2::{Digest, Sha256};
-use skep_core::{KeyId, Workspace};
-use skep_store::{Db, Migration, MigrationSet, StoreError};
+use skep_core::Workspace;
+use skep_guard::Principal;
+use skep_guard::keys::{CONFIGURATION, KeyError, Keys, NewKey, PREFIX, new_text, read_file};
+use skep_store::{By, Db};
 
 use crate::ServerError;
 
-/// Every key begins so, so that a leaked one can be found.
-const PREFIX: &str = "skep_";
-/// Random bytes of a key.
-const SECRET_BYTES: usize = 32;
 /// Where the first key is kept for the CLI, in the data folder.
 const FILE: &str = "admin.key";
-
-pub(crate) const MIGRATIONS: MigrationSet = MigrationSet {
-    component: "server",
-    migrations: &[Migration {
-        name: "0001-api-keys",
-        sql: "
-            CREATE TABLE api_keys (
-                workspace TEXT NOT NULL,
-                id BLOB NOT NULL,
-                name TEXT NOT NULL,
-                hash BLOB NOT NULL,
-                created_at BIGINT NOT NULL,
-                PRIMARY KEY (workspace, id)
-            );
-        ",
-    }],
-    workspace_tables: &["api_keys"],
-};
-
-/// Who a key stands for.
-#[derive(Debug, Clone)]
-pub(crate) struct Principal {
-    pub(crate) workspace: Workspace,
-    /// The key's name.
-    pub(crate) name: Arc<str>,
-}
-
-/// The keys that are valid.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    by_hash: HashMap<[u8; 32], Principal>,
-}
-
-fn hash(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
-}
+/// What the first key is called.
+const FIRST: &str = "admin";
 
 /// Makes another key like the first one in a store that no server has, and keeps it where the first
 /// is kept: for a store that came here without it.
@@ -66,84 +25,82 @@ fn hash(key: &str) -> [u8; 32] {
 /// # Errors
 /// [`ServerError`].
 pub(crate) async fn new_admin_key(db: &Db) -> Result<(), ServerError> {
-    make(db, &Workspace::default()).await.map(drop)
+    let keys = Keys::open(db.clone(), vec![Workspace::default()], Vec::new()).await?;
+    make(db, &keys, &By::nobody()).await.map(drop)
 }
 
 /// Makes a key, keeps it in its file and then in the store.
-async fn make(db: &Db, workspace: &Workspace) -> Result<String, ServerError> {
-    let mut secret = [0; SECRET_BYTES];
-    getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
-    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
+async fn make(db: &Db, keys: &Keys, by: &By) -> Result<String, ServerError> {
+    let failed = |error: KeyError| match error {
+        KeyError::Store(error) => error.into(),
+        other => ServerError::Random(other.to_string()),
+    };
+    let text = new_text().map_err(failed)?;
     // The file first: after a crash in between there is still no key, and another is made.
-    keep(&db.folder().join(FILE), &key)?;
-    let (id, digest, of) = (KeyId::new(), hash(&key), workspace.clone());
-    let write: Result<_, StoreError> = db
-        .write(move |unit| {
-            let now = unit.now();
-            unit.scope(&of).execute(
-                "INSERT INTO api_keys (workspace, id, name, hash, created_at) \
-                 VALUES (?1, ?2, 'admin', ?3, ?4)",
-                &[id.as_bytes().into(), (&digest).into(), now.into()],
-            )
-        })
-        .await;
-    write?;
-    Ok(key)
+    keep(&db.folder().join(FILE), &text)?;
+    let workspace = Workspace::default();
+    let made = keys.first(by, &workspace, FIRST, text.clone());
+    made.await.map_err(failed)?;
+    Ok(text)
 }
 
-impl Keys {
-    /// Reads the keys; makes the first one when there is none and tells it.
-    pub(crate) async fn open(db: &Db) -> Result<(Self, Option<String>), ServerError> {
-        let workspace = Workspace::default();
-        let mut keys = Self::read(db, &workspace).await?;
-        if !keys.by_hash.is_empty() {
-            return Ok((keys, None));
-        }
-        let key = make(db, &workspace).await?;
-        let digest = hash(&key);
-        let name = "admin".into();
-        keys.by_hash.insert(digest, Principal { workspace, name });
-        Ok((keys, Some(key)))
-    }
+/// The text of a key that is in no store.
+///
+/// # Errors
+/// [`ServerError::Random`].
+pub fn new_key_text() -> Result<String, ServerError> {
+    new_text().map_err(|error| ServerError::Random(error.to_string()))
+}
 
-    async fn read(db: &Db, workspace: &Workspace) -> Result<Self, ServerError> {
-        let of = workspace.clone();
-        let rows = db
-            .read(move |reader| {
-                reader
-                    .scope(&of)
-                    .query("SELECT hash, name FROM api_keys WHERE workspace = ?1", &[])
-            })
-            .await;
-        let rows: Result<Vec<skep_store::Row>, StoreError> = rows;
-        let mut by_hash = HashMap::new();
-        for row in rows? {
-            by_hash.insert(
-                row.bytes(0)?,
-                Principal {
-                    workspace: workspace.clone(),
-                    name: row.text(1)?.into(),
-                },
-            );
-        }
-        Ok(Self { by_hash })
+/// The keys of the store and of a file; the first one is made when there is none, and told.
+pub(crate) async fn open(
+    db: &Db,
+    file: Option<&Path>,
+    by: &By,
+) -> Result<(Keys, Option<String>), ServerError> {
+    let given = match file {
+        Some(file) => read_given(file)?,
+        None => Vec::new(),
+    };
+    let keys = Keys::open(db.clone(), vec![Workspace::default()], given).await?;
+    // One of the configuration alone could not make another.
+    if keys
+        .list(&Workspace::default())
+        .iter()
+        .any(|key| key.created_by != CONFIGURATION)
+    {
+        return Ok((keys, None));
     }
+    let first = make(db, &keys, by).await?;
+    Ok((keys, Some(first)))
+}
 
-    /// Who sends this request. Every credential of ours is taken out of the headers, so that no
-    /// agent sees one; an `Authorization` that is not ours stays, for the agent.
-    pub(crate) fn authenticate(&self, headers: &mut HeaderMap) -> Option<Principal> {
-        let bearer = headers.get(AUTHORIZATION).and_then(bearer);
-        let of_bearer = bearer.and_then(|key| self.find(key));
-        take_out(headers, of_bearer.is_some());
-        match headers.remove(skep_api::HEADER_API_KEY) {
-            Some(value) => self.find(value.to_str().ok()?),
-            None => of_bearer,
-        }
+/// The keys of the configuration's file, which nobody else may read.
+fn read_given(path: &Path) -> Result<Vec<(NewKey, String)>, ServerError> {
+    let failed = |reason: String| ServerError::Keys {
+        path: path.to_owned(),
+        reason,
+    };
+    let about = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if about.permissions().mode() & 0o077 != 0 {
+        return Err(failed("others may read it; `chmod 600` it".to_owned()));
     }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    read_file(&text).map_err(failed)
+}
 
-    /// The map is asked by the hash of what was sent: how long that takes tells nothing of a key.
-    fn find(&self, key: &str) -> Option<Principal> {
-        self.by_hash.get(&hash(key)).cloned()
+/// Who sends this request. Every credential of ours is taken out of the headers, so that no agent sees
+/// one; an `Authorization` that is not ours stays, for the agent.
+pub(crate) fn authenticate(
+    find: impl Fn(&str) -> Option<Principal>,
+    headers: &mut HeaderMap,
+) -> Option<Principal> {
+    let bearer = headers.get(AUTHORIZATION).and_then(bearer);
+    let of_bearer = bearer.and_then(&find);
+    take_out(headers, of_bearer.is_some());
+    match headers.remove(skep_api::HEADER_API_KEY) {
+        Some(value) => find(value.to_str().ok()?),
+        None => of_bearer,
     }
 }
 
@@ -225,16 +182,23 @@ fn write(
 
 #[cfg(test)]
 mod tests {
+    use skep_guard::{PrincipalKind, Scopes};
+
     use super::*;
 
-    fn keys() -> Keys {
-        let principal = Principal {
+    /// Finds the one key that is right.
+    fn find(text: &str) -> Option<Principal> {
+        (text == "skep_right").then(|| Principal {
+            kind: PrincipalKind::ApiKey,
+            id: "key".into(),
             workspace: Workspace::default(),
-            name: "admin".into(),
-        };
-        Keys {
-            by_hash: HashMap::from([(hash("skep_right"), principal)]),
-        }
+            role: None,
+            scopes: Scopes::all(),
+        })
+    }
+
+    fn authenticate(headers: &mut HeaderMap) -> Option<Principal> {
+        super::authenticate(find, headers)
     }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -250,7 +214,7 @@ mod tests {
             ("skep-api-key", "skep_right"),
         ] {
             let mut headers = headers(name, value);
-            assert!(keys().authenticate(&mut headers).is_some());
+            assert!(authenticate(&mut headers).is_some());
             assert!(headers.is_empty());
         }
     }
@@ -259,7 +223,7 @@ mod tests {
     fn the_agents_own_authorization_stays() {
         let mut both = headers("authorization", "Bearer agents-own");
         both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
-        assert!(keys().authenticate(&mut both).is_some());
+        assert!(authenticate(&mut both).is_some());
         assert_eq!(both, headers("authorization", "Bearer agents-own"));
     }
 
@@ -274,13 +238,13 @@ mod tests {
             let mut both = headers("authorization", value);
             both.append(AUTHORIZATION, HeaderValue::from_static("Bearer agents-own"));
             both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
-            assert!(keys().authenticate(&mut both).is_some(), "{value}");
+            assert!(authenticate(&mut both).is_some(), "{value}");
             assert_eq!(both, headers("authorization", "Bearer agents-own"));
         }
         // A wrong key is not mended by a right one beside it, and goes too.
         let mut both = headers("authorization", "Bearer skep_right");
         both.insert("skep-api-key", HeaderValue::from_static("skep_wrong"));
-        assert!(keys().authenticate(&mut both).is_none());
+        assert!(authenticate(&mut both).is_none());
         assert!(both.is_empty());
     }
 
@@ -294,7 +258,7 @@ mod tests {
             ("x-api-key", "skep_right"),
         ] {
             assert!(
-                keys().authenticate(&mut headers(name, value)).is_none(),
+                authenticate(&mut headers(name, value)).is_none(),
                 "{name}: {value}"
             );
         }

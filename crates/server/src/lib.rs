@@ -35,6 +35,7 @@ use skep_core::{Code, PublicError};
 pub use api::{openapi, routes_with_methods};
 pub use backups::bucket;
 pub use dispatch::PUBLIC;
+pub use keys::new_key_text;
 pub use run::restored;
 pub use run::{RunOptions, Started, migrations, run};
 
@@ -88,6 +89,14 @@ pub enum ServerError {
     /// A restore was cut short in the data folder.
     #[error("{path} is restored by half", path = .0.display())]
     HalfRestored(PathBuf),
+    /// The file with keys cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a key.
+        reason: String,
+    },
     /// The audit log cannot be used: nothing is done without it.
     #[error("audit log: {0}")]
     Audit(String),
@@ -115,6 +124,7 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Backup(_)
             | Self::Audit(_)
+            | Self::Keys { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
@@ -143,6 +153,7 @@ impl PublicError for ServerError {
             Self::Otlp(_) => {
                 "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
             }
+            Self::Keys { .. } => "Mend the file that `keys.file` names; a line is NAME ROLE SCOPES KEY.".to_owned(),
             Self::Audit(_) => {
                 "Name the log's own key in `audit.key`; of servers that share a database, that of the first.".to_owned()
             }

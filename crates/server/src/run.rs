@@ -23,7 +23,7 @@ use crate::backups::Backups;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
-use crate::keys::{self, Keys};
+use crate::keys;
 use crate::listen::{Bounds, Listener, TlsFiles};
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::peers::{self, Peers};
@@ -176,7 +176,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 pub fn migrations() -> [MigrationSet; 6] {
     [
         skep_audit::MIGRATIONS,
-        keys::MIGRATIONS,
+        skep_guard::keys::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
@@ -220,7 +220,7 @@ async fn compose(
     let db = open(settings, metrics.clone())?;
     let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
     let own = By::new(Arc::new(Own(db.server())));
-    let (keys, first_key) = Keys::open(&db).await?;
+    let (keys, first_key) = keys::open(&db, settings.keys_file.as_deref(), &own).await?;
     let reached_at = reached_at(settings, url);
     let peers = Peers::new(db.clone(), reached_at, settings)?;
     // The others know where to reach this one before it has an agent.
@@ -419,6 +419,9 @@ async fn refresh_policies(state: &State) {
         tokio::select! {
             _ = tick.tick() => {}
             () = state.stop.cancelled() => return,
+        }
+        if let Err(error) = state.keys.read().await {
+            tracing::warn!(%error, "keys that other servers changed are not known here yet");
         }
         if let Err(error) = state.policies.refresh().await {
             tracing::warn!(%error, "policies that other servers changed are not known here yet");

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Timestamp;
 use skep_guard::Policies;
+use skep_guard::keys::Keys;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::backups::Backups;
-use crate::keys::Keys;
 use crate::metrics::ServerMetrics;
 use crate::peers::Peers;
 use crate::telemetry::Tracer;

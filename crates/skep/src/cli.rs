@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
-    dev, events, exec, health, healthcheck, init, list, logs, manifest, orders, replay, rollout,
-    stats, store, top, up,
+    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, replay,
+    rollout, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -160,6 +160,9 @@ pub(crate) enum Verb {
     Exec(exec::ExecArgs),
     /// Show what happened to agents, and what happens
     Events(events::EventsArgs),
+    /// Make, list, replace and end API keys
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Who did what, and the proof of it
     #[command(subcommand)]
     Audit(audit::AuditVerb),

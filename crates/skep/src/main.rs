@@ -94,6 +94,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Restart(args) => cmd::orders::restart(session, args).await,
         Verb::Diff(args) => cmd::manifest::diff(session, args).await,
         Verb::Export(args) => cmd::manifest::export(session, args).await,
+        Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,
         Verb::Import(args) => cmd::archive::import(session, args).await,
         Verb::Rollback(args) => cmd::rollout::rollback(session, args).await,

@@ -21,6 +21,7 @@ mod exec;
 mod fault;
 mod health;
 mod hostile;
+mod keys;
 mod kill;
 mod manifest;
 mod network;

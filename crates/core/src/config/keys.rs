@@ -417,6 +417,9 @@ settings! {
     /// share; without it everything is in the data folder. Logs, homes and volumes stay there in any
     /// case.
     store_url("store.url"): Option<SecretUrl> = "";
+    /// A file with API keys for automation, beside those that are made with `skep keys create`: a line each
+    /// of NAME ROLE SCOPES KEY, where `skep keys generate` makes a KEY. Only the server's user may read it.
+    keys_file("keys.file"): Option<PathBuf> = "";
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";

@@ -8,10 +8,11 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use skep_api::{ApiKey, CreatedApiKey, NewApiKey, Page, Problem, RotateApiKey};
 use skep_core::{Code, KeyId, Timestamp, units};
-use skep_guard::keys::{Key, KeyError, NewKey};
 use skep_guard::Scopes;
+use skep_guard::keys::{Key, KeyError, NewKey};
 
-use super::input::{self, Asker, Caller, Ordered, Path};
+use super::input::{self, Caller, Ordered, Path};
+use crate::gate::Asker;
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -83,18 +84,19 @@ pub(super) async fn list(
     responses((status = 201, body = CreatedApiKey), (status = "4XX", body = Problem)))]
 pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
-    Asker(asker): Asker,
+    asker: Asker,
     Ordered(by): Ordered,
     input::Json(wanted): input::Json<NewApiKey>,
 ) -> Result<(StatusCode, Json<CreatedApiKey>), ApiError> {
     let role = wanted.role.parse();
     let new = NewKey {
         name: wanted.name,
-        role: role.map_err(|why: String| ApiError::new(Code::InvalidSpec, format!("`role`: {why}")))?,
+        role: role
+            .map_err(|why: String| ApiError::new(Code::InvalidSpec, format!("`role`: {why}")))?,
         scopes: wanted.scopes.map_or_else(Scopes::all, Scopes::new),
         expires_at: end(state.db.clock().now(), wanted.expires_in.as_deref())?,
     };
-    let (key, secret) = state.keys.create(&by, &asker, new).await?;
+    let (key, secret) = state.keys.create(&by, &asker.principal, new).await?;
     let key = shown(&key);
     Ok((StatusCode::CREATED, Json(CreatedApiKey { key, secret })))
 }
@@ -105,7 +107,7 @@ pub(super) async fn create(
     responses((status = 201, body = CreatedApiKey), (status = "4XX", body = Problem)))]
 pub(super) async fn rotate(
     Shared(state): Shared<Arc<State>>,
-    Asker(asker): Asker,
+    asker: Asker,
     Ordered(by): Ordered,
     Path(key): Path<String>,
     input::Json(how): input::Json<RotateApiKey>,
@@ -113,7 +115,10 @@ pub(super) async fn rotate(
     let overlap = how.overlap.as_deref().map(|text| duration("overlap", text));
     let overlap = overlap.transpose()?.unwrap_or(OVERLAP);
     let end = end(state.db.clock().now(), how.expires_in.as_deref())?;
-    let made = state.keys.rotate(&by, &asker, id(&key)?, overlap, end).await?;
+    let made = state
+        .keys
+        .rotate(&by, &asker.principal, id(&key)?, overlap, end)
+        .await?;
     let (key, secret) = (shown(&made.0), made.1);
     Ok((StatusCode::CREATED, Json(CreatedApiKey { key, secret })))
 }

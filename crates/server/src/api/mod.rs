@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod health;
 mod input;
+mod keys;
 mod policy;
 mod rollouts;
 mod servers;
@@ -112,6 +113,9 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
         .routes(routes!(policy::show, policy::set))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::rollback))

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use skep_core::{CallId, RequestId, Workspace};
+use skep_guard::{Principal, Role, Scopes};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -52,8 +53,8 @@ pub(crate) type Sent = Either<Incoming, Full<Bytes>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     pub(crate) workspace: Workspace,
-    /// The name of the key that it showed.
-    pub(crate) by: Arc<str>,
+    /// Who asks, as the server found out to which they came.
+    pub(crate) by: Principal,
     pub(crate) remote: IpAddr,
     pub(crate) id: RequestId,
     /// The id of the call that it becomes, if it becomes one: so it is found when the server that
@@ -237,7 +238,7 @@ fn mark(headers: &mut HeaderMap, peer: &Peer, sender: &Sender) {
     let values = [
         (SECRET, hex),
         (WORKSPACE, sender.workspace.to_string()),
-        (BY, sender.by.to_string()),
+        (BY, written(&sender.by)),
         (REMOTE, sender.remote.to_string()),
         (REQUEST, sender.id.to_string()),
         (CALL, sender.call.to_string()),
@@ -254,6 +255,31 @@ fn mark(headers: &mut HeaderMap, peer: &Peer, sender: &Sender) {
     {
         headers.insert(HOST, host);
     }
+}
+
+/// A principal in a header: kind, id, role and scopes.
+fn written(by: &Principal) -> String {
+    let role = by.role.map_or("-", Role::as_str);
+    let scopes: Vec<&str> = by.scopes.iter().collect();
+    format!("{} {} {role} {}", by.kind, by.id, scopes.join(","))
+}
+
+fn read(text: &str, workspace: &Workspace) -> Option<Principal> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [kind, id, role, scopes] = words[..] else {
+        return None;
+    };
+    let role = match role {
+        "-" => None,
+        role => Some(role.parse().ok()?),
+    };
+    Some(Principal {
+        kind: kind.parse().ok()?,
+        id: id.into(),
+        workspace: workspace.clone(),
+        role,
+        scopes: Scopes::new(scopes.split(',').map(str::to_owned)),
+    })
 }
 
 /// For whom another server sends this, when it is one: `is_own` says whether the secret is right.
@@ -279,9 +305,10 @@ pub(crate) fn recognise(headers: &mut HeaderMap, is_own: impl Fn(&[u8]) -> bool)
     if !is_own(&bytes?) {
         return None;
     }
+    let workspace: Workspace = workspace?.parse().ok()?;
     Some(Sender {
-        workspace: workspace?.parse().ok()?,
-        by: by?.into(),
+        by: read(&by?, &workspace)?,
+        workspace,
         remote: remote?.parse().ok()?,
         id: id?.parse().ok()?,
         call: call?.parse().ok()?,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use skep_api::{ApiKey, CreatedApiKey, NewApiKey, RotateApiKey};
 use skep_core::Timestamp;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Format, Row, age};
 use crate::session::Session;
 
@@ -20,6 +20,8 @@ pub(crate) enum KeysVerb {
     Rotate(RotateArgs),
     /// End a key at once
     Revoke(RevokeArgs),
+    /// Print a new key for the file of `keys.file`; needs no server
+    Generate,
 }
 
 /// Flags of `keys create`.
@@ -92,8 +94,13 @@ impl Row for ApiKey {
 }
 
 pub(crate) async fn run(session: &Session, verb: KeysVerb) -> Result {
+    if let KeysVerb::Generate = verb {
+        let text = skep_server::new_key_text().map_err(|error| Failure::public(&error))?;
+        return session.output.raw(format!("{text}\n").as_bytes());
+    }
     let client = session.client()?;
     match verb {
+        KeysVerb::Generate => Ok(()),
         KeysVerb::List => session.output.list(&client.keys().await?.items),
         KeysVerb::Create(args) => {
             let wanted = NewApiKey {
@@ -113,10 +120,14 @@ pub(crate) async fn run(session: &Session, verb: KeysVerb) -> Result {
         }
         KeysVerb::Revoke(args) => {
             let id = &args.id;
-            session.confirm(&format!("End {id}? Whoever uses it is refused from now on."))?;
+            session.confirm(&format!(
+                "End {id}? Whoever uses it is refused from now on."
+            ))?;
             client.revoke_key(id).await?;
             let said = format!("{id} is revoked.");
-            session.output.done(&serde_json::json!({ "revoked": id }), id, &said)
+            session
+                .output
+                .done(&serde_json::json!({ "revoked": id }), id, &said)
         }
     }
 }
@@ -126,7 +137,9 @@ fn tell(session: &Session, made: &CreatedApiKey) -> Result {
     match session.output.format {
         Format::Table | Format::Html | Format::Name => {
             let ApiKey { id, name, role, .. } = &made.key;
-            session.output.note(&format!("{name} ({id}) has the role {role}. Keep it: it is not told again."));
+            session.output.note(&format!(
+                "{name} ({id}) has the role {role}. Keep it: it is not told again."
+            ));
             session.output.raw(format!("{}\n", made.secret).as_bytes())
         }
         Format::Json | Format::Yaml => session.output.document(made),
