@@ -22,6 +22,7 @@ mod error;
 mod exec;
 mod patience;
 mod pinned;
+mod policy;
 mod request;
 mod response;
 mod servers;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use skep_tests::{Client, Server};
 
 /// Every route of the API with its methods, as the server documents them.
-async fn routes(server: &Server) -> Vec<(Method, String)> {
+pub(crate) async fn routes(server: &Server) -> Vec<(Method, String)> {
     let document = server.client.get("/api/v1/openapi.json").await.json();
     assert!(
         document["openapi"]
