@@ -154,8 +154,8 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "ID")]
     call: Option<String>,
     /// It is done to Skep itself
-    #[arg(long, conflicts_with_all = ["agent", "call"])]
-    server: bool,
+    #[arg(long = "skep", conflicts_with_all = ["agent", "call"])]
+    skep: bool,
     /// It comes from this address
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
@@ -375,7 +375,7 @@ fn question(args: ExplainArgs) -> Result<PolicyQuestion> {
     let resource = match (args.agent, args.call) {
         (Some(agent), _) => Some(of("Agent", agent)),
         (_, Some(call)) => Some(of("Call", call)),
-        _ => args.server.then(|| of("Server", String::new())),
+        _ => args.skep.then(|| of("Server", String::new())),
     };
     Ok(PolicyQuestion {
         principal,
