@@ -9,9 +9,10 @@ use crate::shell;
 use crate::shell::root;
 
 /// File, and the arguments of the binary that print it.
-const DOCUMENTS: [(&str, &[&str]); 4] = [
+const DOCUMENTS: [(&str, &[&str]); 5] = [
     ("docs/manifest.schema.json", &["__document", "manifest"]),
     ("docs/openapi.json", &["__document", "openapi"]),
+    ("docs/policy.cedarschema", &["policy", "schema"]),
     ("docs/reference/config.md", &["__document", "config"]),
     ("docs/reference/cli.md", &["__document", "cli"]),
 ];

@@ -18,7 +18,7 @@ const MOST_TEST_LINES: usize = 1500;
 const MOST_PACKAGES: usize = 460;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -30,6 +30,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
     ("skep-vault", &[]),
     ("skep-audit", &["skep-core", "skep-store"]),
+    ("skep-guard", &["skep-core", "skep-store"]),
     ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
     ("skep-backup-s3", &["skep-backup"]),
     ("skep-client", &["skep-api", "skep-core"]),
@@ -41,6 +42,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "skep-backup",
             "skep-backup-s3",
             "skep-core",
+            "skep-guard",
             "skep-ingress",
             "skep-runtime",
             "skep-runtime-docker",
@@ -57,6 +59,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "skep-backup-s3",
             "skep-client",
             "skep-core",
+            "skep-guard",
             "skep-ingress",
             "skep-runtime",
             "skep-runtime-docker",

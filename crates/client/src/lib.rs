@@ -23,6 +23,7 @@ mod exec;
 mod keys;
 mod patience;
 mod pinned;
+mod policy;
 mod request;
 mod response;
 mod servers;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use skep_audit::Thing;
 use skep_core::{Code, PublicError, Workspace};
 use skep_guard::policy::Agent;
-use skep_guard::{Ask, Circumstances, Principal, Resource};
-use skep_store::By;
+use skep_guard::{Ask, Circumstances, Policies, PolicyError, Principal, Resource};
+use skep_store::{By, Db};
 
-use crate::act::Act;
+use crate::act::{Act, Own};
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -202,6 +202,16 @@ async fn conclude(
         what: act.what(),
         by: reads.allow.then(|| decision.policies.clone()),
     }))
+}
+
+/// Leaves a workspace of a store that no server has with Skep's own policies alone. Tells which version
+/// held.
+///
+/// # Errors
+/// [`PolicyError`].
+pub async fn reset_policies(db: &Db, workspace: &Workspace) -> Result<u64, PolicyError> {
+    let by = By::new(Arc::new(Own(db.server())));
+    Policies::reset(db, by, workspace).await
 }
 
 /// What a request may do once it is known which agent it is about: only its body says it. There is no

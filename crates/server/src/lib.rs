@@ -35,6 +35,7 @@ use skep_core::{Code, PublicError};
 pub use api::{openapi, routes_with_methods};
 pub use backups::bucket;
 pub use dispatch::PUBLIC;
+pub use gate::reset_policies;
 pub use keys::new_key_text;
 pub use run::restored;
 pub use run::{RunOptions, Started, migrations, run};

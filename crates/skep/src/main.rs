@@ -96,6 +96,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Export(args) => cmd::manifest::export(session, args).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,
+        Verb::Policy(verb) => cmd::policy::run(session, verb).await,
         Verb::Import(args) => cmd::archive::import(session, args).await,
         Verb::Rollback(args) => cmd::rollout::rollback(session, args).await,
         Verb::Rollout(verb) => cmd::rollout::run(session, verb).await,

@@ -27,6 +27,7 @@ mod manifest;
 mod network;
 mod operate;
 mod poison;
+mod policy;
 mod postgres;
 mod reattach;
 mod registry;

@@ -289,7 +289,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_write() {
         (
             "permit (principal is Skep::Bee, action, resource);",
             1,
-            1,
+            22,
             "Bee",
         ),
         (
