@@ -24,6 +24,7 @@ mod hostile;
 mod kill;
 mod manifest;
 mod network;
+mod openapi;
 mod operate;
 mod poison;
 mod postgres;
