@@ -71,10 +71,15 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         if !has("cargo-nextest") {
             run("cargo", &["install", "--locked", "cargo-nextest"])?;
         }
-        // What speaks as S3 does in the tests.
-        if crate::shell::output("python3", &["-c", "import moto"]).is_err() {
-            let pip = ["-m", "pip", "install", "--quiet", "moto[server]==5.2.*"];
-            run_with("python3", &pip, &[("PIP_BREAK_SYSTEM_PACKAGES", "1")])?;
+        // What asks as the OpenAPI document allows, and what speaks as S3 does.
+        for (module, package) in [
+            ("schemathesis", "schemathesis==4.32.*"),
+            ("moto", "moto[server]==5.2.*"),
+        ] {
+            if crate::shell::output("python3", &["-c", &format!("import {module}")]).is_err() {
+                let pip = ["-m", "pip", "install", "--quiet", package];
+                run_with("python3", &pip, &[("PIP_BREAK_SYSTEM_PACKAGES", "1")])?;
+            }
         }
         docker::start()?;
     }

@@ -17,6 +17,8 @@ use crate::tree::{Edge, FullTile, Hashes, Reading, WIDTH};
 use crate::verify;
 use crate::{AuditError, Change, Decision, Entry, LogKey, PublicKey, Thing};
 
+/// Microseconds.
+const HOUR: i64 = 3_600_000_000;
 /// Batches that are put into the tree at once.
 const BATCHES: i64 = 64;
 /// Batches that one look for entries reads at once.
@@ -232,7 +234,14 @@ impl Log {
             .inner
             .db
             .write(move |unit| {
-                unit.server().execute(
+                let mut scope = unit.server();
+                // One of each hour stays.
+                let hour = Timestamp::from_micros(at.as_micros() / HOUR * HOUR);
+                scope.execute(
+                    "DELETE FROM audit_checkpoints WHERE size < ?1 AND at >= ?2",
+                    &[as_int(size).into(), hour.into()],
+                )?;
+                scope.execute(
                     "INSERT INTO audit_checkpoints (size, at, note) VALUES (?1, ?2, ?3) \
                      ON CONFLICT (size) DO NOTHING",
                     &[as_int(size).into(), at.into(), note.as_slice().into()],

@@ -25,11 +25,12 @@ impl House {
     }
 
     async fn owner(&self) -> Principal {
+        let (text, workspace) = (new_text().unwrap(), Workspace::default());
         let made = self
             .keys
-            .first(&By::nobody(), &Workspace::default(), "admin")
-            .await;
-        self.keys.find(&made.unwrap().1).unwrap()
+            .first(&By::nobody(), &workspace, "admin", text.clone());
+        made.await.unwrap();
+        self.keys.find(&text).unwrap()
     }
 
     /// The keys as another server sees them.

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
-    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy, replay,
-    rollout, stats, store, top, up,
+    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy,
+    replay, rollout, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 

@@ -7,6 +7,7 @@
 mod agent;
 mod cli;
 mod cmd;
+mod columns;
 mod failure;
 mod live;
 mod manifest;
@@ -14,7 +15,6 @@ mod output;
 mod serve;
 mod session;
 mod table;
-mod template;
 mod templates;
 mod terminal;
 mod yaml;

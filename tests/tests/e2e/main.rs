@@ -25,6 +25,7 @@ mod keys;
 mod kill;
 mod manifest;
 mod network;
+mod openapi;
 mod operate;
 mod poison;
 mod policy;

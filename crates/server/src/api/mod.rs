@@ -23,6 +23,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{RequestExt as _, Router};
 use http::header::{CONTENT_TYPE, HeaderValue};
+use serde_json::json;
 use skep_core::{Code, RequestId};
 use skep_store::By;
 use utoipa::OpenApi;
@@ -129,7 +130,46 @@ fn documented() -> OpenApiRouter<Arc<State>> {
 #[must_use]
 pub fn openapi() -> String {
     let (_, document) = documented().split_for_parts();
-    document.to_pretty_json().unwrap_or_default()
+    complete(&document)
+}
+
+/// The document with what is so of every operation: an error is a problem document, also one that a
+/// single operation does not name.
+fn complete(document: &utoipa::openapi::OpenApi) -> String {
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    let problem = json!({ "$ref": "#/components/schemas/Problem" });
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten());
+    for (_, operation) in operations {
+        // Handlers of one name are told apart by what they are about.
+        let id = format!(
+            "{}_{}",
+            operation["tags"][0].as_str().unwrap_or_default(),
+            operation["operationId"].as_str().unwrap_or_default()
+        );
+        operation["operationId"] = id.into();
+        let Some(responses) = operation["responses"].as_object_mut() else {
+            continue;
+        };
+        for (status, response) in responses.iter_mut() {
+            if response["description"].is_null() {
+                // It must have one (OpenAPI 3.1, section 4.8.17).
+                response["description"] = format!("Status {status}").into();
+            }
+            if response["content"]["application/json"]["schema"] == problem {
+                response["content"] = json!({ "application/problem+json": { "schema": problem } });
+            }
+        }
+        for (status, description) in [("4XX", "Refused"), ("5XX", "Not possible now")] {
+            responses.entry(status).or_insert_with(|| {
+                json!({
+                    "description": description,
+                    "content": { "application/problem+json": { "schema": problem } },
+                })
+            });
+        }
+    }
+    serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
 /// Every route of the API with its methods, from the OpenAPI document.
@@ -231,7 +271,7 @@ async fn told(
 /// The router of everything but the calls to agents.
 pub(crate) fn router(state: Arc<State>) -> Router {
     let (router, document) = documented().split_for_parts();
-    let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
+    let document: Arc<str> = complete(&document).into();
     let metrics = state.clone();
     router
         .route(

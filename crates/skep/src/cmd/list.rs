@@ -10,11 +10,11 @@ use skep_core::Timestamp;
 
 use super::agents::{count, ready, rollout};
 use super::select::{Selector, Status, all};
+use crate::columns::{Template, cells, fill};
 use crate::failure::{Failure, Result};
 use crate::live::{EVERY, Picture, until_interrupted};
 use crate::output::{Format, Row, age};
 use crate::session::Session;
-use crate::template::{Template, cells, fill};
 
 /// Flags of `list`.
 #[derive(Debug, Args)]
