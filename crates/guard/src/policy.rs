@@ -1,9 +1,9 @@
 //! Policies: Cedar text in, decisions out.
 //!
-//! [`ask`] has the words of a question, [`actions`] what can be asked for, [`text`] checks what somebody
-//! wrote, [`slice`] is what holds in one workspace, compiled. [`service`] keeps versions in the store and
-//! slices in memory. [`explain`], [`suite`] and [`simulate`] are for people who write policies; they are
-//! pure, as is all but [`service`].
+//! `ask` has the words of a question, `actions` what can be asked for, `text` checks what somebody
+//! wrote, `slice` is what holds in one workspace, compiled. `service` keeps versions in the store and
+//! slices in memory. `explain`, `suite` and `simulate` are for people who write policies; they are
+//! pure, as is all but `service`.
 
 mod actions;
 mod ask;

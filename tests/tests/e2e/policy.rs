@@ -164,7 +164,7 @@ async fn every_route_asks() {
 }
 
 #[tokio::test]
-async fn versions_come_and_go_and_a_broken_text_is_refused() {
+async fn a_broken_text_is_refused_and_what_holds_holds() {
     let server = Server::start().await;
     server.deploy("a", json!({})).await;
     assert_eq!(logs(&server).await, 200);
@@ -209,6 +209,13 @@ async fn versions_come_and_go_and_a_broken_text_is_refused() {
     assert_eq!((out.status, out.code().as_str()), (409, "policy-locks-out"));
     assert!(out.text().contains("forbidden by out"), "{}", out.text());
     assert_eq!(logs(&server).await, 403);
+}
+
+#[tokio::test]
+async fn versions_come_and_go() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    set(&server, NO_LOGS).await;
     set(&server, "").await;
     assert_eq!(logs(&server).await, 200);
     let back = skep(&server, &["policy", "rollback"]);
@@ -334,23 +341,24 @@ async fn another_server_sees_a_change() {
     .await;
 }
 
+/// `a` answers nobody but who comes from one network.
+const NOT_A: &str = "@id(\"not-a\")\nforbid (principal, action == Skep::Action::\"agent:call\", \
+    resource == Skep::Agent::\"a\")\nunless { context has address && \
+    context.address.isInRange(ip(\"203.0.113.0/24\")) };\n";
+
+fn file(work: &TempDir, name: &str, text: &str) -> String {
+    let path = work.path().join(name);
+    fs::write(&path, text).expect("a file");
+    path.to_str().expect("text").to_owned()
+}
+
 #[tokio::test]
-async fn people_write_test_and_explain_policies() {
-    let mut server = Server::start().await;
-    server.deploy("a", json!({})).await;
-    server.post("a", "/x", "1").await;
+async fn people_check_and_test_policies() {
+    let server = Server::start().await;
     let work = TempDir::new().expect("a folder");
-    let file = |name: &str, text: &str| {
-        let path = work.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path.to_str().expect("text").to_owned()
-    };
-    let policies = file(
-        "p.cedar",
-        "@id(\"not-a\")\nforbid (principal, action == Skep::Action::\"agent:call\", resource == Skep::Agent::\"a\")\n\
-         unless { context has address && context.address.isInRange(ip(\"203.0.113.0/24\")) };\n",
-    );
+    let policies = file(&work, "p.cedar", NOT_A);
     let broken = file(
+        &work,
         "b.cedar",
         "permit (principal, action, resource)\nwhen { resource.nam == 1 };\n",
     );
@@ -363,6 +371,7 @@ async fn people_write_test_and_explain_policies() {
     );
     let cases = |expect: &str| {
         file(
+            &work,
             "cases.yaml",
             &format!(
                 "cases:\n- name: a is closed\n  principal: {{ kind: User, id: u, role: member }}\n  \
@@ -392,6 +401,21 @@ async fn people_write_test_and_explain_policies() {
         "{}",
         wrong.out
     );
+    let schema = skep(&server, &["policy", "schema"]);
+    assert!(
+        schema.out.contains("action \"agent:call\""),
+        "{}",
+        schema.out
+    );
+}
+
+#[tokio::test]
+async fn people_ask_the_past_and_why() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    server.post("a", "/x", "1").await;
+    let work = TempDir::new().expect("a folder");
+    let policies = file(&work, "p.cedar", NOT_A);
     let simulated = skep(
         &server,
         &[
@@ -402,6 +426,14 @@ async fn people_write_test_and_explain_policies() {
     assert_eq!(simulated["differs"][0]["resource"], "Call a", "{simulated}");
     assert_eq!(simulated["differs"][0]["would_be"], "deny");
     assert_eq!(simulated["guessed"], json!(["not-a"]));
+}
+
+#[tokio::test]
+async fn people_ask_why() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    let work = TempDir::new().expect("a folder");
+    let policies = file(&work, "p.cedar", NOT_A);
     let set = skep(&server, &["policy", "set", &policies, "--expected", "0"]);
     assert_eq!(
         (set.code, set.out.trim()),
@@ -462,13 +494,13 @@ async fn people_write_test_and_explain_policies() {
         why.out,
         why.err
     );
-    let schema = skep(&server, &["policy", "schema"]);
-    assert!(
-        schema.out.contains("action \"agent:call\""),
-        "{}",
-        schema.out
-    );
-    // The way back for who has the data folder.
+}
+
+#[tokio::test]
+async fn who_has_the_data_folder_has_a_way_back() {
+    let mut server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    set(&server, NOT_A).await;
     let data = server.data();
     assert_eq!(server.post("a", "/x", "1").await.status, 403);
     let running = skep(&server, &["--yes", "policy", "reset", "--offline"]);

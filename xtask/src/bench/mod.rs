@@ -28,6 +28,8 @@ pub(crate) enum What {
     Store(store::Options),
     /// The first call to an agent that sleeps.
     Wake(wake::Options),
+    /// What a decision costs: 1,000 policies in 100 workspaces.
+    Policies,
     /// Copies, queue and latency over time while the load goes up and down.
     Scale(scale::Options),
 }
@@ -40,6 +42,17 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Fleet(options) => fleet::run(options),
         What::Sandbox(options) => sandbox::run(options),
         What::Store(options) => store::run(options),
+        What::Policies => crate::shell::run(
+            "cargo",
+            &[
+                "run",
+                "--release",
+                "--package",
+                "skep-guard",
+                "--example",
+                "decisions",
+            ],
+        ),
         What::Wake(options) => wake::run(options),
         What::Scale(options) => scale::run(options),
     }

@@ -321,6 +321,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_write() {
             "{text}: {line}:{column} is not in {wrong:?}"
         );
     }
+}
+
+#[test]
+fn what_is_too_much_or_no_policy_is_refused() {
     let many = "permit (principal, action, resource);".repeat(MOST_POLICIES + 1);
     assert!(
         validate(&many).unwrap_err()[0]
@@ -659,6 +663,27 @@ async fn versions_are_set_rolled_back_and_seen_by_another_server() {
     assert!(!exec(&other).await.allow);
     let gone = one.roll_back(&change(None), 7).await;
     assert!(matches!(gone, Err(PolicyError::NoVersion(7))), "{gone:?}");
+    db.close().await;
+}
+
+#[tokio::test]
+async fn versions_stay_and_are_one_workspaces() {
+    let folder = TempDir::new().unwrap();
+    let db = open(&folder);
+    let one = Policies::new(db.clone());
+    let owner = user(Role::Owner);
+    let change = Change {
+        by: &By::nobody(),
+        principal: &owner,
+        expected: None,
+        owners: std::slice::from_ref(&owner),
+        circumstances: &noon(),
+    };
+    for text in [FIRST, SECOND] {
+        one.set(&change, text.to_owned()).await.unwrap();
+    }
+    one.roll_back(&change, 1).await.unwrap();
+    let workspace = Workspace::default();
     let versions = one.versions(&workspace, None, 10).await.unwrap();
     assert_eq!(
         versions.iter().map(|it| it.number).collect::<Vec<_>>(),
@@ -676,7 +701,8 @@ async fn versions_are_set_rolled_back_and_seen_by_another_server() {
         1
     );
     one.refresh().await.unwrap();
-    assert!(exec(&one).await.allow);
+    let slice = one.slice(&workspace).await.unwrap();
+    assert!(!slice.has_own("agent:exec"));
     db.close().await;
     let db = open(&folder);
     assert_eq!(
