@@ -25,10 +25,8 @@ impl House {
     }
 
     async fn owner(&self) -> Principal {
-        let (text, workspace) = (new_text().unwrap(), Workspace::default());
-        let made = self
-            .keys
-            .first(&By::nobody(), &workspace, "admin", text.clone());
+        let (text, workspace, by) = (new_text().unwrap(), Workspace::default(), By::nobody());
+        let made = self.keys.first(&by, &workspace, "admin", text.clone());
         made.await.unwrap();
         self.keys.find(&text).unwrap()
     }

@@ -33,13 +33,12 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace)
             );
-            -- How often any workspace's was changed; one row. Servers look at it for each other.
+            -- How often any workspace's was changed; at most one row. Servers look at it for each other.
             CREATE TABLE policy_changes (
                 id BIGINT NOT NULL,
                 count BIGINT NOT NULL,
                 PRIMARY KEY (id)
             );
-            INSERT INTO policy_changes (id, count) VALUES (1, 0);
         ",
     }],
     workspace_tables: &["policy_versions", "policy_current"],
@@ -115,7 +114,8 @@ pub(super) fn begin(
     workspace: &Workspace,
     expected: Option<u64>,
 ) -> Result<(i64, u64), PolicyError> {
-    let sql = "UPDATE policy_changes SET count = count + 1 WHERE id = 1 RETURNING count";
+    let sql = "INSERT INTO policy_changes (id, count) VALUES (1, 1) \
+               ON CONFLICT (id) DO UPDATE SET count = policy_changes.count + 1 RETURNING count";
     let rows = unit.server().query(sql, &[])?;
     let count = rows.first().map_or(Ok(0), |row| row.int(0))?;
     let current = current(&mut unit.scope(workspace))?;
