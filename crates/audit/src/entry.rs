@@ -81,9 +81,6 @@ pub struct Entry<'a> {
     /// What was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change<'a>>,
-    /// Where the request came from: a commitment ([`crate::person`]), never the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Cow<'a, str>>,
     /// How often the very same happened since the entry before of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
@@ -116,7 +113,6 @@ impl<'a> Entry<'a> {
             outcome: None,
             reason: None,
             change: None,
-            from: None,
             times: None,
         }
     }
@@ -146,7 +142,6 @@ impl<'a> Entry<'a> {
                 what: short(&it.what),
                 hash: optional(&it.hash),
             }),
-            from: optional(&self.from),
             times: self.times,
         };
         // Texts and numbers always have a JSON form.

@@ -380,7 +380,7 @@ impl Log {
         self.inner.db.read(work).await
     }
 
-    /// Hashes of a tile of a tree with `size` entries; `None` when it has no such tile.
+    /// The first `width` hashes of a tile; `None` when the tree has no such tile, or not so many.
     ///
     /// # Errors
     /// The store's own.

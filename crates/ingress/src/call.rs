@@ -45,6 +45,7 @@ struct Offer {
     policy: Arc<CallPolicy>,
     request_id: RequestId,
     request: Arc<Request>,
+    body_hash: Hash,
     fingerprint: Hash,
     key: Option<String>,
     life: Life,
@@ -134,6 +135,7 @@ impl Offer {
             &mut scope,
             &NewCall {
                 by: &self.by,
+                body_hash: self.body_hash,
                 id: self.id,
                 agent: &self.lane.name,
                 life: &self.life,
@@ -151,7 +153,7 @@ impl Offer {
 }
 
 /// What makes two requests the same: method, target and body.
-fn fingerprint(request: &Request) -> Hash {
+fn fingerprint(request: &Request, body: Hash) -> Hash {
     let mut hasher = Sha256::new();
     for part in [
         request.method.as_str().as_bytes(),
@@ -160,7 +162,7 @@ fn fingerprint(request: &Request) -> Hash {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    hasher.update(request.body.hash().as_bytes());
+    hasher.update(body.as_bytes());
     Hash::from_bytes(hasher.finalize().into())
 }
 
@@ -189,8 +191,10 @@ impl Inner {
         let lane = self.lane(&context.workspace, &lane.name)?;
         let policy = lane.agent.policy();
         self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
+        // Here, and not on the thread that writes for all calls.
+        let body_hash = request.body.hash();
         let fingerprint = match &wishes.key {
-            Some(_) => fingerprint(&request),
+            Some(_) => fingerprint(&request, body_hash),
             // Nobody compares it.
             None => Hash::from_bytes([0; 32]),
         };
@@ -203,8 +207,7 @@ impl Inner {
             Admission::Full => return Err(IngressError::QueueFull(policy.queue)),
         };
         let id = context.call.unwrap_or_else(CallId::new);
-        let request_id = context.request_id;
-        let key = wishes.key.clone();
+        let (request_id, key) = (context.request_id, wishes.key.clone());
         let offer = Offer {
             id,
             by: context.by.clone(),
@@ -212,6 +215,7 @@ impl Inner {
             policy,
             request_id,
             request,
+            body_hash,
             fingerprint,
             key,
             life,

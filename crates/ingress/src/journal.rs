@@ -65,6 +65,8 @@ pub(crate) struct Answer {
 
 /// A call that is to be accepted.
 pub(crate) struct NewCall<'a> {
+    /// The hash of its request's body.
+    pub(crate) body_hash: Hash,
     /// Who makes it.
     pub(crate) by: &'a By,
     pub(crate) id: CallId,
@@ -130,7 +132,7 @@ pub(crate) fn insert(scope: &mut Scope<'_>, call: &NewCall<'_>) -> Result<(), St
         action: None,
         resource: ("Call", &call.id.to_string()),
         what: call.agent,
-        hash: Some(request.body.hash()),
+        hash: Some(call.body_hash),
     };
     call.by.did(scope, &change, call.now)?;
     scope.count(state_counter(call.agent, life.state), 1)
@@ -244,8 +246,8 @@ pub(crate) enum Brings<'a> {
     Begin(InstanceId),
     /// An attempt ended; the history keeps why, unless it ended the call.
     End(&'a End),
-    /// An attempt ended the call with the agent's answer.
-    Answer(&'a Answer),
+    /// An attempt ended the call with the agent's answer, whose body has this hash.
+    Answer(&'a Answer, Hash),
 }
 
 /// Takes a call from one standing to the next life. False when it is not as it was: somebody else
@@ -258,7 +260,7 @@ pub(crate) fn apply(
     (by, now): (&By, Timestamp),
 ) -> Result<bool, StoreError> {
     let held = match brings {
-        Brings::Answer(answer) => settle(scope, before, after, answer, now)?,
+        Brings::Answer(answer, _) => settle(scope, before, after, answer, now)?,
         _ => move_on(scope, before, after, brings, now)?,
     };
     let Some(held) = held else { return Ok(false) };
@@ -294,7 +296,7 @@ fn tell_end(
     (by, now): (&By, Timestamp),
 ) -> Result<(), StoreError> {
     let (status, hash) = match brings {
-        Brings::Answer(answer) => (Some(answer.status), Some(answer.body.hash())),
+        Brings::Answer(answer, hash) => (Some(answer.status), Some(*hash)),
         _ => (None, None),
     };
     let what = match status {

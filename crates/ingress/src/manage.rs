@@ -275,6 +275,7 @@ impl Ingress {
                     journal::load_request(&mut scope, of)?.ok_or(IngressError::CallNotFound)?;
                 let call = NewCall {
                     by: &by,
+                    body_hash: request.body.hash(),
                     id,
                     agent: &row_lane.name,
                     life: &row_life,

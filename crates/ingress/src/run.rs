@@ -239,11 +239,12 @@ impl Inner {
             }
             inner.registry.finish(id, Phase::Answered(answer.clone()));
         };
-        let own = self.own.clone();
+        // Here, and not on the thread that writes for all calls.
+        let (own, hash) = (self.own.clone(), settled.body.hash());
         let took = self
             .persist(
                 move |scope, now| {
-                    let brings = Brings::Answer(&settled);
+                    let brings = Brings::Answer(&settled, hash);
                     journal::apply(scope, &row, &next, &brings, (&own, now))
                 },
                 tell,
