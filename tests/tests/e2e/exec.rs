@@ -75,7 +75,10 @@ async fn a_command_says_what_it_says() {
     let events = server.client.get("/api/v1/events?type=exec").await.json();
     let first = &events["items"][0];
     assert_eq!(
-        (&first["type"], first["by"].as_str().map(|by| by.starts_with("key_"))),
+        (
+            &first["type"],
+            first["by"].as_str().map(|by| by.starts_with("key_"))
+        ),
         (&json!("exec.started"), Some(true))
     );
     assert_eq!(first["detail"], "sh -c echo out; echo err >&2; exit 7");
