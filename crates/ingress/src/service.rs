@@ -314,13 +314,11 @@ impl Inner {
         workspace: &Workspace,
         name: &str,
     ) -> Result<Arc<Lane>, IngressError> {
-        let Some(agent) = self.agents.find(workspace, name) else {
-            let similar = self.agents.similar(workspace, name);
-            return Err(IngressError::AgentNotFound {
-                name: name.chars().take(64).collect(),
-                similar,
-            });
+        let not_found = || IngressError::AgentNotFound {
+            name: name.chars().take(64).collect(),
+            similar: self.agents.similar(workspace, name),
         };
+        let agent = self.agents.find(workspace, name).ok_or_else(not_found)?;
         let id = agent.id();
         if let Some(lane) = self.known_lane(workspace, name, id) {
             return Ok(lane);
@@ -329,6 +327,12 @@ impl Inner {
         let of_workspace = lanes.entry(workspace.clone()).or_default();
         if let Some(lane) = of_workspace.get(name).filter(|lane| lane.agent.id() == id) {
             return Ok(lane.clone());
+        }
+        // It went away since it was found: a lane made now would stay, and refuse the calls of the
+        // agent when that comes back from another server.
+        if agent.availability() == Availability::Removed {
+            drop(lanes);
+            return Err(not_found());
         }
         let metrics = self.metrics.lane(workspace.as_str(), name);
         let lane = Arc::new(Lane::new(

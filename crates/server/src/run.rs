@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_guard::Policies;
+use skep_guard::keys::USES;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
@@ -357,7 +358,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
-    let (orphans, auditing) = (state.clone(), state.clone());
+    let (orphans, auditing, using) = (state.clone(), state.clone(), state.clone());
     let of = workspaces.clone();
     let mut tasks = sharing(state, &workspaces);
     tasks.extend([
@@ -370,6 +371,7 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { watch_disk(&disk).await }),
+        tokio::spawn(async move { keep_uses(&using).await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {
@@ -409,6 +411,18 @@ fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::Joi
         }));
     }
     tasks
+}
+
+/// Keeps when keys were last used.
+async fn keep_uses(state: &State) {
+    let mut tick = tokio::time::interval(USES);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = state.keys.keep_uses().await {
+            tracing::debug!(%error, "when keys were used is kept later");
+        }
+    }
 }
 
 /// Takes up the policies that other servers changed.
@@ -525,6 +539,9 @@ async fn close(
     }
     state.runtime.shutdown().await;
     state.runtime.flush_events().await;
+    if let Err(error) = state.keys.keep_uses().await {
+        tracing::warn!(%error, "when keys were last used is not kept");
+    }
     state.audit.close().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;

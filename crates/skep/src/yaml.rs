@@ -101,8 +101,8 @@ mod tests {
         });
         assert_eq!(
             to_yaml(&value),
-            "empty: []\nlist:\n- a\n- \"b: c\"\n- [\"x\"]\n\"n\": 1\nname: hello\n\"no\": \"no\"\n\
-             none: null\nrows:\n- a: 1\n  b:\n    c: \"x\\ny\"\ntime: \"2026-11-21T04:54:08Z\"\n"
+            "name: hello\n\"n\": 1\nnone: null\nlist:\n- a\n- \"b: c\"\n- [\"x\"]\nempty: []\n\
+             time: \"2026-11-21T04:54:08Z\"\n\"no\": \"no\"\nrows:\n- a: 1\n  b:\n    c: \"x\\ny\"\n"
         );
         assert_eq!(to_yaml(&json!([])), "[]\n");
     }

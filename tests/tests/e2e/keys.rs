@@ -49,7 +49,8 @@ async fn a_key_may_what_its_role_and_scopes_allow() {
     assert_eq!(admin.post_json("/api/v1/keys", &wish).await.status, 201);
     // The log says who it was.
     let log = crate::audit::whole(&server);
-    let of_caller = log.iter().find(|entry| entry["action"] == "agent:call");
+    let called = |entry: &&Value| entry["action"] == "agent:call" && entry["decision"] == "allow";
+    let of_caller = log.iter().find(called);
     let id = of_caller.expect("an entry")["principal"]["id"]
         .as_str()
         .map(str::to_owned);
@@ -138,6 +139,7 @@ async fn keys_of_a_file_count_when_nobody_else_may_read_it() {
     let refused = std::process::Command::new(skep_tests::server::skep_binary())
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(data.path())
+        .env_clear()
         .env("SKEP_KEYS_FILE", &file)
         .output()
         .expect("the binary runs");

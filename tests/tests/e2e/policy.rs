@@ -100,7 +100,7 @@ async fn what_is_forbidden_is_not_done_and_is_written_down() {
     for entry in &denied {
         assert_eq!(entry["policies"], json!(["not-b@1"]));
         assert_eq!(entry["resource"], json!({ "kind": "Agent", "id": "b" }));
-        assert_eq!(entry["principal"]["id"], "admin");
+        assert_eq!(entry["principal"]["kind"], "ApiKey");
         assert_eq!(entry["outcome"], "denied");
     }
     // What was allowed says by what.
