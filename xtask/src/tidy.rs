@@ -30,7 +30,7 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
     ("skep-vault", &[]),
     ("skep-audit", &["skep-core", "skep-store"]),
-    ("skep-guard", &["skep-core", "skep-store"]),
+    ("skep-guard", &["skep-core", "skep-store", "skep-vault"]),
     ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
     ("skep-backup-s3", &["skep-backup"]),
     ("skep-client", &["skep-api", "skep-core"]),

@@ -14,6 +14,7 @@ pub mod health;
 mod key;
 pub mod log;
 pub mod page;
+mod people;
 mod policy;
 mod problem;
 pub mod server;
@@ -33,6 +34,11 @@ pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use key::{ApiKey, CreatedApiKey, NewApiKey, RotateApiKey};
 pub use log::LogLine;
 pub use page::Page;
+pub use people::{
+    AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, Invitation,
+    LoggedIn, Login, Me, NewInvitation, NewPassword, NewRole, NewWorkspace, Password,
+    RecoveryCodes, SecondFactor, Session, User, WorkspaceInfo,
+};
 pub use policy::{
     Policy, PolicyContext, PolicyExplanation, PolicyNear, PolicyPrincipal, PolicyQuestion,
     PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
@@ -47,6 +53,8 @@ pub const HEADER_CALL_ID: &str = "skep-call-id";
 pub const HEADER_ATTEMPT: &str = "skep-attempt";
 /// Header that carries an API key when `Authorization` is meant for the agent.
 pub const HEADER_API_KEY: &str = "skep-api-key";
+/// Header that says which workspace is meant, for who belongs to several.
+pub const HEADER_WORKSPACE: &str = "skep-workspace";
 /// Header on an answer that was stored by an earlier call with the same idempotency key.
 pub const HEADER_REPLAYED: &str = "idempotency-replayed";
 /// Header with the idempotency key (IETF draft-ietf-httpapi-idempotency-key-header).

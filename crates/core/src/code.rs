@@ -85,6 +85,12 @@ codes! {
         "Correct the request; the detail names the part that is wrong.";
     Unauthorized = "unauthorized", 401, "A valid API key is needed",
         "Send `Authorization: Bearer <key>`; the first key is in <data>/admin.key on the server's machine.";
+    LoginFailed = "login-failed", 401, "E-mail address, password or code are wrong",
+        "Try again; after some failures each try waits longer.";
+    SecondFactorNeeded = "second-factor-needed", 401, "A code of the authenticator is wanted",
+        "Send `code` too: six digits of the authenticator, or a recovery code.";
+    CrossSite = "cross-site", 403, "A page of another site may not do that",
+        "A session counts for Skep's own pages only; programs use an API key.";
     Forbidden = "forbidden", 403, "This key may not do that",
         "Use a key with the right to do it.";
     NotFound = "not-found", 404, "There is nothing at this address",
@@ -97,6 +103,14 @@ codes! {
         "List the calls with `skep calls list`; old ones are swept by retention.";
     BackupNotFound = "backup-not-found", 404, "No such backup",
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
+    WorkspaceNotFound = "workspace-not-found", 404, "No such workspace",
+        "List yours with `skep workspaces list`; who is in one invites others with `skep users invite`.";
+    UserNotFound = "user-not-found", 404, "No such user here",
+        "List the people of the workspace with `skep users list`.";
+    InvitationNotFound = "invitation-not-found", 404, "No such invitation",
+        "An invitation counts once and ends; ask for another one.";
+    SessionNotFound = "session-not-found", 404, "No such session",
+        "List yours with `skep sessions list`.";
     KeyNotFound = "key-not-found", 404, "No such API key",
         "List the keys with `skep keys list`.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
@@ -107,6 +121,12 @@ codes! {
         "Check the path and method against /api/v1/openapi.json.";
     RequestTimeout = "request-timeout", 408, "The request's body did not arrive in time",
         "Send the body without long pauses.";
+    WorkspaceExists = "workspace-exists", 409, "The name is taken",
+        "Choose another name; one that was removed is not given again.";
+    WorkspaceInUse = "workspace-in-use", 409, "The workspace cannot be removed now",
+        "Remove its agents first, with `skep remove`.";
+    LastOwner = "last-owner", 409, "A workspace keeps an owner",
+        "Make somebody else an owner first: `skep users role USER owner`.";
     CallInProgress = "call-in-progress", 409, "The call is still running",
         "Wait for it with `skep calls attach`, or ask again later.";
     CallCancelled = "call-cancelled", 409, "The call was cancelled",
@@ -133,6 +153,8 @@ codes! {
         "Correct what the detail names; `skep policy validate FILE` checks without a server, `skep policy schema` shows what there is.";
     IdempotencyKeyReused = "idempotency-key-reused", 422, "The idempotency key was used with another request",
         "Use a new key for a new request; send the very same request to get the stored answer.";
+    RateLimited = "rate-limited", 429, "Too many requests",
+        "Wait as long as `Retry-After` says.";
     QueueFull = "queue-full", 429, "The agent's queue is full",
         "Slow down and try again after the time in Retry-After, or raise `calls.queue`.";
     HeadersTooLarge = "headers-too-large", 431, "The headers are over the limit",

@@ -114,6 +114,18 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// A person.
+    UserId, "usr"
+);
+id!(
+    /// A person's session.
+    SessionId, "ses"
+);
+id!(
+    /// An invitation to a workspace.
+    InvitationId, "inv"
+);
+id!(
     /// A server: one data folder, over all its starts.
     ServerId, "srv"
 );

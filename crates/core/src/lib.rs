@@ -14,7 +14,10 @@ pub mod units;
 pub mod workspace;
 
 pub use code::{Code, PublicError};
-pub use id::{AgentId, CallId, InstanceId, KeyId, ParseIdError, RequestId, ServerId};
+pub use id::{
+    AgentId, CallId, InstanceId, InvitationId, KeyId, ParseIdError, RequestId, ServerId, SessionId,
+    UserId,
+};
 pub use similar::similar;
 pub use time::{Clock, Timestamp};
-pub use workspace::Workspace;
+pub use workspace::{Workspace, Workspaces};

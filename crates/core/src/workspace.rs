@@ -1,10 +1,10 @@
 //! The workspace: the tenant that every row but the server's own belongs to.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The name of a workspace: 1–63 of `a-z`, `0-9` and `-`, starting and ending with a letter or a
-/// digit (a DNS label, RFC 1123). Until identity comes there is one, [`Workspace::default`].
+/// digit (a DNS label, RFC 1123). [`Workspace::default`] is always there.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workspace(Arc<str>);
 
@@ -53,6 +53,44 @@ impl fmt::Display for Workspace {
 impl fmt::Debug for Workspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// The workspaces that there are now, as all rooms see them. Cheap to clone; a clone is the same list.
+#[derive(Clone, Debug)]
+pub struct Workspaces(Arc<RwLock<Arc<[Workspace]>>>);
+
+impl Default for Workspaces {
+    fn default() -> Self {
+        Self::from([Workspace::default()])
+    }
+}
+
+impl<const N: usize> From<[Workspace; N]> for Workspaces {
+    fn from(all: [Workspace; N]) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(all))))
+    }
+}
+
+impl Workspaces {
+    /// All of them, as they are now.
+    #[must_use]
+    pub fn all(&self) -> Arc<[Workspace]> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether this is one of them.
+    #[must_use]
+    pub fn has(&self, workspace: &Workspace) -> bool {
+        self.all().contains(workspace)
+    }
+
+    /// From now on there are these.
+    pub fn set(&self, all: impl Into<Arc<[Workspace]>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all.into();
     }
 }
 

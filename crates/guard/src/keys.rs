@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
-use skep_core::{KeyId, Timestamp, Workspace};
+use skep_core::{KeyId, Timestamp, Workspace, Workspaces};
 use skep_store::{By, Change, Db, Migration, MigrationSet, Row, Scope, StoreError};
 
 use crate::policy::{Principal, PrincipalKind, Role, Scopes};
@@ -208,7 +208,7 @@ pub fn is_key(text: &str) -> bool {
     fits && checksum(&text[..text.len() - CHECK]) == text.as_bytes()[text.len() - CHECK..]
 }
 
-fn hash(key: &str) -> [u8; 32] {
+pub(crate) fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
@@ -217,14 +217,19 @@ fn hash(key: &str) -> [u8; 32] {
 /// # Errors
 /// [`KeyError::Random`].
 pub fn new_text() -> Result<String, KeyError> {
-    let mut text = String::from(PREFIX);
+    new_text_of(PREFIX)
+}
+
+/// A text made as a key is, with another beginning.
+pub(crate) fn new_text_of(prefix: &str) -> Result<String, KeyError> {
+    let mut text = String::from(prefix);
     let mut bytes = [0; 64];
-    while text.len() < PREFIX.len() + RANDOM {
+    while text.len() < prefix.len() + RANDOM {
         getrandom::fill(&mut bytes).map_err(|error| KeyError::Random(error.to_string()))?;
         // Those over the last multiple of 62 would make some characters likelier.
         let fair = bytes.iter().filter(|byte| **byte < 248);
         let characters = fair.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        text.extend(characters.take(PREFIX.len() + RANDOM - text.len()));
+        text.extend(characters.take(prefix.len() + RANDOM - text.len()));
     }
     let check = checksum(&text);
     text.extend(check.iter().map(|byte| char::from(*byte)));
@@ -239,7 +244,7 @@ pub struct Keys {
 
 struct Inner {
     db: Db,
-    workspaces: RwLock<Vec<Workspace>>,
+    workspaces: Workspaces,
     by_hash: RwLock<HashMap<[u8; 32], Arc<Known>>>,
     /// Keys of the configuration, which are in no store.
     given: HashMap<[u8; 32], Arc<Known>>,
@@ -252,7 +257,7 @@ impl Keys {
     /// The store's own.
     pub async fn open(
         db: Db,
-        workspaces: Vec<Workspace>,
+        workspaces: Workspaces,
         given: Vec<(NewKey, String)>,
     ) -> Result<Self, StoreError> {
         let now = db.clock().now();
@@ -274,7 +279,7 @@ impl Keys {
             inner: Arc::new(Inner {
                 given: given.collect(),
                 db,
-                workspaces: RwLock::new(workspaces),
+                workspaces,
                 by_hash: RwLock::default(),
             }),
         };
@@ -288,23 +293,13 @@ impl Keys {
         self.inner.by_hash.read().is_empty() && self.inner.given.is_empty()
     }
 
-    /// Takes in a workspace that is new.
-    ///
-    /// # Errors
-    /// The store's own.
-    pub async fn add_workspace(&self, workspace: Workspace) -> Result<(), StoreError> {
-        self.inner.workspaces.write().push(workspace);
-        self.read().await
-    }
-
     /// Reads what the store holds.
     ///
     /// # Errors
     /// The store's own.
     pub async fn read(&self) -> Result<(), StoreError> {
-        let workspaces = self.inner.workspaces.read().clone();
         let mut found = HashMap::new();
-        for workspace in workspaces {
+        for workspace in self.inner.workspaces.all().iter() {
             let of = workspace.clone();
             let rows: Result<_, StoreError> = self
                 .inner
@@ -643,7 +638,7 @@ fn tell(
     by.did(scope, &change, now)
 }
 
-fn insert(scope: &mut Scope<'_>, key: &Key, hash: &[u8; 32]) -> Result<(), StoreError> {
+pub(crate) fn insert(scope: &mut Scope<'_>, key: &Key, hash: &[u8; 32]) -> Result<(), StoreError> {
     let scopes: Vec<&str> = key.scopes.iter().collect();
     scope
         .execute(

@@ -16,7 +16,7 @@ impl House {
     async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let db = Db::open(Options::new(folder.path()), &[MIGRATIONS]).unwrap();
-        let keys = Keys::open(db.clone(), vec![Workspace::default()], Vec::new()).await;
+        let keys = Keys::open(db.clone(), Workspaces::default(), Vec::new()).await;
         Self {
             _folder: folder,
             keys: keys.unwrap(),
@@ -33,7 +33,7 @@ impl House {
 
     /// The keys as another server sees them.
     async fn elsewhere(&self) -> Keys {
-        let keys = Keys::open(self.db.clone(), vec![Workspace::default()], Vec::new()).await;
+        let keys = Keys::open(self.db.clone(), Workspaces::default(), Vec::new()).await;
         keys.unwrap()
     }
 }
@@ -210,7 +210,7 @@ async fn keys_of_the_configuration_count_and_are_in_no_store() {
     let house = House::new().await;
     let text = new_text().unwrap();
     let given = vec![(new(Role::Member, &["use"]), text.clone())];
-    let keys = Keys::open(house.db.clone(), vec![Workspace::default()], given)
+    let keys = Keys::open(house.db.clone(), Workspaces::default(), given)
         .await
         .unwrap();
     assert_eq!(keys.find(&text).unwrap().role, Some(Role::Member));

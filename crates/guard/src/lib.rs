@@ -1,9 +1,10 @@
 //! Guard: who may do what. [`policy`] decides by Cedar policies: those that Skep ships for its roles,
-//! and those of each workspace.
+//! and those of each workspace. [`keys`] knows programs, [`identity`] people and workspaces.
 //!
 //! Knows nothing of HTTP, of how somebody shows who they are, or of what is decided about: who asks
 //! hands in a [`Principal`], an action's name and a [`Resource`], and gets a [`Decision`].
 
+pub mod identity;
 pub mod keys;
 pub mod policy;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use skep_api::CallState;
-use skep_core::{CallId, Timestamp, Workspace};
+use skep_core::{CallId, Timestamp, Workspace, Workspaces};
 use skep_store::{By, Change, Scope, StoreError};
 
 use crate::IngressError;
@@ -53,12 +53,13 @@ impl Ingress {
 
     /// Keeps retention and connections in order until the door closes. Of several servers one keeps
     /// retention; `leads` tells whether that is this one.
-    pub async fn maintain(&self, workspaces: Vec<Workspace>, leads: impl Fn() -> bool) {
+    pub async fn maintain(&self, workspaces: Workspaces, leads: impl Fn() -> bool) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut doubts = 0;
         loop {
             tick.tick().await;
+            let workspaces = workspaces.all();
             self.inner.look_for_lost(&workspaces, &mut doubts).await;
             if self
                 .inner

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_api::InstanceState;
-use skep_core::{CallId, InstanceId, Timestamp, Workspace};
+use skep_core::{CallId, InstanceId, Timestamp, Workspace, Workspaces};
 use skep_store::{Db, Migration, MigrationSet, Row, Scope, StoreError, Unit};
 use tokio::sync::{mpsc, oneshot};
 
@@ -314,7 +314,7 @@ pub(crate) struct Log(mpsc::Sender<Message>);
 
 impl Log {
     /// The log; its task ends with the last sender. Must be made in a runtime.
-    pub(crate) fn open(db: Db, keep: Keep, workspaces: Arc<[Workspace]>) -> Self {
+    pub(crate) fn open(db: Db, keep: Keep, workspaces: Workspaces) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(write(db, keep, workspaces, receiver));
         Self(sender)
@@ -344,12 +344,7 @@ impl Log {
     }
 }
 
-async fn write(
-    db: Db,
-    keep: Keep,
-    workspaces: Arc<[Workspace]>,
-    mut queue: mpsc::Receiver<Message>,
-) {
+async fn write(db: Db, keep: Keep, workspaces: Workspaces, mut queue: mpsc::Receiver<Message>) {
     let mut trims = tokio::time::interval(TRIM_EVERY);
     trims.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut messages = Vec::new();
@@ -357,7 +352,7 @@ async fn write(
         tokio::select! {
             count = queue.recv_many(&mut messages, BATCH) => if count == 0 { return },
             _ = trims.tick() => {
-                trim(&db, keep, &workspaces).await;
+                trim(&db, keep, &workspaces.all()).await;
                 continue;
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
-use skep_core::{AgentId, Workspace};
+use skep_core::{AgentId, Workspace, Workspaces};
 use skep_store::{By, Change, Db, Hash, MigrationSet, StoreError, Unit};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
@@ -156,9 +156,9 @@ impl Runtime {
         db: Db,
         options: Options,
         drivers: Vec<Arc<dyn Driver>>,
-        workspaces: &[Workspace],
+        workspaces: &Workspaces,
     ) -> Result<Self, RuntimeError> {
-        let events = events::Log::open(db.clone(), options.events, workspaces.into());
+        let events = events::Log::open(db.clone(), options.events, workspaces.clone());
         let runtime = Self {
             inner: Arc::new(Inner {
                 quotas: options.quotas,
@@ -167,7 +167,7 @@ impl Runtime {
                 lanes: SyncMutex::default(),
             }),
         };
-        for workspace in workspaces {
+        for workspace in workspaces.all().iter() {
             runtime.claim(workspace).await?;
         }
         Ok(runtime)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_api::{AgentSpec, InstanceState, Replicas, RolloutState, RolloutStep, Scaling};
-use skep_core::{Code, PublicError, Workspace};
+use skep_core::{Code, PublicError, Workspace, Workspaces};
 use skep_runtime::{
     AgentInfo, Availability, Driver, InstanceInfo, LogLine, LogQuery, LogStream, Options,
     ProcessDriver, ProcessOptions, RolloutOrder, Rotation, Runtime, RuntimeError, Split, Target,
@@ -91,8 +91,8 @@ impl House {
             url: Some("http://127.0.0.1:7537".to_owned()),
             ..Options::default()
         };
-        let workspaces = std::slice::from_ref(&self.ws);
-        Runtime::open(db, options, drivers, workspaces)
+        let workspaces = Workspaces::from([self.ws.clone()]);
+        Runtime::open(db, options, drivers, &workspaces)
             .await
             .unwrap()
     }

@@ -15,6 +15,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
+use skep_guard::Principal;
+use skep_guard::identity::Known;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -23,9 +25,10 @@ use tracing::Instrument;
 use crate::access::CALL;
 use crate::act::Act;
 use crate::api::Caller;
+use crate::cookie::{self, Visitor};
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, secure};
-use crate::keys::authenticate;
+use crate::keys::{Shown, authenticate};
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -35,6 +38,7 @@ use crate::state::State;
 use crate::strict;
 use crate::telemetry::Open;
 use crate::trace::TraceContext;
+use crate::workspace;
 
 /// Headers that an answer gets from here at most: its table grows once, not step by step.
 const OWN_HEADERS: usize = 16;
@@ -44,8 +48,10 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const AGENTS: &str = "/agents/";
 
 /// What needs no key: the public list. A trailing `*` stands for one more segment.
-pub const PUBLIC: [(&str, &str); 3] = [
+pub const PUBLIC: [(&str, &str); 5] = [
     ("GET", "/api/v1/health/basic"),
+    ("POST", "/api/v1/sessions"),
+    ("POST", "/api/v1/invitations/accept"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/docs/errors/*"),
 ];
@@ -298,13 +304,10 @@ impl Dispatcher {
             *response.headers_mut() = headers;
             return Ok(response);
         }
-        let principal = match &peer {
+        let (principal, session) = match &peer {
             // Who asks was found out there.
-            Some(peer) => Some(peer.by.clone()),
-            None => {
-                let find = |key: &str| self.state.keys.find(key);
-                authenticate(find, request.headers_mut())
-            }
+            Some(peer) => (Some(peer.by.clone()), None),
+            None => self.known(remote, &mut request).await?,
         };
         let path = request.uri().path();
         let public =
@@ -327,7 +330,11 @@ impl Dispatcher {
             call: CallId::new(),
             hops: 0,
         });
-        let asker = Asker { principal, remote };
+        let asker = Asker {
+            principal,
+            remote,
+            session,
+        };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
             let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);
@@ -357,6 +364,46 @@ impl Dispatcher {
             return self.shared_api(&sender, request).await;
         }
         Ok(self.api(request.map(axum::body::Body::new)).await)
+    }
+
+    /// Who asks. What shows it is taken out of the request, so that no agent sees it.
+    async fn known(
+        &self,
+        remote: IpAddr,
+        request: &mut Request<Incoming>,
+    ) -> Result<(Option<Principal>, Option<Arc<Known>>), ApiError> {
+        let cookies = cookie::take(request.headers_mut());
+        let wanted = workspace::wanted(request.headers_mut())?;
+        let find = |key: &str| self.state.keys.find(key);
+        let shown = authenticate(find, request.headers_mut());
+        let of_session = match shown {
+            Shown::Key(principal) => {
+                workspace::must_be(&principal, wanted.as_ref())?;
+                return Ok((Some(principal), None));
+            }
+            Shown::Session(text) => Some(text),
+            Shown::Nothing => {
+                let text = cookies.session.clone();
+                if text.is_some() {
+                    cookie::must_be_own(request)?;
+                }
+                text
+            }
+        };
+        if is_public(request.method(), request.uri().path()) {
+            let remote = Visitor { remote, cookies };
+            request.extensions_mut().insert(remote);
+            return Ok((None, None));
+        }
+        let Some(text) = of_session else {
+            return Ok((None, None));
+        };
+        let all = self.state.tenants.all().all();
+        let found = self.state.sessions.find(&text, wanted.as_ref(), &all);
+        let Some(known) = found.await? else {
+            return Ok((None, None));
+        };
+        Ok((Some(known.principal.clone()), Some(Arc::new(known))))
     }
 
     /// A request to an agent, wherever it is.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skep_audit::Thing;
 use skep_core::{Code, PublicError, Workspace};
+use skep_guard::identity::Known;
 use skep_guard::policy::Agent;
 use skep_guard::{Ask, Circumstances, Policies, PolicyError, Principal, Resource};
 use skep_store::{By, Db};
@@ -18,6 +19,8 @@ use crate::state::State;
 pub(crate) struct Asker {
     pub(crate) principal: Principal,
     pub(crate) remote: IpAddr,
+    /// The session that they show, if it is one.
+    pub(crate) session: Option<Arc<Known>>,
 }
 
 impl Asker {

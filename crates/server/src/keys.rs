@@ -7,8 +7,9 @@ use std::path::Path;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use skep_core::Workspace;
+use skep_core::{Workspace, Workspaces};
 use skep_guard::Principal;
+use skep_guard::identity::SESSION_PREFIX;
 use skep_guard::keys::{CONFIGURATION, KeyError, Keys, NewKey, PREFIX, new_text, read_file};
 use skep_store::{By, Db};
 
@@ -25,7 +26,7 @@ const FIRST: &str = "admin";
 /// # Errors
 /// [`ServerError`].
 pub(crate) async fn new_admin_key(db: &Db) -> Result<(), ServerError> {
-    let keys = Keys::open(db.clone(), vec![Workspace::default()], Vec::new()).await?;
+    let keys = Keys::open(db.clone(), Workspaces::default(), Vec::new()).await?;
     make(db, &keys, &By::nobody()).await.map(drop)
 }
 
@@ -57,12 +58,13 @@ pub(crate) async fn open(
     db: &Db,
     file: Option<&Path>,
     by: &By,
+    workspaces: &Workspaces,
 ) -> Result<(Keys, Option<String>), ServerError> {
     let given = match file {
         Some(file) => read_given(file)?,
         None => Vec::new(),
     };
-    let keys = Keys::open(db.clone(), vec![Workspace::default()], given).await?;
+    let keys = Keys::open(db.clone(), workspaces.clone(), given).await?;
     // One of the configuration alone could not make another.
     if keys
         .list(&Workspace::default())
@@ -94,14 +96,29 @@ fn read_given(path: &Path) -> Result<Vec<(NewKey, String)>, ServerError> {
 pub(crate) fn authenticate(
     find: impl Fn(&str) -> Option<Principal>,
     headers: &mut HeaderMap,
-) -> Option<Principal> {
+) -> Shown {
+    let look = |text: &str| match text.starts_with(SESSION_PREFIX) {
+        true => Shown::Session(text.to_owned()),
+        false => find(text).map_or(Shown::Nothing, Shown::Key),
+    };
     let bearer = headers.get(AUTHORIZATION).and_then(bearer);
-    let of_bearer = bearer.and_then(&find);
-    take_out(headers, of_bearer.is_some());
+    let of_bearer = bearer.map_or(Shown::Nothing, look);
+    take_out(headers, !matches!(of_bearer, Shown::Nothing));
     match headers.remove(skep_api::HEADER_API_KEY) {
-        Some(value) => find(value.to_str().ok()?),
+        Some(value) => value.to_str().map_or(Shown::Nothing, look),
         None => of_bearer,
     }
+}
+
+/// What somebody shows.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// A key that counts.
+    Key(Principal),
+    /// The text of a session, which may count.
+    Session(String),
+    /// Nothing that is ours.
+    Nothing,
 }
 
 fn bearer(value: &HeaderValue) -> Option<&str> {
@@ -198,7 +215,10 @@ mod tests {
     }
 
     fn authenticate(headers: &mut HeaderMap) -> Option<Principal> {
-        super::authenticate(find, headers)
+        match super::authenticate(find, headers) {
+            Shown::Key(principal) => Some(principal),
+            _ => None,
+        }
     }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -246,6 +266,19 @@ mod tests {
         both.insert("skep-api-key", HeaderValue::from_static("skep_wrong"));
         assert!(authenticate(&mut both).is_none());
         assert!(both.is_empty());
+    }
+
+    #[test]
+    fn a_session_is_shown_as_a_key_is_and_taken_out() {
+        for (name, value) in [
+            ("authorization", "Bearer skep_session_x"),
+            ("skep-api-key", "skep_session_x"),
+        ] {
+            let mut headers = headers(name, value);
+            let shown = super::authenticate(find, &mut headers);
+            assert!(matches!(shown, Shown::Session(text) if text == "skep_session_x"));
+            assert!(headers.is_empty());
+        }
     }
 
     #[test]

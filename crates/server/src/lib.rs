@@ -11,6 +11,7 @@ mod audit;
 mod backups;
 mod channel;
 mod connection;
+mod cookie;
 mod dispatch;
 mod gate;
 mod headers;
@@ -26,6 +27,7 @@ mod state;
 mod strict;
 pub mod telemetry;
 mod trace;
+mod workspace;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -298,7 +298,7 @@ pub(crate) async fn beat(state: &State) {
     loop {
         tick.tick().await;
         let began = Instant::now();
-        let agents = state.runtime.names(&Workspace::default()).len();
+        let agents = share::held(state);
         if state.peers.look(agents).await.is_err() || began.elapsed() > BEAT_EVERY {
             // What the others could not do either says nothing of them.
             seen.forget();

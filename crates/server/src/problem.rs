@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode};
 use skep_api::Problem;
 use skep_core::{Code, PublicError, RequestId};
 use skep_guard::PolicyError;
+use skep_guard::identity::IdentityError;
 use skep_ingress::IngressError;
 use skep_runtime::RuntimeError;
 use skep_store::StoreError;
@@ -22,6 +23,7 @@ pub(crate) enum ApiError {
     Store(StoreError),
     Denied(Denied),
     Policy(PolicyError),
+    Identity(IdentityError),
     Plain(Plain),
 }
 
@@ -47,6 +49,7 @@ impl ApiError {
             Self::Store(error) => error,
             Self::Denied(error) => error,
             Self::Policy(error) => error,
+            Self::Identity(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -85,6 +88,15 @@ impl From<RuntimeError> for ApiError {
 impl From<PolicyError> for ApiError {
     fn from(error: PolicyError) -> Self {
         Self::Policy(error)
+    }
+}
+
+impl From<IdentityError> for ApiError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Store(error) => Self::Store(error),
+            other => Self::Identity(other),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_guard::Policies;
+use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
@@ -40,6 +41,8 @@ const DISK_EVERY: Duration = Duration::from_secs(2);
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether another server changed policies.
 const POLICIES_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a workspace was removed.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// How often blobs in the database that nothing names are looked for.
 const PARTS_EVERY: Duration = Duration::from_secs(600);
 /// Time for the agents of a server that has been taken for gone to end.
@@ -90,8 +93,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
     let (state, first_key) = compose(&settings, &options, &url).await?;
-    let workspaces = vec![Workspace::default()];
-    let recovered = recover(&state, &workspaces).await?;
+    let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     tell(&state, "server.started", &url);
     let dispatcher = Arc::new(Dispatcher::new(
@@ -103,7 +105,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         tls.is_some(),
         settings.metrics_public,
     ));
-    let background = background(&state, workspaces);
+    let background = background(&state);
     let serving =
         tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
     announce(&settings, &url)?;
@@ -174,10 +176,11 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 6] {
+pub fn migrations() -> [MigrationSet; 7] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
+        skep_guard::identity::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
@@ -221,7 +224,10 @@ async fn compose(
     let db = open(settings, metrics.clone())?;
     let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
     let own = By::new(Arc::new(Own(db.server())));
-    let (keys, first_key) = keys::open(&db, settings.keys_file.as_deref(), &own).await?;
+    let tenants = Tenants::open(db.clone()).await?;
+    let given = settings.keys_file.as_deref();
+    let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
+    let (users, sessions) = people(&db, settings)?;
     let reached_at = reached_at(settings, url);
     let peers = Peers::new(db.clone(), reached_at, settings)?;
     // The others know where to reach this one before it has an agent.
@@ -229,7 +235,7 @@ async fn compose(
     let drivers = drivers(settings, &options.shim);
     let of_health = drivers.clone();
     let of_runtime = of_runtime(settings, url);
-    let runtime = Runtime::open(db.clone(), of_runtime, drivers, &[Workspace::default()]).await?;
+    let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
     let ingress = Ingress::new(
         db.clone(),
         Arc::new(RuntimeAgents::new(runtime.clone())),
@@ -260,6 +266,9 @@ async fn compose(
         backups,
         keys,
         policies,
+        tenants,
+        users,
+        sessions,
         peers,
         registry,
         metrics,
@@ -273,6 +282,17 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError> {
+    let users = Users::new(db.clone());
+    let lasts = SessionOptions {
+        idle: settings.sessions_idle,
+        lifetime: settings.sessions_lifetime,
+    };
+    let sessions = Sessions::new(users.clone(), lasts);
+    let sessions = sessions.map_err(|error| ServerError::Random(error.to_string()))?;
+    Ok((users, sessions))
 }
 
 fn of_runtime(settings: &Settings, url: &str) -> skep_runtime::Options {
@@ -356,11 +376,12 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
     ]
 }
 
-fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
+fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let (orphans, auditing, using) = (state.clone(), state.clone(), state.clone());
-    let of = workspaces.clone();
-    let mut tasks = sharing(state, &workspaces);
+    let purging = state.clone();
+    let of = state.tenants.all().clone();
+    let mut tasks = sharing(state);
     tasks.extend([
         tokio::spawn(async move {
             let leads = || retention.peers.leads();
@@ -372,10 +393,11 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
         }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { keep_uses(&using).await }),
+        tokio::spawn(async move { purge_workspaces(&purging).await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {
-            for workspace in &workspaces {
+            for workspace in orphans.tenants.all().all().iter() {
                 match orphans.db.sweep_orphan_blobs(workspace).await {
                     Ok(0) => {}
                     Ok(removed) => {
@@ -390,27 +412,39 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
 }
 
 /// What servers that share a database do for each other.
-fn sharing(state: &Arc<State>, workspaces: &[Workspace]) -> Vec<tokio::task::JoinHandle<()>> {
+fn sharing(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     if !state.peers.is_shared() {
         return Vec::new();
     }
     let beating = state.clone();
     let refreshing = state.clone();
-    let mut tasks = vec![
+    let (sharing, sweeping) = (state.clone(), state.clone());
+    vec![
         tokio::spawn(async move { peers::beat(&beating).await }),
-        tokio::spawn(async move { refresh_policies(&refreshing).await }),
-    ];
-    for workspace in workspaces {
-        let (sharing, sweeping) = (state.clone(), state.clone());
-        let (of, swept) = (workspace.clone(), workspace.clone());
-        tasks.push(tokio::spawn(async move {
-            peers::share::keep(&sharing, &of).await;
-        }));
-        tasks.push(tokio::spawn(async move {
-            sweep_parts(&sweeping, &swept).await;
-        }));
+        tokio::spawn(async move { refresh_guard(&refreshing).await }),
+        tokio::spawn(async move { peers::share::keep(&sharing).await }),
+        tokio::spawn(async move { sweep_parts(&sweeping).await }),
+    ]
+}
+
+/// Takes away what is left of workspaces that were removed.
+async fn purge_workspaces(state: &State) {
+    let mut tick = tokio::time::interval(PURGE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if !state.peers.leads() {
+            continue;
+        }
+        match state.tenants.purge().await {
+            Ok(gone) => {
+                for workspace in gone {
+                    tracing::info!(%workspace, "what was left of the workspace is gone");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "removed workspaces are purged later"),
+        }
     }
-    tasks
 }
 
 /// Keeps when keys were last used.
@@ -425,14 +459,17 @@ async fn keep_uses(state: &State) {
     }
 }
 
-/// Takes up the policies that other servers changed.
-async fn refresh_policies(state: &State) {
+/// Takes up workspaces, keys and policies that other servers changed.
+async fn refresh_guard(state: &State) {
     let mut tick = tokio::time::interval(POLICIES_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = state.stop.cancelled() => return,
+        }
+        if let Err(error) = state.tenants.refresh().await {
+            tracing::warn!(%error, "workspaces that other servers changed are not known here yet");
         }
         if let Err(error) = state.keys.read().await {
             tracing::warn!(%error, "keys that other servers changed are not known here yet");
@@ -445,19 +482,23 @@ async fn refresh_policies(state: &State) {
 
 /// Keeps the blobs in the database in order: those that the folder alone has go in, and what is left
 /// of those that nothing names goes out.
-async fn sweep_parts(state: &State, workspace: &Workspace) {
-    match state.db.share_blobs(workspace).await {
-        Ok(0) => {}
-        Ok(shared) => tracing::info!(%workspace, shared, "blobs put into the database"),
-        Err(error) => tracing::warn!(%workspace, %error, "blobs were not put into the database"),
+async fn sweep_parts(state: &State) {
+    for workspace in state.tenants.all().all().iter() {
+        match state.db.share_blobs(workspace).await {
+            Ok(0) => {}
+            Ok(shared) => tracing::info!(%workspace, shared, "blobs put into the database"),
+            Err(error) => tracing::warn!(%workspace, %error, "blobs not put into the database"),
+        }
     }
     let mut tick = tokio::time::interval(PARTS_EVERY);
     loop {
         tick.tick().await;
-        if state.peers.leads()
-            && let Err(error) = state.db.sweep_blob_parts(workspace).await
-        {
-            tracing::warn!(%workspace, %error, "parts of blobs were not swept");
+        for workspace in state.tenants.all().all().iter() {
+            if state.peers.leads()
+                && let Err(error) = state.db.sweep_blob_parts(workspace).await
+            {
+                tracing::warn!(%workspace, %error, "parts of blobs were not swept");
+            }
         }
     }
 }

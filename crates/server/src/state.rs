@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_core::Timestamp;
 use skep_guard::Policies;
+use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
@@ -29,6 +30,9 @@ pub(crate) struct State {
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     pub(crate) policies: Policies,
+    pub(crate) tenants: Tenants,
+    pub(crate) users: Users,
+    pub(crate) sessions: Sessions,
     /// The servers that share the database.
     pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,

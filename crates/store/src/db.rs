@@ -329,6 +329,22 @@ impl Db {
         self.inner.backup.as_deref()
     }
 
+    /// Takes away all rows of a workspace, a table in each unit, and its blobs.
+    ///
+    /// # Errors
+    /// The engine's; what is left goes with the next call.
+    pub async fn forget_workspace(&self, workspace: &Workspace) -> Result<(), StoreError> {
+        for table in 0.. {
+            let of = workspace.clone();
+            let forgotten: Result<bool, StoreError> =
+                self.write(move |unit| unit.forget(&of, table)).await;
+            if !forgotten? {
+                break;
+            }
+        }
+        self.sweep_orphan_blobs(workspace).await.map(drop)
+    }
+
     /// Removes blob files that no row names: what a crash left between the file and its commit.
     ///
     /// # Errors

@@ -57,12 +57,20 @@ pub(crate) trait Session {
 /// Which statements were found to stay inside their scope. Each is looked at once.
 pub(crate) struct Rules {
     workspace_tables: Vec<&'static str>,
+    /// What empties each of them for one workspace.
+    forget: Vec<&'static str>,
     seen: Mutex<HashSet<(usize, bool)>>,
 }
 
 impl Rules {
     pub(crate) fn new(workspace_tables: Vec<&'static str>) -> Self {
+        // Statements live as long as the process; there is one set of rules in it.
+        let forget = workspace_tables.iter().map(|table| {
+            let sql = format!("DELETE FROM {table} WHERE workspace = ?1");
+            &*Box::leak(sql.into_boxed_str())
+        });
         Self {
+            forget: forget.collect(),
             workspace_tables,
             seen: Mutex::default(),
         }
@@ -163,6 +171,20 @@ pub struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// Empties a workspace's rows of one table. False when there is no such table any more.
+    pub(crate) fn forget(
+        &mut self,
+        workspace: &Workspace,
+        table: usize,
+    ) -> Result<bool, StoreError> {
+        let Some(sql) = self.rules.forget.get(table).copied() else {
+            return Ok(false);
+        };
+        self.session
+            .execute(sql, &[Param::Text(workspace.as_str())])?;
+        Ok(true)
+    }
+
     /// The tables of one workspace.
     pub fn scope<'s>(&'s mut self, workspace: &'s Workspace) -> Scope<'s> {
         Scope {

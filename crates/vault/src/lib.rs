@@ -7,6 +7,7 @@
 pub mod chunked;
 pub mod passphrase;
 
+use aws_lc_rs::hkdf;
 use zeroize::Zeroizing;
 
 /// Why something is not encrypted or not decrypted.
@@ -53,6 +54,35 @@ impl Key {
     pub fn random() -> Result<Self, VaultError> {
         random().map(Self::from_bytes)
     }
+
+    /// Another key that is made of this one for a purpose, from which this one cannot be found (HKDF-Expand
+    /// with SHA-256, RFC 5869).
+    ///
+    /// # Errors
+    /// [`VaultError::System`].
+    pub fn derive(&self, purpose: &str) -> Result<Self, VaultError> {
+        let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &self.0[..]);
+        let mut out = Zeroizing::new([0; 32]);
+        let info = [purpose.as_bytes()];
+        let okm = prk.expand(&info, hkdf::HKDF_SHA256);
+        okm.and_then(|okm| okm.fill(&mut out[..]))
+            .map_err(|_| VaultError::System)?;
+        Ok(Self(out))
+    }
+
+    /// What may lie in the open: only who has the key can make it again.
+    ///
+    /// # Errors
+    /// [`VaultError::System`].
+    pub fn verifier(&self, purpose: &str) -> Result<[u8; 32], VaultError> {
+        self.derive(purpose).map(|key| *key.0)
+    }
+}
+
+/// Whether two texts of bytes are the same; takes the same time wherever they differ.
+#[must_use]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
 impl std::fmt::Debug for Key {

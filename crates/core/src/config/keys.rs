@@ -420,6 +420,10 @@ settings! {
     /// A file with API keys for automation, beside those that are made with `skep keys create`: a line each
     /// of NAME ROLE SCOPES KEY, where `skep keys generate` makes a KEY. Only the server's user may read it.
     keys_file("keys.file"): Option<PathBuf> = "";
+    /// A person's session without a request ends after this.
+    sessions_idle("sessions.idle"): Duration = "12h";
+    /// A person's session ends after this at the latest.
+    sessions_lifetime("sessions.lifetime"): Duration = "7d";
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";

@@ -48,7 +48,7 @@ fn shown(key: &Key) -> ApiKey {
     }
 }
 
-fn duration(field: &str, text: &str) -> Result<Duration, ApiError> {
+pub(super) fn duration(field: &str, text: &str) -> Result<Duration, ApiError> {
     units::parse_duration(text).ok_or_else(|| {
         let detail = format!("`{field}`: `{text}` is no duration such as 90d");
         ApiError::new(Code::InvalidSpec, detail)

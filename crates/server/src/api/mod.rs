@@ -11,10 +11,13 @@ mod exec;
 mod health;
 mod input;
 mod keys;
+mod me;
 mod policy;
 mod rollouts;
 mod servers;
 mod stats;
+mod users;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -117,6 +120,20 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
+        .routes(routes!(me::show))
+        .routes(routes!(me::password))
+        .routes(routes!(me::second_factor, me::confirm_second_factor))
+        .routes(routes!(me::drop_second_factor))
+        .routes(routes!(me::login, me::sessions, me::end_all))
+        .routes(routes!(me::end))
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::remove))
+        .routes(routes!(users::list))
+        .routes(routes!(users::remove))
+        .routes(routes!(users::set_role))
+        .routes(routes!(users::invitations, users::invite))
+        .routes(routes!(users::withdraw))
+        .routes(routes!(users::accept))
         .routes(routes!(policy::show, policy::set))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::rollback))

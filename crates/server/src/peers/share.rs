@@ -1,7 +1,7 @@
 //! Sharing the agents among the servers: those of a server that is gone are taken, and a server
 //! that has more than its share gives some away while nothing is to be done for them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use skep_core::Workspace;
@@ -14,12 +14,17 @@ use crate::{ServerError, problem::ApiError};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Takes and gives agents until the task ends.
-pub(crate) async fn keep(state: &State, workspace: &Workspace) {
+pub(crate) async fn keep(state: &State) {
     // Taken, and their calls not yet.
-    let mut pending = BTreeSet::new();
+    let mut pending: HashMap<Workspace, BTreeSet<String>> = HashMap::new();
     loop {
-        if let Err(error) = round(state, workspace, &mut pending).await {
-            tracing::warn!(%error, "agents were not shared; it is tried again");
+        let workspaces = state.tenants.all().all();
+        pending.retain(|workspace, _| workspaces.contains(workspace));
+        for workspace in workspaces.iter() {
+            let pending = pending.entry(workspace.clone()).or_default();
+            if let Err(error) = round(state, workspace, pending).await {
+                tracing::warn!(%workspace, %error, "agents were not shared; it is tried again");
+            }
         }
         let looked = state.peers.looked();
         // At least so often: an agent may be given to this server at any time.
@@ -73,6 +78,13 @@ async fn take_calls(
     Ok(())
 }
 
+/// How many agents this server has.
+pub(super) fn held(state: &State) -> usize {
+    let all = state.tenants.all().all();
+    let counts = all.iter().map(|it| state.runtime.names(it).len());
+    counts.sum()
+}
+
 /// Gives one agent away when another server has fewer by two or more.
 async fn give(state: &State, workspace: &Workspace) -> Result<(), ServerError> {
     let names = state.runtime.names(workspace);
@@ -84,7 +96,7 @@ async fn give(state: &State, workspace: &Workspace) -> Result<(), ServerError> {
     let Some(emptiest) = others.min_by_key(|row| row.agents) else {
         return Ok(());
     };
-    if (emptiest.agents as usize).saturating_add(1) >= names.len() {
+    if (emptiest.agents as usize).saturating_add(1) >= held(state) {
         return Ok(());
     }
     for name in names {
