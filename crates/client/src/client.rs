@@ -46,6 +46,7 @@ pub struct ClientBuilder {
     key: Option<String>,
     ca: Option<PathBuf>,
     certificate: Option<String>,
+    workspace: Option<String>,
     timeout: Duration,
 }
 
@@ -54,6 +55,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn key(mut self, key: Option<&str>) -> Self {
         self.key = key.map(str::to_owned);
+        self
+    }
+
+    /// The workspace, for who belongs to several.
+    #[must_use]
+    pub fn workspace(mut self, name: Option<&str>) -> Self {
+        self.workspace = name.map(str::to_owned);
         self
     }
 
@@ -105,10 +113,15 @@ impl ClientBuilder {
         };
         let transport = Transport::new(&base, trust)?;
         let timeout = self.timeout;
+        let workspace = self.workspace.as_deref().map(HeaderValue::from_str);
+        let workspace = workspace.transpose().map_err(|_| {
+            ClientError::Request("the workspace has characters that no name has".to_owned())
+        })?;
         Ok(Client {
             inner: Arc::new(Inner {
                 url,
                 key,
+                workspace,
                 transport,
                 timeout,
             }),
@@ -143,6 +156,7 @@ impl Key {
 struct Inner {
     url: String,
     key: Option<Key>,
+    workspace: Option<HeaderValue>,
     transport: Transport,
     timeout: Duration,
 }
@@ -168,6 +182,7 @@ impl Client {
         ClientBuilder {
             url: url.to_owned(),
             key: None,
+            workspace: None,
             ca: None,
             certificate: None,
             timeout: TIMEOUT,
@@ -524,6 +539,10 @@ impl Client {
             } else {
                 headers.insert(AUTHORIZATION, key.bearer.clone());
             }
+        }
+        if let Some(workspace) = &inner.workspace {
+            let name = HeaderName::from_static(skep_api::HEADER_WORKSPACE);
+            headers.insert(name, workspace.clone());
         }
         headers
             .entry(http::header::USER_AGENT)

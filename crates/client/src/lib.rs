@@ -22,6 +22,7 @@ mod error;
 mod exec;
 mod keys;
 mod patience;
+mod people;
 mod pinned;
 mod policy;
 mod request;

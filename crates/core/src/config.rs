@@ -26,6 +26,7 @@ pub const FILE_NAME: &str = "skep.toml";
 /// (an agent may run the CLI too).
 const OTHER_VARIABLES: &[&str] = &[
     "SKEP_SERVER",
+    "SKEP_WORKSPACE",
     "SKEP_API_KEY",
     "SKEP_API_KEY_FILE",
     "SKEP_CONFIG",

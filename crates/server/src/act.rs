@@ -85,6 +85,11 @@ impl Act {
         *self.decided.lock() = (said, decision.policies.clone());
     }
 
+    /// Nobody asked the policies: who it is was not found out.
+    pub(crate) fn is_refused(&self) {
+        *self.decided.lock() = (Decision::Deny, Vec::new());
+    }
+
     /// An entry tells of it, or will soon.
     pub(crate) fn is_noted(&self) {
         self.told.store(true, Ordering::Release);

@@ -72,6 +72,19 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Cookies {
     found
 }
 
+/// Whether no page of another site makes this request, for what needs no session: nobody is to be logged in
+/// as somebody else by a page that they look at. A program says nothing of where it is.
+///
+/// # Errors
+/// [`Code::CrossSite`].
+pub(crate) fn must_not_be_foreign<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let headers = request.headers();
+    match headers.contains_key(FETCH_SITE) || headers.contains_key(ORIGIN) {
+        true => must_be_own(request),
+        false => Ok(()),
+    }
+}
+
 /// Whether a page of Skep's own makes this request.
 ///
 /// # Errors
@@ -95,7 +108,7 @@ pub(crate) fn must_be_own<B>(request: &Request<B>) -> Result<(), ApiError> {
         true => Ok(()),
         false => Err(ApiError::new(
             Code::CrossSite,
-            "a session was shown, and the browser does not say that a page of Skep's own asks",
+            "the browser does not say that a page of Skep's own asks",
         )),
     }
 }

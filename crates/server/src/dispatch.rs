@@ -374,6 +374,13 @@ impl Dispatcher {
     ) -> Result<(Option<Principal>, Option<Arc<Known>>), ApiError> {
         let cookies = cookie::take(request.headers_mut());
         let wanted = workspace::wanted(request.headers_mut())?;
+        let public = is_public(request.method(), request.uri().path());
+        if public {
+            cookie::must_not_be_foreign(request)?;
+            let cookies = cookies.clone();
+            let visitor = Visitor { remote, cookies };
+            request.extensions_mut().insert(visitor);
+        }
         let find = |key: &str| self.state.keys.find(key);
         let shown = authenticate(find, request.headers_mut());
         let of_session = match shown {
@@ -383,19 +390,14 @@ impl Dispatcher {
             }
             Shown::Session(text) => Some(text),
             Shown::Nothing => {
-                let text = cookies.session.clone();
+                let text = cookies.session.filter(|_| !public);
                 if text.is_some() {
                     cookie::must_be_own(request)?;
                 }
                 text
             }
         };
-        if is_public(request.method(), request.uri().path()) {
-            let remote = Visitor { remote, cookies };
-            request.extensions_mut().insert(remote);
-            return Ok((None, None));
-        }
-        let Some(text) = of_session else {
+        let Some(text) = of_session.filter(|_| !public) else {
             return Ok((None, None));
         };
         let all = self.state.tenants.all().all();

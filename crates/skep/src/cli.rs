@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
-    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy,
-    replay, rollout, stats, store, top, up,
+    account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config,
+    deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders,
+    policy, replay, rollout, stats, store, top, up, users, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -50,15 +50,9 @@ pub(crate) struct Global {
     /// A server and key by the name that contexts.toml gives them
     #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The workspace; there is only `default` yet
-    #[arg(
-        hide_short_help = true,
-        long,
-        global = true,
-        value_name = "NAME",
-        default_value = "default"
-    )]
-    pub(crate) workspace: String,
+    /// The workspace, for who belongs to several [env: SKEP_WORKSPACE]
+    #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
     /// The configuration file [env: SKEP_CONFIG] [default: ./skep.toml, else the user's]
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -160,6 +154,21 @@ pub(crate) enum Verb {
     Exec(exec::ExecArgs),
     /// Show what happened to agents, and what happens
     Events(events::EventsArgs),
+    /// Log in as a person, with an e-mail address and a password
+    Login(account::LoginArgs),
+    /// End the session that `login` began
+    Logout(account::LogoutArgs),
+    /// Show who one is for the server
+    Whoami,
+    /// One's own sessions, password and second factor
+    #[command(subcommand)]
+    Account(account::AccountVerb),
+    /// People of the workspace, and invitations to it
+    #[command(subcommand)]
+    Users(users::UsersVerb),
+    /// List, make and remove workspaces
+    #[command(subcommand)]
+    Workspaces(workspaces::WorkspacesVerb),
     /// Make, list, replace and end API keys
     #[command(subcommand)]
     Keys(keys::KeysVerb),

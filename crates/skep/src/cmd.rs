@@ -1,5 +1,6 @@
 //! The verbs, by what they are about.
 
+pub(crate) mod account;
 pub(crate) mod agents;
 pub(crate) mod archive;
 pub(crate) mod attach;
@@ -36,4 +37,6 @@ pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod users;
 pub(crate) mod wait;
+pub(crate) mod workspaces;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,18 +85,15 @@ pub(crate) fn default_config_file() -> Option<PathBuf> {
 }
 
 impl Session {
-    pub(crate) fn new(global: Global) -> Result<Self> {
+    pub(crate) fn new(mut global: Global) -> Result<Self> {
         let output = Output::new(
             global.output,
             global.color,
             global.quiet,
             global.verbose > 0,
         );
-        if global.workspace != "default" {
-            let detail = format!("there is no workspace `{}`", global.workspace);
-            let hint = "There is only `default` yet; leave --workspace out.";
-            return Err(Failure::usage(detail).hint(hint));
-        }
+        let named = || variable("SKEP_WORKSPACE")?.into_string().ok();
+        global.workspace = global.workspace.or_else(named);
         Ok(Self { global, output })
     }
 
@@ -161,7 +159,8 @@ impl Session {
         let context = self.context()?;
         let (url, is_named) = self.url(&context)?;
         let key_file = self.global.api_key_file.clone().or(context.api_key_file);
-        let key = match named_key(key_file)? {
+        let named = named_key(key_file)?;
+        let key = match named.or_else(|| kept_login(&url)) {
             Some(key) => Some(key),
             // The first key of this machine is nobody else's business.
             None if is_named && !is_local(&url) => None,
@@ -178,9 +177,41 @@ impl Session {
         let own = self.own_certificate(is_named)?;
         let builder = Client::builder(&url)
             .key(key.as_deref())
+            .workspace(self.global.workspace.as_deref())
             .ca_file(ca.as_deref())
             .certificate(own.as_deref());
         Ok(builder.build()?)
+    }
+
+    /// Keeps a session for the server that is meant, where nobody else reads it. Tells where.
+    pub(crate) fn keep_login(&self, token: &str) -> Result<PathBuf> {
+        let (url, _) = self.url(&self.context()?)?;
+        let path = login_file(&url).ok_or_else(|| {
+            Failure::usage("there is no folder for the user's configuration").hint("Set HOME.")
+        })?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        writeln!(file, "{token}")?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        Ok(path)
+    }
+
+    /// Forgets the session of the server that is meant.
+    pub(crate) fn forget_login(&self) -> Result {
+        let (url, _) = self.url(&self.context()?)?;
+        match login_file(&url).map(std::fs::remove_file) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A client without a key, for what is public: of this address, else of the server that is meant.
@@ -275,6 +306,22 @@ impl Session {
             _ => Err(Failure::new(Exit::Cancelled, "nothing was done")),
         }
     }
+}
+
+/// Where the session of `skep login` is kept: a file for each server.
+fn login_file(url: &str) -> Option<PathBuf> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let url = url.trim_end_matches('/').to_lowercase();
+    let name: String = url
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    Some(config_home()?.join("skep").join("logins").join(name))
+}
+
+fn kept_login(url: &str) -> Option<String> {
+    let text = std::fs::read_to_string(login_file(url)?).ok()?;
+    Some(text.trim().to_owned())
 }
 
 fn named_key(file: Option<PathBuf>) -> Result<Option<String>> {

@@ -85,7 +85,8 @@ pub(super) async fn login(
         Err(error) => {
             if matches!(error, IdentityError::WrongLogin | IdentityError::Wait(_)) {
                 let act = act_of(String::new(), &Workspace::default(), LOGIN);
-                state.audit.note(&act, "login-failed").await;
+                act.is_refused();
+                state.audit.refuse(&act).await;
             }
             return Err(error.into());
         }
