@@ -24,6 +24,9 @@ pub struct ApiKey {
     /// When it was last used, as this server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_at: Option<String>,
+    /// How often it may be used, such as `600/1m`; absent without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
 }
 
 /// A key that is wished for. It gets no more than who makes it has.
@@ -40,6 +43,9 @@ pub struct NewApiKey {
     /// For how long it counts, such as `90d`; default: without an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
+    /// How often it may be used, such as `600/1m`; default: as often as all may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
 }
 
 /// A new key with its text, which nobody can tell again.
@@ -56,6 +62,35 @@ impl std::fmt::Debug for CreatedApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CreatedApiKey")
             .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A narrower token that an agent wishes for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NarrowerToken {
+    /// How far it reaches: groups of actions or actions, each for all agents or, with `@AGENT`, for one:
+    /// `agent:call@worker`.
+    pub scopes: Vec<String>,
+    /// For how long it counts; default `5m`, at most `1h`, and no longer than the one that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<String>,
+}
+
+/// An agent's token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// It is sent as an API key is.
+    pub token: String,
+    /// When it ends, unless its agent's instance ends before (RFC 3339).
+    pub expires_at: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token")
+            .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
 }

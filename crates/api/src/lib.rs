@@ -31,7 +31,7 @@ pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;
 pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
-pub use key::{ApiKey, CreatedApiKey, NewApiKey, RotateApiKey};
+pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Token};
 pub use log::LogLine;
 pub use page::Page;
 pub use people::{

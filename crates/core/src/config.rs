@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use file::{reset_in_file, set_in_file};
-pub use keys::{DockerFirewall, KEYS, Key, Kind, LogFormat, SecretText, Settings};
+pub use keys::{ActionRates, DockerFirewall, KEYS, Key, Kind, LogFormat, SecretText, Settings};
 
 /// What our environment variables begin with.
 pub const PREFIX: &str = "SKEP_";

@@ -107,6 +107,38 @@ pub fn format_duration(duration: Duration) -> String {
     out
 }
 
+/// A number of requests in a time: `600/1m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// So many.
+    pub count: u32,
+    /// Within this.
+    pub per: Duration,
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (count, per) = text.trim().split_once('/')?;
+            let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+            let per = parse_duration(per).filter(|per| !per.is_zero() && *per <= LONGEST_RATE)?;
+            Some(Self { count, per })
+        };
+        read().ok_or_else(|| format!("`{text}` is no rate such as 600/1m (within a day at most)"))
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.count, format_duration(self.per))
+    }
+}
+
+/// The longest time of a rate.
+const LONGEST_RATE: Duration = Duration::from_secs(24 * 3600);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +170,21 @@ mod tests {
             prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Some(bytes));
             let duration = Duration::from_micros(micros);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+        }
+    }
+
+    #[test]
+    fn rates_are_a_number_in_a_time() {
+        for (text, shown) in [
+            ("600/1m", "600/1m"),
+            (" 5 / 90s ", "5/1m30s"),
+            ("1/1d", "1/24h"),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.to_string().parse::<Rate>().unwrap(), rate, "{shown}");
+        }
+        for wrong in ["", "600", "0/1m", "600/0", "x/1m", "600/x", "1/2d", "-1/1s"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
         }
     }
 }

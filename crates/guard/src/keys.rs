@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
+use skep_core::units::Rate;
 use skep_core::{KeyId, Timestamp, Workspace, Workspaces};
 use skep_store::{By, Change, Db, Migration, MigrationSet, Row, Scope, StoreError};
 
@@ -55,6 +56,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 created_by TEXT NOT NULL,
                 expires_at BIGINT,
                 used_at BIGINT,
+                rate TEXT,
                 PRIMARY KEY (workspace, id)
             );
         ",
@@ -120,6 +122,8 @@ pub struct Key {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, as far as it is known.
     pub used_at: Option<Timestamp>,
+    /// How often it may be used.
+    pub rate: Option<Rate>,
 }
 
 /// A key that is wished for.
@@ -133,6 +137,8 @@ pub struct NewKey {
     pub scopes: Scopes,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// How often it may be used.
+    pub rate: Option<Rate>,
 }
 
 /// A key in memory.
@@ -174,6 +180,7 @@ pub fn read_file(text: &str) -> Result<Vec<(NewKey, String)>, String> {
             role: role.parse().map_err(wrong)?,
             scopes,
             expires_at: None,
+            rate: None,
         };
         keys.push((new, text.to_owned()));
     }
@@ -272,6 +279,7 @@ impl Keys {
                 created_by: CONFIGURATION.to_owned(),
                 expires_at: new.expires_at,
                 used_at: None,
+                rate: new.rate,
             };
             (hash(&text), Arc::new(known(key)))
         });
@@ -321,9 +329,9 @@ impl Keys {
         Ok(())
     }
 
-    /// Who shows this key.
+    /// Who shows this key, and how often they may.
     #[must_use]
-    pub fn find(&self, text: &str) -> Option<Principal> {
+    pub fn find(&self, text: &str) -> Option<(Principal, Option<Rate>)> {
         if !is_key(text) {
             return None;
         }
@@ -335,7 +343,7 @@ impl Keys {
             return None;
         }
         known.used_at.fetch_max(now.as_micros(), Ordering::Relaxed);
-        Some(known.principal.clone())
+        Some((known.principal.clone(), known.key.rate))
     }
 
     /// The keys of a workspace, oldest first.
@@ -383,6 +391,7 @@ impl Keys {
             role: Role::Owner,
             scopes: Scopes::all(),
             expires_at: None,
+            rate: None,
         };
         self.make(by, workspace, "server", new, &text).await
     }
@@ -405,6 +414,7 @@ impl Keys {
             created_by: creator.to_owned(),
             expires_at: new.expires_at,
             used_at: None,
+            rate: new.rate,
         };
         let (by, stored, digest) = (by.clone(), key.clone(), hash(text));
         let written: Result<_, KeyError> = self
@@ -494,6 +504,7 @@ impl Keys {
             role: old.role,
             scopes: old.scopes,
             expires_at,
+            rate: old.rate,
         };
         let made = self.create(by, creator, new).await?;
         let end = self.inner.db.clock().now().plus(overlap);
@@ -640,10 +651,11 @@ fn tell(
 
 pub(crate) fn insert(scope: &mut Scope<'_>, key: &Key, hash: &[u8; 32]) -> Result<(), StoreError> {
     let scopes: Vec<&str> = key.scopes.iter().collect();
+    let rate = key.rate.map(|rate| rate.to_string());
     scope
         .execute(
             "INSERT INTO api_keys (workspace, id, name, hash, role, scopes, created_at, \
-             created_by, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             created_by, expires_at, rate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             &[
                 key.id.as_bytes().into(),
                 (&key.name).into(),
@@ -653,6 +665,7 @@ pub(crate) fn insert(scope: &mut Scope<'_>, key: &Key, hash: &[u8; 32]) -> Resul
                 key.created_at.into(),
                 (&key.created_by).into(),
                 key.expires_at.into(),
+                rate.as_deref().into(),
             ],
         )
         .map(drop)
@@ -661,7 +674,7 @@ pub(crate) fn insert(scope: &mut Scope<'_>, key: &Key, hash: &[u8; 32]) -> Resul
 fn rows(scope: &mut Scope<'_>) -> Result<Vec<([u8; 32], Key)>, StoreError> {
     let workspace = scope.workspace().clone();
     let rows = scope.query(
-        "SELECT hash, id, name, role, scopes, created_at, created_by, expires_at, used_at \
+        "SELECT hash, id, name, role, scopes, created_at, created_by, expires_at, used_at, rate \
          FROM api_keys WHERE workspace = ?1",
         &[],
     )?;
@@ -681,6 +694,11 @@ fn read_row(workspace: &Workspace, row: &Row) -> Result<([u8; 32], Key), StoreEr
         created_by: row.text(6)?.to_owned(),
         expires_at: row.opt_time(7)?,
         used_at: row.opt_time(8)?,
+        rate: row
+            .opt_text(9)?
+            .map(str::parse)
+            .transpose()
+            .map_err(StoreError::Statement)?,
     };
     Ok((row.bytes(0)?, key))
 }

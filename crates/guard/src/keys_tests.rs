@@ -28,7 +28,7 @@ impl House {
         let (text, workspace, by) = (new_text().unwrap(), Workspace::default(), By::nobody());
         let made = self.keys.first(&by, &workspace, "admin", text.clone());
         made.await.unwrap();
-        self.keys.find(&text).unwrap()
+        self.keys.find(&text).unwrap().0
     }
 
     /// The keys as another server sees them.
@@ -44,6 +44,7 @@ fn new(role: Role, scopes: &[&str]) -> NewKey {
         role,
         scopes: Scopes::new(scopes.iter().map(|it| (*it).to_owned())),
         expires_at: None,
+        rate: None,
     }
 }
 
@@ -62,7 +63,7 @@ async fn a_key_is_found_by_its_text_alone() {
     let (key, text) = made.unwrap();
     assert!(is_key(&text) && text.starts_with(PREFIX), "{text}");
     for keys in [house.keys.clone(), house.elsewhere().await] {
-        let found = keys.find(&text).unwrap();
+        let (found, _) = keys.find(&text).unwrap();
         assert_eq!(
             (&*found.id, found.role),
             (key.id.to_string().as_str(), Some(Role::Member))
@@ -85,7 +86,7 @@ async fn nobody_gives_more_than_they_have() {
     let by = By::nobody();
     let made = async |creator: &Principal, wish: NewKey| {
         let made = house.keys.create(&by, creator, wish).await?;
-        Ok::<_, KeyError>(house.keys.find(&made.1).unwrap())
+        Ok::<_, KeyError>(house.keys.find(&made.1).unwrap().0)
     };
     let admin = made(&owner, new(Role::Admin, &["read", "administer"]))
         .await
@@ -213,7 +214,7 @@ async fn keys_of_the_configuration_count_and_are_in_no_store() {
     let keys = Keys::open(house.db.clone(), Workspaces::default(), given)
         .await
         .unwrap();
-    assert_eq!(keys.find(&text).unwrap().role, Some(Role::Member));
+    assert_eq!(keys.find(&text).unwrap().0.role, Some(Role::Member));
     assert_eq!(keys.list(&Workspace::default()).len(), 1);
     assert!(house.elsewhere().await.is_empty());
 }

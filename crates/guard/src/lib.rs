@@ -1,12 +1,15 @@
 //! Guard: who may do what. [`policy`] decides by Cedar policies: those that Skep ships for its roles,
-//! and those of each workspace. [`keys`] knows programs, [`identity`] people and workspaces.
+//! and those of each workspace. [`keys`] knows programs, [`tokens`] agents, [`identity`] people and
+//! workspaces.
 //!
 //! Knows nothing of HTTP, of how somebody shows who they are, or of what is decided about: who asks
 //! hands in a [`Principal`], an action's name and a [`Resource`], and gets a [`Decision`].
 
 pub mod identity;
 pub mod keys;
+pub mod limits;
 pub mod policy;
+pub mod tokens;
 
 pub use policy::{
     Ask, Circumstances, Decision, Policies, PolicyError, Principal, PrincipalKind, Resource, Role,

@@ -49,7 +49,7 @@ pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
+pub use service::{AgentSnapshot, Deployed, Mint, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
     Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
-use skep_core::{AgentId, Workspace, Workspaces};
+use skep_core::{AgentId, InstanceId, Workspace, Workspaces};
 use skep_store::{By, Change, Db, Hash, MigrationSet, StoreError, Unit};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
@@ -37,10 +37,19 @@ const MOST_REASON: usize = 500;
 pub struct Options {
     /// The server's own address, which agents are given as `SKEP_URL`.
     pub url: Option<String>,
+    /// What makes the tokens that agents are given as `SKEP_TOKEN`.
+    pub mint: Option<Arc<dyn Mint>>,
     /// How long events are kept.
     pub events: Keep,
     /// How much a workspace may have.
     pub quotas: Quotas,
+}
+
+/// Makes the token by which an instance says who it is. It counts while the instance lives
+/// ([`Runtime::lives`]).
+pub trait Mint: std::fmt::Debug + Send + Sync {
+    /// The token of an instance: the same one each time.
+    fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String;
 }
 
 /// How much a workspace may have; `None`: as much as fits.
@@ -162,7 +171,12 @@ impl Runtime {
         let runtime = Self {
             inner: Arc::new(Inner {
                 quotas: options.quotas,
-                shared: Arc::new(Shared::new(db, options.url, drivers, events)),
+                shared: Arc::new(Shared::new(
+                    db,
+                    (options.url, options.mint),
+                    drivers,
+                    events,
+                )),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
             }),
@@ -682,6 +696,15 @@ impl Runtime {
         let slots = self.inner.slots.read();
         let of = slots.get(workspace).map(BTreeMap::keys);
         of.into_iter().flatten().cloned().collect()
+    }
+
+    /// Whether an instance of this agent lives on this server, or is only just starting.
+    #[must_use]
+    pub fn lives(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> bool {
+        let Some(slot) = self.find(workspace, agent) else {
+            return false;
+        };
+        slot.live().0.contains(&instance) || self.inner.shared.begun.lock().contains(&instance)
     }
 
     /// The deployed agent's name that is closest to this one, if one is close.

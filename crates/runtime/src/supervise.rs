@@ -2,12 +2,12 @@
 //! task for each revision that runs or is to run; it ends when it was told to stop and nothing of
 //! it runs any more.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex as SyncMutex;
 use skep_api::InstanceState;
 use skep_core::{InstanceId, Timestamp};
 use skep_store::Db;
@@ -20,6 +20,7 @@ use crate::driver::{Driver, DriverError, Exit, News, Place, Running, StartReques
 use crate::events;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
+use crate::service::Mint;
 use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
 use crate::spec::Spec;
 use crate::supervisor::{Action, Event, Machine, Miss, MissKind, Policy};
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
+    mint: Option<Arc<dyn Mint>>,
+    /// Instances that were begun and have not ended.
+    pub(crate) begun: SyncMutex<HashSet<InstanceId>>,
     pub(crate) ports: Ports,
     pub(crate) looks: Looks,
     pub(crate) events: events::Log,
@@ -46,7 +50,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         db: Db,
-        url: Option<String>,
+        (url, mint): (Option<String>, Option<Arc<dyn Mint>>),
         drivers: Vec<Arc<dyn Driver>>,
         events: events::Log,
     ) -> Self {
@@ -55,6 +59,8 @@ impl Shared {
             events,
             drivers,
             url,
+            mint,
+            begun: SyncMutex::default(),
             ports: Ports::new(),
             looks: Looks::default(),
             starts: Semaphore::new(STARTS_AT_ONCE),
@@ -531,6 +537,8 @@ impl Charge {
         agents::begin_instance(db, workspace, row, port)
             .await
             .map_err(|error| Failure::own(error.to_string()))?;
+        // From its first instruction on its token counts.
+        self.slot.shared.begun.lock().insert(place.instance);
         let request = self.request(place.clone(), port);
         match self.driver.start(&request).await {
             Ok(running) => {
@@ -574,12 +582,17 @@ impl Charge {
                 .clone()
                 .map(|url| ("SKEP_URL".to_owned(), url)),
         );
+        env.extend(self.slot.shared.mint.as_ref().map(|mint| {
+            let token = mint.token(&self.slot.workspace, self.slot.name(), instance);
+            ("SKEP_TOKEN".to_owned(), token)
+        }));
         env
     }
 
     /// Writes down how an instance ended and removes the oldest that are kept. A task of its own:
     /// the next start does not wait for it.
     fn settle(self, instance: InstanceId, exit: Exit) {
+        self.slot.shared.begun.lock().remove(&instance);
         tokio::spawn(async move {
             let (db, workspace, agent) =
                 (&self.slot.shared.db, &self.slot.workspace, self.slot.name());

@@ -81,8 +81,9 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 71] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 72] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
+    ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
         "PUT",
         "/api/v1/me/password",

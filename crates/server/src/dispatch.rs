@@ -15,8 +15,6 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
-use skep_guard::Principal;
-use skep_guard::identity::Known;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -34,9 +32,11 @@ use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
 use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
+use crate::rates::Counted;
 use crate::state::State;
 use crate::strict;
 use crate::telemetry::Open;
+use crate::tokens;
 use crate::trace::TraceContext;
 use crate::workspace;
 
@@ -232,13 +232,12 @@ impl Dispatcher {
         }
         let mut traced = self.traced(trace, id, &request);
         let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
+        let counted = self.state.rates.begin();
         let answer = match strict {
             Err(error) => Err(error),
             Ok(()) => {
-                REQUEST
-                    .scope(id, self.route(remote, id, trace, peer, request))
-                    .instrument(span)
-                    .await
+                let route = self.route((remote, &counted), id, trace, peer, request);
+                REQUEST.scope(id, route).instrument(span).await
             }
         };
         let mut response = match answer {
@@ -249,6 +248,7 @@ impl Dispatcher {
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
         secure(headers, of_agent, self.tls);
+        counted.tell(headers);
         if is_late && status == StatusCode::UNAUTHORIZED {
             headers.insert(SECRET, HeaderValue::from_static("unknown"));
         }
@@ -292,7 +292,7 @@ impl Dispatcher {
 
     async fn route(
         &self,
-        remote: IpAddr,
+        (remote, counted): (IpAddr, &Counted),
         id: RequestId,
         trace: TraceContext,
         peer: Option<Sender>,
@@ -304,15 +304,18 @@ impl Dispatcher {
             *response.headers_mut() = headers;
             return Ok(response);
         }
-        let (principal, session) = match &peer {
+        let asker = match &peer {
             // Who asks was found out there.
-            Some(peer) => (Some(peer.by.clone()), None),
-            None => self.known(remote, &mut request).await?,
+            Some(peer) => Some(Asker::plain(peer.by.clone(), remote)),
+            None => {
+                self.state.rates.address(counted, remote)?;
+                self.known(remote, &mut request, counted).await?
+            }
         };
         let path = request.uri().path();
         let public =
             is_public(request.method(), path) || (self.metrics_public && path == "/metrics");
-        let Some(principal) = principal else {
+        let Some(mut asker) = asker else {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
@@ -321,20 +324,19 @@ impl Dispatcher {
                 "the request has no valid API key",
             ));
         };
-        let workspace = principal.workspace.clone();
+        if peer.is_none() {
+            self.state.rates.principal(counted, &asker.principal)?;
+        }
+        asker.counted = counted.clone();
+        let workspace = asker.principal.workspace.clone();
         let sender = peer.unwrap_or(Sender {
             workspace: workspace.clone(),
-            by: principal.clone(),
+            by: asker.principal.clone(),
             remote,
             id,
             call: CallId::new(),
             hops: 0,
         });
-        let asker = Asker {
-            principal,
-            remote,
-            session,
-        };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
             let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);
@@ -371,7 +373,8 @@ impl Dispatcher {
         &self,
         remote: IpAddr,
         request: &mut Request<Incoming>,
-    ) -> Result<(Option<Principal>, Option<Arc<Known>>), ApiError> {
+        counted: &Counted,
+    ) -> Result<Option<Asker>, ApiError> {
         let cookies = cookie::take(request.headers_mut());
         let wanted = workspace::wanted(request.headers_mut())?;
         let public = is_public(request.method(), request.uri().path());
@@ -384,9 +387,27 @@ impl Dispatcher {
         let find = |key: &str| self.state.keys.find(key);
         let shown = authenticate(find, request.headers_mut());
         let of_session = match shown {
-            Shown::Key(principal) => {
+            Shown::Key(principal, rate) => {
                 workspace::must_be(&principal, wanted.as_ref())?;
-                return Ok((Some(principal), None));
+                let asker = Asker::plain(principal, remote);
+                self.state.rates.key(counted, &asker.principal, rate)?;
+                return Ok(Some(asker));
+            }
+            Shown::Token(text) => {
+                let State {
+                    tokens,
+                    runtime,
+                    db,
+                    ..
+                } = &*self.state;
+                let found = tokens::find(tokens, runtime, &text, db.clock().now());
+                let Some(token) = found else {
+                    return Ok(None);
+                };
+                workspace::must_be(&token.principal, wanted.as_ref())?;
+                let mut asker = Asker::plain(token.principal.clone(), remote);
+                asker.token = Some(Arc::new(token));
+                return Ok(Some(asker));
             }
             Shown::Session(text) => Some(text),
             Shown::Nothing => {
@@ -398,14 +419,16 @@ impl Dispatcher {
             }
         };
         let Some(text) = of_session.filter(|_| !public) else {
-            return Ok((None, None));
+            return Ok(None);
         };
         let all = self.state.tenants.all().all();
         let found = self.state.sessions.find(&text, wanted.as_ref(), &all);
         let Some(known) = found.await? else {
-            return Ok((None, None));
+            return Ok(None);
         };
-        Ok((Some(known.principal.clone()), Some(Arc::new(known))))
+        let mut asker = Asker::plain(known.principal.clone(), remote);
+        asker.session = Some(Arc::new(known));
+        Ok(Some(asker))
     }
 
     /// A request to an agent, wherever it is.

@@ -7,11 +7,14 @@ use skep_audit::Thing;
 use skep_core::{Code, PublicError, Workspace};
 use skep_guard::identity::Known;
 use skep_guard::policy::Agent;
+use skep_guard::tokens::Token;
 use skep_guard::{Ask, Circumstances, Policies, PolicyError, Principal, Resource};
 use skep_store::{By, Db};
 
+use crate::access::CALL;
 use crate::act::{Act, Own};
 use crate::problem::ApiError;
+use crate::rates::Counted;
 use crate::state::State;
 
 /// Who asks, and from where: put into each request by the dispatcher.
@@ -21,6 +24,23 @@ pub(crate) struct Asker {
     pub(crate) remote: IpAddr,
     /// The session that they show, if it is one.
     pub(crate) session: Option<Arc<Known>>,
+    /// The agent's token that they show, if it is one.
+    pub(crate) token: Option<Arc<Token>>,
+    /// How the request stands with the rates that it was counted for.
+    pub(crate) counted: Counted,
+}
+
+impl Asker {
+    /// Who shows nothing else that matters.
+    pub(crate) fn plain(principal: Principal, remote: IpAddr) -> Self {
+        Self {
+            principal,
+            remote,
+            session: None,
+            token: None,
+            counted: Counted::default(),
+        }
+    }
 }
 
 impl Asker {
@@ -126,6 +146,13 @@ pub(crate) async fn ask(
     circumstances: &Circumstances<'_>,
 ) -> Result<(), ApiError> {
     let workspace = &asker.principal.workspace;
+    let agent = match about {
+        About::Agent(name) if act.action() == CALL.action => Some(name),
+        _ => None,
+    };
+    state
+        .rates
+        .act(&asker.counted, &asker.principal, act.action(), agent)?;
     let whose = match about {
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,

@@ -7,10 +7,12 @@ use std::path::Path;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use skep_core::units::Rate;
 use skep_core::{Workspace, Workspaces};
 use skep_guard::Principal;
 use skep_guard::identity::SESSION_PREFIX;
 use skep_guard::keys::{CONFIGURATION, KeyError, Keys, NewKey, PREFIX, new_text, read_file};
+use skep_guard::tokens::PREFIX as TOKEN_PREFIX;
 use skep_store::{By, Db};
 
 use crate::ServerError;
@@ -94,12 +96,16 @@ fn read_given(path: &Path) -> Result<Vec<(NewKey, String)>, ServerError> {
 /// Who sends this request. Every credential of ours is taken out of the headers, so that no agent sees
 /// one; an `Authorization` that is not ours stays, for the agent.
 pub(crate) fn authenticate(
-    find: impl Fn(&str) -> Option<Principal>,
+    find: impl Fn(&str) -> Option<(Principal, Option<Rate>)>,
     headers: &mut HeaderMap,
 ) -> Shown {
-    let look = |text: &str| match text.starts_with(SESSION_PREFIX) {
-        true => Shown::Session(text.to_owned()),
-        false => find(text).map_or(Shown::Nothing, Shown::Key),
+    let look = |text: &str| match text {
+        text if text.starts_with(SESSION_PREFIX) => Shown::Session(text.to_owned()),
+        text if text.starts_with(TOKEN_PREFIX) => Shown::Token(text.to_owned()),
+        text => match find(text) {
+            Some((principal, rate)) => Shown::Key(principal, rate),
+            None => Shown::Nothing,
+        },
     };
     let bearer = headers.get(AUTHORIZATION).and_then(bearer);
     let of_bearer = bearer.map_or(Shown::Nothing, look);
@@ -113,8 +119,10 @@ pub(crate) fn authenticate(
 /// What somebody shows.
 #[derive(Debug)]
 pub(crate) enum Shown {
-    /// A key that counts.
-    Key(Principal),
+    /// A key that counts, and how often it may be used.
+    Key(Principal, Option<Rate>),
+    /// An agent's token, which may count.
+    Token(String),
     /// The text of a session, which may count.
     Session(String),
     /// Nothing that is ours.
@@ -204,19 +212,20 @@ mod tests {
     use super::*;
 
     /// Finds the one key that is right.
-    fn find(text: &str) -> Option<Principal> {
-        (text == "skep_right").then(|| Principal {
+    fn find(text: &str) -> Option<(Principal, Option<Rate>)> {
+        let principal = Principal {
             kind: PrincipalKind::ApiKey,
             id: "key".into(),
             workspace: Workspace::default(),
             role: None,
             scopes: Scopes::all(),
-        })
+        };
+        (text == "skep_right").then_some((principal, None))
     }
 
     fn authenticate(headers: &mut HeaderMap) -> Option<Principal> {
         match super::authenticate(find, headers) {
-            Shown::Key(principal) => Some(principal),
+            Shown::Key(principal, _) => Some(principal),
             _ => None,
         }
     }

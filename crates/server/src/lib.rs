@@ -22,10 +22,12 @@ mod machine;
 mod metrics;
 mod peers;
 mod problem;
+mod rates;
 mod run;
 mod state;
 mod strict;
 pub mod telemetry;
+mod tokens;
 mod trace;
 mod workspace;
 
@@ -106,6 +108,11 @@ pub enum ServerError {
     /// The system gave no random bytes.
     #[error("no random bytes: {0}")]
     Random(String),
+    /// A rate is for nothing that can be done.
+    #[error(
+        "limits.rate_actions: `{0}` is neither an action nor a group of actions; `skep policy schema` shows them"
+    )]
+    Rate(String),
     /// The store's own error.
     #[error(transparent)]
     Store(#[from] skep_store::StoreError),
@@ -127,6 +134,7 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Backup(_)
             | Self::Audit(_)
+            | Self::Rate(_)
             | Self::Keys { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,

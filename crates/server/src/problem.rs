@@ -14,6 +14,7 @@ use skep_runtime::RuntimeError;
 use skep_store::StoreError;
 
 use crate::gate::Denied;
+use crate::rates::Limited;
 
 /// Any error of a request, on its way out.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) enum ApiError {
     Runtime(RuntimeError),
     Store(StoreError),
     Denied(Denied),
+    Limited(Limited),
     Policy(PolicyError),
     Identity(IdentityError),
     Plain(Plain),
@@ -48,6 +50,7 @@ impl ApiError {
             Self::Runtime(error) => error,
             Self::Store(error) => error,
             Self::Denied(error) => error,
+            Self::Limited(error) => error,
             Self::Policy(error) => error,
             Self::Identity(error) => error,
             Self::Plain(error) => error,

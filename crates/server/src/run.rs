@@ -11,6 +11,7 @@ use skep_core::config::{DockerFirewall, Settings};
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
+use skep_guard::tokens::TokenKey;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
@@ -29,8 +30,10 @@ use crate::keys;
 use crate::listen::{Bounds, Listener, TlsFiles};
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::peers::{self, Peers};
+use crate::rates::Rates;
 use crate::state::State;
 use crate::telemetry::Tracer;
+use crate::tokens::{self, Minting};
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -234,7 +237,8 @@ async fn compose(
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
     let of_health = drivers.clone();
-    let of_runtime = of_runtime(settings, url);
+    let tokens = tokens::key(db.folder())?;
+    let of_runtime = of_runtime(settings, url, &tokens);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
     let ingress = Ingress::new(
         db.clone(),
@@ -255,10 +259,8 @@ async fn compose(
     forget_imports(&settings.data)?;
     let policies = Policies::new(db.clone());
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
-    let started = db.clock().now();
-    let registry = Mutex::new(registry);
-    let min_free = settings.disk_min_free;
     let state = State {
+        started: db.clock().now(),
         db,
         runtime,
         ingress,
@@ -266,15 +268,16 @@ async fn compose(
         backups,
         keys,
         policies,
+        rates: Rates::new(settings)?,
+        tokens,
         tenants,
         users,
         sessions,
         peers,
-        registry,
+        registry: Mutex::new(registry),
         metrics,
         tracer,
-        started,
-        min_free,
+        min_free: settings.disk_min_free,
         drivers: of_health,
         execs: settings
             .exec_enabled
@@ -295,9 +298,10 @@ fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError
     Ok((users, sessions))
 }
 
-fn of_runtime(settings: &Settings, url: &str) -> skep_runtime::Options {
+fn of_runtime(settings: &Settings, url: &str, key: &TokenKey) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
+        mint: Some(Arc::new(Minting(key.clone()))),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,

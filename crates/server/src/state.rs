@@ -9,6 +9,7 @@ use skep_core::Timestamp;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
+use skep_guard::tokens::TokenKey;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
@@ -19,6 +20,7 @@ use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
 use crate::peers::Peers;
+use crate::rates::Rates;
 use crate::telemetry::Tracer;
 
 /// The composed server.
@@ -30,6 +32,10 @@ pub(crate) struct State {
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     pub(crate) policies: Policies,
+    /// How often anybody may ask.
+    pub(crate) rates: Rates,
+    /// What agents' tokens are signed with.
+    pub(crate) tokens: TokenKey,
     pub(crate) tenants: Tenants,
     pub(crate) users: Users,
     pub(crate) sessions: Sessions,

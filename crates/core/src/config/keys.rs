@@ -21,6 +21,10 @@ pub enum Kind {
     Bytes,
     /// A length of time.
     Duration,
+    /// A number of requests in a time.
+    Rate,
+    /// Rates by what is done.
+    Rates,
     /// Any text.
     Text,
     /// One of these words.
@@ -40,6 +44,8 @@ impl Kind {
             Self::Count => "a whole number from 1".to_owned(),
             Self::Bytes => "a size, such as 512, 64KiB or 1GiB".to_owned(),
             Self::Duration => "a duration, such as 250ms, 30s or 1h30m".to_owned(),
+            Self::Rate => "a number in a time, such as 600/1m".to_owned(),
+            Self::Rates => "actions or groups with rates, such as agent:deploy=10/1m".to_owned(),
             Self::Text => "a text".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::List => "a list of texts (with commas between them in a variable)".to_owned(),
@@ -56,6 +62,8 @@ impl Kind {
             Self::Count => "count",
             Self::Bytes => "size",
             Self::Duration => "duration",
+            Self::Rate => "rate",
+            Self::Rates => "rates",
             Self::Text => "text",
             Self::Choice(_) => "choice",
             Self::List => "list",
@@ -311,6 +319,40 @@ impl Setting for Duration {
     }
 }
 
+impl Setting for units::Rate {
+    const KIND: Kind = Kind::Rate;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Rates by what is done: `agent:deploy=10/1m`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActionRates(pub Vec<(String, units::Rate)>);
+
+impl Setting for ActionRates {
+    const KIND: Kind = Kind::Rates;
+
+    fn read(text: &str) -> Option<Self> {
+        let parts = text.split(',').map(str::trim);
+        let parts = parts.filter(|part| !part.is_empty()).map(|part| {
+            let (name, rate) = part.split_once('=')?;
+            Some((name.trim().to_owned(), rate.parse().ok()?))
+        });
+        parts.collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        let all = self.0.iter().map(|(name, rate)| format!("{name}={rate}"));
+        all.collect::<Vec<_>>().join(",")
+    }
+}
+
 impl Setting for Vec<String> {
     const KIND: Kind = Kind::List;
 
@@ -445,6 +487,14 @@ settings! {
     limits_headers("limits.headers"): u64 = "64KiB";
     /// Client connections that may be open at once; more wait to be taken.
     limits_connections("limits.connections"): usize = "4096";
+    /// Requests from one address, such as `600/1m`; without it there is no such limit.
+    limits_rate_address("limits.rate_address"): Option<units::Rate> = "";
+    /// Requests of one principal: a key, a person, an agent.
+    limits_rate_principal("limits.rate_principal"): Option<units::Rate> = "";
+    /// Calls to one agent, whoever makes them.
+    limits_rate_agent("limits.rate_agent"): Option<units::Rate> = "";
+    /// Requests of one principal by what they do: actions or groups of them (`agent:deploy=10/1m`).
+    limits_rate_actions("limits.rate_actions"): ActionRates = "";
     /// Time for the head of a request to arrive, and that a client's connection may be idle before
     /// the next one.
     limits_header_timeout("limits.header_timeout"): Duration = "30s";

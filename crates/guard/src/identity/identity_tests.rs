@@ -440,7 +440,7 @@ async fn keys_see_the_workspaces_that_there_are() {
         .await
         .unwrap();
     keys.read().await.unwrap();
-    let found = keys.find(&text).unwrap();
+    let (found, _) = keys.find(&text).unwrap();
     assert_eq!(
         (found.workspace, found.role),
         (other.clone(), Some(Role::Owner))

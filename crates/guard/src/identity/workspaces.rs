@@ -52,6 +52,7 @@ impl FirstOwner {
             created_by: creator.to_owned(),
             expires_at: None,
             used_at: None,
+            rate: None,
         };
         let hash = keys::hash(&text);
         Ok((Self::Key(Box::new(key), hash), text))

@@ -114,6 +114,50 @@ impl Scopes {
     }
 }
 
+/// A scope of a token, and the one agent that it may be held to: `agent:call@worker`.
+fn parts(scope: &str) -> (&str, Option<&str>) {
+    scope
+        .split_once('@')
+        .map_or((scope, None), |(name, of)| (name, Some(of)))
+}
+
+/// Scopes of agents' tokens.
+impl Scopes {
+    /// Whether a token can have this scope.
+    pub(crate) fn is_known(scope: &str) -> bool {
+        let (name, of) = parts(scope);
+        let mut actions = CATALOG.actions.values();
+        actions.any(|action| action.names.contains(name))
+            && of.is_none_or(|of| skep_core::workspace::check_name(of).is_ok())
+    }
+
+    /// Whether this scope is no more than these are.
+    pub(crate) fn covers(&self, scope: &str) -> bool {
+        let (name, of) = parts(scope);
+        let action = CATALOG.actions.get(name);
+        self.iter().any(|own| {
+            let (within, held) = parts(own);
+            let named = within == "*"
+                || within == name
+                || action.is_some_and(|action| action.names.contains(within));
+            named && (held.is_none() || held == of)
+        })
+    }
+
+    /// Whether they reach an action on something.
+    pub(super) fn reach(&self, action: &Action, resource: &Resource<'_>) -> bool {
+        let agent = match resource {
+            Resource::Agent(agent) => Some(agent.name),
+            Resource::Call { agent, .. } => agent.map(|agent| agent.name),
+            Resource::Workspace | Resource::Server => None,
+        };
+        self.iter().any(|scope| {
+            let (name, held) = parts(scope);
+            action.names.contains(name) && (held.is_none() || held == agent)
+        })
+    }
+}
+
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {
@@ -125,7 +169,7 @@ pub struct Principal {
     pub workspace: Workspace,
     /// The role there; agents have none.
     pub role: Option<Role>,
-    /// How far a key's rights go; of no meaning for others.
+    /// How far the rights of a key or an agent's token go; of no meaning for others.
     pub scopes: Scopes,
 }
 

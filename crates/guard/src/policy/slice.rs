@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::actions::{Action, CATALOG};
-use super::ask::Ask;
+use super::ask::{Ask, PrincipalKind};
 use super::text::{Named, PolicyText, shipped};
 
 /// Answers that a slice keeps.
@@ -40,6 +40,9 @@ impl Decision {
         }
     }
 }
+
+/// What a refusal names that no policy made, but the scopes of an agent's token.
+const BEYOND_TOKEN: &str = "default.token-within-its-scopes";
 
 /// A policy, ready to be asked.
 #[derive(Debug, Clone)]
@@ -252,6 +255,16 @@ impl Slice {
         if self.closed && !MENDING.contains(&ask.action) {
             let unreadable = "the policies of this workspace cannot be read".to_owned();
             return Arc::new(Decision::refuse(unreadable));
+        }
+        let who = ask.principal;
+        // Narrowing a token never widens it, however narrow it is.
+        let held = who.kind == PrincipalKind::Agent && !action.names.contains("self");
+        if held && !who.scopes.reach(action, &ask.resource) {
+            return Arc::new(Decision {
+                allow: false,
+                policies: vec![BEYOND_TOKEN.into()],
+                errors: Vec::new(),
+            });
         }
         let part = self.part(action);
         if part.circumstances || !self.keeps {

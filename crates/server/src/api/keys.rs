@@ -45,6 +45,7 @@ fn shown(key: &Key) -> ApiKey {
         created_by: key.created_by.clone(),
         expires_at: key.expires_at.map(|at| at.to_string()),
         used_at: key.used_at.map(|at| at.to_string()),
+        rate: key.rate.map(|rate| rate.to_string()),
     }
 }
 
@@ -89,12 +90,15 @@ pub(super) async fn create(
     input::Json(wanted): input::Json<NewApiKey>,
 ) -> Result<(StatusCode, Json<CreatedApiKey>), ApiError> {
     let role = wanted.role.parse();
+    let rate = wanted.rate.as_deref().map(str::parse);
+    let wrong = |why: String| ApiError::new(Code::InvalidSpec, format!("`rate`: {why}"));
     let new = NewKey {
         name: wanted.name,
         role: role
             .map_err(|why: String| ApiError::new(Code::InvalidSpec, format!("`role`: {why}")))?,
         scopes: wanted.scopes.map_or_else(Scopes::all, Scopes::new),
         expires_at: end(state.db.clock().now(), wanted.expires_in.as_deref())?,
+        rate: rate.transpose().map_err(wrong)?,
     };
     let (key, secret) = state.keys.create(&by, &asker.principal, new).await?;
     let key = shown(&key);

@@ -16,6 +16,7 @@ mod policy;
 mod rollouts;
 mod servers;
 mod stats;
+mod tokens;
 mod users;
 mod workspaces;
 
@@ -121,6 +122,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
         .routes(routes!(me::show))
+        .routes(routes!(tokens::narrow))
         .routes(routes!(me::password))
         .routes(routes!(me::second_factor, me::confirm_second_factor))
         .routes(routes!(me::drop_second_factor))

@@ -48,6 +48,9 @@ pub(crate) struct CreateArgs {
     /// For how long it counts, such as 90d [default: without an end]
     #[arg(long, value_name = "DURATION")]
     expires: Option<String>,
+    /// How often it may be used, such as 600/1m [default: as often as all may]
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
 }
 
 /// Flags of `keys rotate`.
@@ -108,6 +111,7 @@ pub(crate) async fn run(session: &Session, verb: KeysVerb) -> Result {
                 role: args.role,
                 scopes: (!args.scopes.is_empty()).then_some(args.scopes),
                 expires_in: args.expires,
+                rate: args.rate,
             };
             tell(session, &client.create_key(&wanted).await?)
         }
