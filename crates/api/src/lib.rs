@@ -24,7 +24,9 @@ pub use agent::{
     Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
     RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
-pub use audit::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditProof};
+pub use audit::{
+    AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof,
+};
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;

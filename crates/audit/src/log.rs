@@ -298,6 +298,17 @@ impl Log {
             .await
     }
 
+    /// An entry.
+    ///
+    /// # Errors
+    /// [`AuditError::Damaged`] when it is not there.
+    pub async fn entry(&self, number: u64) -> Result<Found, AuditError> {
+        self.inner
+            .db
+            .read(move |reader| entry(reader, number))
+            .await
+    }
+
     /// An entry with the proof that it is in the log.
     ///
     /// # Errors

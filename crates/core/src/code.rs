@@ -99,6 +99,8 @@ codes! {
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
     KeyNotFound = "key-not-found", 404, "No such API key",
         "List the keys with `skep keys list`.";
+    PersonNotFound = "person-not-found", 404, "The audit log knows nothing of this person",
+        "Show an entry of theirs with `skep audit show`: it names them.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
     PolicyNotFound = "policy-not-found", 404, "No such version of the policies",

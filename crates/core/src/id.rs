@@ -114,6 +114,10 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// Somebody whom the audit log knows by nothing but personal data.
+    PersonId, "person"
+);
+id!(
     /// A server: one data folder, over all its starts.
     ServerId, "srv"
 );

@@ -77,7 +77,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 54] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 56] = [
     ("GET", "/api/v1/agents", look("agent:list", "Workspace")),
     ("POST", "/api/v1/agents", body("agent:deploy", "Workspace")),
     ("GET", "/api/v1/agents/{agent}", look("agent:read", "Agent")),
@@ -262,6 +262,16 @@ pub(crate) const ROUTES: [(&str, &str, Access); 54] = [
         "GET",
         "/api/v1/audit/entries",
         look("audit:read", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/audit/entries/{number}",
+        look("audit:read", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/audit/people/{person}",
+        change("audit:erase", "Workspace"),
     ),
     (
         "GET",

@@ -4,16 +4,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skep_audit::{AuditError, Entry, Log, LogKey};
-use skep_store::{Db, StoreError};
+use skep_audit::{AuditError, Log, LogKey, erase_person, knows_person};
+use skep_core::Workspace;
+use skep_store::{By, Change, Db, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::ServerError;
-use crate::act::{Act, Sort};
+use crate::act::{Act, Draft, Sort};
 use crate::keys::keep_new;
 
 /// The log's key, in the data folder.
@@ -31,7 +33,7 @@ const MOST_AT_ONCE: usize = 64;
 const DENIED: &str = "denied";
 
 /// What was noted, by what it was and how it ended.
-type Looks = HashMap<(Sort, String), Entry<'static>>;
+type Looks = HashMap<(Sort, String), Draft>;
 
 /// The log, and the looks that are not in it yet.
 pub(crate) struct Audit {
@@ -40,6 +42,8 @@ pub(crate) struct Audit {
     looks: Mutex<Looks>,
     /// Refusals that were written down at once lately.
     refused: AtomicUsize,
+    /// Whether what was erased is in the write-ahead log still.
+    unsettled: AtomicBool,
 }
 
 fn failed(error: &AuditError) -> ServerError {
@@ -75,13 +79,49 @@ impl Audit {
             db,
             looks: Mutex::default(),
             refused: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
         })
     }
 
     /// Writes an act down and waits until that is on disk.
     pub(crate) async fn tell(&self, act: &Act, outcome: &str) -> Result<(), StoreError> {
-        let entry = act.alone(outcome, self.db.clock().now()).to_bytes();
-        self.db.write(move |unit| unit.record(entry)).await
+        let draft = act.alone(outcome, self.db.clock().now());
+        self.db.write(move |unit| draft.record(unit)).await
+    }
+
+    /// Erases what is known of a person, and writes that down with it. Tells how many values that
+    /// were, and whether the database's files hold none of them any more; else that comes soon.
+    pub(crate) async fn erase(
+        &self,
+        by: By,
+        workspace: Workspace,
+        person: String,
+    ) -> Result<(usize, bool), StoreError> {
+        let erased: Result<usize, StoreError> = self
+            .db
+            .write(move |unit| {
+                let now = unit.now();
+                let scope = &mut unit.scope(&workspace);
+                if !knows_person(scope, &person)? {
+                    return Ok(0);
+                }
+                // First the entry: people who erase themselves leave no address with it.
+                let change = Change {
+                    action: None,
+                    resource: ("Person", &person),
+                    what: "erased",
+                    hash: None,
+                };
+                by.did(scope, &change, now)?;
+                erase_person(scope, &person)
+            })
+            .await;
+        let erased = erased?;
+        let settled = erased == 0 || self.db.settle().await?;
+        if !settled {
+            self.unsettled.store(true, Ordering::Release);
+        }
+        Ok((erased, settled))
     }
 
     /// Notes an act that changed nothing: it is written down soon, and once with all that are the
@@ -92,7 +132,7 @@ impl Audit {
             let mut looks = self.looks.lock();
             match looks.entry(sort) {
                 Slot::Occupied(mut known) => {
-                    let times = &mut known.get_mut().times;
+                    let times = &mut known.get_mut().entry.times;
                     *times = Some(times.unwrap_or(1) + 1);
                 }
                 Slot::Vacant(free) => {
@@ -115,15 +155,15 @@ impl Audit {
         if known || self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_AT_ONCE {
             return;
         }
-        let Some(first) = self.looks.lock().get(&sort).map(Entry::to_bytes) else {
+        let Some(first) = self.looks.lock().get(&sort).cloned() else {
             // Somebody wrote all of them down just now.
             return;
         };
-        let written: Result<(), StoreError> = self.db.write(move |unit| unit.record(first)).await;
+        let written: Result<(), StoreError> = self.db.write(move |unit| first.record(unit)).await;
         match written {
             // It stays as one that happened no more yet.
             Ok(()) => {
-                if let Some(entry) = self.looks.lock().get_mut(&sort) {
+                if let Some(Draft { entry, .. }) = self.looks.lock().get_mut(&sort) {
                     entry.times = Some(entry.times.unwrap_or(1).saturating_sub(1));
                 }
             }
@@ -137,29 +177,30 @@ impl Audit {
     pub(crate) async fn flush(&self) {
         self.refused.store(0, Ordering::Relaxed);
         let mut looks = std::mem::take(&mut *self.looks.lock());
-        looks.retain(|_, entry| entry.times != Some(0));
+        looks.retain(|_, draft| draft.entry.times != Some(0));
         if looks.is_empty() {
             return;
         }
-        let entries: Vec<Vec<u8>> = looks.values().map(Entry::to_bytes).collect();
+        let looks = Arc::new(looks);
+        let drafts = looks.clone();
         let written: Result<(), StoreError> = self
             .db
-            .write(move |unit| entries.into_iter().try_for_each(|entry| unit.record(entry)))
+            .write(move |unit| drafts.values().try_for_each(|draft| draft.record(unit)))
             .await;
         if let Err(error) = written {
             tracing::warn!(%error, "what was looked at is not in the audit log yet");
             let mut now = self.looks.lock();
-            for (sort, entry) in looks {
+            for (sort, draft) in looks.iter() {
                 // Bounded: what comes over it is told by the warning alone.
                 let room = now.len() < MOST_SORTS;
-                match now.entry(sort) {
+                match now.entry(sort.clone()) {
                     Slot::Occupied(mut known) => {
-                        let more = entry.times.unwrap_or(1);
-                        let times = &mut known.get_mut().times;
+                        let more = draft.entry.times.unwrap_or(1);
+                        let times = &mut known.get_mut().entry.times;
                         *times = Some(times.unwrap_or(1) + more);
                     }
                     Slot::Vacant(free) if room => {
-                        free.insert(entry);
+                        free.insert(draft.clone());
                     }
                     Slot::Vacant(_) => {}
                 }
@@ -180,6 +221,9 @@ impl Audit {
             if flushed.elapsed() >= GATHER {
                 self.flush().await;
                 flushed = tokio::time::Instant::now();
+            }
+            if self.unsettled.load(Ordering::Acquire) && self.db.settle().await.unwrap_or(false) {
+                self.unsettled.store(false, Ordering::Release);
             }
             if leads()
                 && let Err(error) = self.log.checkpoint().await

@@ -330,7 +330,7 @@ impl Dispatcher {
         let asker = Asker { principal, remote };
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
-            let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);
+            let act = Act::new(&asker, workspace.clone(), CALL, &agent, id);
             let act = Arc::new(act);
             let context = Context {
                 workspace,

@@ -109,7 +109,9 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(backups::show))
         .routes(routes!(backups::content))
         .routes(routes!(audit::entries))
+        .routes(routes!(audit::entry))
         .routes(routes!(audit::proof))
+        .routes(routes!(audit::erase))
         .routes(routes!(audit::export))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
@@ -230,7 +232,7 @@ async fn told(
         .try_with(|id| *id)
         .unwrap_or_else(|_| RequestId::new());
     let workspace = asker.principal.workspace.clone();
-    let act = Arc::new(Act::new(asker.thing(), workspace, access, &of, id));
+    let act = Arc::new(Act::new(&asker, workspace, access, &of, id));
     let about = match access.kind {
         "Agent" => About::Agent(&of),
         "Call" => About::Call(&of),
