@@ -12,6 +12,8 @@ mod export;
 mod key;
 mod log;
 mod people;
+mod prune;
+mod read;
 mod schema;
 mod tree;
 pub mod verify;

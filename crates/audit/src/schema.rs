@@ -17,6 +17,11 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             name: "0002-people",
             sql: PEOPLE,
         },
+        Migration {
+            name: "0003-pruned",
+            // Entries below this number have their hashes in the place of their bodies.
+            sql: "ALTER TABLE audit_log ADD COLUMN pruned BIGINT NOT NULL DEFAULT 0;",
+        },
     ],
     workspace_tables: &["audit_people"],
 };

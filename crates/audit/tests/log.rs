@@ -227,7 +227,7 @@ async fn an_export_is_believed_as_it_is_only() {
         ..Filter::default()
     };
     let head = fixture.log.checkpoint().await.unwrap();
-    let (mut export, mut text) = Exported::begin(&public, &head).unwrap();
+    let (mut export, mut text) = Exported::begin(&public, &head, None).unwrap();
     let (found, _) = fixture.log.tail(filter, 0, 20).await.unwrap();
     for one in &found {
         let (_, proof, _) = fixture.log.prove(one.number).await.unwrap();

@@ -101,6 +101,8 @@ codes! {
         "List the keys with `skep keys list`.";
     PersonNotFound = "person-not-found", 404, "The audit log knows nothing of this person",
         "Show an entry of theirs with `skep audit show`: it names them.";
+    EntryPruned = "entry-pruned", 410, "The entry of the audit log was pruned",
+        "Its hash is in an export of tiles (`skep audit export --form tiles`), its body in exports of before.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
     PolicyNotFound = "policy-not-found", 404, "No such version of the policies",

@@ -170,13 +170,15 @@ impl Act {
             access,
             ..
         } = self;
+        // It looks at what was decided too.
+        let from = self.from();
         Sort {
             principal: principal.clone(),
             workspace: workspace.clone(),
             action: access.action,
             resource: self.resource.lock().clone(),
             policies: self.decided.lock().1.clone(),
-            from: self.from(),
+            from,
         }
     }
 

@@ -27,6 +27,10 @@ const GATHER: Duration = Duration::from_secs(10);
 /// Sorts of looks that are gathered at once.
 const MOST_SORTS: usize = 4_096;
 
+/// The shortest time for which entries are kept.
+const LEAST_RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// How often entries that are too old are looked for.
+const PRUNE: Duration = Duration::from_secs(3_600);
 /// Refusals that are written down at once, between two times that what was gathered is.
 const MOST_AT_ONCE: usize = 64;
 /// How a refusal ends.
@@ -44,6 +48,8 @@ pub(crate) struct Audit {
     refused: AtomicUsize,
     /// Whether what was erased is in the write-ahead log still.
     unsettled: AtomicBool,
+    /// How long entries are kept; for ever without.
+    retention: Option<Duration>,
 }
 
 fn failed(error: &AuditError) -> ServerError {
@@ -70,7 +76,15 @@ fn key(path: &Path) -> Result<LogKey, ServerError> {
 }
 
 impl Audit {
-    pub(crate) async fn open(db: Db, file: Option<&Path>) -> Result<Self, ServerError> {
+    pub(crate) async fn open(
+        db: Db,
+        file: Option<&Path>,
+        retention: Option<Duration>,
+    ) -> Result<Self, ServerError> {
+        if retention.is_some_and(|kept| kept < LEAST_RETENTION) {
+            let why = "`audit.retention` is 1d at least; leave it out to keep entries for ever";
+            return Err(ServerError::Audit(why.to_owned()));
+        }
         let own = db.folder().join(FILE);
         let key = key(file.unwrap_or(&own))?;
         let log = Log::open(db.clone(), key).await;
@@ -80,6 +94,7 @@ impl Audit {
             looks: Mutex::default(),
             refused: AtomicUsize::new(0),
             unsettled: AtomicBool::new(false),
+            retention,
         })
     }
 
@@ -213,6 +228,7 @@ impl Audit {
         let mut tick = tokio::time::interval(SIGN);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut flushed = tokio::time::Instant::now();
+        let mut pruned: Option<tokio::time::Instant> = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -225,11 +241,27 @@ impl Audit {
             if self.unsettled.load(Ordering::Acquire) && self.db.settle().await.unwrap_or(false) {
                 self.unsettled.store(false, Ordering::Release);
             }
+            if leads() && pruned.is_none_or(|last| last.elapsed() >= PRUNE) {
+                self.prune().await;
+                pruned = Some(tokio::time::Instant::now());
+            }
             if leads()
                 && let Err(error) = self.log.checkpoint().await
             {
                 tracing::warn!(%error, "the audit log's head is not signed");
             }
+        }
+    }
+
+    /// Takes the bodies of entries that are older than they are to be kept.
+    async fn prune(&self) {
+        let Some(kept) = self.retention else {
+            return;
+        };
+        match self.log.prune(self.db.clock().now().minus(kept)).await {
+            Ok(0) => {}
+            Ok(entries) => tracing::info!(entries, "the audit log was pruned"),
+            Err(error) => tracing::error!(%error, "the audit log was not pruned"),
         }
     }
 

@@ -218,7 +218,12 @@ async fn compose(
         None => None,
     };
     let db = open(settings, metrics.clone())?;
-    let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
+    let audit = Audit::open(
+        db.clone(),
+        settings.audit_key.as_deref(),
+        settings.audit_retention,
+    )
+    .await?;
     let own = By::new(Arc::new(Own(db.server())));
     let (keys, first_key) = keys::open(&db, settings.keys_file.as_deref(), &own).await?;
     let reached_at = reached_at(settings, url);

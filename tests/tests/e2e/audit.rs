@@ -6,7 +6,7 @@ use std::fs;
 use http::Method;
 use serde_json::{Value, json};
 use skep_audit::{PublicKey, verify};
-use skep_tests::{Server, agent_binary, eventually};
+use skep_tests::{Server, Setup, agent_binary, eventually};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -373,4 +373,57 @@ async fn who_was_refused_can_be_erased_and_the_log_stays_proven() {
             .any(|it| it == ADDRESS.as_bytes());
         assert!(!found, "{file}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_is_pruned_and_the_rest_is_proven() {
+    let mut server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    server.post("a", "/work", "x").await;
+    let head = skep(&server, &["audit", "key"]).out;
+    let key = PublicKey::parse(&head).expect("a key");
+    assert!(server.terminate());
+    // Two days later, as far as the log can tell.
+    let db = rusqlite::Connection::open(server.data().join("skep.db")).expect("a database");
+    let days: i64 = 2 * 24 * 3_600 * 1_000_000;
+    let count = "UPDATE audit_batches SET at = at - ?1";
+    assert!(db.execute(count, [days]).expect("an older log") > 0);
+    let size = "SELECT size FROM audit_log WHERE id = 1";
+    let old: i64 = db.query_row(size, [], |row| row.get(0)).expect("a size");
+    drop(db);
+    let flags = vec![("SKEP_AUDIT_RETENTION".to_owned(), "1d".to_owned())];
+    let setup = Setup {
+        env: flags,
+        ..Setup::default()
+    };
+    server.restart_with(setup).await;
+    server.post("a", "/work", "y").await;
+    let work = TempDir::new().expect("a folder");
+    let pruned = eventually("the old entries are pruned", async || {
+        let all = server.client.get("/api/v1/audit/entries/1").await;
+        (all.status == 410).then(|| all.code())
+    })
+    .await;
+    assert_eq!(pruned, "entry-pruned");
+    for (form, name) in [("jsonl", "audit.jsonl"), ("tiles", "log")] {
+        let file = work.path().join(name);
+        let file = file.to_str().expect("text");
+        let taken = skep(
+            &server,
+            &["audit", "export", "--form", form, "--file", file],
+        );
+        assert_eq!(taken.code, Some(0), "{}", taken.err);
+        let said = skep(
+            &server,
+            &["audit", "verify", file, "--key", &key.to_string()],
+        );
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(
+            said.out.contains(&format!("{old} of them were pruned")),
+            "{}",
+            said.out
+        );
+    }
+    // The new call is there.
+    assert_eq!(entries(&server, "agent:call").await.len(), 1);
 }

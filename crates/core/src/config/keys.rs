@@ -423,6 +423,9 @@ settings! {
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";
+    /// How long entries of the audit log are kept; of older ones only the hashes are, so that the log
+    /// stays provable. At least 1d. Default: for ever.
+    audit_retention("audit.retention"): Option<Duration> = "";
     /// Where the other servers of the same database reach this one, such as
     /// `https://one.example:7537`; else the address that it listens on.
     servers_url("servers.url"): Option<String> = "";

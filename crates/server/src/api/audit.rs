@@ -40,6 +40,7 @@ impl From<AuditError> for ApiError {
         match error {
             AuditError::Store(error) => Self::Store(error),
             AuditError::NoEntry { .. } => Self::new(Code::EntryNotFound, error.to_string()),
+            AuditError::Pruned { .. } => Self::new(Code::EntryPruned, error.to_string()),
             error => {
                 tracing::error!(%error, "the audit log");
                 Self::new(Code::Internal, Code::Internal.title())
@@ -339,18 +340,46 @@ async fn lines(
     sender: &Sender<io::Result<Frame<Bytes>>>,
 ) -> Result<(), AuditError> {
     let send = async |line: String| sender.send(Ok(Frame::data(line.into()))).await.is_ok();
-    let (mut export, first) = Exported::begin(log.public_key(), head)?;
+    let pruned = log
+        .pruned()
+        .await?
+        .filter(|(_, told)| told.number < head.size);
+    let begun = match &pruned {
+        Some((_, told)) => {
+            let proofs = log.prove_at(vec![told.number], head).await?;
+            let proof = proofs.first().map_or(&[][..], Vec::as_slice);
+            Exported::begin(log.public_key(), head, Some((told, proof)))?
+        }
+        None => Exported::begin(log.public_key(), head, None)?,
+    };
+    let (mut export, first) = begun;
     if !send(first).await {
         return Ok(());
     }
     let mut from = log.since(&filter).await?;
+    let kept = pruned.map_or(0, |(kept, _)| kept);
+    while from < kept {
+        let (hashes, next) = log.hashes(filter.clone(), from, STEP).await?;
+        let numbers = hashes.iter().map(|(number, _)| *number).collect();
+        let proofs = log.prove_at(numbers, head).await?;
+        for ((number, hash), proof) in hashes.iter().zip(&proofs) {
+            if !send(export.hash(*number, hash, proof)?).await {
+                return Ok(());
+            }
+        }
+        if next == from {
+            break;
+        }
+        from = next;
+    }
     loop {
         let (found, next) = log.tail(filter.clone(), from, STEP).await?;
         let found: Vec<Found> = found
             .into_iter()
             .filter(|it| it.number < head.size)
             .collect();
-        let proofs = log.prove_at(&found, head).await?;
+        let numbers = found.iter().map(|it| it.number).collect();
+        let proofs = log.prove_at(numbers, head).await?;
         for (one, proof) in found.iter().zip(&proofs) {
             if !send(export.entry(one, proof)?).await {
                 return Ok(());

@@ -468,6 +468,7 @@ fn broken(error: &AuditError) -> Failure {
 #[derive(Debug, Serialize)]
 struct Told {
     entries: u64,
+    pruned: u64,
     size: u64,
     actions: BTreeMap<String, u64>,
 }
@@ -489,15 +490,25 @@ fn check(session: &Session, args: &VerifyArgs) -> Result {
             .or_insert(0) += 1;
     };
     let verified = check_file(&args.file, &key, earlier.as_ref(), each)?;
-    let Verified { entries, head } = verified;
-    let said = format!(
+    let Verified {
+        entries,
+        pruned,
+        head,
+    } = verified;
+    let mut said = format!(
         "{entries} entries are in the log of {} entries that {} signed, as they were written.",
         head.size,
         key.name().unwrap_or_default()
     );
+    if pruned > 0 {
+        said.push_str(&format!(
+            " {pruned} of them were pruned: their hashes are there, and no more."
+        ));
+    }
     let size = head.size;
     let told = Told {
         entries,
+        pruned,
         size,
         actions,
     };
@@ -524,7 +535,11 @@ fn check_file(
         let proven = verify::entry(&bytes, &proof, key);
         let (number, head) = proven.map_err(|error| broken(&error))?;
         each(number, &String::from_utf8_lossy(&bytes));
-        return Ok(Verified { entries: 1, head });
+        return Ok(Verified {
+            entries: 1,
+            pruned: 0,
+            head,
+        });
     }
     let file = File::open(path).map_err(failed(path))?;
     verify::export(BufReader::new(file), key, each).map_err(|error| broken(&error))
