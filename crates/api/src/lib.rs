@@ -16,6 +16,7 @@ pub mod log;
 pub mod page;
 mod policy;
 mod problem;
+mod security;
 pub mod server;
 pub mod stats;
 
@@ -40,6 +41,7 @@ pub use policy::{
     PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
 };
 pub use problem::Problem;
+pub use security::Detection;
 pub use server::Server;
 pub use stats::{InstanceStats, RevisionStats, Stats, Traffic, Usage};
 

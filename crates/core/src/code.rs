@@ -103,6 +103,8 @@ codes! {
         "Show an entry of theirs with `skep audit show`: it names them.";
     EntryPruned = "entry-pruned", 410, "The entry of the audit log was pruned",
         "Its hash is in an export of tiles (`skep audit export --form tiles`), its body in exports of before.";
+    DetectionNotFound = "detection-not-found", 404, "No such detection",
+        "List what was found with `skep security list`.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
     PolicyNotFound = "policy-not-found", 404, "No such version of the policies",

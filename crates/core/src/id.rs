@@ -114,6 +114,10 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// Something that looked like an attack.
+    DetectionId, "det"
+);
+id!(
     /// Somebody whom the audit log knows by nothing but personal data.
     PersonId, "person"
 );

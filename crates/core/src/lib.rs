@@ -14,7 +14,9 @@ pub mod units;
 pub mod workspace;
 
 pub use code::{Code, PublicError};
-pub use id::{AgentId, CallId, InstanceId, KeyId, ParseIdError, PersonId, RequestId, ServerId};
+pub use id::{
+    AgentId, CallId, DetectionId, InstanceId, KeyId, ParseIdError, PersonId, RequestId, ServerId,
+};
 pub use similar::similar;
 pub use time::{Clock, Timestamp};
 pub use workspace::Workspace;

@@ -6,6 +6,7 @@
 
 pub mod keys;
 pub mod policy;
+pub mod threats;
 
 pub use policy::{
     Ask, Circumstances, Decision, Policies, PolicyError, Principal, PrincipalKind, Resource, Role,

@@ -77,7 +77,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 56] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 59] = [
     ("GET", "/api/v1/agents", look("agent:list", "Workspace")),
     ("POST", "/api/v1/agents", body("agent:deploy", "Workspace")),
     ("GET", "/api/v1/agents/{agent}", look("agent:read", "Agent")),
@@ -224,6 +224,21 @@ pub(crate) const ROUTES: [(&str, &str, Access); 56] = [
         look("server:read", "Server"),
     ),
     ("GET", "/metrics", look("server:read", "Server")),
+    (
+        "GET",
+        "/api/v1/security/detections",
+        look("security:read", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/security/detections/{detection}",
+        look("security:read", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/security/detections/{detection}/acknowledge",
+        change("security:acknowledge", "Workspace"),
+    ),
     ("GET", "/api/v1/keys", look("key:list", "Workspace")),
     ("POST", "/api/v1/keys", change("key:create", "Workspace")),
     (

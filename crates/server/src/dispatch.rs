@@ -313,11 +313,16 @@ impl Dispatcher {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
+            self.state.threats.failed(remote);
             return Err(ApiError::new(
                 Code::Unauthorized,
                 "the request has no valid API key",
             ));
         };
+        if peer.is_none() {
+            // Where it came in it is seen, and once.
+            self.state.threats.asked(&principal, remote);
+        }
         let workspace = principal.workspace.clone();
         let sender = peer.unwrap_or(Sender {
             workspace: workspace.clone(),

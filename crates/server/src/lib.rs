@@ -25,6 +25,7 @@ mod run;
 mod state;
 mod strict;
 pub mod telemetry;
+mod threats;
 mod trace;
 
 use std::net::SocketAddr;

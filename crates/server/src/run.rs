@@ -29,6 +29,7 @@ use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::peers::{self, Peers};
 use crate::state::State;
 use crate::telemetry::Tracer;
+use crate::threats::Threats;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -173,10 +174,11 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 6] {
+pub fn migrations() -> [MigrationSet; 7] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
+        skep_guard::threats::rows::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
@@ -218,6 +220,7 @@ async fn compose(
         None => None,
     };
     let db = open(settings, metrics.clone())?;
+    let threats = Threats::new(db.clone(), &mut registry);
     let audit = Audit::open(
         db.clone(),
         settings.audit_key.as_deref(),
@@ -264,6 +267,7 @@ async fn compose(
         backups,
         keys,
         policies,
+        threats,
         peers,
         registry,
         metrics,
@@ -362,7 +366,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
-    let (orphans, auditing) = (state.clone(), state.clone());
+    let (orphans, auditing, watching) = (state.clone(), state.clone(), state.clone());
     let of = workspaces.clone();
     let mut tasks = sharing(state, &workspaces);
     tasks.extend([
@@ -374,6 +378,7 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
             let leads = || auditing.peers.leads();
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
+        tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),

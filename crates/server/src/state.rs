@@ -19,6 +19,7 @@ use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
 use crate::peers::Peers;
 use crate::telemetry::Tracer;
+use crate::threats::Threats;
 
 /// The composed server.
 pub(crate) struct State {
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
     pub(crate) policies: Policies,
+    pub(crate) threats: Threats,
     /// The servers that share the database.
     pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::cmd::{
     agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
     dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy,
-    replay, rollout, stats, store, top, up,
+    replay, rollout, security, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -166,6 +166,9 @@ pub(crate) enum Verb {
     /// Who did what, and the proof of it
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// What looked like an attack
+    #[command(subcommand)]
+    Security(security::SecurityVerb),
     /// Who may do what
     #[command(subcommand)]
     Policy(policy::PolicyVerb),

@@ -30,6 +30,7 @@ pub(crate) mod pages;
 pub(crate) mod policy;
 pub(crate) mod replay;
 pub(crate) mod rollout;
+pub(crate) mod security;
 pub(crate) mod select;
 pub(crate) mod servers;
 pub(crate) mod stats;

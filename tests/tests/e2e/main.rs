@@ -36,6 +36,7 @@ mod replay;
 mod rollout;
 mod sandbox;
 mod scale;
+mod security;
 mod servers;
 mod smuggling;
 mod stalls;

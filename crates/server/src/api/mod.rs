@@ -13,6 +13,7 @@ mod input;
 mod keys;
 mod policy;
 mod rollouts;
+mod security;
 mod servers;
 mod stats;
 
@@ -116,6 +117,9 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(security::detections))
+        .routes(routes!(security::show))
+        .routes(routes!(security::acknowledge))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
