@@ -43,7 +43,9 @@ pub use policy::{
 pub use problem::Problem;
 pub use security::Detection;
 pub use server::Server;
-pub use stats::{InstanceStats, RevisionStats, Stats, Traffic, Usage};
+pub use stats::{
+    InstanceStats, Performance, PerformanceHour, RevisionStats, Stats, Traffic, Usage,
+};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

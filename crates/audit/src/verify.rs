@@ -246,6 +246,28 @@ pub fn tile_path(kind: &str, number: u64, width: usize) -> String {
     format!("tile/{kind}/{path}{partial}")
 }
 
+/// The beginning of a log, as far as it was pruned.
+#[derive(Default)]
+struct Beginning {
+    /// How many have no body.
+    pruned: u64,
+    /// Of how many an entry says so.
+    told: u64,
+}
+
+impl Beginning {
+    /// The leaf of an entry without a body, from the tile of hashes. It is always the beginning that goes.
+    fn without_body(&mut self, number: u64, hashes: &[u8], at: usize) -> Result<Hash, AuditError> {
+        if number != self.pruned {
+            return Err(never_pruned(number));
+        }
+        self.pruned += 1;
+        let hash = hashes.as_chunks::<32>().0.get(at).copied();
+        let hash = hash.ok_or_else(|| AuditError::damaged("a tile is cut short"))?;
+        Ok(Hash(hash))
+    }
+}
+
 /// Whether a folder of tiles holds the whole log that its checkpoint tells, and the log of `earlier`
 /// before it. `each` is told of every entry.
 ///
@@ -269,8 +291,7 @@ pub fn tiles(
         });
     }
     let mut edge = Edge::default();
-    // How many at the beginning have no body, and of how many the log says so.
-    let (mut pruned, mut told) = (0, 0);
+    let mut beginning = Beginning::default();
     let mut same = earlier.is_none_or(|earlier| earlier.size == 0);
     while edge.size() < head.size {
         let number = edge.size() / WIDTH as u64;
@@ -292,16 +313,10 @@ pub fn tiles(
         };
         for (at, bytes) in entries.into_iter().enumerate() {
             let leaf = match bytes.is_empty() {
-                true if edge.size() == pruned => {
-                    pruned += 1;
-                    let hash = hashes.as_chunks::<32>().0.get(at).copied();
-                    Hash(hash.ok_or_else(|| AuditError::damaged("a tile is cut short"))?)
-                }
-                // It is always the beginning that goes.
-                true => return Err(never_pruned(edge.size())),
+                true => beginning.without_body(edge.size(), &hashes, at)?,
                 false => {
                     let entry = String::from_utf8_lossy(bytes);
-                    told = told.max(pruned_below(&entry));
+                    beginning.told = beginning.told.max(pruned_below(&entry));
                     each(edge.size(), &entry);
                     record_hash(bytes)
                 }
@@ -322,13 +337,13 @@ pub fn tiles(
             "its entries are not those of its checkpoint",
         ));
     }
-    if pruned > told {
-        return Err(never_pruned(told));
+    if beginning.pruned > beginning.told {
+        return Err(never_pruned(beginning.told));
     }
     match same {
         true => Ok(Verified {
             entries: head.size,
-            pruned,
+            pruned: beginning.pruned,
             head,
         }),
         false => Err(AuditError::Rewritten(

@@ -77,7 +77,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 59] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 60] = [
     ("GET", "/api/v1/agents", look("agent:list", "Workspace")),
     ("POST", "/api/v1/agents", body("agent:deploy", "Workspace")),
     ("GET", "/api/v1/agents/{agent}", look("agent:read", "Agent")),
@@ -139,6 +139,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 59] = [
     (
         "GET",
         "/api/v1/agents/{agent}/stats",
+        look("agent:read", "Agent"),
+    ),
+    (
+        "GET",
+        "/api/v1/agents/{agent}/performance",
         look("agent:read", "Agent"),
     ),
     (

@@ -174,7 +174,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 7] {
+pub fn migrations() -> [MigrationSet; 8] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
@@ -182,6 +182,7 @@ pub fn migrations() -> [MigrationSet; 7] {
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
+        skep_ingress::HOUR_MIGRATIONS,
         skep_guard::policy::MIGRATIONS,
     ]
 }
@@ -248,6 +249,7 @@ async fn compose(
         Retention {
             age: settings.calls_retention,
             bytes: settings.calls_retention_bytes,
+            hours: settings.performance_retention,
         },
         call_metrics,
         tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
@@ -257,8 +259,6 @@ async fn compose(
     let policies = Policies::new(db.clone());
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let started = db.clock().now();
-    let registry = Mutex::new(registry);
-    let min_free = settings.disk_min_free;
     let state = State {
         db,
         runtime,
@@ -269,11 +269,11 @@ async fn compose(
         policies,
         threats,
         peers,
-        registry,
+        registry: Mutex::new(registry),
         metrics,
         tracer,
         started,
-        min_free,
+        min_free: settings.disk_min_free,
         drivers: of_health,
         execs: settings
             .exec_enabled
@@ -535,6 +535,7 @@ async fn close(
     }
     state.runtime.shutdown().await;
     state.runtime.flush_events().await;
+    state.ingress.flush_hours().await;
     state.audit.close().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
-    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy,
-    replay, rollout, security, stats, store, top, up,
+    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, performance,
+    policy, replay, rollout, security, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -152,6 +152,8 @@ pub(crate) enum Verb {
     Servers,
     /// Show what agents use and how their calls go, live on a terminal
     Stats(stats::StatsArgs),
+    /// Show how an agent's calls went, hour by hour
+    Performance(performance::PerformanceArgs),
     /// Follow what an agent writes from now on, or a call's answer
     Attach(attach::AttachArgs),
     /// Watch all agents on a screen of their own

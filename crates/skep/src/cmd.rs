@@ -27,6 +27,7 @@ pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod orders;
 pub(crate) mod pages;
+pub(crate) mod performance;
 pub(crate) mod policy;
 pub(crate) mod replay;
 pub(crate) mod rollout;

@@ -95,6 +95,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Diff(args) => cmd::manifest::diff(session, args).await,
         Verb::Export(args) => cmd::manifest::export(session, args).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
+        Verb::Performance(args) => cmd::performance::run(session, args).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,
         Verb::Policy(verb) => cmd::policy::run(session, verb).await,

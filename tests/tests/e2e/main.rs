@@ -27,6 +27,7 @@ mod manifest;
 mod network;
 mod openapi;
 mod operate;
+mod performance;
 mod poison;
 mod policy;
 mod postgres;

@@ -451,6 +451,8 @@ settings! {
     limits_body_timeout("limits.body_timeout"): Duration = "30s";
     /// How long ended calls are kept. Dead ones stay until they are redriven or purged.
     calls_retention("calls.retention"): Duration = "7d";
+    /// How long it is kept how calls went, hour by hour (`skep performance`).
+    performance_retention("performance.retention"): Duration = "30d";
     /// Bytes of bodies of ended calls that are kept; the oldest go first.
     calls_retention_bytes("calls.retention_bytes"): u64 = "1GiB";
     /// What is logged: a level, or levels by module such as `info,skep_ingress=debug`.

@@ -92,6 +92,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::logs))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
+        .routes(routes!(stats::performance))
         .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
         .routes(routes!(events::list))
