@@ -1,3 +1,5 @@
+//! Tables of moments and what is found at them, and whatever comes.
+
 use proptest::prelude::*;
 
 use super::*;
