@@ -12,6 +12,33 @@ pub struct AuditEntry {
     /// What it tells. Its proof is about its bytes, which an export has.
     #[schema(value_type = Object)]
     pub entry: Value,
+    /// The personal data that belongs to it. The log has nothing but commitments to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub personal: Vec<AuditPersonal>,
+}
+
+/// Personal data that belongs to an entry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditPersonal {
+    /// What it is: `address`, `email`.
+    pub kind: String,
+    /// Whose it is; by this it is erased.
+    pub person: String,
+    /// What it is in clear; absent when it was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What was erased.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditErased {
+    /// Of whom.
+    pub person: String,
+    /// How many values.
+    pub values: u64,
+    /// Whether the files of an SQLite database hold nothing of them any more; `false`: that comes within
+    /// seconds, when nobody reads any more what was there before.
+    pub settled: bool,
 }
 
 /// An entry with the proof that it is in the log.

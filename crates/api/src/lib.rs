@@ -17,6 +17,7 @@ pub mod page;
 mod people;
 mod policy;
 mod problem;
+mod security;
 pub mod server;
 pub mod stats;
 
@@ -25,7 +26,9 @@ pub use agent::{
     Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
     RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
-pub use audit::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditProof};
+pub use audit::{
+    AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof,
+};
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
 pub use event::Event;
@@ -44,8 +47,11 @@ pub use policy::{
     PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
 };
 pub use problem::Problem;
+pub use security::Detection;
 pub use server::Server;
-pub use stats::{InstanceStats, RevisionStats, Stats, Traffic, Usage};
+pub use stats::{
+    InstanceStats, Performance, PerformanceHour, RevisionStats, Stats, Traffic, Usage,
+};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

@@ -106,3 +106,35 @@ pub struct Traffic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
 }
+
+/// How an agent's requests went, hour by hour.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Performance {
+    /// The agent.
+    pub agent: String,
+    /// Its hours, oldest first; those without a request are left out.
+    pub hours: Vec<PerformanceHour>,
+}
+
+/// How the requests to one revision went within one hour. A request is an attempt of a call, or one that
+/// is not journaled. Times are in classes, each a fifth wider than the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PerformanceHour {
+    /// When the hour began.
+    pub time: String,
+    /// Which revision.
+    pub revision: u32,
+    /// Requests that ended.
+    pub calls: u64,
+    /// Those that broke off, got no answer, or one of 5xx.
+    pub errors: u64,
+    /// Half of them took no longer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// Ninety-five of a hundred took no longer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
+    /// Ninety-nine of a hundred took no longer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+}

@@ -10,6 +10,8 @@ use skep_core::Timestamp;
 const MOST_TEXT: usize = 512;
 /// The most policies that an entry names.
 const MOST_POLICIES: usize = 16;
+/// The most commitments in an entry.
+const MOST_PERSONAL: usize = 4;
 
 /// A thing by its kind and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +52,17 @@ pub struct Change<'a> {
     pub hash: Option<Cow<'a, str>>,
 }
 
+/// Personal data, as an entry has it: what nobody reads out of it who has not the person's secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment<'a> {
+    /// What it is: `address`, `email`.
+    pub kind: Cow<'a, str>,
+    /// HMAC-SHA-256 of kind and value under the person's secret, in hexadecimal.
+    pub commitment: Cow<'a, str>,
+    /// Whose it is: an id that says nothing of them.
+    pub person: Cow<'a, str>,
+}
+
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<'a> {
@@ -81,6 +94,9 @@ pub struct Entry<'a> {
     /// What was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change<'a>>,
+    /// Personal data that belongs to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub personal: Vec<Commitment<'a>>,
     /// How often the very same happened since the entry before of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
@@ -113,6 +129,7 @@ impl<'a> Entry<'a> {
             outcome: None,
             reason: None,
             change: None,
+            personal: Vec::new(),
             times: None,
         }
     }
@@ -142,6 +159,16 @@ impl<'a> Entry<'a> {
                 what: short(&it.what),
                 hash: optional(&it.hash),
             }),
+            personal: self
+                .personal
+                .iter()
+                .take(MOST_PERSONAL)
+                .map(|it| Commitment {
+                    kind: short(&it.kind),
+                    commitment: short(&it.commitment),
+                    person: short(&it.person),
+                })
+                .collect(),
             times: self.times,
         };
         // Texts and numbers always have a JSON form.

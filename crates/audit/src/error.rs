@@ -33,6 +33,12 @@ pub enum AuditError {
         /// How many there are.
         size: u64,
     },
+    /// The entry was old enough to go.
+    #[error("entry {number} was pruned: only its hash is kept")]
+    Pruned {
+        /// Which.
+        number: u64,
+    },
     /// The key of the log cannot be used.
     #[error("the log's key: {0}")]
     Key(String),

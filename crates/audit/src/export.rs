@@ -23,6 +23,9 @@ pub(crate) struct First {
     pub(crate) public_key: String,
     /// The checkpoint, a signed note.
     pub(crate) checkpoint: String,
+    /// The entry that says how far the log was pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pruned: Option<Line>,
 }
 
 /// A line of an export: an entry, as it was hashed.
@@ -30,6 +33,16 @@ pub(crate) struct First {
 pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) entry: Box<RawValue>,
+    pub(crate) proof: Vec<String>,
+}
+
+/// A line of an export: an entry that was pruned.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrunedLine {
+    pub(crate) number: u64,
+    /// The hash of its leaf, in base64.
+    pub(crate) hash: String,
     pub(crate) proof: Vec<String>,
 }
 
@@ -51,22 +64,38 @@ fn line(value: &impl Serialize) -> Result<String, AuditError> {
         .map_err(|error| AuditError::damaged(error.to_string()))
 }
 
+fn of(found: &Found, proof: &[Hash]) -> Result<Line, AuditError> {
+    let broken = || AuditError::damaged(format!("entry {} is no JSON", found.number));
+    let text = std::str::from_utf8(&found.bytes).map_err(|_| broken())?;
+    Ok(Line {
+        number: found.number,
+        entry: RawValue::from_string(text.to_owned()).map_err(|_| broken())?,
+        proof: base64(proof),
+    })
+}
+
 fn base64(hashes: &[Hash]) -> Vec<String> {
     hashes.iter().map(|hash| STANDARD.encode(hash.0)).collect()
 }
 
 impl Exported {
-    /// Begins an export; gives its first line.
+    /// Begins an export; gives its first line. `pruned` is the entry that says how far the log was
+    /// pruned, with its proof.
     ///
     /// # Errors
     /// [`AuditError::Damaged`], when a checkpoint is no text.
-    pub fn begin(key: &PublicKey, head: &Head) -> Result<(Self, String), AuditError> {
+    pub fn begin(
+        key: &PublicKey,
+        head: &Head,
+        pruned: Option<(&Found, &[Hash])>,
+    ) -> Result<(Self, String), AuditError> {
         let checkpoint = String::from_utf8(head.note.clone())
             .map_err(|_| AuditError::damaged("a checkpoint is no text"))?;
         let first = First {
             format: FORMAT.to_owned(),
             public_key: key.to_string(),
             checkpoint,
+            pruned: pruned.map(|(found, proof)| of(found, proof)).transpose()?,
         };
         Ok((Self { entries: 0 }, line(&first)?))
     }
@@ -76,13 +105,19 @@ impl Exported {
     /// # Errors
     /// [`AuditError::Damaged`], when an entry is no JSON.
     pub fn entry(&mut self, found: &Found, proof: &[Hash]) -> Result<String, AuditError> {
-        let broken = || AuditError::damaged(format!("entry {} is no JSON", found.number));
-        let text = std::str::from_utf8(&found.bytes).map_err(|_| broken())?;
-        let entry = RawValue::from_string(text.to_owned()).map_err(|_| broken())?;
         self.entries += 1;
-        line(&Line {
-            number: found.number,
-            entry,
+        line(&of(found, proof)?)
+    }
+
+    /// The line of an entry that was pruned.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn hash(&mut self, number: u64, hash: &Hash, proof: &[Hash]) -> Result<String, AuditError> {
+        self.entries += 1;
+        line(&PrunedLine {
+            number,
+            hash: STANDARD.encode(hash.0),
             proof: base64(proof),
         })
     }

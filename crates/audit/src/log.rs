@@ -8,23 +8,20 @@ use std::sync::Arc;
 use parking_lot::Mutex as SyncMutex;
 use signed_note::Note;
 use skep_core::Timestamp;
-use skep_store::{Db, Reader, Row, StoreError, Unit};
-use tlog_tiles::{Checkpoint, Error, Hash, prove_record, prove_tree, record_hash};
+use skep_store::{Db, Reader, StoreError, Unit};
+use tlog_tiles::{Checkpoint, Error, Hash, prove_record, prove_tree};
 use tokio::sync::Mutex;
 
-use crate::bundle::{push, split};
+use crate::bundle::push;
+use crate::read::{
+    BATCHES, Batch, as_int, batches, entry, full_tile, hashes, number, pruned, search, tail,
+};
 use crate::tree::{Edge, FullTile, Hashes, Reading, WIDTH};
-use crate::verify;
 use crate::{AuditError, Change, Decision, Entry, LogKey, PublicKey, Thing};
+use crate::{prune, verify};
 
 /// Microseconds.
 const HOUR: i64 = 3_600_000_000;
-/// Batches that are put into the tree at once.
-const BATCHES: i64 = 64;
-/// Batches that one look for entries reads at once.
-const SEARCH_STEP: i64 = 256;
-/// Batches that one look for entries reads at most, before it says where to go on.
-const SEARCH_MOST: i64 = 16_384;
 
 /// A signed head of the tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +56,21 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, entry: &Entry<'_>) -> bool {
+    /// Whether nothing but workspace and time is asked for: what pruned entries may be in.
+    fn takes_pruned(&self) -> bool {
+        let Self {
+            principal,
+            action,
+            resource,
+            decision,
+            request,
+            ..
+        } = self;
+        let texts = [principal, action, resource, request];
+        decision.is_none() && texts.iter().all(|text| text.is_none())
+    }
+
+    pub(crate) fn takes(&self, entry: &Entry<'_>) -> bool {
         let same = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_ref().is_none_or(|wanted| found == Some(wanted))
         };
@@ -105,14 +116,6 @@ struct Inner {
     key: LogKey,
     edge: Mutex<Edge>,
     head: SyncMutex<Option<Head>>,
-}
-
-fn number(row: &Row, at: usize) -> Result<u64, StoreError> {
-    Ok(u64::try_from(row.int(at)?).unwrap_or(0))
-}
-
-fn as_int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn bad(error: &Error) -> AuditError {
@@ -195,7 +198,7 @@ impl Log {
             let batches = self
                 .inner
                 .db
-                .read(move |reader| batches(reader, from))
+                .read(move |reader| batches(reader, from, BATCHES))
                 .await?;
             let more = batches.len() == BATCHES as usize;
             // What goes wrong leaves the edge as it was.
@@ -298,6 +301,17 @@ impl Log {
             .await
     }
 
+    /// An entry.
+    ///
+    /// # Errors
+    /// [`AuditError::Damaged`] when it is not there.
+    pub async fn entry(&self, number: u64) -> Result<Found, AuditError> {
+        self.inner
+            .db
+            .read(move |reader| entry(reader, number))
+            .await
+    }
+
     /// An entry with the proof that it is in the log.
     ///
     /// # Errors
@@ -315,7 +329,7 @@ impl Log {
             .db
             .read(move |reader| entry(reader, number))
             .await?;
-        let proofs = self.prove_at(std::slice::from_ref(&found), &head).await?;
+        let proofs = self.prove_at(vec![number], &head).await?;
         let proof = proofs.into_iter().next().unwrap_or_default();
         Ok((found, proof, head))
     }
@@ -326,12 +340,11 @@ impl Log {
     /// [`AuditError::Damaged`].
     pub async fn prove_at(
         &self,
-        found: &[Found],
+        numbers: Vec<u64>,
         head: &Head,
     ) -> Result<Vec<Vec<Hash>>, AuditError> {
         let edge = self.inner.edge.lock().await.clone();
         let size = head.size;
-        let numbers: Vec<u64> = found.iter().map(|it| it.number).collect();
         let work = move |reader: &mut Reader<'_>| {
             with_hashes(reader, &edge, |hashes| {
                 numbers
@@ -403,25 +416,90 @@ impl Log {
         Ok(stored.and_then(|hashes| hashes.get(..width * 32).map(<[u8]>::to_vec)))
     }
 
-    /// The first `width` entries of a tile of the lowest level, bundled.
+    /// The first `width` entries of a tile of the lowest level, bundled. One that was pruned has no bytes.
     ///
     /// # Errors
     /// [`AuditError::NoEntry`] when they are not there any more, or not yet.
     pub async fn bundle(&self, number: u64, width: usize) -> Result<Vec<u8>, AuditError> {
         let from = number.saturating_mul(WIDTH as u64);
-        let (found, _) = self.tail(Filter::default(), from, width).await?;
-        let whole =
-            found.len() == width && found.iter().zip(from..).all(|(it, at)| it.number == at);
+        let work = move |reader: &mut Reader<'_>| {
+            let pruned = pruned(reader)?.saturating_sub(from).min(width as u64);
+            let rest = width - pruned as usize;
+            let (found, _) = tail(reader, &Filter::default(), from + pruned, rest)?;
+            Ok::<_, AuditError>((from + pruned, found))
+        };
+        let (first, found) = self.inner.db.read(work).await?;
+        let pruned = (first - from) as usize;
+        let whole = pruned + found.len() == width
+            && found.iter().zip(first..).all(|(it, at)| it.number == at);
         if !whole {
             let size = self.integrate().await?;
             let number = from + width as u64;
             return Err(AuditError::NoEntry { number, size });
         }
         let mut bundled = Vec::new();
+        for _ in 0..pruned {
+            push(&mut bundled, &[])?;
+        }
         for one in &found {
             push(&mut bundled, &one.bytes)?;
         }
         Ok(bundled)
+    }
+
+    /// How far the log was pruned: the number of the first entry that is kept, and the entry that says so.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn pruned(&self) -> Result<Option<(u64, Found)>, AuditError> {
+        let to = self.inner.db.read(pruned).await?;
+        if to == 0 {
+            return Ok(None);
+        }
+        let filter = Filter {
+            action: Some(prune::ACTION.to_owned()),
+            ..Filter::default()
+        };
+        let mut before = None;
+        loop {
+            let page = self.search(filter.clone(), before, 1).await?;
+            let told = page.found.into_iter().next();
+            if let Some(told) = told {
+                return Ok(Some((to, told)));
+            }
+            before = page.before;
+            if before.is_none() {
+                let why = format!("no entry says that those below {to} were pruned");
+                return Err(AuditError::damaged(why));
+            }
+        }
+    }
+
+    /// The hashes of pruned entries that a filter may have taken, from a number on, with the number to go
+    /// on from.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn hashes(
+        &self,
+        filter: Filter,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<(u64, Hash)>, u64), AuditError> {
+        if !filter.takes_pruned() {
+            let kept = self.inner.db.read(pruned).await?;
+            return Ok((Vec::new(), kept));
+        }
+        let work = move |reader: &mut Reader<'_>| hashes(reader, &filter, from, limit);
+        self.inner.db.read(work).await
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    pub(crate) async fn edge(&self) -> Edge {
+        self.inner.edge.lock().await.clone()
     }
 }
 
@@ -501,29 +579,19 @@ fn load(reader: &mut Reader<'_>) -> Result<(Edge, u64, Option<Vec<u8>>), AuditEr
     Ok((Edge::of_full_tiles(tiles, above), size, note))
 }
 
-/// The next batches from an entry on.
-fn batches(reader: &mut Reader<'_>, from: u64) -> Result<Vec<Batch>, AuditError> {
-    let rows = reader.server().query(
-        "SELECT first, bundle, at FROM audit_batches WHERE first >= \
-         COALESCE((SELECT MAX(first) FROM audit_batches WHERE first <= ?1), 0) \
-         AND first + entries > ?1 ORDER BY first LIMIT ?2",
-        &[as_int(from).into(), BATCHES.into()],
-    )?;
-    read_batches(&rows)
-}
-
 fn hash_batches(edge: &mut Edge, batches: Vec<Batch>) -> Result<Vec<FullTile>, AuditError> {
     let mut full = Vec::new();
-    for Batch { first, bundle, .. } in batches {
-        let known = edge.size().checked_sub(first);
+    for batch in batches {
+        let known = edge.size().checked_sub(batch.first);
         let known = known.ok_or_else(|| {
             AuditError::damaged(format!(
-                "entries from {} to {first} are missing",
-                edge.size()
+                "entries from {} to {} are missing",
+                edge.size(),
+                batch.first
             ))
         })?;
-        for entry in split(&bundle)?.into_iter().skip(known as usize) {
-            full.extend(edge.push(record_hash(entry)));
+        for leaf in batch.leaves()?.into_iter().skip(known as usize) {
+            full.extend(edge.push(leaf));
         }
     }
     Ok(full)
@@ -544,21 +612,6 @@ fn store(unit: &mut Unit<'_>, full: &[FullTile]) -> Result<(), StoreError> {
         )?;
     }
     Ok(())
-}
-
-fn full_tile(
-    reader: &mut Reader<'_>,
-    level: u8,
-    number: u64,
-) -> Result<Option<Vec<u8>>, AuditError> {
-    let rows = reader.server().query(
-        "SELECT hashes FROM audit_tiles WHERE level = ?1 AND number = ?2",
-        &[i64::from(level).into(), as_int(number).into()],
-    )?;
-    Ok(rows
-        .first()
-        .map(|row| row.blob(0).map(<[u8]>::to_vec))
-        .transpose()?)
 }
 
 /// Lets a proof be made of stored and of growing tiles.
@@ -592,115 +645,4 @@ fn with_hashes<T>(
         Some(error) => Err(error),
         None => proven.map_err(|error| bad(&error)),
     }
-}
-
-fn entry(reader: &mut Reader<'_>, wanted: u64) -> Result<Found, AuditError> {
-    let batch = batches(reader, wanted)?.into_iter().next();
-    let gone = || AuditError::damaged(format!("entry {wanted} is not there any more"));
-    let Batch { first, bundle, .. } = batch.ok_or_else(gone)?;
-    let at = wanted.checked_sub(first).ok_or_else(gone)? as usize;
-    let bytes = split(&bundle)?.get(at).map(|bytes| bytes.to_vec());
-    Ok(Found {
-        number: wanted,
-        bytes: bytes.ok_or_else(gone)?,
-    })
-}
-
-/// The entries of one transaction.
-struct Batch {
-    first: u64,
-    bundle: Vec<u8>,
-    at: i64,
-}
-
-fn read_batches(rows: &[Row]) -> Result<Vec<Batch>, AuditError> {
-    let mut all = Vec::with_capacity(rows.len());
-    for row in rows {
-        all.push(Batch {
-            first: number(row, 0)?,
-            bundle: row.blob(1)?.to_vec(),
-            at: row.int(2)?,
-        });
-    }
-    Ok(all)
-}
-
-fn search(
-    reader: &mut Reader<'_>,
-    filter: &Filter,
-    before: Option<u64>,
-    limit: usize,
-) -> Result<Page, AuditError> {
-    let mut page = Page::default();
-    let mut below = before.map_or(i64::MAX, as_int);
-    let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
-    let until = filter.until.map_or(i64::MAX, Timestamp::as_micros);
-    for _ in 0..SEARCH_MOST / SEARCH_STEP {
-        let rows = reader.server().query(
-            "SELECT first, bundle, at FROM audit_batches WHERE first < ?1 AND at >= ?2 AND at < ?3 \
-             ORDER BY first DESC LIMIT ?4",
-            &[below.into(), since.into(), until.into(), SEARCH_STEP.into()],
-        )?;
-        let batches = read_batches(&rows)?;
-        let last = batches.len() < SEARCH_STEP as usize;
-        for Batch { first, bundle, .. } in batches {
-            for (at, bytes) in split(&bundle)?.into_iter().enumerate().rev() {
-                let number = first + at as u64;
-                if before.is_some_and(|before| number >= before) {
-                    continue;
-                }
-                if page.found.len() == limit {
-                    page.before = Some(number + 1);
-                    return Ok(page);
-                }
-                if Entry::parse(bytes).is_some_and(|entry| filter.takes(&entry)) {
-                    let bytes = bytes.to_vec();
-                    page.found.push(Found { number, bytes });
-                }
-            }
-            below = as_int(first);
-        }
-        if last {
-            return Ok(page);
-        }
-    }
-    page.before = Some(u64::try_from(below).unwrap_or(0));
-    Ok(page)
-}
-
-fn tail(
-    reader: &mut Reader<'_>,
-    filter: &Filter,
-    from: u64,
-    limit: usize,
-) -> Result<(Vec<Found>, u64), AuditError> {
-    let mut found = Vec::new();
-    let mut next = from;
-    for _ in 0..SEARCH_MOST / BATCHES {
-        let batches = batches(reader, next)?;
-        let last = batches.len() < BATCHES as usize;
-        for Batch { first, bundle, at } in batches {
-            let in_time = filter.since.is_none_or(|since| at >= since.as_micros())
-                && filter.until.is_none_or(|until| at < until.as_micros());
-            let skipped = next.saturating_sub(first) as usize;
-            for (at, bytes) in split(&bundle)?.into_iter().enumerate().skip(skipped) {
-                if found.len() == limit {
-                    return Ok((found, next));
-                }
-                let number = first + at as u64;
-                next = number + 1;
-                let wanted = in_time
-                    && (filter == &Filter::default()
-                        || Entry::parse(bytes).is_some_and(|entry| filter.takes(&entry)));
-                if wanted {
-                    let bytes = bytes.to_vec();
-                    found.push(Found { number, bytes });
-                }
-            }
-        }
-        if last {
-            break;
-        }
-    }
-    Ok((found, next))
 }

@@ -8,9 +8,25 @@ use crate::bundle;
 /// The log's tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "audit",
-    migrations: &[Migration {
-        name: "0001-log",
-        sql: "
+    migrations: &[
+        Migration {
+            name: "0001-log",
+            sql: LOG,
+        },
+        Migration {
+            name: "0002-people",
+            sql: PEOPLE,
+        },
+        Migration {
+            name: "0003-pruned",
+            // Entries below this number have their hashes in the place of their bodies.
+            sql: "ALTER TABLE audit_log ADD COLUMN pruned BIGINT NOT NULL DEFAULT 0;",
+        },
+    ],
+    workspace_tables: &["audit_people"],
+};
+
+const LOG: &str = "
             -- How many entries there are, and the key that signs: at most one row.
             CREATE TABLE audit_log (
                 id BIGINT NOT NULL,
@@ -41,10 +57,29 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 note BLOB NOT NULL,
                 PRIMARY KEY (size)
             );
-        ",
-    }],
-    workspace_tables: &[],
-};
+        ";
+
+/// What personal data the commitments in entries stand for: a row for each. Where it is gone, nobody
+/// finds out any more what an entry's commitment is of.
+const PEOPLE: &str = "
+    CREATE TABLE audit_people (
+        workspace TEXT NOT NULL,
+        commitment TEXT NOT NULL,
+        -- Whose it is: the id of a user, or one of its own.
+        person TEXT NOT NULL,
+        -- Whether the person is known by more than this.
+        named BIGINT NOT NULL,
+        kind TEXT NOT NULL,
+        value TEXT NOT NULL,
+        -- One for all of a person's.
+        secret BLOB NOT NULL,
+        at BIGINT NOT NULL,
+        PRIMARY KEY (workspace, commitment)
+    );
+    CREATE INDEX audit_people_by_value ON audit_people (workspace, value);
+    CREATE INDEX audit_people_by_person ON audit_people (workspace, person);
+    CREATE INDEX audit_people_by_time ON audit_people (workspace, named, at);
+";
 
 /// Writes what units recorded: one row for each transaction.
 #[derive(Debug, Clone, Copy, Default)]

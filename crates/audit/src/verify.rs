@@ -10,10 +10,10 @@ use signed_note::{Note, VerifierList};
 use tlog_tiles::{Checkpoint, Hash, check_record, check_tree, record_hash};
 
 use crate::bundle::split;
-use crate::export::{FORMAT, First, Last, Line, PROOF};
+use crate::export::{FORMAT, First, Last, Line, PROOF, PrunedLine};
 use crate::log::Head;
 use crate::tree::{Edge, WIDTH};
-use crate::{AuditError, PublicKey};
+use crate::{AuditError, Entry, PublicKey, prune};
 
 /// The longest line of an export.
 const MOST_LINE: usize = 1 << 20;
@@ -25,6 +25,8 @@ pub const CHECKPOINT: &str = "checkpoint";
 pub struct Verified {
     /// Entries whose place in the log was proven.
     pub entries: u64,
+    /// Those of them that were pruned: only their hashes are there.
+    pub pruned: u64,
     /// The head of the log that they are in.
     pub head: Head,
 }
@@ -107,13 +109,13 @@ pub fn entry(bytes: &[u8], proof: &str, key: &PublicKey) -> Result<(u64, Head), 
     let number = number.ok_or_else(malformed)?;
     let hashes: Vec<&str> = lines.collect();
     let head = head(note.as_bytes(), key)?;
-    place(number, bytes, &hashes, &head)?;
+    place(number, record_hash(bytes), &hashes, &head)?;
     Ok((number, head))
 }
 
 fn place(
     number: u64,
-    bytes: &[u8],
+    leaf: Hash,
     proof: &[impl AsRef<str>],
     head: &Head,
 ) -> Result<(), AuditError> {
@@ -126,7 +128,7 @@ fn place(
     if number >= head.size {
         return Err(wrong());
     }
-    check_record(&proof, head.size, head.root, number, record_hash(bytes)).map_err(|_| wrong())
+    check_record(&proof, head.size, head.root, number, leaf).map_err(|_| wrong())
 }
 
 fn next_line(source: &mut impl BufRead) -> Result<Option<String>, AuditError> {
@@ -162,21 +164,70 @@ pub fn export(
         return Err(broken("its form is of another version"));
     }
     let head = head(first.checkpoint.as_bytes(), key)?;
-    let mut entries = 0;
+    // What an entry of the log does not say was pruned was taken out of the export.
+    let told = match &first.pruned {
+        Some(line) => {
+            place(
+                line.number,
+                record_hash(line.entry.get().as_bytes()),
+                &line.proof,
+                &head,
+            )?;
+            pruned_below(line.entry.get())
+        }
+        None => 0,
+    };
+    let (mut entries, mut pruned) = (0, 0);
     loop {
         let line = next_line(&mut source)?.ok_or_else(|| broken("its end is missing"))?;
         if let Ok(last) = serde_json::from_str::<Last>(&line) {
             if last.entries != entries || next_line(&mut source)?.is_some() {
                 return Err(broken("its end does not fit"));
             }
-            return Ok(Verified { entries, head });
+            return Ok(Verified {
+                entries,
+                pruned,
+                head,
+            });
         }
-        let line: Line = serde_json::from_str(&line)
-            .map_err(|_| broken(&format!("line {} is malformed", entries + 2)))?;
-        place(line.number, line.entry.get().as_bytes(), &line.proof, &head)?;
-        each(line.number, line.entry.get());
         entries += 1;
+        let malformed = || broken(&format!("line {} is malformed", entries + 1));
+        if let Ok(line) = serde_json::from_str::<PrunedLine>(&line) {
+            let hash = STANDARD.decode(&line.hash).ok();
+            let hash = hash.and_then(|bytes| bytes.try_into().ok());
+            place(
+                line.number,
+                hash.map(Hash).ok_or_else(malformed)?,
+                &line.proof,
+                &head,
+            )?;
+            if line.number >= told {
+                return Err(never_pruned(line.number));
+            }
+            pruned += 1;
+            continue;
+        }
+        let line: Line = serde_json::from_str(&line).map_err(|_| malformed())?;
+        place(
+            line.number,
+            record_hash(line.entry.get().as_bytes()),
+            &line.proof,
+            &head,
+        )?;
+        each(line.number, line.entry.get());
     }
+}
+
+/// Below which number an entry says that all were pruned.
+fn pruned_below(entry: &str) -> u64 {
+    let entry = Entry::parse(entry.as_bytes());
+    entry.as_ref().and_then(prune::told).unwrap_or(0)
+}
+
+fn never_pruned(number: u64) -> AuditError {
+    AuditError::damaged(format!(
+        "entry {number} is missing, and no entry says that it was pruned"
+    ))
 }
 
 /// The path of a tile or of a bundle of entries (c2sp.org/tlog-tiles); `kind` is a level or `entries`.
@@ -193,6 +244,28 @@ pub fn tile_path(kind: &str, number: u64, width: usize) -> String {
         width => format!(".p/{width}"),
     };
     format!("tile/{kind}/{path}{partial}")
+}
+
+/// The beginning of a log, as far as it was pruned.
+#[derive(Default)]
+struct Beginning {
+    /// How many have no body.
+    pruned: u64,
+    /// Of how many an entry says so.
+    told: u64,
+}
+
+impl Beginning {
+    /// The leaf of an entry without a body, from the tile of hashes. It is always the beginning that goes.
+    fn without_body(&mut self, number: u64, hashes: &[u8], at: usize) -> Result<Hash, AuditError> {
+        if number != self.pruned {
+            return Err(never_pruned(number));
+        }
+        self.pruned += 1;
+        let hash = hashes.as_chunks::<32>().0.get(at).copied();
+        let hash = hash.ok_or_else(|| AuditError::damaged("a tile is cut short"))?;
+        Ok(Hash(hash))
+    }
 }
 
 /// Whether a folder of tiles holds the whole log that its checkpoint tells, and the log of `earlier`
@@ -218,6 +291,7 @@ pub fn tiles(
         });
     }
     let mut edge = Edge::default();
+    let mut beginning = Beginning::default();
     let mut same = earlier.is_none_or(|earlier| earlier.size == 0);
     while edge.size() < head.size {
         let number = edge.size() / WIDTH as u64;
@@ -232,9 +306,22 @@ pub fn tiles(
                 "{path} has not {width} entries"
             )));
         }
-        for bytes in entries {
-            each(edge.size(), &String::from_utf8_lossy(bytes));
-            for tile in edge.push(record_hash(bytes)) {
+        // Only the hashes are there of what was pruned.
+        let hashes = match entries.iter().any(|bytes| bytes.is_empty()) {
+            true => read(&tile_path("0", number, width))?,
+            false => Vec::new(),
+        };
+        for (at, bytes) in entries.into_iter().enumerate() {
+            let leaf = match bytes.is_empty() {
+                true => beginning.without_body(edge.size(), &hashes, at)?,
+                false => {
+                    let entry = String::from_utf8_lossy(bytes);
+                    beginning.told = beginning.told.max(pruned_below(&entry));
+                    each(edge.size(), &entry);
+                    record_hash(bytes)
+                }
+            };
+            for tile in edge.push(leaf) {
                 let path = tile_path(&tile.level.to_string(), tile.number, WIDTH);
                 if read(&path)? != tile.hashes {
                     return Err(AuditError::damaged(format!("{path} is of other entries")));
@@ -250,9 +337,13 @@ pub fn tiles(
             "its entries are not those of its checkpoint",
         ));
     }
+    if beginning.pruned > beginning.told {
+        return Err(never_pruned(beginning.told));
+    }
     match same {
         true => Ok(Verified {
             entries: head.size,
+            pruned: beginning.pruned,
             head,
         }),
         false => Err(AuditError::Rewritten(

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use skep_audit::verify::{self, CHECKPOINT, tile_path};
 use skep_audit::{
-    AuditError, Entry, Exported, Filter, Log, LogKey, MIGRATIONS, PublicKey, Thing, WitnessKey,
-    WitnessPublicKey, Written, proof_text,
+    AuditError, Commitment, Entry, Exported, Filter, Kind, Log, LogKey, MIGRATIONS, PublicKey,
+    Thing, Whose, WitnessKey, WitnessPublicKey, Written, commit_person, erase_person, proof_text,
+    reveal,
 };
-use skep_core::Timestamp;
+use skep_core::{Timestamp, Workspace};
 use skep_store::{Db, Options, StoreError};
 use tempfile::TempDir;
 
@@ -226,7 +227,7 @@ async fn an_export_is_believed_as_it_is_only() {
         ..Filter::default()
     };
     let head = fixture.log.checkpoint().await.unwrap();
-    let (mut export, mut text) = Exported::begin(&public, &head).unwrap();
+    let (mut export, mut text) = Exported::begin(&public, &head, None).unwrap();
     let (found, _) = fixture.log.tail(filter, 0, 20).await.unwrap();
     for one in &found {
         let (_, proof, _) = fixture.log.prove(one.number).await.unwrap();
@@ -463,4 +464,176 @@ async fn a_witness_signs_what_grew_and_nothing_else() {
         matches!(refused, Err(AuditError::RolledBack { .. })),
         "{refused:?}"
     );
+}
+
+/// Whether any file of the folder has these bytes.
+fn holds(folder: &Path, wanted: &str) -> bool {
+    fs::read_dir(folder).unwrap().any(|file| {
+        let path = file.unwrap().path();
+        let bytes = match path.is_file() {
+            true => fs::read(&path).unwrap(),
+            false => Vec::new(),
+        };
+        let wanted = wanted.as_bytes();
+        bytes.windows(wanted.len()).any(|some| some == wanted)
+    })
+}
+
+async fn commit(
+    db: &Db,
+    workspace: &Workspace,
+    whose: Option<String>,
+    values: Vec<(Kind, String)>,
+) -> Vec<Commitment<'static>> {
+    let workspace = workspace.clone();
+    let made: Result<_, StoreError> = db
+        .write(move |unit| {
+            let now = unit.now();
+            let mut made = Vec::new();
+            for (kind, value) in values {
+                let whose = whose.as_deref().map_or(Whose::Somebody, Whose::User);
+                let scope = &mut unit.scope(&workspace);
+                let one = commit_person(scope, whose, kind, &value, now)?;
+                let mut told = entry(1);
+                told.personal.push(one.clone());
+                unit.record(told.to_bytes())?;
+                made.push(one);
+            }
+            Ok(made)
+        })
+        .await;
+    made.unwrap()
+}
+
+async fn known(db: &Db, workspace: &Workspace, one: &Commitment<'_>) -> Option<String> {
+    let (workspace, of) = (workspace.clone(), one.commitment.to_string());
+    let known: Result<_, StoreError> = db
+        .read(move |reader| reveal(&mut reader.scope(&workspace), [of.as_str()]))
+        .await;
+    known.unwrap().remove(&*one.commitment)
+}
+
+#[tokio::test]
+async fn who_is_erased_is_in_no_file_and_the_log_is_as_it_was() {
+    let fixture = Fixture::new().await;
+    let workspace = Workspace::new("even").unwrap();
+    let db = &fixture.db;
+    // In an order that divides pages of the index in their middle, between entries of the log.
+    let address = |number: u64| {
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (Kind::Address, format!("2001:db8::{mixed:016x}"))
+    };
+    let mut made = Vec::new();
+    for from in (0..2_000).step_by(50) {
+        made.extend(
+            commit(
+                db,
+                &workspace,
+                None,
+                (from..from + 50).map(address).collect(),
+            )
+            .await,
+        );
+    }
+    let mail = |name: &str| vec![(Kind::Email, format!("{name}@example.com"))];
+    let ada = commit(db, &workspace, Some("usr_ada".to_owned()), mail("ada")).await;
+    let eve = commit(db, &workspace, Some("usr_eve".to_owned()), mail("eve")).await;
+    let before = fixture.log.checkpoint().await.unwrap();
+    let mut persons: Vec<String> = made
+        .iter()
+        .step_by(40)
+        .map(|it| it.person.to_string())
+        .collect();
+    persons.push("usr_eve".to_owned());
+    let gone: Vec<String> = (0..2_000)
+        .step_by(40)
+        .map(|number| address(number).1)
+        .collect();
+    for person in persons.clone() {
+        let of = workspace.clone();
+        let erased: Result<usize, StoreError> = db
+            .write(move |unit| erase_person(&mut unit.scope(&of), &person))
+            .await;
+        assert!(erased.unwrap() > 0);
+    }
+    assert!(db.settle().await.unwrap());
+    for value in &gone {
+        assert!(
+            !holds(fixture.folder.path(), value),
+            "{value} is somewhere still"
+        );
+    }
+    // What was not erased is there, or this test would see nothing.
+    assert!(holds(fixture.folder.path(), &address(1).1));
+    assert_eq!(known(db, &workspace, &made[1]).await, Some(address(1).1));
+    assert_eq!(known(db, &workspace, &made[0]).await, None);
+    assert_eq!(known(db, &workspace, &eve[0]).await, None);
+    assert_eq!(
+        known(db, &workspace, &ada[0]).await.as_deref(),
+        Some("ada@example.com")
+    );
+
+    // Who comes again is somebody else: nothing leads back to what was erased.
+    let anew = commit(db, &workspace, None, vec![address(0)]).await;
+    assert_ne!(anew[0].person, made[0].person);
+    assert_ne!(anew[0].commitment, made[0].commitment);
+    let fixture = fixture.again().await;
+    let head = fixture.log.checkpoint().await.unwrap();
+    let proof = fixture
+        .log
+        .consistency(before.size, head.size)
+        .await
+        .unwrap();
+    verify::grows(&before, &head, &proof).unwrap();
+    let work = TempDir::new().unwrap();
+    write_tiles(&fixture.log, work.path()).await;
+    verify::tiles(work.path(), &fixture.public(), Some(&before), |_, _| {}).unwrap();
+}
+
+#[tokio::test]
+async fn a_commitment_is_of_one_person_in_one_workspace() {
+    let fixture = Fixture::new().await;
+    let workspace = Workspace::new("even").unwrap();
+    let db = &fixture.db;
+    let mail = vec![
+        (Kind::Email, "ada@example.com".to_owned()),
+        (Kind::Address, "192.0.2.77".to_owned()),
+    ];
+    let ada = commit(db, &workspace, Some("usr_ada".to_owned()), mail.clone()).await;
+    // The same is the same, somebody else's or elsewhere is another.
+    let again = commit(db, &workspace, Some("usr_ada".to_owned()), mail.clone()).await;
+    assert_eq!(ada, again);
+    let other = commit(db, &workspace, Some("usr_eve".to_owned()), mail.clone()).await;
+    let elsewhere = Workspace::new("odd").unwrap();
+    let there = commit(db, &elsewhere, Some("usr_ada".to_owned()), mail).await;
+    assert_ne!(ada[0].commitment, other[0].commitment);
+    assert_ne!(ada[0].commitment, there[0].commitment);
+    assert_eq!(
+        known(db, &workspace, &ada[0]).await.as_deref(),
+        Some("ada@example.com")
+    );
+    assert_eq!(known(db, &elsewhere, &ada[0]).await, None);
+}
+
+#[tokio::test]
+async fn the_oldest_of_those_who_are_known_by_an_address_make_room() {
+    let fixture = Fixture::new().await;
+    let workspace = Workspace::default();
+    let address = |number: u64| {
+        (
+            Kind::Address,
+            format!("198.51.{}.{}", number / 256, number % 256),
+        )
+    };
+    let user = vec![(Kind::Email, "ada@example.com".to_owned())];
+    let ada = commit(&fixture.db, &workspace, Some("usr_ada".to_owned()), user).await;
+    let first = commit(&fixture.db, &workspace, None, vec![address(0)]).await;
+    for from in (1..11_001).step_by(1_000) {
+        let some = (from..from + 1_000).map(address).collect();
+        commit(&fixture.db, &workspace, None, some).await;
+    }
+    let last = commit(&fixture.db, &workspace, None, vec![address(11_001)]).await;
+    assert_eq!(known(&fixture.db, &workspace, &first[0]).await, None);
+    assert!(known(&fixture.db, &workspace, &last[0]).await.is_some());
+    assert!(known(&fixture.db, &workspace, &ada[0]).await.is_some());
 }

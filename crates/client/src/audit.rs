@@ -1,7 +1,7 @@
 //! The audit log: entries, proofs, its signed head, and all of it.
 
 use http::Method;
-use skep_api::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditProof, Page};
+use skep_api::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditProof, Page};
 
 use crate::request::{Query, encode};
 use crate::{Answer, Client, ClientError, PageQuery};
@@ -48,6 +48,24 @@ impl Client {
     /// [`ClientError`].
     pub async fn audit_entries(&self, query: &AuditQuery) -> Result<Page<AuditEntry>, ClientError> {
         self.get("/audit/entries", &query.query()).await
+    }
+
+    /// An entry.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit_entry(&self, number: u64) -> Result<AuditEntry, ClientError> {
+        let path = format!("/audit/entries/{number}");
+        self.get(&path, &Query::default()).await
+    }
+
+    /// Erases the personal data of somebody.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit_erase(&self, person: &str) -> Result<AuditErased, ClientError> {
+        let path = format!("/audit/people/{}", encode(person));
+        self.api(Method::DELETE, &path, None).await?.json().await
     }
 
     /// An entry with the proof that it is in the log.

@@ -12,8 +12,8 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::exec::EXEC_PROTOCOL;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, DetailedHealth, Event, ExecStart, Page, Problem, Revision,
-    Rollback, Stats,
+    Agent, AgentSpec, BasicHealth, DetailedHealth, Event, ExecStart, Page, Performance, Problem,
+    Revision, Rollback, Stats,
 };
 
 use crate::body::Unreadable;
@@ -364,6 +364,20 @@ impl Client {
     /// [`ClientError`].
     pub async fn agent_stats(&self, name: &str) -> Result<Stats, ClientError> {
         self.get(&agent_path(name, "/stats"), &Query::default())
+            .await
+    }
+
+    /// How an agent's requests went, hour by hour, since a time: RFC 3339, or back from now (`24h`).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn performance(
+        &self,
+        agent: &str,
+        since: Option<&str>,
+    ) -> Result<Performance, ClientError> {
+        let path = format!("/agents/{}/performance", encode(agent));
+        self.get(&path, &Query::default().with("since", since))
             .await
     }
 

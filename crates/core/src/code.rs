@@ -113,6 +113,12 @@ codes! {
         "List yours with `skep sessions list`.";
     KeyNotFound = "key-not-found", 404, "No such API key",
         "List the keys with `skep keys list`.";
+    PersonNotFound = "person-not-found", 404, "The audit log knows nothing of this person",
+        "Show an entry of theirs with `skep audit show`: it names them.";
+    EntryPruned = "entry-pruned", 410, "The entry of the audit log was pruned",
+        "Its hash is in an export of tiles (`skep audit export --form tiles`), its body in exports of before.";
+    DetectionNotFound = "detection-not-found", 404, "No such detection",
+        "List what was found with `skep security list`.";
     EntryNotFound = "entry-not-found", 404, "No such entry in the audit log",
         "List the entries with `skep audit search`.";
     PolicyNotFound = "policy-not-found", 404, "No such version of the policies",

@@ -126,6 +126,14 @@ id!(
     InvitationId, "inv"
 );
 id!(
+    /// Something that looked like an attack.
+    DetectionId, "det"
+);
+id!(
+    /// Somebody whom the audit log knows by nothing but personal data.
+    PersonId, "person"
+);
+id!(
     /// A server: one data folder, over all its starts.
     ServerId, "srv"
 );

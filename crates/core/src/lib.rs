@@ -15,8 +15,8 @@ pub mod workspace;
 
 pub use code::{Code, PublicError};
 pub use id::{
-    AgentId, CallId, InstanceId, InvitationId, KeyId, ParseIdError, RequestId, ServerId, SessionId,
-    UserId,
+    AgentId, CallId, DetectionId, InstanceId, InvitationId, KeyId, ParseIdError, PersonId,
+    RequestId, ServerId, SessionId, UserId,
 };
 pub use similar::similar;
 pub use time::{Clock, Timestamp};

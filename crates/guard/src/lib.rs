@@ -9,6 +9,7 @@ pub mod identity;
 pub mod keys;
 pub mod limits;
 pub mod policy;
+pub mod threats;
 pub mod tokens;
 
 pub use policy::{

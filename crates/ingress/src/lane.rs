@@ -1,6 +1,6 @@
 //! One agent's lane: how many calls run, which wait, and who may go next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::metrics::LaneMetrics;
 use crate::policy::CallPolicy;
 use crate::pool::{Place, Pool};
 use crate::router::{Choice, Router, Verdict};
-use crate::window::{Ended, Pace, Paces};
+use crate::window::{Ended, Pace, Paces, Tally};
 
 /// A call that was on this many attempts when the agent cut them off runs alone from then on: if
 /// it is what kills the agent, nobody else's call dies with it.
@@ -413,6 +413,21 @@ impl Lane {
     /// How the requests of each revision went that had any in the last minute, oldest first.
     pub(crate) fn paces(&self) -> Vec<(u32, Pace)> {
         self.paces.lock().by_revision(Instant::now())
+    }
+
+    /// What ended since this was asked last, by revision.
+    pub(crate) fn take_lately(&self) -> HashMap<u32, Tally> {
+        self.paces.lock().take_lately()
+    }
+
+    /// What ended since it was taken.
+    pub(crate) fn lately(&self) -> Vec<(u32, Tally)> {
+        self.paces.lock().lately()
+    }
+
+    /// What was taken is to be taken again.
+    pub(crate) fn give_back(&self, revision: u32, tally: &Tally) {
+        self.paces.lock().give_back(revision, tally);
     }
 
     /// Requests that are counted on an instance now.

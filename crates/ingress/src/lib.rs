@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod error;
 mod headers;
+mod hours;
 mod journal;
 mod lane;
 pub mod life;
@@ -40,6 +41,7 @@ pub use agents::{Agent, Agents, Availability, Connecting, Death, Endpoint, Split
 pub use body::{Body, BodyError};
 pub use error::IngressError;
 pub use headers::{strip_hop_by_hop, wants_upgrade};
+pub use hours::{HOUR_MIGRATIONS, Hour};
 pub use lane::Visit;
 pub use listing::Filter;
 pub use manage::Response as StoredResponse;

@@ -49,6 +49,8 @@ pub struct Retention {
     pub age: Duration,
     /// While all calls hold more bytes, the oldest ended ones go.
     pub bytes: u64,
+    /// How long it is kept how calls went, hour by hour.
+    pub hours: Duration,
 }
 
 impl Default for Retention {
@@ -56,6 +58,7 @@ impl Default for Retention {
         Self {
             age: Duration::from_secs(7 * 24 * 3600),
             bytes: 1 << 30,
+            hours: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

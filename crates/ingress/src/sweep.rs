@@ -57,8 +57,13 @@ impl Ingress {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut doubts = 0;
+        let mut added = tokio::time::Instant::now();
         loop {
             tick.tick().await;
+            if added.elapsed() >= crate::hours::EVERY {
+                self.flush_hours().await;
+                added = tokio::time::Instant::now();
+            }
             let workspaces = workspaces.all();
             self.inner.look_for_lost(&workspaces, &mut doubts).await;
             if self

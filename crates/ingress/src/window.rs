@@ -19,6 +19,73 @@ const FASTEST: Duration = Duration::from_micros(100);
 /// Each class ends so much later than the one before: four double it.
 const PER_DOUBLING: f64 = 4.0;
 
+/// How many requests took how long, and how many ended badly. Tallies add up.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tally {
+    errors: u64,
+    classes: [u64; CLASSES],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            errors: 0,
+            classes: [0; CLASSES],
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, took: Duration, failed: bool) {
+        self.errors += u64::from(failed);
+        self.classes[class(took)] += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.errors += other.errors;
+        for (sum, count) in self.classes.iter_mut().zip(other.classes) {
+            *sum += count;
+        }
+    }
+
+    pub(crate) const fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// The time that such a share of them did not exceed.
+    pub(crate) fn share(&self, of: f64) -> Option<Duration> {
+        let rank = ((self.count() as f64 * of).ceil() as u64).max(1);
+        let mut passed = 0;
+        let found = self.classes.iter().position(|count| {
+            passed += count;
+            passed >= rank
+        });
+        found.map(most)
+    }
+
+    /// The classes as they are stored: 32 bits each, big-endian.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let short = |count: &u64| u32::try_from(*count).unwrap_or(u32::MAX).to_be_bytes();
+        self.classes.iter().flat_map(short).collect()
+    }
+
+    /// What was stored; classes that are not there had none.
+    pub(crate) fn from_bytes(errors: u64, bytes: &[u8]) -> Self {
+        let mut tally = Self {
+            errors,
+            ..Self::default()
+        };
+        for (class, count) in tally.classes.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *class = u32::from_be_bytes(*count).into();
+        }
+        tally
+    }
+}
+
 /// What happened in one step of time.
 #[derive(Debug, Clone)]
 struct Slice {
@@ -101,34 +168,24 @@ impl Window {
     /// The last minute of several together.
     pub(crate) fn pace<'a>(all: impl IntoIterator<Item = &'a Self>, now: Duration) -> Pace {
         let oldest = (step(now) + 1).saturating_sub(STEPS as u64);
-        let mut classes = [0_u64; CLASSES];
-        let (mut errors, mut since) = (0, now);
+        let mut tally = Tally::default();
+        let mut since = now;
         for window in all {
             since = window.since.map_or(since, |first| first.min(since));
             for slice in window.slices.iter().filter(|slice| slice.number >= oldest) {
-                errors += slice.errors;
-                for (sum, count) in classes.iter_mut().zip(slice.classes) {
+                tally.errors += slice.errors;
+                for (sum, count) in tally.classes.iter_mut().zip(slice.classes) {
                     *sum += u64::from(count);
                 }
             }
         }
-        let count: u64 = classes.iter().sum();
         let begin = STEP * u32::try_from(oldest).unwrap_or(u32::MAX);
         let seen = now.saturating_sub(since.max(begin)).min(BACK);
-        let share = |of: f64| {
-            let rank = ((count as f64 * of).ceil() as u64).max(1);
-            let mut passed = 0;
-            let found = classes.iter().position(|count| {
-                passed += count;
-                passed >= rank
-            });
-            found.map(most)
-        };
         Pace {
-            per_second: count as f64 / seen.as_secs_f64().max(1.0),
-            errors,
-            p50: share(0.5),
-            p99: share(0.99),
+            per_second: tally.count() as f64 / seen.as_secs_f64().max(1.0),
+            errors: tally.errors,
+            p50: tally.share(0.5),
+            p99: tally.share(0.99),
         }
     }
 }
@@ -149,6 +206,8 @@ pub(crate) struct Ended {
 pub(crate) struct Paces {
     began: Instant,
     windows: HashMap<InstanceId, (u32, Window)>,
+    /// What ended since it was taken, by revision.
+    lately: HashMap<u32, Tally>,
 }
 
 impl Paces {
@@ -156,6 +215,7 @@ impl Paces {
         Self {
             began,
             windows: HashMap::new(),
+            lately: HashMap::new(),
         }
     }
 
@@ -171,6 +231,26 @@ impl Paces {
             .entry(request.instance)
             .or_insert_with(|| (request.revision, Window::default()));
         window.add(request.took, request.failed, at);
+        let lately = self.lately.entry(request.revision).or_default();
+        lately.add(request.took, request.failed);
+    }
+
+    /// What ended since this was asked last, by revision.
+    pub(crate) fn take_lately(&mut self) -> HashMap<u32, Tally> {
+        std::mem::take(&mut self.lately)
+    }
+
+    /// What ended since it was taken.
+    pub(crate) fn lately(&self) -> Vec<(u32, Tally)> {
+        self.lately
+            .iter()
+            .map(|(of, it)| (*of, it.clone()))
+            .collect()
+    }
+
+    /// What was taken is to be taken again.
+    pub(crate) fn give_back(&mut self, revision: u32, tally: &Tally) {
+        self.lately.entry(revision).or_default().merge(tally);
     }
 
     /// The pace of one instance, or of all.
@@ -241,6 +321,34 @@ mod tests {
         assert_eq!(Window::pace([&window], later), Pace::default());
         let pace = Window::pace([&window], Duration::from_secs(999));
         assert!((0.9..1.1).contains(&pace.per_second), "{pace:?}");
+    }
+
+    #[test]
+    fn tallies_add_up_and_come_back() {
+        let mut paces = Paces::new(Instant::now());
+        let mut sum = Tally::default();
+        for (number, revision) in [(1_u64, 1), (10, 1), (100, 2), (10_000, 2)] {
+            let request = Ended {
+                instance: InstanceId::new(),
+                revision,
+                took: ms(number),
+                failed: number > 1_000,
+            };
+            paces.add(&request, Instant::now());
+        }
+        let taken = paces.take_lately();
+        assert_eq!(paces.lately(), []);
+        for (revision, tally) in &taken {
+            assert_eq!(tally.count(), 2);
+            sum.merge(tally);
+            paces.give_back(*revision, tally);
+        }
+        assert_eq!(paces.take_lately(), taken);
+        assert_eq!((sum.count(), sum.errors()), (4, 1));
+        near(sum.share(0.5), ms(10));
+        near(sum.share(0.95), ms(10_000));
+        assert_eq!(Tally::from_bytes(1, &sum.to_bytes()), sum);
+        assert_eq!(Tally::from_bytes(0, &[]).share(0.5), None);
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 72] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 78] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
@@ -213,6 +213,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 72] = [
     ),
     (
         "GET",
+        "/api/v1/agents/{agent}/performance",
+        look("agent:read", "Agent"),
+    ),
+    (
+        "GET",
         "/api/v1/agents/{agent}/archive",
         ahead("agent:export", "Agent"),
     ),
@@ -294,6 +299,21 @@ pub(crate) const ROUTES: [(&str, &str, Access); 72] = [
         look("server:read", "Server"),
     ),
     ("GET", "/metrics", look("server:read", "Server")),
+    (
+        "GET",
+        "/api/v1/security/detections",
+        look("security:read", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/security/detections/{detection}",
+        look("security:read", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/security/detections/{detection}/acknowledge",
+        change("security:acknowledge", "Workspace"),
+    ),
     ("GET", "/api/v1/keys", look("key:list", "Workspace")),
     ("POST", "/api/v1/keys", change("key:create", "Workspace")),
     (
@@ -332,6 +352,16 @@ pub(crate) const ROUTES: [(&str, &str, Access); 72] = [
         "GET",
         "/api/v1/audit/entries",
         look("audit:read", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/audit/entries/{number}",
+        look("audit:read", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/audit/people/{person}",
+        change("audit:erase", "Workspace"),
     ),
     (
         "GET",

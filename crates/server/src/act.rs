@@ -1,14 +1,19 @@
 //! One thing that somebody does, as the audit log tells it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use skep_audit::{Change as Changed, Decision, Entry, Thing};
+use skep_audit::{
+    Change as Changed, Commitment, Decision, Entry, Kind, Thing, Whose, commit_person,
+};
 use skep_core::{RequestId, ServerId, Timestamp, Workspace};
-use skep_store::{Cause, Change};
+use skep_guard::policy::PrincipalKind;
+use skep_store::{Cause, Change, Scope, StoreError, Unit};
 
-use crate::access::Access;
+use crate::access::{Access, Told};
+use crate::gate::Asker;
 
 /// What makes two acts the very same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,12 +23,55 @@ pub(crate) struct Sort {
     action: &'static str,
     resource: Thing<'static>,
     policies: Vec<Arc<str>>,
+    from: Option<Whence>,
+}
+
+/// Where something came from that is written down with it: only a commitment to it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Whence {
+    address: IpAddr,
+    /// The person whose address it is, where they are known.
+    user: Option<String>,
+}
+
+impl Whence {
+    pub(crate) fn commit(
+        &self,
+        scope: &mut Scope<'_>,
+        now: Timestamp,
+    ) -> Result<Commitment<'static>, StoreError> {
+        let whose = self.user.as_deref().map_or(Whose::Somebody, Whose::User);
+        let address = self.address.to_string();
+        commit_person(scope, whose, Kind::Address, &address, now)
+    }
+}
+
+/// An entry that is to be written, with what is known of it only in its unit.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) entry: Entry<'static>,
+    workspace: Workspace,
+    from: Option<Whence>,
+}
+
+impl Draft {
+    /// Leaves it with a unit.
+    pub(crate) fn record(&self, unit: &mut Unit<'_>) -> Result<(), StoreError> {
+        let now = unit.now();
+        let mut entry = self.entry.clone();
+        if let Some(from) = &self.from {
+            let commitment = from.commit(&mut unit.scope(&self.workspace), now)?;
+            entry.personal.push(commitment);
+        }
+        unit.record(entry.to_bytes())
+    }
 }
 
 /// What a request does.
 #[derive(Debug)]
 pub(crate) struct Act {
     principal: Thing<'static>,
+    whence: Whence,
     workspace: Workspace,
     access: Access,
     resource: Mutex<Thing<'static>>,
@@ -36,7 +84,7 @@ pub(crate) struct Act {
 
 impl Act {
     pub(crate) fn new(
-        principal: Thing<'static>,
+        asker: &Asker,
         workspace: Workspace,
         access: Access,
         resource: &str,
@@ -47,8 +95,14 @@ impl Act {
             "Server" => String::new(),
             _ => resource.to_owned(),
         };
+        let is_user = asker.principal.kind == PrincipalKind::User;
         Self {
-            principal,
+            principal: asker.thing(),
+            whence: Whence {
+                address: asker.remote.to_canonical(),
+                user: (is_user && !asker.principal.id.is_empty())
+                    .then(|| asker.principal.id.to_string()),
+            },
             workspace,
             access,
             resource: Mutex::new(Thing::new(access.kind, id)),
@@ -106,6 +160,14 @@ impl Act {
         self.told.load(Ordering::Acquire)
     }
 
+    /// Where it came from, when that is written down: of what is refused, and of changes that people
+    /// make. Calls and changes by keys are told without.
+    fn from(&self) -> Option<Whence> {
+        let refused = self.decided.lock().0 == Decision::Deny;
+        let by_somebody = self.whence.user.is_some() && self.access.told != Told::Soon;
+        (refused || by_somebody).then(|| self.whence.clone())
+    }
+
     /// What makes two acts the very same.
     pub(crate) fn sort(&self) -> Sort {
         let Self {
@@ -114,17 +176,20 @@ impl Act {
             access,
             ..
         } = self;
+        // It looks at what was decided too.
+        let from = self.from();
         Sort {
             principal: principal.clone(),
             workspace: workspace.clone(),
             action: access.action,
             resource: self.resource.lock().clone(),
             policies: self.decided.lock().1.clone(),
+            from,
         }
     }
 
     /// The entry of what has no transaction of its own, or came to nothing.
-    pub(crate) fn alone(&self, outcome: &str, now: Timestamp) -> Entry<'static> {
+    pub(crate) fn alone(&self, outcome: &str, now: Timestamp) -> Draft {
         let mut entry = Entry::new(
             now,
             self.principal.clone(),
@@ -136,12 +201,21 @@ impl Act {
         entry.request = Some(self.request.to_string().into());
         entry.outcome = Some(outcome.to_owned().into());
         self.told.store(true, Ordering::Release);
-        entry
+        Draft {
+            entry,
+            workspace: self.workspace.clone(),
+            from: self.from(),
+        }
     }
 }
 
 impl Cause for Act {
-    fn entry(&self, workspace: &Workspace, change: &Change<'_>, now: Timestamp) -> Vec<u8> {
+    fn entry(
+        &self,
+        scope: &mut Scope<'_>,
+        change: &Change<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, StoreError> {
         self.told.store(true, Ordering::Release);
         let (kind, id) = change.resource;
         let principal = self.principal.clone();
@@ -149,7 +223,10 @@ impl Cause for Act {
         let request = self.request.to_string();
         self.decide(&mut entry);
         entry.request = Some(request.into());
-        told(entry, workspace, change)
+        if let Some(from) = self.from() {
+            entry.personal.push(from.commit(scope, now)?);
+        }
+        Ok(told(entry, scope.workspace(), change))
     }
 }
 
@@ -167,11 +244,16 @@ fn told<'a>(mut entry: Entry<'a>, workspace: &'a Workspace, change: &Change<'a>)
 pub(crate) struct Own(pub(crate) ServerId);
 
 impl Cause for Own {
-    fn entry(&self, workspace: &Workspace, change: &Change<'_>, now: Timestamp) -> Vec<u8> {
+    fn entry(
+        &self,
+        scope: &mut Scope<'_>,
+        change: &Change<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, StoreError> {
         let (kind, id) = change.resource;
         let principal = Thing::new("Server", self.0.to_string());
         let action = change.action.unwrap_or("server:change");
         let entry = Entry::new(now, principal, action, Thing::new(kind, id));
-        told(entry, workspace, change)
+        Ok(told(entry, scope.workspace(), change))
     }
 }

@@ -319,6 +319,7 @@ impl Dispatcher {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
+            self.state.threats.failed(remote);
             return Err(ApiError::new(
                 Code::Unauthorized,
                 "the request has no valid API key",
@@ -326,6 +327,8 @@ impl Dispatcher {
         };
         if peer.is_none() {
             self.state.rates.principal(counted, &asker.principal)?;
+            // Where it came in it is seen, and once.
+            self.state.threats.asked(&asker.principal, remote);
         }
         asker.counted = counted.clone();
         let workspace = asker.principal.workspace.clone();
@@ -339,7 +342,7 @@ impl Dispatcher {
         });
         if let Some((agent, target)) = split(request.uri()) {
             let agent = agent.to_owned();
-            let act = Act::new(asker.thing(), workspace.clone(), CALL, &agent, id);
+            let act = Act::new(&asker, workspace.clone(), CALL, &agent, id);
             let act = Arc::new(act);
             let context = Context {
                 workspace,

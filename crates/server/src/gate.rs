@@ -220,6 +220,7 @@ async fn conclude(
         return Ok(());
     }
     state.audit.refuse(act).await;
+    state.threats.denied(&asker.principal, asker.remote);
     let slice = state.policies.slice(&asker.principal.workspace).await?;
     let reads = slice.decide(&Ask {
         principal: &asker.principal,

@@ -27,6 +27,7 @@ mod run;
 mod state;
 mod strict;
 pub mod telemetry;
+mod threats;
 mod tokens;
 mod trace;
 mod workspace;

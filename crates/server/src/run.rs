@@ -33,6 +33,7 @@ use crate::peers::{self, Peers};
 use crate::rates::Rates;
 use crate::state::State;
 use crate::telemetry::Tracer;
+use crate::threats::Threats;
 use crate::tokens::{self, Minting};
 use crate::{ServerError, api, machine};
 
@@ -179,14 +180,16 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 7] {
+pub fn migrations() -> [MigrationSet; 9] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
         skep_guard::identity::MIGRATIONS,
+        skep_guard::threats::rows::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
+        skep_ingress::HOUR_MIGRATIONS,
         skep_guard::policy::MIGRATIONS,
     ]
 }
@@ -225,7 +228,13 @@ async fn compose(
         None => None,
     };
     let db = open(settings, metrics.clone())?;
-    let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
+    let threats = Threats::new(db.clone(), &mut registry);
+    let audit = Audit::open(
+        db.clone(),
+        settings.audit_key.as_deref(),
+        settings.audit_retention,
+    )
+    .await?;
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
     let given = settings.keys_file.as_deref();
@@ -251,6 +260,7 @@ async fn compose(
         Retention {
             age: settings.calls_retention,
             bytes: settings.calls_retention_bytes,
+            hours: settings.performance_retention,
         },
         call_metrics,
         tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
@@ -273,6 +283,7 @@ async fn compose(
         tenants,
         users,
         sessions,
+        threats,
         peers,
         registry: Mutex::new(registry),
         metrics,
@@ -383,7 +394,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let (orphans, auditing, using) = (state.clone(), state.clone(), state.clone());
-    let purging = state.clone();
+    let (purging, watching) = (state.clone(), state.clone());
     let of = state.tenants.all().clone();
     let mut tasks = sharing(state);
     tasks.extend([
@@ -395,6 +406,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
             let leads = || auditing.peers.leads();
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
+        tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { keep_uses(&using).await }),
         tokio::spawn(async move { purge_workspaces(&purging).await }),
@@ -587,6 +599,7 @@ async fn close(
     if let Err(error) = state.keys.keep_uses().await {
         tracing::warn!(%error, "when keys were last used is not kept");
     }
+    state.ingress.flush_hours().await;
     state.audit.close().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;

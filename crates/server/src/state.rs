@@ -22,6 +22,7 @@ use crate::metrics::ServerMetrics;
 use crate::peers::Peers;
 use crate::rates::Rates;
 use crate::telemetry::Tracer;
+use crate::threats::Threats;
 
 /// The composed server.
 pub(crate) struct State {
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) tenants: Tenants,
     pub(crate) users: Users,
     pub(crate) sessions: Sessions,
+    pub(crate) threats: Threats,
     /// The servers that share the database.
     pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,

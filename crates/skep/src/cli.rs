@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config,
     deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders,
-    policy, replay, rollout, stats, store, top, up, users, workspaces,
+    performance, policy, replay, rollout, security, stats, store, top, up, users, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -146,6 +146,8 @@ pub(crate) enum Verb {
     Servers,
     /// Show what agents use and how their calls go, live on a terminal
     Stats(stats::StatsArgs),
+    /// Show how an agent's calls went, hour by hour
+    Performance(performance::PerformanceArgs),
     /// Follow what an agent writes from now on, or a call's answer
     Attach(attach::AttachArgs),
     /// Watch all agents on a screen of their own
@@ -175,6 +177,9 @@ pub(crate) enum Verb {
     /// Who did what, and the proof of it
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// What looked like an attack
+    #[command(subcommand)]
+    Security(security::SecurityVerb),
     /// Who may do what
     #[command(subcommand)]
     Policy(policy::PolicyVerb),

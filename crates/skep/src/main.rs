@@ -101,6 +101,8 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Users(verb) => cmd::users::run(session, verb).await,
         Verb::Workspaces(verb) => cmd::workspaces::run(session, verb).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
+        Verb::Performance(args) => cmd::performance::run(session, args).await,
+        Verb::Security(verb) => cmd::security::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,
         Verb::Policy(verb) => cmd::policy::run(session, verb).await,
         Verb::Import(args) => cmd::archive::import(session, args).await,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use skep_core::{Timestamp, Workspace};
+use skep_core::Timestamp;
 
 use crate::{Hash, Scope, StoreError};
 
@@ -23,8 +23,16 @@ pub struct Change<'a> {
 
 /// Who ordered a change, and how that is written down.
 pub trait Cause: Send + Sync {
-    /// The entry that is committed with the change.
-    fn entry(&self, workspace: &Workspace, change: &Change<'_>, now: Timestamp) -> Vec<u8>;
+    /// The entry that is committed with the change. What it needs besides is written in the same scope.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`]: then the change is not made.
+    fn entry(
+        &self,
+        scope: &mut Scope<'_>,
+        change: &Change<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, StoreError>;
 }
 
 /// By whom a change is made.
@@ -55,7 +63,7 @@ impl By {
     ) -> Result<(), StoreError> {
         match &self.0 {
             Some(cause) => {
-                let entry = cause.entry(scope.workspace(), change, now);
+                let entry = cause.entry(scope, change, now)?;
                 scope.record(entry)
             }
             None => Ok(()),

@@ -264,6 +264,18 @@ impl Db {
         .unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
+    /// Moves what is committed out of the write-ahead log, so that nothing of what was removed is in it
+    /// ([`crate::Scope::wipe`]). False while somebody reads what was there before: try again.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn settle(&self) -> Result<bool, StoreError> {
+        let (done, settled) = oneshot::channel();
+        let sent = self.inner.queue.send(Message::Settle(done)).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        settled.await.map_err(|_| StoreError::Closed)
+    }
+
     /// The clock of the store: never behind a time that was stored.
     #[must_use]
     pub fn clock(&self) -> &Clock {

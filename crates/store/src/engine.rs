@@ -59,6 +59,12 @@ pub(crate) trait Engine: Session + Send {
     /// lives, and says in `ended` when it does not.
     fn take_over(&mut self, epoch: i64, ended: Ended);
 
+    /// Moves everything that is committed to the database's own file, where the engine keeps some of
+    /// it elsewhere. False when it could not: somebody reads what was there before.
+    fn settle(&mut self) -> bool {
+        true
+    }
+
     /// The last thing before the connection is closed.
     fn finish(&mut self);
 }

@@ -186,6 +186,35 @@ impl Session for Sqlite {
         Ok(out)
     }
 
+    fn wipe(&mut self, table: &'static str) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        self.scan(&format!("SELECT * FROM {table}"), &mut |row| {
+            rows.push(row.clone());
+            Ok(())
+        })?;
+        // A page that becomes free is written over; a page that is divided keeps traces of what it
+        // held, so that none of the table's stays.
+        self.run(&format!(
+            "PRAGMA secure_delete = ON; DELETE FROM {table}; PRAGMA secure_delete = OFF;"
+        ))?;
+        let columns = rows.first().map_or(0, |row| row.values().len());
+        let places: Vec<String> = (1..=columns).map(|at| format!("?{at}")).collect();
+        let sql = format!("INSERT INTO {table} VALUES ({})", places.join(", "));
+        for row in &rows {
+            let values = row.values().iter().map(|value| match value {
+                Value::Null => Param::Null,
+                Value::Int(value) => Param::Int(*value),
+                Value::Text(value) => Param::Text(value),
+                Value::Blob(value) => Param::Blob(value),
+            });
+            self.connection
+                .prepare_cached(&sql)
+                .and_then(|mut it| it.execute(rusqlite::params_from_iter(values)))
+                .map_err(|e| self.translate(&e))?;
+        }
+        Ok(())
+    }
+
     fn scan(
         &mut self,
         sql: &str,
@@ -260,6 +289,20 @@ impl Engine for Sqlite {
 
     fn take_over(&mut self, _epoch: i64, _ended: Ended) {
         // The lock of the data folder sees to it.
+    }
+
+    fn settle(&mut self) -> bool {
+        // Nobody waits for a reader here; who asked asks again.
+        let busy = self.connection.busy_timeout(Duration::ZERO).and_then(|()| {
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                    row.get::<_, i64>(0)
+                })
+        });
+        if let Err(error) = self.connection.busy_timeout(BUSY_TIMEOUT) {
+            tracing::warn!(%error, "the database waits for nobody now");
+        }
+        matches!(busy, Ok(0))
     }
 
     fn finish(&mut self) {

@@ -28,6 +28,12 @@ pub(crate) trait Session {
         Ok(())
     }
 
+    /// Overwrites what was removed from a table and is in the database's file still, where the engine
+    /// can do that within a transaction. It reads and writes the whole table: for small ones.
+    fn wipe(&mut self, _table: &'static str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Runs a query and hands its rows over one by one; few are in memory at a time. What `each`
     /// refuses ends it.
     fn scan(
@@ -358,6 +364,20 @@ impl Scope<'_> {
     /// As [`Scope::execute`].
     pub fn in_turn(&mut self) -> Result<(), StoreError> {
         self.session.in_turn()
+    }
+
+    /// What was removed from a small table leaves no trace in SQLite's file: its rows are written anew,
+    /// in pages of which nothing is left. The write-ahead log has it until [`crate::Db::settle`]. In
+    /// PostgreSQL it goes with the next `VACUUM`.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn wipe(&mut self, table: &'static str) -> Result<(), StoreError> {
+        if !self.rules.workspace_tables.contains(&table) {
+            let why = format!("`{table}` is no table of a workspace");
+            return Err(StoreError::Statement(why));
+        }
+        self.session.wipe(table)
     }
 
     /// Adds a reference to a blob. The blob must be pinned until the commit.

@@ -104,6 +104,8 @@ where
 
 pub(crate) enum Message {
     Job(Box<dyn Job>),
+    /// Wants to know whether everything is in the database's own file.
+    Settle(oneshot::Sender<bool>),
     Close(oneshot::Sender<()>),
 }
 
@@ -151,6 +153,11 @@ impl Session for Watched<'_> {
         self.note(result)
     }
 
+    fn wipe(&mut self, table: &'static str) -> Result<(), StoreError> {
+        let result = self.engine.wipe(table);
+        self.note(result)
+    }
+
     fn fence_off(&mut self, epoch: i64) -> Result<bool, StoreError> {
         let result = self.engine.fence_off(epoch);
         self.note(result)
@@ -172,6 +179,7 @@ impl Writer {
         let mut broken_until: Option<(Instant, StoreError)> = None;
         let mut time_saved = Instant::now();
         let mut closing = None;
+        let mut settling = Vec::new();
         while closing.is_none() {
             let Some(first) = queue.blocking_recv() else {
                 break;
@@ -180,6 +188,7 @@ impl Writer {
             while let Some(message) = next.take() {
                 match message {
                     Message::Job(job) => jobs.push(job),
+                    Message::Settle(done) => settling.push(done),
                     Message::Close(done) => {
                         queue.close();
                         closing = Some(done);
@@ -189,41 +198,62 @@ impl Writer {
                     next = queue.try_recv().ok();
                 }
             }
-            if jobs.is_empty() {
-                continue;
-            }
-            match &broken_until {
-                Some((until, error)) if Instant::now() < *until => {
-                    for job in jobs.drain(..) {
-                        job.finish(Err(error.clone()));
-                    }
-                }
-                _ => {
-                    let save_time = time_saved.elapsed() >= SAVE_TIME_EVERY;
-                    match self.commit(&mut jobs, save_time) {
-                        Ok(()) => {
-                            self.recovered(broken_until.take().is_some());
-                            if save_time {
-                                time_saved = Instant::now();
-                            }
-                        }
-                        Err(error) => {
-                            self.broke(&error);
-                            // Those that are refused meanwhile are not in doubt.
-                            let error = match error {
-                                StoreError::Doubtful(why) => StoreError::Unavailable(why),
-                                other => other,
-                            };
-                            broken_until = Some((Instant::now() + BREAK, error));
-                        }
-                    }
+            self.handle(&mut jobs, &mut broken_until, &mut time_saved);
+            // Who asked was told of the commits before it asked.
+            if !settling.is_empty() {
+                let settled = self.engine.settle();
+                for done in settling.drain(..) {
+                    let _ = done.send(settled);
                 }
             }
         }
-        while let Ok(Message::Job(job)) = queue.try_recv() {
-            job.finish(Err(StoreError::Closed));
+        loop {
+            match queue.try_recv() {
+                Ok(Message::Job(job)) => job.finish(Err(StoreError::Closed)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
         }
         self.close(closing);
+    }
+
+    /// Commits what came, unless the store could not write just now.
+    fn handle(
+        &mut self,
+        jobs: &mut Vec<Box<dyn Job>>,
+        broken_until: &mut Option<(Instant, StoreError)>,
+        time_saved: &mut Instant,
+    ) {
+        if jobs.is_empty() {
+            return;
+        }
+        match broken_until {
+            Some((until, error)) if Instant::now() < *until => {
+                for job in jobs.drain(..) {
+                    job.finish(Err(error.clone()));
+                }
+            }
+            _ => {
+                let save_time = time_saved.elapsed() >= SAVE_TIME_EVERY;
+                match self.commit(jobs, save_time) {
+                    Ok(()) => {
+                        self.recovered(broken_until.take().is_some());
+                        if save_time {
+                            *time_saved = Instant::now();
+                        }
+                    }
+                    Err(error) => {
+                        self.broke(&error);
+                        // Those that are refused meanwhile are not in doubt.
+                        let error = match error {
+                            StoreError::Doubtful(why) => StoreError::Unavailable(why),
+                            other => other,
+                        };
+                        *broken_until = Some((Instant::now() + BREAK, error));
+                    }
+                }
+            }
+        }
     }
 
     fn recovered(&self, was_broken: bool) {

@@ -6,8 +6,9 @@ use std::fs;
 use http::Method;
 use serde_json::{Value, json};
 use skep_audit::{PublicKey, verify};
-use skep_tests::{Server, agent_binary, eventually};
+use skep_tests::{Server, Setup, agent_binary, eventually};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::cli::skep;
 
@@ -285,4 +286,144 @@ async fn entries_are_found_and_followed() {
         (head["size"].as_u64() > numbers.last().copied()).then_some(())
     })
     .await;
+}
+
+/// Sends a request from another address of this machine; gives the status.
+async fn from_address(server: &Server, address: &str, head: &str, key: &str) -> String {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let own = format!("{address}:0").parse().expect("an address");
+    socket.bind(own).expect("an address of this machine");
+    let to = server.client.url.trim_start_matches("http://");
+    let mut stream = socket
+        .connect(to.parse().expect("an address"))
+        .await
+        .expect("a connection");
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: {to}\r\nauthorization: Bearer {key}\r\n\
+         content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_refused_can_be_erased_and_the_log_stays_proven() {
+    const ADDRESS: &str = "127.77.88.99";
+    let mut server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    let made = skep(&server, &["keys", "create", "eye", "--role", "viewer"]);
+    let key = made.out.trim().to_owned();
+    // What may be done says nothing of where it came from.
+    let allowed = from_address(&server, ADDRESS, "GET /api/v1/agents/a", &key).await;
+    assert_eq!(allowed, "200");
+    for _ in 0..2 {
+        let refused = from_address(&server, ADDRESS, "POST /api/v1/agents/a/stop", &key).await;
+        assert_eq!(refused, "403");
+    }
+    let denied = server
+        .client
+        .get("/api/v1/audit/entries?decision=deny")
+        .await;
+    let denied = denied.json()["items"][0].clone();
+    assert_eq!(denied["personal"][0]["kind"], "address", "{denied}");
+    assert_eq!(denied["personal"][0]["value"], ADDRESS);
+    let person = denied["personal"][0]["person"]
+        .as_str()
+        .expect("a person")
+        .to_owned();
+    let number = denied["number"].to_string();
+    let work = TempDir::new().expect("a folder");
+    let lines = work.path().join("audit.jsonl");
+    let lines = lines.to_str().expect("text");
+    let taken = skep(&server, &["audit", "export", "--file", lines]);
+    assert_eq!(taken.code, Some(0), "{}", taken.err);
+    let text = fs::read_to_string(lines).expect("an export");
+    assert!(text.contains(&person) && !text.contains(ADDRESS));
+    let shown = skep(&server, &["audit", "show", &number]).out;
+    assert!(
+        shown.contains(ADDRESS) && shown.contains(&person),
+        "{shown}"
+    );
+
+    // Who only looks erases nobody.
+    let path = format!("DELETE /api/v1/audit/people/{person}");
+    assert_eq!(from_address(&server, "127.0.0.1", &path, &key).await, "403");
+    let erased = skep(&server, &["audit", "erase", "--person", &person, "--yes"]);
+    assert_eq!(erased.code, Some(0), "{}", erased.err);
+    assert!(erased.out.contains("One value"), "{}", erased.out);
+    let again = skep(&server, &["audit", "erase", "--person", &person, "--yes"]);
+    assert_eq!(again.code, Some(1), "{}", again.out);
+    assert!(again.err.contains("nothing is known"), "{}", again.err);
+    let shown = skep(&server, &["audit", "show", &number]).out;
+    assert!(shown.contains(&format!("erased ({person})")), "{shown}");
+    let told = &entries(&server, "audit:erase").await;
+    let told = told.iter().find(|it| it["change"]["what"] == "erased");
+    assert_eq!(told.expect("an entry")["resource"]["id"], person.as_str());
+
+    let key = skep(&server, &["audit", "key"]).out;
+    server.kill();
+    let verified = skep(&server, &["audit", "verify", lines, "--key", &key]);
+    assert_eq!(verified.code, Some(0), "{}", verified.err);
+    for file in ["skep.db", "skep.db-wal"] {
+        let bytes = fs::read(server.data().join(file)).unwrap_or_default();
+        let found = bytes
+            .windows(ADDRESS.len())
+            .any(|it| it == ADDRESS.as_bytes());
+        assert!(!found, "{file}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_is_pruned_and_the_rest_is_proven() {
+    let mut server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    server.post("a", "/work", "x").await;
+    let head = skep(&server, &["audit", "key"]).out;
+    let key = PublicKey::parse(&head).expect("a key");
+    assert!(server.terminate());
+    // Two days later, as far as the log can tell.
+    let db = rusqlite::Connection::open(server.data().join("skep.db")).expect("a database");
+    let days: i64 = 2 * 24 * 3_600 * 1_000_000;
+    let count = "UPDATE audit_batches SET at = at - ?1";
+    assert!(db.execute(count, [days]).expect("an older log") > 0);
+    let size = "SELECT size FROM audit_log WHERE id = 1";
+    let old: i64 = db.query_row(size, [], |row| row.get(0)).expect("a size");
+    drop(db);
+    let flags = vec![("SKEP_AUDIT_RETENTION".to_owned(), "1d".to_owned())];
+    let setup = Setup {
+        env: flags,
+        ..Setup::default()
+    };
+    server.restart_with(setup).await;
+    server.post("a", "/work", "y").await;
+    let work = TempDir::new().expect("a folder");
+    let pruned = eventually("the old entries are pruned", async || {
+        let all = server.client.get("/api/v1/audit/entries/1").await;
+        (all.status == 410).then(|| all.code())
+    })
+    .await;
+    assert_eq!(pruned, "entry-pruned");
+    for (form, name) in [("jsonl", "audit.jsonl"), ("tiles", "log")] {
+        let file = work.path().join(name);
+        let file = file.to_str().expect("text");
+        let taken = skep(
+            &server,
+            &["audit", "export", "--form", form, "--file", file],
+        );
+        assert_eq!(taken.code, Some(0), "{}", taken.err);
+        let said = skep(
+            &server,
+            &["audit", "verify", file, "--key", &key.to_string()],
+        );
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(
+            said.out.contains(&format!("{old} of them were pruned")),
+            "{}",
+            said.out
+        );
+    }
+    // The new call is there.
+    assert_eq!(entries(&server, "agent:call").await.len(), 1);
 }

@@ -469,6 +469,9 @@ settings! {
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";
+    /// How long entries of the audit log are kept; of older ones only the hashes are, so that the log
+    /// stays provable. At least 1d. Default: for ever.
+    audit_retention("audit.retention"): Option<Duration> = "";
     /// Where the other servers of the same database reach this one, such as
     /// `https://one.example:7537`; else the address that it listens on.
     servers_url("servers.url"): Option<String> = "";
@@ -502,6 +505,8 @@ settings! {
     limits_body_timeout("limits.body_timeout"): Duration = "30s";
     /// How long ended calls are kept. Dead ones stay until they are redriven or purged.
     calls_retention("calls.retention"): Duration = "7d";
+    /// How long it is kept how calls went, hour by hour (`skep performance`).
+    performance_retention("performance.retention"): Duration = "30d";
     /// Bytes of bodies of ended calls that are kept; the oldest go first.
     calls_retention_bytes("calls.retention_bytes"): u64 = "1GiB";
     /// What is logged: a level, or levels by module such as `info,skep_ingress=debug`.

@@ -13,13 +13,19 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
 use serde::Deserialize;
-use skep_api::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditProof, Page, Problem};
-use skep_audit::{AuditError, Decision, Exported, Filter, Found, Head, Log, proof_text};
+use skep_api::{
+    AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof, Page,
+    Problem,
+};
+use skep_audit::{
+    AuditError, Decision, Entry, Exported, Filter, Found, Head, Log, proof_text, reveal,
+};
 use skep_core::{Code, Workspace};
+use skep_store::{Reader, StoreError};
 use tokio::sync::mpsc::{self, Sender};
 use utoipa::IntoParams;
 
-use super::input::{Caller, Path, Query, cursor, limit, moment};
+use super::input::{Caller, Ordered, Path, Query, cursor, limit, moment};
 use crate::channel::CheckedBody;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -34,6 +40,7 @@ impl From<AuditError> for ApiError {
         match error {
             AuditError::Store(error) => Self::Store(error),
             AuditError::NoEntry { .. } => Self::new(Code::EntryNotFound, error.to_string()),
+            AuditError::Pruned { .. } => Self::new(Code::EntryPruned, error.to_string()),
             error => {
                 tracing::error!(%error, "the audit log");
                 Self::new(Code::Internal, Code::Internal.title())
@@ -96,11 +103,36 @@ impl EntriesQuery {
     }
 }
 
-fn shown(found: &Found) -> AuditEntry {
-    AuditEntry {
-        number: found.number,
-        entry: serde_json::from_slice(&found.bytes).unwrap_or_default(),
-    }
+/// Entries as they are shown: with what their commitments stand for, where that is not erased.
+async fn shown(
+    state: &State,
+    workspace: &Workspace,
+    found: Vec<Found>,
+) -> Result<Vec<AuditEntry>, ApiError> {
+    let workspace = workspace.clone();
+    let work = move |reader: &mut Reader<'_>| {
+        let entries = found.iter().map(|one| Entry::parse(&one.bytes));
+        let entries: Vec<Option<Entry<'_>>> = entries.collect();
+        let all = entries.iter().flatten().flat_map(|it| &it.personal);
+        let known = reveal(&mut reader.scope(&workspace), all.map(|it| &*it.commitment))?;
+        let shown = found.iter().zip(&entries).map(|(one, entry)| {
+            let personal = entry.iter().flat_map(|it| &it.personal);
+            AuditEntry {
+                number: one.number,
+                entry: serde_json::from_slice(&one.bytes).unwrap_or_default(),
+                personal: personal
+                    .map(|it| AuditPersonal {
+                        kind: it.kind.to_string(),
+                        person: it.person.to_string(),
+                        value: known.get(&*it.commitment).cloned(),
+                    })
+                    .collect(),
+            }
+        });
+        Ok(shown.collect())
+    };
+    let shown: Result<_, StoreError> = state.db.read(work).await;
+    Ok(shown?)
 }
 
 /// Entries of this workspace, newest first.
@@ -116,7 +148,7 @@ pub(super) async fn entries(
     let limit = limit(query.limit)? as usize;
     let page = state.audit.log.search(filter, before, limit).await?;
     Ok(Json(Page {
-        items: page.found.iter().map(shown).collect(),
+        items: shown(&state, &workspace, page.found).await?,
         next: page.before.map(|before| before.to_string()),
     }))
 }
@@ -125,6 +157,52 @@ pub(super) async fn entries(
 fn belongs(found: &Found, workspace: &Workspace) -> bool {
     let entry = skep_audit::Entry::parse(&found.bytes);
     entry.is_some_and(|entry| entry.workspace.as_deref() == Some(workspace.as_str()))
+}
+
+/// An entry of this workspace.
+#[utoipa::path(get, path = "/api/v1/audit/entries/{number}", tag = "audit",
+    params(("number" = u64, Path, description = "The entry's number")),
+    responses((status = 200, body = AuditEntry), (status = "4XX", body = Problem)))]
+pub(super) async fn entry(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(number): Path<u64>,
+) -> Result<Json<AuditEntry>, ApiError> {
+    let size = state.audit.log.integrate().await?;
+    let none = || ApiError::from(AuditError::NoEntry { number, size });
+    if number >= size {
+        return Err(none());
+    }
+    let found = state.audit.log.entry(number).await?;
+    if !belongs(&found, &workspace) {
+        return Err(none());
+    }
+    let shown = shown(&state, &workspace, vec![found]).await?;
+    shown.into_iter().next().map(Json).ok_or_else(none)
+}
+
+/// Erases the personal data of somebody: entries keep commitments that nobody can tell any more what
+/// they are of, and their proofs.
+#[utoipa::path(delete, path = "/api/v1/audit/people/{person}", tag = "audit",
+    params(("person" = String, Path, description = "As entries name them: `person_…`, or a user's id")),
+    responses((status = 200, body = AuditErased), (status = "4XX", body = Problem)))]
+pub(super) async fn erase(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Ordered(by): Ordered,
+    Path(person): Path<String>,
+) -> Result<Json<AuditErased>, ApiError> {
+    let (values, settled) = state.audit.erase(by, workspace, person.clone()).await?;
+    if values == 0 {
+        let shown: String = person.chars().take(64).collect();
+        let detail = format!("nothing is known of `{shown}`");
+        return Err(ApiError::new(Code::PersonNotFound, detail));
+    }
+    Ok(Json(AuditErased {
+        person,
+        values: values as u64,
+        settled,
+    }))
 }
 
 /// An entry of this workspace, with the proof that it is in the log.
@@ -262,18 +340,46 @@ async fn lines(
     sender: &Sender<io::Result<Frame<Bytes>>>,
 ) -> Result<(), AuditError> {
     let send = async |line: String| sender.send(Ok(Frame::data(line.into()))).await.is_ok();
-    let (mut export, first) = Exported::begin(log.public_key(), head)?;
+    let pruned = log
+        .pruned()
+        .await?
+        .filter(|(_, told)| told.number < head.size);
+    let begun = match &pruned {
+        Some((_, told)) => {
+            let proofs = log.prove_at(vec![told.number], head).await?;
+            let proof = proofs.first().map_or(&[][..], Vec::as_slice);
+            Exported::begin(log.public_key(), head, Some((told, proof)))?
+        }
+        None => Exported::begin(log.public_key(), head, None)?,
+    };
+    let (mut export, first) = begun;
     if !send(first).await {
         return Ok(());
     }
     let mut from = log.since(&filter).await?;
+    let kept = pruned.map_or(0, |(kept, _)| kept);
+    while from < kept {
+        let (hashes, next) = log.hashes(filter.clone(), from, STEP).await?;
+        let numbers = hashes.iter().map(|(number, _)| *number).collect();
+        let proofs = log.prove_at(numbers, head).await?;
+        for ((number, hash), proof) in hashes.iter().zip(&proofs) {
+            if !send(export.hash(*number, hash, proof)?).await {
+                return Ok(());
+            }
+        }
+        if next == from {
+            break;
+        }
+        from = next;
+    }
     loop {
         let (found, next) = log.tail(filter.clone(), from, STEP).await?;
         let found: Vec<Found> = found
             .into_iter()
             .filter(|it| it.number < head.size)
             .collect();
-        let proofs = log.prove_at(&found, head).await?;
+        let numbers = found.iter().map(|it| it.number).collect();
+        let proofs = log.prove_at(numbers, head).await?;
         for (one, proof) in found.iter().zip(&proofs) {
             if !send(export.entry(one, proof)?).await {
                 return Ok(());

@@ -1,5 +1,6 @@
 //! Who asks: logging in and out, sessions, password, second factor.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,10 +12,9 @@ use skep_api::{
     ConfirmSecondFactor, LoggedIn, Login, Me, NewPassword, Page, Password, Problem, RecoveryCodes,
     SecondFactor, Session,
 };
-use skep_audit::Thing;
 use skep_core::{Code, RequestId, UserId, Workspace};
-use skep_guard::PrincipalKind;
 use skep_guard::identity::{self, IdentityError, Known};
+use skep_guard::{Principal, PrincipalKind, Scopes};
 use skep_store::By;
 
 use super::input::{self, Caller, Ordered, Path};
@@ -43,10 +43,22 @@ fn request_id() -> RequestId {
         .unwrap_or_else(|_| RequestId::new())
 }
 
-/// The act of somebody who is only just found out.
-pub(super) fn act_of(user: String, workspace: &Workspace, access: crate::access::Access) -> Act {
-    let who = Thing::new("User", user);
-    Act::new(who, workspace.clone(), access, "", request_id())
+/// The act of somebody who is only just found out, or not at all: then without an id.
+pub(super) fn act_of(
+    user: &str,
+    workspace: &Workspace,
+    remote: IpAddr,
+    access: crate::access::Access,
+) -> Act {
+    let principal = Principal {
+        kind: PrincipalKind::User,
+        id: user.into(),
+        workspace: workspace.clone(),
+        role: None,
+        scopes: Scopes::all(),
+    };
+    let asker = Asker::plain(principal, remote);
+    Act::new(&asker, workspace.clone(), access, "", request_id())
 }
 
 /// Lets a person in, by a cookie or with a token.
@@ -76,7 +88,8 @@ pub(super) async fn login(
         before: visitor.cookies.session.as_deref(),
     };
     let by = |user: &identity::User, workspace: &Workspace| {
-        By::new(Arc::new(act_of(user.id.to_string(), workspace, LOGIN)))
+        let act = act_of(&user.id.to_string(), workspace, visitor.remote, LOGIN);
+        By::new(Arc::new(act))
     };
     let all = state.tenants.all().all();
     let begun = state.sessions.login(login, &all, by).await;
@@ -84,7 +97,8 @@ pub(super) async fn login(
         Ok(begun) => begun,
         Err(error) => {
             if matches!(error, IdentityError::WrongLogin | IdentityError::Wait(_)) {
-                let act = act_of(String::new(), &Workspace::default(), LOGIN);
+                let act = act_of("", &Workspace::default(), visitor.remote, LOGIN);
+                state.threats.failed(visitor.remote);
                 act.is_refused();
                 state.audit.refuse(&act).await;
             }

@@ -14,6 +14,7 @@ mod keys;
 mod me;
 mod policy;
 mod rollouts;
+mod security;
 mod servers;
 mod stats;
 mod tokens;
@@ -95,6 +96,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(agents::logs))
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
+        .routes(routes!(stats::performance))
         .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
         .routes(routes!(events::list))
@@ -113,11 +115,16 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(backups::show))
         .routes(routes!(backups::content))
         .routes(routes!(audit::entries))
+        .routes(routes!(audit::entry))
         .routes(routes!(audit::proof))
+        .routes(routes!(audit::erase))
         .routes(routes!(audit::export))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(security::detections))
+        .routes(routes!(security::show))
+        .routes(routes!(security::acknowledge))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
@@ -249,7 +256,7 @@ async fn told(
         .try_with(|id| *id)
         .unwrap_or_else(|_| RequestId::new());
     let workspace = asker.principal.workspace.clone();
-    let act = Arc::new(Act::new(asker.thing(), workspace, access, &of, id));
+    let act = Arc::new(Act::new(&asker, workspace, access, &of, id));
     let about = match access.kind {
         "Agent" => About::Agent(&of),
         "Call" => About::Call(&of),

@@ -6,15 +6,23 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State as Shared;
-use skep_api::{InstanceState, InstanceStats, Page, Problem, RevisionStats, Stats, Traffic, Usage};
+use serde::Deserialize;
+use skep_api::{
+    InstanceState, InstanceStats, Page, Performance, PerformanceHour, Problem, RevisionStats,
+    Stats, Traffic, Usage,
+};
 use skep_core::{InstanceId, Workspace};
 use skep_ingress::Pace;
 use skep_runtime::AgentUsage;
+use utoipa::IntoParams;
 
 use super::agents::PageQuery;
-use super::input::{Caller, Path, Query, limit, page};
+use super::input::{Caller, Path, Query, limit, page, since};
 use crate::problem::ApiError;
 use crate::state::State;
+
+/// How far back performance goes, unless somebody says how far.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 fn traffic(
     state: &State,
@@ -26,8 +34,11 @@ fn traffic(
     shown(&pace, in_flight)
 }
 
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
 fn shown(pace: &Pace, in_flight: u64) -> Traffic {
-    let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     Traffic {
         in_flight,
         calls_per_second: (pace.per_second * 100.0).round() / 100.0,
@@ -154,5 +165,43 @@ pub(super) async fn all_stats(
     Ok(Json(Page {
         items: items.collect(),
         next,
+    }))
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PerformanceQuery {
+    /// From this moment on (RFC 3339), or of this last time (`24h`, the default); whole hours.
+    since: Option<String>,
+}
+
+/// How an agent's requests went, hour by hour, for each revision.
+#[utoipa::path(get, path = "/api/v1/agents/{agent}/performance", tag = "agents",
+    params(("agent" = String, Path, description = "The agent's name"), PerformanceQuery),
+    responses((status = 200, body = Performance), (status = "4XX", body = Problem)))]
+pub(super) async fn performance(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(agent): Path<String>,
+    Query(query): Query<PerformanceQuery>,
+) -> Result<Json<Performance>, ApiError> {
+    // With an error that knows similar names.
+    state.runtime.info(&workspace, &agent)?;
+    let now = state.db.clock().now();
+    let since = since(query.since.as_deref(), now)?.unwrap_or_else(|| now.minus(DAY));
+    let hours = state.ingress.hours(&workspace, &agent, since).await?;
+    let hours = hours.into_iter().map(|hour| PerformanceHour {
+        time: hour.at.to_string(),
+        revision: hour.revision,
+        calls: hour.calls,
+        errors: hour.errors,
+        p50_ms: hour.p50.map(ms),
+        p95_ms: hour.p95.map(ms),
+        p99_ms: hour.p99.map(ms),
+    });
+    Ok(Json(Performance {
+        agent,
+        hours: hours.collect(),
     }))
 }

@@ -166,13 +166,14 @@ pub(super) async fn withdraw(
     responses((status = 201, body = User), (status = "4XX", body = Problem)))]
 pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
-    Extension(_visitor): Extension<Visitor>,
+    Extension(visitor): Extension<Visitor>,
     input::Json(wish): input::Json<AcceptInvitation>,
 ) -> Result<(StatusCode, Json<User>), ApiError> {
     let all = state.tenants.all().all();
     let offer = state.users.offer(&wish.secret, &all).await?;
     let workspace = offer.invitation.workspace.clone();
-    let by = By::new(Arc::new(act_of(offer.user.to_string(), &workspace, JOIN)));
+    let act = act_of(&offer.user.to_string(), &workspace, visitor.remote, JOIN);
+    let by = By::new(Arc::new(act));
     let accepted = Accepted {
         name: wish.name,
         password: wish.password,

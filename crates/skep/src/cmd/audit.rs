@@ -47,6 +47,8 @@ pub(crate) enum AuditVerb {
     Verify(VerifyArgs),
     /// Write entries with their proofs, or the whole log, to take along
     Export(ExportArgs),
+    /// Erase the personal data of somebody; the log stays as provable as it was
+    Erase(EraseArgs),
     /// Print the log's public key
     Key,
     /// Countersign the log's heads from another machine, and notice when it was rewritten
@@ -127,6 +129,22 @@ pub(crate) struct SearchArgs {
 pub(crate) struct ShowArgs {
     /// The entry's number
     number: u64,
+}
+
+/// Flags of `audit erase`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Entries hold commitments in the place of personal data (addresses, e-mail
+addresses). What these are of is erased; entries, their proofs and exports stay
+as they are. Backups of before hold it still, and bring it back.
+
+Example:
+  skep audit show 17                  # says whose address it is
+  skep audit erase --person person_01jd4z…")]
+pub(crate) struct EraseArgs {
+    /// Whom: a user's id, or `person_…`, as `skep audit show` has it
+    #[arg(long, value_name = "ID")]
+    person: String,
 }
 
 /// Flags of `audit prove`.
@@ -250,12 +268,7 @@ pub(crate) async fn run(session: &Session, verb: AuditVerb) -> Result {
             session.output.list(&found)
         }
         AuditVerb::Show(args) => {
-            let proof = session.client()?.audit_proof(args.number).await?;
-            let entry: Value = serde_json::from_str(&proof.entry).unwrap_or_default();
-            let shown = AuditEntry {
-                number: proof.number,
-                entry,
-            };
+            let shown = session.client()?.audit_entry(args.number).await?;
             let lines = lines(&shown);
             session
                 .output
@@ -264,6 +277,7 @@ pub(crate) async fn run(session: &Session, verb: AuditVerb) -> Result {
         AuditVerb::Prove(args) => prove(session, args).await,
         AuditVerb::Verify(args) => check(session, &args),
         AuditVerb::Export(args) => export(session, args).await,
+        AuditVerb::Erase(args) => erase(session, args).await,
         AuditVerb::Key => {
             let head = session.client()?.audit_checkpoint().await?;
             let key = &head.public_key;
@@ -302,8 +316,33 @@ fn lines(shown: &AuditEntry) -> Vec<(&'static str, String)> {
                 .unwrap_or_default(),
         ),
     ];
+    for one in &shown.personal {
+        let label = match one.kind.as_str() {
+            "address" => "Address",
+            "email" => "E-mail",
+            _ => "Personal",
+        };
+        let value = one.value.as_deref().unwrap_or("erased");
+        lines.push((label, format!("{value} ({})", one.person)));
+    }
     lines.retain(|(_, value)| !value.is_empty());
     lines
+}
+
+async fn erase(session: &Session, args: EraseArgs) -> Result {
+    let person = &args.person;
+    session.confirm(&format!(
+        "Erase what is known of {person}? Nobody can tell any more whom their entries are about."
+    ))?;
+    let erased = session.client()?.audit_erase(person).await?;
+    let mut said = match erased.values {
+        1 => format!("One value of {person} is erased."),
+        values => format!("{values} values of {person} are erased."),
+    };
+    if !erased.settled {
+        said.push_str(" The database's log of writes holds them for some seconds still.");
+    }
+    session.output.done(&erased, person, &said)
 }
 
 /// Entries, newest first, at most so many.
@@ -429,6 +468,7 @@ fn broken(error: &AuditError) -> Failure {
 #[derive(Debug, Serialize)]
 struct Told {
     entries: u64,
+    pruned: u64,
     size: u64,
     actions: BTreeMap<String, u64>,
 }
@@ -450,15 +490,25 @@ fn check(session: &Session, args: &VerifyArgs) -> Result {
             .or_insert(0) += 1;
     };
     let verified = check_file(&args.file, &key, earlier.as_ref(), each)?;
-    let Verified { entries, head } = verified;
-    let said = format!(
+    let Verified {
+        entries,
+        pruned,
+        head,
+    } = verified;
+    let mut said = format!(
         "{entries} entries are in the log of {} entries that {} signed, as they were written.",
         head.size,
         key.name().unwrap_or_default()
     );
+    if pruned > 0 {
+        said.push_str(&format!(
+            " {pruned} of them were pruned: their hashes are there, and no more."
+        ));
+    }
     let size = head.size;
     let told = Told {
         entries,
+        pruned,
         size,
         actions,
     };
@@ -485,7 +535,11 @@ fn check_file(
         let proven = verify::entry(&bytes, &proof, key);
         let (number, head) = proven.map_err(|error| broken(&error))?;
         each(number, &String::from_utf8_lossy(&bytes));
-        return Ok(Verified { entries: 1, head });
+        return Ok(Verified {
+            entries: 1,
+            pruned: 0,
+            head,
+        });
     }
     let file = File::open(path).map_err(failed(path))?;
     verify::export(BufReader::new(file), key, each).map_err(|error| broken(&error))
