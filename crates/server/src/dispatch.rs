@@ -10,11 +10,12 @@ use axum::Router;
 use axum::extract::MatchedPath;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
+use skep_guard::Principal;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -25,7 +26,7 @@ use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, secure};
-use crate::keys::authenticate;
+use crate::keys::{authenticate, shown};
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -284,6 +285,21 @@ impl Dispatcher {
         if self.tls { "https" } else { "http" }
     }
 
+    /// Who shows a key, or a token of an outside issuer.
+    async fn who(&self, headers: &mut HeaderMap) -> Option<Principal> {
+        let State { keys, outside, .. } = &*self.state;
+        let token = shown(headers).filter(|it| outside.takes(it));
+        let bearer = match token.map(str::to_owned) {
+            Some(token) => outside.find(&token).await.map(|found| (token, found)),
+            None => None,
+        };
+        let find = |text: &str| {
+            let of_token = bearer.as_ref().filter(|(token, _)| token == text);
+            of_token.map_or_else(|| keys.find(text), |(_, found)| Some(found.clone()))
+        };
+        authenticate(find, |text| outside.is_ours(text), headers)
+    }
+
     async fn route(
         &self,
         remote: IpAddr,
@@ -301,10 +317,7 @@ impl Dispatcher {
         let principal = match &peer {
             // Who asks was found out there.
             Some(peer) => Some(peer.by.clone()),
-            None => {
-                let find = |key: &str| self.state.keys.find(key);
-                authenticate(find, request.headers_mut())
-            }
+            None => self.who(request.headers_mut()).await,
         };
         let path = request.uri().path();
         let public =
@@ -315,7 +328,7 @@ impl Dispatcher {
             }
             return Err(ApiError::new(
                 Code::Unauthorized,
-                "the request has no valid API key",
+                "the request has no valid API key or token",
             ));
         };
         let workspace = principal.workspace.clone();

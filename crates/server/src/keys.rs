@@ -89,15 +89,25 @@ fn read_given(path: &Path) -> Result<Vec<(NewKey, String)>, ServerError> {
     read_file(&text).map_err(failed)
 }
 
+/// The credential by which a request is known.
+pub(crate) fn shown(headers: &HeaderMap) -> Option<&str> {
+    match headers.get(skep_api::HEADER_API_KEY) {
+        Some(value) => value.to_str().ok(),
+        None => headers.get(AUTHORIZATION).and_then(bearer),
+    }
+}
+
 /// Who sends this request. Every credential of ours is taken out of the headers, so that no agent sees
-/// one; an `Authorization` that is not ours stays, for the agent.
+/// one; an `Authorization` that is not ours stays, for the agent. `is_ours` knows tokens of others that
+/// are for Skep.
 pub(crate) fn authenticate(
     find: impl Fn(&str) -> Option<Principal>,
+    is_ours: impl Fn(&str) -> bool,
     headers: &mut HeaderMap,
 ) -> Option<Principal> {
     let bearer = headers.get(AUTHORIZATION).and_then(bearer);
     let of_bearer = bearer.and_then(&find);
-    take_out(headers, of_bearer.is_some());
+    take_out(headers, of_bearer.is_some(), is_ours);
     match headers.remove(skep_api::HEADER_API_KEY) {
         Some(value) => find(value.to_str().ok()?),
         None => of_bearer,
@@ -109,18 +119,22 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Whether a key of ours, valid or not, stands anywhere in an `Authorization`.
-fn has_key(value: &HeaderValue) -> bool {
+/// Whether a credential of ours, valid or not, stands anywhere in an `Authorization`.
+fn has_ours(value: &HeaderValue, is_ours: impl Fn(&str) -> bool) -> bool {
     value
         .as_bytes()
         .split(|byte| byte.is_ascii_whitespace() || b",;:=\"'".contains(byte))
-        .any(|word| word.starts_with(PREFIX.as_bytes()))
+        .any(|word| {
+            let text = || std::str::from_utf8(word).is_ok_and(&is_ours);
+            word.starts_with(PREFIX.as_bytes()) || text()
+        })
 }
 
 /// Leaves the `Authorization` of an agent's own.
-fn take_out(headers: &mut HeaderMap, first_is_ours: bool) {
+fn take_out(headers: &mut HeaderMap, first_is_ours: bool, is_ours: impl Fn(&str) -> bool) {
+    let has_key = |value: &HeaderValue| has_ours(value, &is_ours);
     let values = headers.get_all(AUTHORIZATION);
-    if !first_is_ours && !values.iter().any(has_key) {
+    if !first_is_ours && !values.iter().any(&has_key) {
         return;
     }
     let others = values.iter().skip(usize::from(first_is_ours));
@@ -198,7 +212,7 @@ mod tests {
     }
 
     fn authenticate(headers: &mut HeaderMap) -> Option<Principal> {
-        super::authenticate(find, headers)
+        super::authenticate(find, |text| text == "ey.of.others", headers)
     }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -246,6 +260,18 @@ mod tests {
         both.insert("skep-api-key", HeaderValue::from_static("skep_wrong"));
         assert!(authenticate(&mut both).is_none());
         assert!(both.is_empty());
+    }
+
+    #[test]
+    fn a_token_for_us_goes_whoever_is_known() {
+        let mut both = headers("authorization", "Bearer ey.of.others");
+        both.append(
+            AUTHORIZATION,
+            HeaderValue::from_static("Bearer ey.of.agents"),
+        );
+        both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
+        assert!(authenticate(&mut both).is_some());
+        assert_eq!(both, headers("authorization", "Bearer ey.of.agents"));
     }
 
     #[test]

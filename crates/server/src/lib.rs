@@ -19,6 +19,7 @@ mod keys;
 mod listen;
 mod machine;
 mod metrics;
+mod outside;
 mod peers;
 mod problem;
 mod run;
@@ -98,6 +99,14 @@ pub enum ServerError {
         /// What is wrong with it; never a key.
         reason: String,
     },
+    /// The file of issuers cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Issuers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a secret.
+        reason: String,
+    },
     /// The audit log cannot be used: nothing is done without it.
     #[error("audit log: {0}")]
     Audit(String),
@@ -126,6 +135,7 @@ impl PublicError for ServerError {
             | Self::Backup(_)
             | Self::Audit(_)
             | Self::Keys { .. }
+            | Self::Issuers { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
@@ -155,6 +165,7 @@ impl PublicError for ServerError {
                 "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
             }
             Self::Keys { .. } => "Mend the file that `keys.file` names; a line is NAME ROLE SCOPES KEY.".to_owned(),
+            Self::Issuers { .. } => "Mend the file that `auth.issuers` names; docs/jwt.md says what stands in it.".to_owned(),
             Self::Audit(_) => {
                 "Name the log's own key in `audit.key`; of servers that share a database, that of the first.".to_owned()
             }

@@ -26,6 +26,7 @@ use crate::join::RuntimeAgents;
 use crate::keys;
 use crate::listen::{Bounds, Listener, TlsFiles};
 use crate::metrics::{BackupMetrics, ServerMetrics};
+use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::state::State;
 use crate::telemetry::Tracer;
@@ -221,6 +222,7 @@ async fn compose(
     let audit = Audit::open(db.clone(), settings.audit_key.as_deref()).await?;
     let own = By::new(Arc::new(Own(db.server())));
     let (keys, first_key) = keys::open(&db, settings.keys_file.as_deref(), &own).await?;
+    let outside = Outside::open(settings, &db, &mut registry)?;
     let reached_at = reached_at(settings, url);
     let peers = Peers::new(db.clone(), reached_at, settings)?;
     // The others know where to reach this one before it has an agent.
@@ -258,6 +260,7 @@ async fn compose(
         audit,
         backups,
         keys,
+        outside,
         policies,
         peers,
         registry,
@@ -358,6 +361,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let (orphans, auditing) = (state.clone(), state.clone());
+    let outside = state.clone();
     let of = workspaces.clone();
     let mut tasks = sharing(state, &workspaces);
     tasks.extend([
@@ -370,6 +374,7 @@ fn background(state: &Arc<State>, workspaces: Vec<Workspace>) -> Vec<tokio::task
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { watch_disk(&disk).await }),
+        tokio::spawn(async move { outside.outside.keep_fresh().await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {

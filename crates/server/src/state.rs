@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
+use crate::outside::Outside;
 use crate::peers::Peers;
 use crate::telemetry::Tracer;
 
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
+    /// Who comes with a token of another issuer.
+    pub(crate) outside: Outside,
     pub(crate) policies: Policies,
     /// The servers that share the database.
     pub(crate) peers: Peers,

@@ -21,6 +21,7 @@ mod exec;
 mod fault;
 mod health;
 mod hostile;
+mod jwt;
 mod keys;
 mod kill;
 mod manifest;

@@ -420,6 +420,9 @@ settings! {
     /// A file with API keys for automation, beside those that are made with `skep keys create`: a line each
     /// of NAME ROLE SCOPES KEY, where `skep keys generate` makes a KEY. Only the server's user may read it.
     keys_file("keys.file"): Option<PathBuf> = "";
+    /// A file with the issuers whose tokens (JWT) count beside API keys, and what their bearers are here:
+    /// TOML, as `docs/jwt.md` says.
+    auth_issuers("auth.issuers"): Option<PathBuf> = "";
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";
