@@ -29,6 +29,7 @@ use skep_core::{Timestamp, Workspace};
 
 use crate::policy::Principal;
 
+pub(crate) use file::place;
 pub use file::{Issuer, read_file};
 pub use source::{Condition, Fetch, Fetched, MOST_KEY_SET};
 pub use token::{MOST_TOKEN, has_shape};

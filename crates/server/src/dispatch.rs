@@ -16,6 +16,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
 use skep_guard::Principal;
+use skep_guard::certificates::Shown;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -25,8 +26,8 @@ use crate::access::CALL;
 use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
-use crate::headers::{Cors, secure};
-use crate::keys::{authenticate, shown};
+use crate::headers::{Cors, is_named, secure};
+use crate::keys::{authenticate, shown, shows_any};
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -205,6 +206,7 @@ impl Dispatcher {
     pub(crate) async fn answer(
         &self,
         remote: IpAddr,
+        shown: Option<&Shown>,
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
         let peers = &self.state.peers;
@@ -217,6 +219,7 @@ impl Dispatcher {
         let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
+        let promises = self.tls && is_named(&request);
         let strict = strict::check(&mut request);
         // What follows on the connection of such a request may be a part of it.
         let close = strict.is_err() && request.version() <= Version::HTTP_11;
@@ -231,7 +234,7 @@ impl Dispatcher {
             Err(error) => Err(error),
             Ok(()) => {
                 REQUEST
-                    .scope(id, self.route(remote, id, trace, peer, request))
+                    .scope(id, self.route((remote, shown), id, trace, peer, request))
                     .instrument(span)
                     .await
             }
@@ -243,7 +246,7 @@ impl Dispatcher {
         let status = response.status();
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
-        secure(headers, of_agent, self.tls);
+        secure(headers, of_agent, promises);
         if is_late && status == StatusCode::UNAUTHORIZED {
             headers.insert(SECRET, HeaderValue::from_static("unknown"));
         }
@@ -285,9 +288,13 @@ impl Dispatcher {
         if self.tls { "https" } else { "http" }
     }
 
-    /// Who shows a key, or a token of an outside issuer.
-    async fn who(&self, headers: &mut HeaderMap) -> Option<Principal> {
-        let State { keys, outside, .. } = &*self.state;
+    /// Who shows a key or a token of an outside issuer, or came with a certificate.
+    async fn who(&self, headers: &mut HeaderMap, cert: Option<&Shown>) -> Option<Principal> {
+        let State {
+            keys, outside, tls, ..
+        } = &*self.state;
+        // One that shows a key is known by it or not at all.
+        let cert = cert.filter(|_| !shows_any(headers, |text| outside.is_ours(text)));
         let token = shown(headers).filter(|it| outside.takes(it));
         let bearer = match token.map(str::to_owned) {
             Some(token) => outside.find(&token).await.map(|found| (token, found)),
@@ -297,12 +304,13 @@ impl Dispatcher {
             let of_token = bearer.as_ref().filter(|(token, _)| token == text);
             of_token.map_or_else(|| keys.find(text), |(_, found)| Some(found.clone()))
         };
-        authenticate(find, |text| outside.is_ours(text), headers)
+        let known = authenticate(find, |text| outside.is_ours(text), headers);
+        known.or_else(|| tls.as_ref()?.find(cert?))
     }
 
     async fn route(
         &self,
-        remote: IpAddr,
+        (remote, shown): (IpAddr, Option<&Shown>),
         id: RequestId,
         trace: TraceContext,
         peer: Option<Sender>,
@@ -317,7 +325,7 @@ impl Dispatcher {
         let principal = match &peer {
             // Who asks was found out there.
             Some(peer) => Some(peer.by.clone()),
-            None => self.who(request.headers_mut()).await,
+            None => self.who(request.headers_mut(), shown).await,
         };
         let path = request.uri().path();
         let public =

@@ -97,6 +97,12 @@ pub(crate) fn shown(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
+/// Whether a request shows a credential of ours, valid or not.
+pub(crate) fn shows_any(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> bool {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    headers.contains_key(skep_api::HEADER_API_KEY) || values.any(|it| has_ours(it, &is_ours))
+}
+
 /// Who sends this request. Every credential of ours is taken out of the headers, so that no agent sees
 /// one; an `Authorization` that is not ours stays, for the agent. `is_ours` knows tokens of others that
 /// are for Skep.

@@ -26,6 +26,7 @@ mod run;
 mod state;
 mod strict;
 pub mod telemetry;
+mod tls;
 mod trace;
 
 use std::net::SocketAddr;

@@ -13,6 +13,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +25,13 @@ use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
-use crate::listen::{Bounds, Listener, TlsFiles};
+use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::state::State;
 use crate::telemetry::Tracer;
+use crate::tls::Tls;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -74,7 +76,7 @@ pub struct Started {
 /// # Errors
 /// [`ServerError`], when it cannot start.
 pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerError> {
-    let tls = tls_files(&settings);
+    let tls = Tls::open(&settings)?;
     if !settings.listen.ip().is_loopback() && tls.is_none() && !settings.listen_plaintext {
         return Err(ServerError::Plaintext(settings.listen));
     }
@@ -85,11 +87,11 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
         header_timeout: settings.limits_header_timeout,
     };
-    let listener = Listener::bind(settings.listen, tls.as_ref(), bounds).await?;
+    let listener = Listener::bind(settings.listen, tls.clone(), bounds).await?;
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let (state, first_key) = compose(&settings, &options, &url).await?;
+    let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
     let workspaces = vec![Workspace::default()];
     let recovered = recover(&state, &workspaces).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
@@ -103,7 +105,10 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         tls.is_some(),
         settings.metrics_public,
     ));
-    let background = background(&state, workspaces);
+    let mut background = background(&state, workspaces);
+    if let Some(tls) = tls {
+        background.push(keep_certificates(tls, settings.clone(), url.clone()));
+    }
     let serving =
         tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
     announce(&settings, &url)?;
@@ -195,20 +200,11 @@ fn tell(state: &State, kind: &str, detail: &str) {
         .record(&workspace, Event::new(kind, detail.trim_end()));
 }
 
-fn tls_files(settings: &Settings) -> Option<TlsFiles> {
-    match (&settings.tls_cert, &settings.tls_key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        }),
-        _ => None,
-    }
-}
-
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
     url: &str,
+    tls: Option<Arc<Tls>>,
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
@@ -224,7 +220,7 @@ async fn compose(
     let (keys, first_key) = keys::open(&db, settings.keys_file.as_deref(), &own).await?;
     let outside = Outside::open(settings, &db, &mut registry)?;
     let reached_at = reached_at(settings, url);
-    let peers = Peers::new(db.clone(), reached_at, settings)?;
+    let peers = Peers::new(db.clone(), reached_at, settings, tls.as_ref())?;
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
@@ -260,6 +256,7 @@ async fn compose(
         audit,
         backups,
         keys,
+        tls,
         outside,
         policies,
         peers,
@@ -488,6 +485,22 @@ async fn watch_disk(state: &State) {
     }
 }
 
+/// Takes up new certificates, and tells the tools on this machine of them.
+fn keep_certificates(
+    tls: Arc<Tls>,
+    settings: Settings,
+    url: String,
+) -> tokio::task::JoinHandle<()> {
+    let changed = move || {
+        if let Err(error) = announce(&settings, &url) {
+            tracing::warn!(%error, "the new certificate is not in the data folder");
+        }
+    };
+    // From here on it ends nothing.
+    let hangup = signal(SignalKind::hangup()).ok();
+    tokio::spawn(async move { tls.keep_fresh(hangup, changed).await })
+}
+
 /// Says in the data folder where the server is, for tools on this machine.
 ///
 /// Its certificate is for the name by which others call it. Who reads this folder is on loopback, and
@@ -498,8 +511,9 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
         path: path.clone(),
         reason: error.to_string(),
     };
-    let certificate = tls_files(settings)
-        .map(|files| std::fs::read_to_string(files.certificate))
+    let certificate = settings.tls_cert.as_ref();
+    let certificate = certificate
+        .map(std::fs::read_to_string)
         .transpose()
         .map_err(failed)?;
     let document = serde_json::json!({

@@ -20,6 +20,7 @@ use crate::metrics::ServerMetrics;
 use crate::outside::Outside;
 use crate::peers::Peers;
 use crate::telemetry::Tracer;
+use crate::tls::Tls;
 
 /// The composed server.
 pub(crate) struct State {
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
+    /// The certificates, with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Who comes with a token of another issuer.
     pub(crate) outside: Outside,
     pub(crate) policies: Policies,

@@ -10,6 +10,7 @@ mod bad_input;
 mod benchmark;
 mod build;
 mod cache;
+mod certificates;
 mod cli;
 mod dev;
 mod docker;

@@ -45,6 +45,7 @@ pub(super) async fn detailed(
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
     checks.extend(servers(&state));
     checks.extend(issuers(&state));
+    checks.extend(tls(&state));
     let found = state.runtime.list(&workspace, None, usize::MAX);
     checks.extend(drivers(&state, &found).await);
     let backups = state.backups.clone();
@@ -98,6 +99,19 @@ fn servers(state: &State) -> Option<Check> {
         name: "servers".to_owned(),
         status: if known { Health::Ok } else { Health::Degraded },
         detail: format!("{living} share the database; {role}"),
+    })
+}
+
+/// Until when the certificate counts, and whether a new one can be used.
+fn tls(state: &State) -> Option<Check> {
+    let (status, detail) = match state.tls.as_ref()?.condition() {
+        Ok(detail) => (Health::Ok, detail),
+        Err(detail) => (Health::Degraded, detail),
+    };
+    Some(Check {
+        name: "tls".to_owned(),
+        status,
+        detail,
     })
 }
 
