@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config, deploy,
-    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders, policy,
-    replay, rollout, stats, store, top, up,
+    dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, message, orders,
+    policy, replay, rollout, stats, store, top, up,
 };
 use crate::output::{Color, Format};
 
@@ -163,6 +163,9 @@ pub(crate) enum Verb {
     /// Make, list, replace and end API keys
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Seal messages that only their receiver can read
+    #[command(subcommand)]
+    Message(message::MessageVerb),
     /// Who did what, and the proof of it
     #[command(subcommand)]
     Audit(audit::AuditVerb),

@@ -94,6 +94,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Restart(args) => cmd::orders::restart(session, args).await,
         Verb::Diff(args) => cmd::manifest::diff(session, args).await,
         Verb::Export(args) => cmd::manifest::export(session, args).await,
+        Verb::Message(verb) => cmd::message::run(session, verb).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,
         Verb::Policy(verb) => cmd::policy::run(session, verb).await,

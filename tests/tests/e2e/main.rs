@@ -26,6 +26,7 @@ mod jwt;
 mod keys;
 mod kill;
 mod manifest;
+mod message;
 mod network;
 mod openapi;
 mod operate;
