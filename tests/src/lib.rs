@@ -9,6 +9,7 @@
 pub mod client;
 pub mod cutter;
 pub mod etcd;
+pub mod issuer;
 pub mod postgres;
 pub mod registry;
 pub mod server;

@@ -186,6 +186,11 @@ impl Server {
         signal(self.pid(), Signal::CONT);
     }
 
+    /// SIGHUP: it looks at its files.
+    pub fn hang_up(&self) {
+        signal(self.pid(), Signal::HUP);
+    }
+
     /// SIGTERM, without waiting for the end.
     pub fn tell_to_end(&self) {
         signal(self.pid(), Signal::TERM);

@@ -68,6 +68,9 @@ pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Header with the id of the HTTP request, on every answer.
 pub const HEADER_REQUEST_ID: &str = "skep-request-id";
 
+/// Label with an agent's public keys for sealed messages, with commas between them; the first is taken.
+pub const LABEL_MESSAGE_KEYS: &str = "message-keys";
+
 /// A wire value as JSON. Wire types hold nothing that JSON cannot say.
 #[must_use]
 pub fn to_json(value: &impl serde::Serialize) -> String {

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use file::{reset_in_file, set_in_file};
-pub use keys::{ActionRates, DockerFirewall, KEYS, Key, Kind, LogFormat, SecretText, Settings};
+pub use keys::{
+    ActionRates, ClientAuth, DockerFirewall, KEYS, Key, Kind, LogFormat, SecretText, Settings,
+};
 
 /// What our environment variables begin with.
 pub const PREFIX: &str = "SKEP_";
@@ -270,7 +272,11 @@ impl Layers {
             origin: find(name).map_or(Origin::Default, |entry| entry.origin.clone()),
             allowed: Key::find(name).map_or_else(String::new, |key| key.kind.allowed()),
         })?;
-        for (given, missing) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+        for (given, missing) in [
+            ("tls.cert", "tls.key"),
+            ("tls.key", "tls.cert"),
+            ("tls.client_ca", "tls.cert"),
+        ] {
             if let Some(entry) = find(given).filter(|entry| !entry.value.is_empty())
                 && find(missing).is_some_and(|entry| entry.value.is_empty())
             {

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
+use skep_guard::certificates::Shown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ pub(crate) struct Serving {
 pub(crate) async fn serve(
     serving: &Serving,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    remote: SocketAddr,
+    (remote, shown): (SocketAddr, Option<Arc<Shown>>),
     place: Place,
     stop: CancellationToken,
 ) {
@@ -53,9 +54,10 @@ pub(crate) async fn serve(
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(place.clone());
         }
-        let dispatcher = dispatcher.clone();
+        let (dispatcher, shown) = (dispatcher.clone(), shown.clone());
         async move {
-            let response = dispatcher.answer(remote.ip(), request).await;
+            let response = dispatcher.answer(remote.ip(), shown.as_deref(), request);
+            let response = response.await;
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, &work.0)))
         }
     });

@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
+use skep_guard::certificates::Shown;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -23,10 +24,8 @@ use tracing::Instrument;
 use crate::access::CALL;
 use crate::act::Act;
 use crate::api::Caller;
-use crate::cookie::{self, Visitor};
 use crate::gate::{self, About, Asker};
-use crate::headers::{Cors, secure};
-use crate::keys::{Shown, authenticate};
+use crate::headers::{Cors, is_named, secure};
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -36,9 +35,8 @@ use crate::rates::Counted;
 use crate::state::State;
 use crate::strict;
 use crate::telemetry::Open;
-use crate::tokens;
 use crate::trace::TraceContext;
-use crate::workspace;
+use crate::who;
 
 /// Headers that an answer gets from here at most: its table grows once, not step by step.
 const OWN_HEADERS: usize = 16;
@@ -210,6 +208,7 @@ impl Dispatcher {
     pub(crate) async fn answer(
         &self,
         remote: IpAddr,
+        shown: Option<&Shown>,
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
         let peers = &self.state.peers;
@@ -222,6 +221,7 @@ impl Dispatcher {
         let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
+        let promises = self.tls && is_named(&request);
         let strict = strict::check(&mut request);
         // What follows on the connection of such a request may be a part of it.
         let close = strict.is_err() && request.version() <= Version::HTTP_11;
@@ -236,7 +236,8 @@ impl Dispatcher {
         let answer = match strict {
             Err(error) => Err(error),
             Ok(()) => {
-                let route = self.route((remote, &counted), id, trace, peer, request);
+                let from = (remote, shown, &counted);
+                let route = self.route(from, id, trace, peer, request);
                 REQUEST.scope(id, route).instrument(span).await
             }
         };
@@ -247,7 +248,7 @@ impl Dispatcher {
         let status = response.status();
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
-        secure(headers, of_agent, self.tls);
+        secure(headers, of_agent, promises);
         counted.tell(headers);
         if is_late && status == StatusCode::UNAUTHORIZED {
             headers.insert(SECRET, HeaderValue::from_static("unknown"));
@@ -292,7 +293,7 @@ impl Dispatcher {
 
     async fn route(
         &self,
-        (remote, counted): (IpAddr, &Counted),
+        (remote, shown, counted): (IpAddr, Option<&Shown>, &Counted),
         id: RequestId,
         trace: TraceContext,
         peer: Option<Sender>,
@@ -309,7 +310,7 @@ impl Dispatcher {
             Some(peer) => Some(Asker::plain(peer.by.clone(), remote)),
             None => {
                 self.state.rates.address(counted, remote)?;
-                self.known(remote, &mut request, counted).await?
+                who::asks(&self.state, (remote, shown), &mut request, counted).await?
             }
         };
         let path = request.uri().path();
@@ -322,7 +323,7 @@ impl Dispatcher {
             self.state.threats.failed(remote);
             return Err(ApiError::new(
                 Code::Unauthorized,
-                "the request has no valid API key",
+                "the request has no valid API key or token",
             ));
         };
         if peer.is_none() {
@@ -369,69 +370,6 @@ impl Dispatcher {
             return self.shared_api(&sender, request).await;
         }
         Ok(self.api(request.map(axum::body::Body::new)).await)
-    }
-
-    /// Who asks. What shows it is taken out of the request, so that no agent sees it.
-    async fn known(
-        &self,
-        remote: IpAddr,
-        request: &mut Request<Incoming>,
-        counted: &Counted,
-    ) -> Result<Option<Asker>, ApiError> {
-        let cookies = cookie::take(request.headers_mut());
-        let wanted = workspace::wanted(request.headers_mut())?;
-        let public = is_public(request.method(), request.uri().path());
-        if public {
-            cookie::must_not_be_foreign(request)?;
-            let cookies = cookies.clone();
-            let visitor = Visitor { remote, cookies };
-            request.extensions_mut().insert(visitor);
-        }
-        let find = |key: &str| self.state.keys.find(key);
-        let shown = authenticate(find, request.headers_mut());
-        let of_session = match shown {
-            Shown::Key(principal, rate) => {
-                workspace::must_be(&principal, wanted.as_ref())?;
-                let asker = Asker::plain(principal, remote);
-                self.state.rates.key(counted, &asker.principal, rate)?;
-                return Ok(Some(asker));
-            }
-            Shown::Token(text) => {
-                let State {
-                    tokens,
-                    runtime,
-                    db,
-                    ..
-                } = &*self.state;
-                let found = tokens::find(tokens, runtime, &text, db.clock().now());
-                let Some(token) = found else {
-                    return Ok(None);
-                };
-                workspace::must_be(&token.principal, wanted.as_ref())?;
-                let mut asker = Asker::plain(token.principal.clone(), remote);
-                asker.token = Some(Arc::new(token));
-                return Ok(Some(asker));
-            }
-            Shown::Session(text) => Some(text),
-            Shown::Nothing => {
-                let text = cookies.session.filter(|_| !public);
-                if text.is_some() {
-                    cookie::must_be_own(request)?;
-                }
-                text
-            }
-        };
-        let Some(text) = of_session.filter(|_| !public) else {
-            return Ok(None);
-        };
-        let all = self.state.tenants.all().all();
-        let found = self.state.sessions.find(&text, wanted.as_ref(), &all);
-        let Some(known) = found.await? else {
-            return Ok(None);
-        };
-        let mut asker = Asker::plain(known.principal.clone(), remote);
-        asker.session = Some(Arc::new(known));
-        Ok(Some(asker))
     }
 
     /// A request to an agent, wherever it is.

@@ -3,10 +3,11 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, ORIGIN, STRICT_TRANSPORT_SECURITY,
-    VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_SECURITY_POLICY, HOST, ORIGIN,
+    STRICT_TRANSPORT_SECURITY, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 const SECURITY: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),
@@ -27,6 +28,22 @@ const OWN_POLICY: &str =
 const AGENT_POLICY: &str = "sandbox allow-scripts allow-forms; frame-ancestors 'none'";
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const HSTS: &str = "max-age=31536000";
+
+/// Whether a request came to a name that others know this server by, and not to this machine's own or an
+/// address: only of such a name it is promised for long that it speaks TLS.
+pub(crate) fn is_named<B>(request: &Request<B>) -> bool {
+    let of_uri = request.uri().authority().cloned();
+    let of_host = || {
+        let host = request.headers().get(HOST)?.to_str().ok()?;
+        host.parse::<Authority>().ok()
+    };
+    of_uri.or_else(of_host).is_some_and(|authority| {
+        let host = authority.host().to_ascii_lowercase();
+        let is_address = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
+        let is_local = host == "localhost" || host.ends_with(".localhost");
+        !host.is_empty() && !is_address && !is_local
+    })
+}
 
 /// Adds the headers of safety that the answer does not have yet. The content policy is added to
 /// one of an agent's own, wherever its answer is read: a browser obeys both.

@@ -93,32 +93,49 @@ fn read_given(path: &Path) -> Result<Vec<(NewKey, String)>, ServerError> {
     read_file(&text).map_err(failed)
 }
 
+/// The credential by which a request is known.
+pub(crate) fn shown(headers: &HeaderMap) -> Option<&str> {
+    match headers.get(skep_api::HEADER_API_KEY) {
+        Some(value) => value.to_str().ok(),
+        None => headers.get(AUTHORIZATION).and_then(bearer),
+    }
+}
+
+/// Whether a request shows a credential of ours, valid or not.
+pub(crate) fn shows_any(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> bool {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    headers.contains_key(skep_api::HEADER_API_KEY) || values.any(|it| has_ours(it, &is_ours))
+}
+
 /// Who sends this request. Every credential of ours is taken out of the headers, so that no agent sees
-/// one; an `Authorization` that is not ours stays, for the agent.
+/// one; an `Authorization` that is not ours stays, for the agent. `is_ours` knows tokens of others that
+/// are for Skep.
 pub(crate) fn authenticate(
     find: impl Fn(&str) -> Option<(Principal, Option<Rate>)>,
+    is_ours: impl Fn(&str) -> bool,
     headers: &mut HeaderMap,
-) -> Shown {
+) -> Credential {
     let look = |text: &str| match text {
-        text if text.starts_with(SESSION_PREFIX) => Shown::Session(text.to_owned()),
-        text if text.starts_with(TOKEN_PREFIX) => Shown::Token(text.to_owned()),
+        text if text.starts_with(SESSION_PREFIX) => Credential::Session(text.to_owned()),
+        text if text.starts_with(TOKEN_PREFIX) => Credential::Token(text.to_owned()),
         text => match find(text) {
-            Some((principal, rate)) => Shown::Key(principal, rate),
-            None => Shown::Nothing,
+            Some((principal, rate)) => Credential::Key(principal, rate),
+            None => Credential::Nothing,
         },
     };
     let bearer = headers.get(AUTHORIZATION).and_then(bearer);
-    let of_bearer = bearer.map_or(Shown::Nothing, look);
-    take_out(headers, !matches!(of_bearer, Shown::Nothing));
+    let of_bearer = bearer.map_or(Credential::Nothing, look);
+    let ours = !matches!(of_bearer, Credential::Nothing);
+    take_out(headers, ours, is_ours);
     match headers.remove(skep_api::HEADER_API_KEY) {
-        Some(value) => value.to_str().map_or(Shown::Nothing, look),
+        Some(value) => value.to_str().map_or(Credential::Nothing, look),
         None => of_bearer,
     }
 }
 
 /// What somebody shows.
 #[derive(Debug)]
-pub(crate) enum Shown {
+pub(crate) enum Credential {
     /// A key that counts, and how often it may be used.
     Key(Principal, Option<Rate>),
     /// An agent's token, which may count.
@@ -134,18 +151,22 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Whether a key of ours, valid or not, stands anywhere in an `Authorization`.
-fn has_key(value: &HeaderValue) -> bool {
+/// Whether a credential of ours, valid or not, stands anywhere in an `Authorization`.
+fn has_ours(value: &HeaderValue, is_ours: impl Fn(&str) -> bool) -> bool {
     value
         .as_bytes()
         .split(|byte| byte.is_ascii_whitespace() || b",;:=\"'".contains(byte))
-        .any(|word| word.starts_with(PREFIX.as_bytes()))
+        .any(|word| {
+            let text = || std::str::from_utf8(word).is_ok_and(&is_ours);
+            word.starts_with(PREFIX.as_bytes()) || text()
+        })
 }
 
 /// Leaves the `Authorization` of an agent's own.
-fn take_out(headers: &mut HeaderMap, first_is_ours: bool) {
+fn take_out(headers: &mut HeaderMap, first_is_ours: bool, is_ours: impl Fn(&str) -> bool) {
+    let has_key = |value: &HeaderValue| has_ours(value, &is_ours);
     let values = headers.get_all(AUTHORIZATION);
-    if !first_is_ours && !values.iter().any(has_key) {
+    if !first_is_ours && !values.iter().any(&has_key) {
         return;
     }
     let others = values.iter().skip(usize::from(first_is_ours));
@@ -224,8 +245,9 @@ mod tests {
     }
 
     fn authenticate(headers: &mut HeaderMap) -> Option<Principal> {
-        match super::authenticate(find, headers) {
-            Shown::Key(principal, _) => Some(principal),
+        let is_ours = |text: &str| text == "ey.of.others";
+        match super::authenticate(find, is_ours, headers) {
+            Credential::Key(principal, _) => Some(principal),
             _ => None,
         }
     }
@@ -284,10 +306,22 @@ mod tests {
             ("skep-api-key", "skep_session_x"),
         ] {
             let mut headers = headers(name, value);
-            let shown = super::authenticate(find, &mut headers);
-            assert!(matches!(shown, Shown::Session(text) if text == "skep_session_x"));
+            let shown = super::authenticate(find, |_| false, &mut headers);
+            assert!(matches!(shown, Credential::Session(text) if text == "skep_session_x"));
             assert!(headers.is_empty());
         }
+    }
+
+    #[test]
+    fn a_token_for_us_goes_whoever_is_known() {
+        let mut both = headers("authorization", "Bearer ey.of.others");
+        both.append(
+            AUTHORIZATION,
+            HeaderValue::from_static("Bearer ey.of.agents"),
+        );
+        both.insert("skep-api-key", HeaderValue::from_static("skep_right"));
+        assert!(authenticate(&mut both).is_some());
+        assert_eq!(both, headers("authorization", "Bearer ey.of.agents"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod keys;
 mod listen;
 mod machine;
 mod metrics;
+mod outside;
 mod peers;
 mod problem;
 mod rates;
@@ -28,8 +29,10 @@ mod state;
 mod strict;
 pub mod telemetry;
 mod threats;
+mod tls;
 mod tokens;
 mod trace;
+mod who;
 mod workspace;
 
 use std::net::SocketAddr;
@@ -103,6 +106,14 @@ pub enum ServerError {
         /// What is wrong with it; never a key.
         reason: String,
     },
+    /// The file of issuers cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Issuers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a secret.
+        reason: String,
+    },
     /// The audit log cannot be used: nothing is done without it.
     #[error("audit log: {0}")]
     Audit(String),
@@ -137,6 +148,7 @@ impl PublicError for ServerError {
             | Self::Audit(_)
             | Self::Rate(_)
             | Self::Keys { .. }
+            | Self::Issuers { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
@@ -166,6 +178,7 @@ impl PublicError for ServerError {
                 "Give the base URL of a collector, such as http://127.0.0.1:4318.".to_owned()
             }
             Self::Keys { .. } => "Mend the file that `keys.file` names; a line is NAME ROLE SCOPES KEY.".to_owned(),
+            Self::Issuers { .. } => "Mend the file that `auth.issuers` names; docs/jwt.md says what stands in it.".to_owned(),
             Self::Audit(_) => {
                 "Name the log's own key in `audit.key`; of servers that share a database, that of the first.".to_owned()
             }

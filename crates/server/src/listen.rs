@@ -2,15 +2,11 @@
 //! a graceful end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::Error;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::ServerError;
 use crate::connection::{Place, Serving, serve};
 use crate::dispatch::Dispatcher;
+use crate::tls::{Tls, shown};
 
 /// Calls that one HTTP/2 connection may have open.
 const STREAMS: u32 = 256;
@@ -37,59 +34,17 @@ pub(crate) struct Bounds {
 /// Listens until it is told to stop.
 pub(crate) struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     bounds: Bounds,
-}
-
-/// Certificate and key of the server, as PEM files.
-#[derive(Debug, Clone)]
-pub(crate) struct TlsFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
-
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
-    let wrong = |path: &PathBuf, reason: String| ServerError::Tls {
-        path: path.clone(),
-        reason,
-    };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(&files.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-        pem::Error::NoItemsFound => wrong(&files.key, "there is no private key in it".to_owned()),
-        error => wrong(&files.key, error.to_string()),
-    })?;
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| match error {
-            Error::NoCertificatesPresented => wrong(
-                &files.certificate,
-                "there is no certificate in it".to_owned(),
-            ),
-            Error::InvalidCertificate(_) => wrong(
-                &files.certificate,
-                "its certificate cannot be read".to_owned(),
-            ),
-            Error::InconsistentKeys(_) => wrong(
-                &files.key,
-                "it is not the key of the certificate".to_owned(),
-            ),
-            _ => wrong(&files.key, "its key is of no kind that is known".to_owned()),
-        })?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 impl Listener {
     /// Takes the address.
     pub(crate) async fn bind(
         address: SocketAddr,
-        tls: Option<&TlsFiles>,
+        tls: Option<Arc<Tls>>,
         bounds: Bounds,
     ) -> Result<Self, ServerError> {
-        let tls = tls.map(acceptor).transpose()?;
         let socket = TcpListener::bind(address)
             .await
             .map_err(|error| match error.kind() {
@@ -156,10 +111,14 @@ impl Listener {
                 // Small answers go out at once.
                 let _ = stream.set_nodelay(true);
                 match tls {
-                    None => serve(&serving, stream, remote, place, stop).await,
+                    None => serve(&serving, stream, (remote, None), place, stop).await,
                     Some(tls) => {
+                        let tls = tls.acceptor();
                         if let Some(stream) = shake_hands(&tls, stream, serving.idle).await {
-                            serve(&serving, stream, remote, place, stop).await;
+                            let chain = stream.get_ref().1.peer_certificates();
+                            let leaf = chain.and_then(<[_]>::first);
+                            let shown = leaf.map(|leaf| Arc::new(shown(leaf)));
+                            serve(&serving, stream, (remote, shown), place, stop).await;
                         }
                     }
                 }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::ServerError;
 use crate::state::State;
+use crate::tls::Tls;
 
 mod etcd;
 pub(crate) mod forward;
@@ -94,12 +95,17 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// What this server knows before its first look: nothing. `url` is where others reach it.
-    pub(crate) fn new(db: Db, url: String, settings: &Settings) -> Result<Self, ServerError> {
+    pub(crate) fn new(
+        db: Db,
+        url: String,
+        settings: &Settings,
+        tls: Option<&Arc<Tls>>,
+    ) -> Result<Self, ServerError> {
         let certificate = settings.tls_cert.as_deref();
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| ServerError::Random(error.to_string()))?;
         let wire = match db.is_shared() {
-            true => Some(Wire::new(certificate)?),
+            true => Some(Wire::new(certificate, tls)?),
             false => None,
         };
         let (endpoints, prefix) = (&settings.servers_etcd, &settings.servers_etcd_prefix);

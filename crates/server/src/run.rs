@@ -16,6 +16,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -27,13 +28,15 @@ use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
-use crate::listen::{Bounds, Listener, TlsFiles};
+use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
+use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::rates::Rates;
 use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
+use crate::tls::Tls;
 use crate::tokens::{self, Minting};
 use crate::{ServerError, api, machine};
 
@@ -81,7 +84,7 @@ pub struct Started {
 /// # Errors
 /// [`ServerError`], when it cannot start.
 pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerError> {
-    let tls = tls_files(&settings);
+    let tls = Tls::open(&settings)?;
     if !settings.listen.ip().is_loopback() && tls.is_none() && !settings.listen_plaintext {
         return Err(ServerError::Plaintext(settings.listen));
     }
@@ -92,11 +95,11 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
         header_timeout: settings.limits_header_timeout,
     };
-    let listener = Listener::bind(settings.listen, tls.as_ref(), bounds).await?;
+    let listener = Listener::bind(settings.listen, tls.clone(), bounds).await?;
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let (state, first_key) = compose(&settings, &options, &url).await?;
+    let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
     let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     tell(&state, "server.started", &url);
@@ -109,7 +112,10 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
         tls.is_some(),
         settings.metrics_public,
     ));
-    let background = background(&state);
+    let mut background = background(&state);
+    if let Some(tls) = tls {
+        background.push(keep_certificates(tls, settings.clone(), url.clone()));
+    }
     let serving =
         tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
     announce(&settings, &url)?;
@@ -204,20 +210,11 @@ fn tell(state: &State, kind: &str, detail: &str) {
         .record(&workspace, Event::new(kind, detail.trim_end()));
 }
 
-fn tls_files(settings: &Settings) -> Option<TlsFiles> {
-    match (&settings.tls_cert, &settings.tls_key) {
-        (Some(certificate), Some(key)) => Some(TlsFiles {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        }),
-        _ => None,
-    }
-}
-
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
     url: &str,
+    tls: Option<Arc<Tls>>,
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
@@ -240,8 +237,9 @@ async fn compose(
     let given = settings.keys_file.as_deref();
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
+    let outside = Outside::open(settings, &db, &mut registry)?;
     let reached_at = reached_at(settings, url);
-    let peers = Peers::new(db.clone(), reached_at, settings)?;
+    let peers = Peers::new(db.clone(), reached_at, settings, tls.as_ref())?;
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
@@ -249,23 +247,9 @@ async fn compose(
     let tokens = tokens::key(db.folder())?;
     let of_runtime = of_runtime(settings, url, &tokens);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
-    let ingress = Ingress::new(
-        db.clone(),
-        Arc::new(RuntimeAgents::new(runtime.clone())),
-        Limits {
-            body: settings.limits_body,
-            body_pause: settings.limits_body_timeout,
-            ..Limits::default()
-        },
-        Retention {
-            age: settings.calls_retention,
-            bytes: settings.calls_retention_bytes,
-            hours: settings.performance_retention,
-        },
-        call_metrics,
-        tracer.clone().map(|tracer| tracer as Arc<dyn Spans>),
-        own,
-    );
+    let agents = Arc::new(RuntimeAgents::new(runtime.clone()));
+    let spans = tracer.clone().map(|tracer| tracer as Arc<dyn Spans>);
+    let ingress = ingress(settings, &db, agents, (call_metrics, spans), own);
     forget_imports(&settings.data)?;
     let policies = Policies::new(db.clone());
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
@@ -277,6 +261,8 @@ async fn compose(
         audit,
         backups,
         keys,
+        tls,
+        outside,
         policies,
         rates: Rates::new(settings)?,
         tokens,
@@ -296,6 +282,26 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+fn ingress(
+    settings: &Settings,
+    db: &Db,
+    agents: Arc<RuntimeAgents>,
+    (metrics, spans): (Metrics, Option<Arc<dyn Spans>>),
+    own: By,
+) -> Ingress {
+    let limits = Limits {
+        body: settings.limits_body,
+        body_pause: settings.limits_body_timeout,
+        ..Limits::default()
+    };
+    let retention = Retention {
+        age: settings.calls_retention,
+        bytes: settings.calls_retention_bytes,
+        hours: settings.performance_retention,
+    };
+    Ingress::new(db.clone(), agents, limits, retention, metrics, spans, own)
 }
 
 fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError> {
@@ -394,7 +400,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
 fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let (orphans, auditing, using) = (state.clone(), state.clone(), state.clone());
-    let (purging, watching) = (state.clone(), state.clone());
+    let (purging, watching, outside) = (state.clone(), state.clone(), state.clone());
     let of = state.tenants.all().clone();
     let mut tasks = sharing(state);
     tasks.extend([
@@ -410,6 +416,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { keep_uses(&using).await }),
         tokio::spawn(async move { purge_workspaces(&purging).await }),
+        tokio::spawn(async move { outside.outside.keep_fresh().await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {
@@ -554,6 +561,22 @@ async fn watch_disk(state: &State) {
     }
 }
 
+/// Takes up new certificates, and tells the tools on this machine of them.
+fn keep_certificates(
+    tls: Arc<Tls>,
+    settings: Settings,
+    url: String,
+) -> tokio::task::JoinHandle<()> {
+    let changed = move || {
+        if let Err(error) = announce(&settings, &url) {
+            tracing::warn!(%error, "the new certificate is not in the data folder");
+        }
+    };
+    // From here on it ends nothing.
+    let hangup = signal(SignalKind::hangup()).ok();
+    tokio::spawn(async move { tls.keep_fresh(hangup, changed).await })
+}
+
 /// Says in the data folder where the server is, for tools on this machine.
 ///
 /// Its certificate is for the name by which others call it. Who reads this folder is on loopback, and
@@ -564,8 +587,9 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
         path: path.clone(),
         reason: error.to_string(),
     };
-    let certificate = tls_files(settings)
-        .map(|files| std::fs::read_to_string(files.certificate))
+    let certificate = settings.tls_cert.as_ref();
+    let certificate = certificate
+        .map(std::fs::read_to_string)
         .transpose()
         .map_err(failed)?;
     let document = serde_json::json!({

@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
+use crate::outside::Outside;
 use crate::peers::Peers;
 use crate::rates::Rates;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
+use crate::tls::Tls;
 
 /// The composed server.
 pub(crate) struct State {
@@ -32,6 +34,10 @@ pub(crate) struct State {
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
     pub(crate) keys: Keys,
+    /// The certificates, with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Who comes with a token of another issuer.
+    pub(crate) outside: Outside,
     pub(crate) policies: Policies,
     /// How often anybody may ask.
     pub(crate) rates: Rates,

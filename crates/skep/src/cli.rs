@@ -7,8 +7,9 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config,
-    deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, orders,
-    performance, policy, replay, rollout, security, stats, store, top, up, users, workspaces,
+    deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, message,
+    orders, performance, policy, replay, rollout, security, stats, store, top, up, users,
+    workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -174,6 +175,9 @@ pub(crate) enum Verb {
     /// Make, list, replace and end API keys
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Seal messages that only their receiver can read
+    #[command(subcommand)]
+    Message(message::MessageVerb),
     /// Who did what, and the proof of it
     #[command(subcommand)]
     Audit(audit::AuditVerb),

@@ -26,6 +26,7 @@ pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod manifest;
+pub(crate) mod message;
 pub(crate) mod orders;
 pub(crate) mod pages;
 pub(crate) mod performance;

@@ -100,6 +100,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Account(verb) => cmd::account::run(session, verb).await,
         Verb::Users(verb) => cmd::users::run(session, verb).await,
         Verb::Workspaces(verb) => cmd::workspaces::run(session, verb).await,
+        Verb::Message(verb) => cmd::message::run(session, verb).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Performance(args) => cmd::performance::run(session, args).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,

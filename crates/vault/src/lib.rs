@@ -2,9 +2,10 @@
 //! in, bytes come out.
 //!
 //! There is one construction for everything that is encrypted at rest, [`chunked`]; keys come from
-//! passphrases by [`passphrase`].
+//! passphrases by [`passphrase`]. What people and agents send each other is sealed by [`message`].
 
 pub mod chunked;
+pub mod message;
 pub mod passphrase;
 
 use aws_lc_rs::hkdf;

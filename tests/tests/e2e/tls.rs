@@ -147,7 +147,7 @@ async fn http_1_1_is_spoken() {
             let answer = wire.answer().await.expect("an answer");
             assert_eq!(answer.status, 200);
             assert!(
-                answer.header(HSTS).starts_with("max-age="),
+                answer.header(HSTS).starts_with("max-age=31536000"),
                 "{}",
                 answer.head
             );
@@ -173,7 +173,8 @@ async fn http_2_is_spoken_by_who_offers_it() {
         (answer.status().as_u16(), answer.version()),
         (200, http::Version::HTTP_2)
     );
-    assert!(answer.headers().contains_key(HSTS));
+    // Nobody promises anything for long about this machine's own name.
+    assert!(!answer.headers().contains_key(HSTS));
     let body = answer.collect().await.expect("a body").to_bytes();
     assert!(serde_json::from_slice::<Value>(&body).is_ok());
 }

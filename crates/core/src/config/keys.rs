@@ -123,6 +123,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// They are not asked.
+    #[default]
+    None,
+    /// Those that have one.
+    Optional,
+    /// All of them.
+    Required,
+}
+
 /// Who keeps agents in containers from the services of the server's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DockerFirewall {
@@ -393,6 +405,28 @@ impl Setting for LogFormat {
     }
 }
 
+impl Setting for ClientAuth {
+    const KIND: Kind = Kind::Choice(&["none", "optional", "required"]);
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "optional" => Some(Self::Optional),
+            "required" => Some(Self::Required),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::None => "none",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+        .to_owned()
+    }
+}
+
 impl Setting for DockerFirewall {
     const KIND: Kind = Kind::Choice(&["skep", "external"]);
 
@@ -455,6 +489,12 @@ settings! {
     tls_cert("tls.cert"): Option<PathBuf> = "";
     /// The private key of `tls.cert`, as a PEM file.
     tls_key("tls.key"): Option<PathBuf> = "";
+    /// Certificates (PEM) of those who sign certificates of clients. Looked at every few seconds, as
+    /// `tls.cert` and `tls.key` are.
+    tls_client_ca("tls.client_ca"): Option<PathBuf> = "";
+    /// Whether clients show a certificate: `none`, `optional` or `required`. What it counts for stands in
+    /// `auth.certificates`.
+    tls_client_auth("tls.client_auth"): ClientAuth = "none";
     /// A PostgreSQL database, such as `postgres://skep@localhost/skep`, which several servers may
     /// share; without it everything is in the data folder. Logs, homes and volumes stay there in any
     /// case.
@@ -466,6 +506,11 @@ settings! {
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.
     sessions_lifetime("sessions.lifetime"): Duration = "7d";
+    /// A file with the issuers whose tokens (JWT) count beside API keys, and what their bearers are here:
+    /// TOML, as `docs/jwt.md` says.
+    auth_issuers("auth.issuers"): Option<PathBuf> = "";
+    /// A file that says whom certificates of clients count for: TOML, as `docs/tls.md` says.
+    auth_certificates("auth.certificates"): Option<PathBuf> = "";
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
     /// the data folder. Servers that share a database need the same one.
     audit_key("audit.key"): Option<PathBuf> = "";

@@ -44,6 +44,8 @@ pub(super) async fn detailed(
 ) -> (StatusCode, Json<DetailedHealth>) {
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
     checks.extend(servers(&state));
+    checks.extend(issuers(&state));
+    checks.extend(tls(&state));
     let found = state.runtime.list(&workspace, None, usize::MAX);
     checks.extend(drivers(&state, &found).await);
     let backups = state.backups.clone();
@@ -97,6 +99,37 @@ fn servers(state: &State) -> Option<Check> {
         name: "servers".to_owned(),
         status: if known { Health::Ok } else { Health::Degraded },
         detail: format!("{living} share the database; {role}"),
+    })
+}
+
+/// Until when the certificate counts, and whether a new one can be used.
+fn tls(state: &State) -> Option<Check> {
+    let (status, detail) = match state.tls.as_ref()?.condition() {
+        Ok(detail) => (Health::Ok, detail),
+        Err(detail) => (Health::Degraded, detail),
+    };
+    Some(Check {
+        name: "tls".to_owned(),
+        status,
+        detail,
+    })
+}
+
+/// Whether the keys of outside issuers are known, and fresh.
+fn issuers(state: &State) -> impl Iterator<Item = Check> {
+    state.outside.conditions().into_iter().map(|(name, it)| {
+        let age = it.age.map(|age| format!(", {} s old", age.as_secs()));
+        let keys = format!("{} keys{}", it.keys, age.unwrap_or_default());
+        let (status, detail) = match it.failure {
+            Some(failure) => (Health::Degraded, format!("{keys}; {failure}")),
+            None if it.keys == 0 => (Health::Degraded, "its keys are not fetched yet".to_owned()),
+            None => (Health::Ok, keys),
+        };
+        Check {
+            name: format!("issuer:{name}"),
+            status,
+            detail,
+        }
     })
 }
 

@@ -61,7 +61,7 @@ impl Etcd {
         epoch: i64,
         certificate: Option<&Path>,
     ) -> Result<Self, ServerError> {
-        let http = Client::builder(TokioExecutor::new()).build(connector(certificate)?);
+        let http = Client::builder(TokioExecutor::new()).build(connector(certificate, None)?);
         Ok(Self {
             endpoints: endpoints
                 .iter()

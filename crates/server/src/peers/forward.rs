@@ -29,6 +29,7 @@ use tower_service::Service;
 use super::Peer;
 use crate::ServerError;
 use crate::dispatch::Body;
+use crate::tls::Tls;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,8 +87,11 @@ struct Links {
 }
 
 impl Wire {
-    pub(crate) fn new(certificate: Option<&Path>) -> Result<Self, ServerError> {
-        let connector = connector(certificate)?;
+    pub(crate) fn new(
+        certificate: Option<&Path>,
+        tls: Option<&Arc<Tls>>,
+    ) -> Result<Self, ServerError> {
+        let connector = connector(certificate, tls)?;
         Ok(Self {
             connector,
             links: Mutex::default(),
@@ -187,9 +191,11 @@ impl Wire {
     }
 }
 
-/// Connections with TLS or without, that trust the certificates of this machine and this one's.
+/// Connections with TLS or without, that trust the certificates of this machine and this one's. They
+/// show this server's own to who asks for one.
 pub(crate) fn connector(
     certificate: Option<&Path>,
+    tls: Option<&Arc<Tls>>,
 ) -> Result<HttpsConnector<HttpConnector>, ServerError> {
     let failed = |reason: String| ServerError::Tls {
         path: certificate.unwrap_or(Path::new("")).to_owned(),
@@ -203,11 +209,14 @@ pub(crate) fn connector(
         roots.add_parsable_certificates(all.flatten());
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let tls = match tls {
+        Some(own) => builder.with_client_cert_resolver(own.clone()),
+        None => builder.with_no_client_auth(),
+    };
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));

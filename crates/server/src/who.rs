@@ -1,0 +1,112 @@
+//! Who asks: by a key, a token, a session or a certificate. What shows it is taken out of the request, so
+//! that no agent sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use skep_guard::certificates::Shown;
+
+use crate::cookie::{self, Visitor};
+use crate::dispatch::is_public;
+use crate::gate::Asker;
+use crate::keys::{Credential, authenticate, shown, shows_any};
+use crate::problem::ApiError;
+use crate::rates::Counted;
+use crate::state::State;
+use crate::{tokens, workspace};
+
+/// Who asks, when anybody whom this server knows does.
+///
+/// # Errors
+/// [`skep_core::Code::CrossSite`], [`skep_core::Code::WorkspaceNotFound`], [`skep_core::Code::RateLimited`],
+/// and the store's own: without an answer nobody is let in.
+pub(crate) async fn asks(
+    state: &State,
+    (remote, certificate): (IpAddr, Option<&Shown>),
+    request: &mut Request<Incoming>,
+    counted: &Counted,
+) -> Result<Option<Asker>, ApiError> {
+    let cookies = cookie::take(request.headers_mut());
+    let wanted = workspace::wanted(request.headers_mut())?;
+    let public = is_public(request.method(), request.uri().path());
+    if public {
+        cookie::must_not_be_foreign(request)?;
+        let cookies = cookies.clone();
+        let visitor = Visitor { remote, cookies };
+        request.extensions_mut().insert(visitor);
+    }
+    // One that shows anything else is known by that or not at all.
+    let others = |text: &str| state.outside.is_ours(text);
+    let certificate =
+        certificate.filter(|_| cookies.session.is_none() && !shows_any(request.headers(), others));
+    let credential = credential(state, request).await;
+    let session = match credential {
+        Credential::Key(principal, rate) => {
+            workspace::must_be(&principal, wanted.as_ref())?;
+            let asker = Asker::plain(principal, remote);
+            state.rates.key(counted, &asker.principal, rate)?;
+            return Ok(Some(asker));
+        }
+        Credential::Token(text) => {
+            let now = state.db.clock().now();
+            let found = tokens::find(&state.tokens, &state.runtime, &text, now);
+            let Some(token) = found else {
+                return Ok(None);
+            };
+            workspace::must_be(&token.principal, wanted.as_ref())?;
+            let mut asker = Asker::plain(token.principal.clone(), remote);
+            asker.token = Some(Arc::new(token));
+            return Ok(Some(asker));
+        }
+        Credential::Session(text) => Some(text),
+        Credential::Nothing => {
+            let cookie = cookies.session.filter(|_| !public);
+            if cookie.is_some() {
+                cookie::must_be_own(request)?;
+            }
+            cookie
+        }
+    };
+    if let Some(text) = session {
+        let all = state.tenants.all().all();
+        let found = state.sessions.find(&text, wanted.as_ref(), &all);
+        return Ok(found.await?.map(|known| {
+            let mut asker = Asker::plain(known.principal.clone(), remote);
+            asker.session = Some(Arc::new(known));
+            asker
+        }));
+    }
+    let found = certificate.and_then(|shown| state.tls.as_ref()?.find(shown));
+    let Some(principal) = found.filter(|it| state.tenants.all().has(&it.workspace)) else {
+        return Ok(None);
+    };
+    // A browser shows a certificate whoever made the page that asks.
+    cookie::must_not_be_foreign(request)?;
+    workspace::must_be(&principal, wanted.as_ref())?;
+    Ok(Some(Asker::plain(principal, remote)))
+}
+
+/// What the headers show; a token of an outside issuer is as good as a key.
+async fn credential(state: &State, request: &mut Request<Incoming>) -> Credential {
+    let State {
+        keys,
+        outside,
+        tenants,
+        ..
+    } = state;
+    let token = shown(request.headers()).filter(|it| outside.takes(it));
+    let bearer = match token.map(str::to_owned) {
+        Some(token) => outside
+            .find(&token, tenants.all())
+            .await
+            .map(|found| (token, found)),
+        None => None,
+    };
+    let find = |text: &str| {
+        let of_token = bearer.as_ref().filter(|(token, _)| token == text);
+        of_token.map_or_else(|| keys.find(text), |(_, found)| Some((found.clone(), None)))
+    };
+    authenticate(find, |text| outside.is_ours(text), request.headers_mut())
+}
