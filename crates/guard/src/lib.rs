@@ -10,6 +10,7 @@ pub mod identity;
 pub mod jwt;
 pub mod keys;
 pub mod limits;
+pub mod outgoing;
 pub mod policy;
 pub mod threats;
 pub mod tokens;

@@ -19,6 +19,7 @@ mod exec;
 mod fleet;
 pub mod logfile;
 mod logs;
+mod mint;
 mod port;
 mod probe;
 mod process;
@@ -48,8 +49,9 @@ pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
 pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
+pub use mint::Mint;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, Deployed, Mint, Options, Quotas, RolloutOrder, Runtime};
+pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
     Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex as SyncMutex, RwLock};
 use skep_api::{AgentSpec, InstanceState};
-use skep_core::{AgentId, InstanceId, Workspace, Workspaces};
+use skep_core::{AgentId, Workspace, Workspaces};
+
 use skep_store::{By, Change, Db, Hash, MigrationSet, StoreError, Unit};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
@@ -18,6 +19,7 @@ use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, LogLine};
 use crate::events::{self, Event, Keep};
 use crate::logs::{self, LogQuery};
+use crate::mint::Mint;
 use crate::slot::{AgentInfo, Ending, Slot};
 use crate::spec::Spec;
 use crate::supervise::Shared;
@@ -43,13 +45,6 @@ pub struct Options {
     pub events: Keep,
     /// How much a workspace may have.
     pub quotas: Quotas,
-}
-
-/// Makes the token by which an instance says who it is. It counts while the instance lives
-/// ([`Runtime::lives`]).
-pub trait Mint: std::fmt::Debug + Send + Sync {
-    /// The token of an instance: the same one each time.
-    fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String;
 }
 
 /// How much a workspace may have; `None`: as much as fits.
@@ -696,15 +691,6 @@ impl Runtime {
         let slots = self.inner.slots.read();
         let of = slots.get(workspace).map(BTreeMap::keys);
         of.into_iter().flatten().cloned().collect()
-    }
-
-    /// Whether an instance of this agent lives on this server, or is only just starting.
-    #[must_use]
-    pub fn lives(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> bool {
-        let Some(slot) = self.find(workspace, agent) else {
-            return false;
-        };
-        slot.live().0.contains(&instance) || self.inner.shared.begun.lock().contains(&instance)
     }
 
     /// The deployed agent's name that is closest to this one, if one is close.

@@ -20,6 +20,7 @@ mod keys;
 mod listen;
 mod machine;
 mod metrics;
+mod outgoing;
 mod outside;
 mod peers;
 mod problem;
@@ -125,6 +126,9 @@ pub enum ServerError {
         "limits.rate_actions: `{0}` is neither an action nor a group of actions; `skep policy schema` shows them"
     )]
     Rate(String),
+    /// What may be asked is not readable.
+    #[error("outgoing.allow: {0}")]
+    Outgoing(String),
     /// The store's own error.
     #[error(transparent)]
     Store(#[from] skep_store::StoreError),
@@ -147,6 +151,7 @@ impl PublicError for ServerError {
             | Self::Backup(_)
             | Self::Audit(_)
             | Self::Rate(_)
+            | Self::Outgoing(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,

@@ -23,9 +23,11 @@ use skep_core::Workspaces;
 use skep_core::config::Settings;
 use skep_guard::Principal;
 use skep_guard::jwt::{self, Condition, Fetch, Fetched, Jwt, MOST_KEY_SET, Refusal};
+use skep_guard::outgoing::Outgoing;
 use skep_store::Db;
 
 use crate::ServerError;
+use crate::outgoing::{self, Guarded};
 
 /// Bytes of the file of issuers.
 const MOST_FILE: u64 = 1 << 20;
@@ -67,7 +69,10 @@ impl Outside {
             );
         }
         Ok(Self {
-            jwt: Jwt::new(issuers, &(Arc::new(Http) as Arc<dyn Fetch>)),
+            jwt: Jwt::new(
+                issuers,
+                &(Arc::new(Http(outgoing::guard(settings)?)) as Arc<dyn Fetch>),
+            ),
             db: db.clone(),
             refused,
         })
@@ -131,24 +136,30 @@ fn read(path: &Path) -> Result<Vec<jwt::Issuer>, String> {
     })
 }
 
-/// Gets keys over HTTP. A connection for each fetch: they are minutes apart.
-struct Http;
+type Connector = HttpsConnector<HttpConnector<Guarded>>;
+
+/// Gets keys over HTTP, from the internet and where it is allowed. A connection for each fetch: they are
+/// minutes apart. Redirects are not followed.
+struct Http(Arc<Outgoing>);
 
 impl Http {
-    fn client(tls: bool) -> Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, String> {
+    fn client(&self, tls: bool) -> Result<Client<Connector, Empty<Bytes>>, String> {
+        let mut http = HttpConnector::new_with_resolver(Guarded(self.0.clone()));
+        http.enforce_http(false);
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let builder = HttpsConnectorBuilder::new();
         let connector = if tls {
             let builder = builder.with_provider_and_native_roots(provider);
             let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
-            builder.https_only().enable_http1().build()
+            builder.https_only().enable_http1().wrap_connector(http)
         } else {
             let config = ClientConfig::builder_with_provider(Arc::new(provider))
                 .with_safe_default_protocol_versions()
                 .map_err(|error| error.to_string())?;
             let trusted = config.with_root_certificates(RootCertStore::empty());
             let builder = builder.with_tls_config(trusted.with_no_client_auth());
-            builder.https_or_http().enable_http1().build()
+            // Plain HTTP is for this machine alone: its file says so.
+            builder.https_or_http().enable_http1().wrap_connector(http)
         };
         Ok(Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
@@ -160,7 +171,11 @@ impl Fetch for Http {
     fn get<'a>(&'a self, url: &'a str) -> Fetched<'a> {
         Box::pin(async move {
             let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
-            let client = Self::client(uri.scheme_str() == Some("https"))?;
+            let tls = uri.scheme_str() == Some("https");
+            if tls {
+                outgoing::check(&self.0, &uri)?;
+            }
+            let client = self.client(tls)?;
             let mut request = Request::new(Empty::new());
             *request.uri_mut() = uri;
             let json = HeaderValue::from_static("application/jwk-set+json, application/json");

@@ -438,6 +438,7 @@ fn client_certificates_without_who_signs_them_are_no_start() {
     let refused = Command::new(skep_tests::server::skep_binary())
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder.path().join("data"))
+        .env_clear()
         .env("SKEP_TLS_CERT", authority.path("server.pem"))
         .env("SKEP_TLS_KEY", authority.path("server.key"))
         .env("SKEP_TLS_CLIENT_AUTH", "required")

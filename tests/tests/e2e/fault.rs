@@ -7,6 +7,8 @@ use http::{HeaderValue, Method};
 use serde_json::json;
 use skep_tests::{Client, Server, Setup};
 
+/// The write that fails first: the start is over by then, with its migrations.
+const FIRST_WRITE: u32 = 500;
 /// Acceptances that must work again after the fault.
 const AFTERWARDS: usize = 20;
 /// Clients that call at once.
@@ -117,10 +119,10 @@ async fn an_fsync_that_fails_loses_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_loses_nothing_acknowledged() {
-    survives("pwrite64", "EIO", 200, 206).await;
+    survives("pwrite64", "EIO", FIRST_WRITE, FIRST_WRITE + 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing_acknowledged() {
-    survives("pwrite64", "ENOSPC", 150, 158).await;
+    survives("pwrite64", "ENOSPC", FIRST_WRITE, FIRST_WRITE + 8).await;
 }

@@ -217,3 +217,46 @@ async fn what_all_share_is_for_default(server: &Server, blue: &Client) {
         assert_eq!(server.client.get(path).await.status, 200, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_has_a_workspace_and_its_people_at_once() {
+    let postgres = skep_tests::postgres::Postgres::start();
+    let one = Server::start_with(crate::postgres::on(&postgres)).await;
+    let two = crate::servers::beside(&one, &postgres).await;
+    let red = team(&one, "red").await;
+    let there = Client::new(&two.client.url, &red.key);
+    skep_tests::eventually("the key on the other server", async || {
+        (there.get("/api/v1/agents").await.status == 200).then_some(())
+    })
+    .await;
+    // Deployed at one server, called at either.
+    deploy(&there, "treasure").await;
+    for client in [&red, &there] {
+        let answer = client.post("/agents/treasure/work", "x").await;
+        assert_eq!((answer.status, answer.text()), (200, "x".to_owned()));
+    }
+    let blue = team(&two, "blue").await;
+    let listed = blue.get("/api/v1/agents").await.json();
+    assert_eq!(listed["items"], json!([]));
+    // Who joined at one logs in at the other, and what one ends is ended at both.
+    join(&red, "rita@red.example", "member").await;
+    let wish = json!({
+        "email": "rita@red.example", "password": crate::people::PASSWORD, "token": true,
+    });
+    let nobody = Client::new(&two.client.url, "");
+    let begun = nobody.post_json("/api/v1/sessions", &wish).await;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let token = begun.json()["token"].as_str().expect("a token").to_owned();
+    let (here, over) = (
+        Client::new(&one.client.url, &token),
+        Client::new(&two.client.url, &token),
+    );
+    for client in [&here, &over] {
+        assert_eq!(client.get("/api/v1/me").await.json()["workspace"], "red");
+    }
+    let ended = ask(&here, &Method::DELETE, "/api/v1/sessions/current", "").await;
+    assert_eq!(ended.status, 204, "{}", ended.text());
+    for client in [&here, &over] {
+        assert_eq!(client.get("/api/v1/me").await.status, 401);
+    }
+}

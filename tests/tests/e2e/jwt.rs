@@ -253,6 +253,7 @@ fn a_file_that_is_wrong_is_no_start() {
     let refused = std::process::Command::new(skep_tests::server::skep_binary())
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder.path().join("data"))
+        .env_clear()
         .env("SKEP_AUTH_ISSUERS", &path)
         .output()
         .expect("the binary runs");

@@ -502,6 +502,9 @@ settings! {
     /// A file with API keys for automation, beside those that are made with `skep keys create`: a line each
     /// of NAME ROLE SCOPES KEY, where `skep keys generate` makes a KEY. Only the server's user may read it.
     keys_file("keys.file"): Option<PathBuf> = "";
+    /// Blocks of addresses that Skep may ask though they are none of the internet, such as `10.1.0.0/16`, when
+    /// it is told an address: for key sets of issuers.
+    outgoing_allow("outgoing.allow"): Vec<String> = "";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.
