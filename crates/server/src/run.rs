@@ -172,12 +172,13 @@ async fn end(
 }
 
 /// What a store needs that was brought back from a backup, before it is served: an admin key when the
-/// first did not come along, and a log of a name of its own.
+/// first did not come along, and a log of a name of its own. Nobody is logged in.
 ///
 /// # Errors
 /// [`ServerError`].
 pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
     skep_audit::Log::forget_key(db).await?;
+    Sessions::forget_all(db).await?;
     match has_key {
         true => Ok(()),
         false => keys::new_admin_key(db).await,

@@ -37,10 +37,10 @@ pub(crate) async fn asks(
         let visitor = Visitor { remote, cookies };
         request.extensions_mut().insert(visitor);
     }
-    // One that shows anything else is known by that or not at all.
-    let others = |text: &str| state.outside.is_ours(text);
-    let certificate =
-        certificate.filter(|_| cookies.session.is_none() && !shows_any(request.headers(), others));
+    // What somebody shows themselves counts, or does not, before what a browser shows by itself.
+    let shows = shows_any(request.headers(), |text| state.outside.is_ours(text));
+    let cookie = cookies.session.filter(|_| !public && !shows);
+    let certificate = certificate.filter(|_| cookie.is_none() && !shows);
     let credential = credential(state, request).await;
     let session = match credential {
         Credential::Key(principal, rate) => {
@@ -62,7 +62,6 @@ pub(crate) async fn asks(
         }
         Credential::Session(text) => Some(text),
         Credential::Nothing => {
-            let cookie = cookies.session.filter(|_| !public);
             if cookie.is_some() {
                 cookie::must_be_own(request)?;
             }

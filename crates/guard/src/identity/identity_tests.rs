@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use skep_core::{Timestamp, UserId, Workspace as Name, Workspaces};
+use skep_core::{UserId, Workspace as Name, Workspaces};
 use skep_store::{By, Db, Options};
 use tempfile::TempDir;
 
@@ -52,6 +52,7 @@ impl House {
         let accepted = Accepted {
             name: "Ada".to_owned(),
             password: PASSWORD.to_owned(),
+            remote: IpAddr::from([192, 0, 2, 9]),
         };
         let user = self.users.accept(&by, offer, accepted).await.unwrap();
         // It counts once.
@@ -295,14 +296,12 @@ async fn a_second_factor_is_wanted_and_counts_once() {
     let user = house.join(&owner(&home), "a@x.example", Role::Member).await;
     let factor = house.users.second_factor(user.id).await.unwrap();
     let seed = totp::from_base32(&factor.secret).unwrap();
-    let code = |at: Timestamp| {
-        let right = (0..1_000_000_u32)
-            .map(|code| format!("{code:06}"))
-            .find(|code| totp::check(&seed, code, at, 0) == Some(at.as_micros() / 30_000_000));
-        right.unwrap()
+    // Each counts for half a minute at least from when it is made.
+    let code = |later: i64| {
+        let now = house.db.clock().now().as_micros() / 1_000_000;
+        format!("{:06}", totp::code(&seed, now / totp::STEP + later))
     };
-    let now = house.db.clock().now();
-    let before = code(now.minus(Duration::from_secs(30)));
+    let before = code(0);
     let wrong = house.users.confirm(
         (&by, &home),
         user.id,
@@ -323,7 +322,7 @@ async fn a_second_factor_is_wanted_and_counts_once() {
         matches!(used, Err(IdentityError::WrongLogin)),
         "it counted once"
     );
-    let fresh = code(now);
+    let fresh = code(1);
     let fine = house
         .login("a@x.example", PASSWORD, |login| login.code = Some(&fresh))
         .await;
@@ -405,6 +404,47 @@ async fn who_guesses_waits_and_who_knows_does_not() {
         })
         .await;
     fine.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_is_guessed_nowhere_else_either() {
+    let house = House::new().await;
+    let (home, by) = (Name::default(), By::nobody());
+    let other = Name::new("other").unwrap();
+    let user = house.join(&owner(&home), "a@x.example", Role::Member).await;
+    let (first, _) = FirstOwner::new_key(&other, "eve", house.db.clock().now()).unwrap();
+    let made = house.tenants.create(&by, &other, "eve", first).await;
+    made.unwrap();
+    // By an invitation to a workspace of the one who guesses.
+    let mut waits = 0;
+    for _ in 0..8 {
+        let asker = owner(&other);
+        let made = house
+            .users
+            .invite(&by, &asker, "a@x.example", Role::Viewer, INVITED_FOR);
+        let text = made.await.unwrap().1;
+        let offer = house.users.offer(&text, &house.all()).await;
+        let accepted = Accepted {
+            name: String::new(),
+            password: "a wrong password".to_owned(),
+            remote: IpAddr::from([198, 51, 100, 9]),
+        };
+        let joined = house.users.accept(&by, offer.unwrap(), accepted).await;
+        waits += usize::from(matches!(joined, Err(IdentityError::Wait(_))));
+        assert!(joined.is_err());
+    }
+    assert!(waits >= 1);
+    // By a session that was stolen.
+    let mut waits = 0;
+    for _ in 0..8 {
+        let wish = ("a wrong password", "another horse battery");
+        let of = (&by, &home);
+        let changed = house.users.change_password(of, user.id, wish, None);
+        let changed = changed.await;
+        waits += usize::from(matches!(changed, Err(IdentityError::Wait(_))));
+        assert!(changed.is_err());
+    }
+    assert!(waits >= 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! One is a random text, known by its hash, for one e-mail address; it counts once and ends. Whoever invites
 //! hands it over: Skep sends no mail.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use skep_core::{InvitationId, Timestamp, UserId, Workspace};
@@ -61,6 +62,8 @@ pub struct Accepted {
     pub name: String,
     /// The password: a new one, or the one that they have.
     pub password: String,
+    /// Where they come from.
+    pub remote: IpAddr,
 }
 
 impl Users {
@@ -196,7 +199,11 @@ impl Users {
         offer: Offer,
         accepted: Accepted,
     ) -> Result<User, IdentityError> {
-        let email = offer.invitation.email.clone();
+        let (email, remote) = (offer.invitation.email.clone(), accepted.remote);
+        if offer.known.is_some() {
+            // Who invites somebody has the text too, and is not to guess their password by it.
+            self.tries_now(&email, remote, false)?;
+        }
         let password = match &offer.known {
             Some(_) => Passphrase::new(accepted.password).map_err(|_| IdentityError::WrongLogin)?,
             None => chosen(&accepted.password, &email)?,
@@ -216,6 +223,7 @@ impl Users {
             })
             .await?
             .ok_or(IdentityError::WrongLogin)?;
+        self.tries.lock().forget(&email, remote, false);
         let user = User {
             id: offer.user,
             email,
@@ -232,30 +240,9 @@ impl Users {
                 if take(&mut unit.scope(&invitation.workspace), invitation.id, now)? == 0 {
                     return Err(IdentityError::NoInvitation);
                 }
-                if offer.known.is_some() {
-                    let id = stored.id.as_bytes().into();
-                    let still = unit
-                        .server()
-                        .query("SELECT email FROM users WHERE id = ?1", &[id])?;
-                    if still.is_empty() {
-                        return Err(IdentityError::NoInvitation);
-                    }
-                } else {
-                    let made = unit.server().execute(
-                        "INSERT INTO users (id, email, name, password, created_at, last_step) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (email) DO NOTHING",
-                        &[
-                            stored.id.as_bytes().into(),
-                            (&stored.email).into(),
-                            (&stored.name).into(),
-                            kept.to_bytes().as_slice().into(),
-                            now.into(),
-                        ],
-                    )?;
-                    if made == 0 {
-                        // Two invitations of one address at once: the second is asked again.
-                        return Err(IdentityError::NoInvitation);
-                    }
+                match offer.known {
+                    Some(_) => still_there(unit, &stored)?,
+                    None => add(unit, &stored, &kept)?,
                 }
                 let mut scope = unit.scope(&invitation.workspace);
                 join(&mut scope, stored.id, invitation.role, now)?;
@@ -265,6 +252,38 @@ impl Users {
             .await;
         written?;
         Ok(user)
+    }
+}
+
+/// Somebody may have been forgotten since they were looked up.
+fn still_there(unit: &mut Unit<'_>, user: &User) -> Result<(), IdentityError> {
+    let id = user.id.as_bytes().into();
+    let found = unit
+        .server()
+        .query("SELECT email FROM users WHERE id = ?1", &[id])?;
+    match found.is_empty() {
+        true => Err(IdentityError::NoInvitation),
+        false => Ok(()),
+    }
+}
+
+fn add(unit: &mut Unit<'_>, user: &User, kept: &Kept) -> Result<(), IdentityError> {
+    let now = unit.now();
+    let made = unit.server().execute(
+        "INSERT INTO users (id, email, name, password, created_at, last_step) \
+         VALUES (?1, ?2, ?3, ?4, ?5, 0) ON CONFLICT (email) DO NOTHING",
+        &[
+            user.id.as_bytes().into(),
+            (&user.email).into(),
+            (&user.name).into(),
+            kept.to_bytes().as_slice().into(),
+            now.into(),
+        ],
+    )?;
+    match made {
+        // Two invitations of one address at once: the second is asked again.
+        0 => Err(IdentityError::NoInvitation),
+        _ => Ok(()),
     }
 }
 

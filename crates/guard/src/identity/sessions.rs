@@ -7,14 +7,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use skep_core::{SessionId, Timestamp, UserId, Workspace};
-use skep_store::{By, Change, Row, ServerScope, StoreError};
+use skep_store::{By, Change, Db, Row, ServerScope, StoreError};
 use skep_vault::VaultError;
 use skep_vault::passphrase::Passphrase;
 
 use super::password::Kept;
-use super::tries::Tries;
 use super::users::{User, Users, hash, role_of};
 use super::{IdentityError, normal_email};
 use crate::keys::new_text_of;
@@ -60,7 +58,6 @@ pub struct Session {
 }
 
 /// Somebody who wants in.
-#[derive(Debug)]
 pub struct Login<'a> {
     /// Their address.
     pub email: &'a str,
@@ -111,7 +108,6 @@ pub struct Known {
 pub struct Sessions {
     users: Users,
     options: SessionOptions,
-    tries: Mutex<Tries>,
     nobody: Kept,
 }
 
@@ -124,9 +120,22 @@ impl Sessions {
         Ok(Self {
             users,
             options,
-            tries: Mutex::default(),
             nobody: Kept::of_nobody()?,
         })
+    }
+
+    /// Ends every session of a store that no server has: one that was brought back has sessions that may have
+    /// ended since.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn forget_all(db: &Db) -> Result<(), StoreError> {
+        db.write(|unit| {
+            let mut server = unit.server();
+            server.execute("DELETE FROM sessions", &[])?;
+            server.execute("DELETE FROM devices", &[]).map(drop)
+        })
+        .await
     }
 
     /// Lets somebody in. `by` says how it is written down, once it is known who they are.
@@ -147,14 +156,7 @@ impl Sessions {
             (Some(stored), Some(device)) => self.knows(stored.user.id, device).await?,
             _ => false,
         };
-        let now = self.users.db.clock().now();
-        {
-            let mut tries = self.tries.lock();
-            if let Some(wait) = tries.wait(&email, login.remote, known_device, now) {
-                return Err(IdentityError::Wait(wait));
-            }
-            tries.count(&email, login.remote, known_device, now);
-        }
+        self.users.tries_now(&email, login.remote, known_device)?;
         // One that is too short is wrong, and takes as long.
         let (password, fits) = match Passphrase::new(login.password.clone()) {
             Ok(password) => (password, true),
@@ -171,15 +173,18 @@ impl Sessions {
         if stored.user.second_factor {
             // The password was right: asking for the code is no failure.
             let Some(code) = login.code else {
-                let mut tries = self.tries.lock();
-                tries.forget(&email, login.remote, known_device);
+                let mut tries = self.users.tries.lock();
+                tries.take_back(&email, login.remote, known_device);
                 return Err(IdentityError::SecondFactor);
             };
             if !self.users.check_code(&stored, key, code).await? {
                 return Err(IdentityError::WrongLogin);
             }
         }
-        self.tries.lock().forget(&email, login.remote, known_device);
+        self.users
+            .tries
+            .lock()
+            .forget(&email, login.remote, known_device);
         let workspace = self
             .first(stored.user.id, login.workspace, workspaces)
             .await?;

@@ -7,12 +7,13 @@ use skep_core::Timestamp;
 /// Bytes of a seed.
 pub(super) const SEED: usize = 20;
 /// Seconds of a step.
-const STEP: i64 = 30;
+pub(super) const STEP: i64 = 30;
 /// Steps before and after now that still count.
 const SKEW: i64 = 1;
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-fn code(seed: &[u8], step: i64) -> u32 {
+/// The code of a step.
+pub(super) fn code(seed: &[u8], step: i64) -> u32 {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, seed);
     let tag = hmac::sign(&key, &step.to_be_bytes());
     let tag = tag.as_ref();

@@ -108,6 +108,19 @@ impl Tries {
         }
     }
 
+    /// The last try was neither right nor wrong: it is as if it had not been made.
+    pub(crate) fn take_back(&mut self, email: &str, from: IpAddr, known_device: bool) {
+        let mut all = vec![Of::Network(email.to_owned(), network(from))];
+        if !known_device {
+            all.push(Of::Account(email.to_owned()));
+        }
+        for of in all {
+            if let Some(count) = self.counts.get_mut(&of) {
+                count.failures = count.failures.saturating_sub(1);
+            }
+        }
+    }
+
     /// The last try was right.
     pub(crate) fn forget(&mut self, email: &str, from: IpAddr, known_device: bool) {
         self.counts
@@ -157,6 +170,19 @@ mod tests {
         assert_eq!(tries.wait("a@x", from, false, at(now + 3_600)), None);
         tries.forget("a@x", from, false);
         assert_eq!(tries.wait("a@x", from, false, at(now)), None);
+    }
+
+    #[test]
+    fn what_is_taken_back_forgives_nothing_else() {
+        let mut tries = Tries::default();
+        let from = ip("192.0.2.1");
+        // A right password without a code between two wrong codes.
+        for _ in 0..FREE {
+            tries.count("a@x", from, false, at(0));
+            tries.count("a@x", from, false, at(0));
+            tries.take_back("a@x", from, false);
+        }
+        assert!(tries.wait("a@x", from, false, at(0)).is_some());
     }
 
     #[test]

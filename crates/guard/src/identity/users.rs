@@ -1,6 +1,9 @@
 //! People, their passwords, and who belongs to which workspace. How they come is in `invitations`, their second
 //! factor in `factor`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use skep_core::{Timestamp, UserId, Workspace};
 use skep_store::{By, Change, Db, Row, Scope, StoreError};
@@ -11,10 +14,13 @@ use tokio::sync::Semaphore;
 use super::IdentityError;
 use super::factor::{open, seal};
 use super::password::{Kept, LONGEST};
+use super::tries::Tries;
 use crate::policy::{Principal, Role};
 
 /// Bytes of an e-mail address (RFC 5321, section 4.5.3.1).
 const MOST_EMAIL: usize = 254;
+/// Where a password is tried from by who is logged in: all of them are one.
+const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Characters of a person's name.
 const MOST_NAME: usize = 100;
 /// Passwords that are hashed at once: each takes 64 MiB and a third of a second of a core.
@@ -113,6 +119,7 @@ pub(crate) fn hash(text: &str) -> [u8; 32] {
 #[derive(Clone)]
 pub struct Users {
     pub(crate) db: Db,
+    pub(super) tries: std::sync::Arc<Mutex<Tries>>,
     hashing: std::sync::Arc<Semaphore>,
 }
 
@@ -121,7 +128,27 @@ impl Users {
     #[must_use]
     pub fn new(db: Db) -> Self {
         let hashing = std::sync::Arc::new(Semaphore::new(HASHES));
-        Self { db, hashing }
+        let tries = std::sync::Arc::default();
+        Self { db, tries, hashing }
+    }
+
+    /// Counts a try of a password, unless it comes too soon. Whoever finds it right takes it back.
+    ///
+    /// # Errors
+    /// [`IdentityError::Wait`].
+    pub(super) fn tries_now(
+        &self,
+        email: &str,
+        from: IpAddr,
+        known_device: bool,
+    ) -> Result<(), IdentityError> {
+        let now = self.db.clock().now();
+        let mut tries = self.tries.lock();
+        if let Some(wait) = tries.wait(email, from, known_device, now) {
+            return Err(IdentityError::Wait(wait));
+        }
+        tries.count(email, from, known_device, now);
+        Ok(())
     }
 
     /// Works on a password, as many at once as there is memory for.
@@ -314,10 +341,15 @@ impl Users {
     ) -> Result<(Stored, Key), IdentityError> {
         let stored = self.stored_by_id(id).await?;
         let stored = stored.ok_or_else(|| IdentityError::NoUser(id.to_string()))?;
+        // Whoever has a session and not the password does not get to guess it here either.
+        let email = stored.user.email.clone();
+        self.tries_now(&email, INSIDE, true)?;
         let password = Passphrase::new(password).map_err(|_| IdentityError::WrongLogin)?;
         let kept = stored.password.clone();
         let key = self.hashing(move || kept.check(&password)).await?;
-        Ok((stored, key.ok_or(IdentityError::WrongLogin)?))
+        let key = key.ok_or(IdentityError::WrongLogin)?;
+        self.tries.lock().forget(&email, INSIDE, true);
+        Ok((stored, key))
     }
 
     /// Takes another password; all sessions but `keep` end.

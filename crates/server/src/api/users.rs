@@ -177,6 +177,7 @@ pub(super) async fn accept(
     let accepted = Accepted {
         name: wish.name,
         password: wish.password,
+        remote: visitor.remote,
     };
     let user = state.users.accept(&by, offer, accepted).await?;
     let members = state.users.members(&workspace).await?;
