@@ -100,7 +100,7 @@ pub(crate) struct Rates {
 
 impl Rates {
     /// # Errors
-    /// [`ServerError::Config`] when a rate is for what is neither an action nor a group.
+    /// [`ServerError::Rate`] when a rate is for what is neither an action nor a group.
     pub(crate) fn new(settings: &Settings) -> Result<Self, ServerError> {
         let actions = settings.limits_rate_actions.0.clone();
         let known = skep_guard::policy::actions();
