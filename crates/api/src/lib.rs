@@ -8,6 +8,7 @@ pub mod agent;
 mod audit;
 pub mod backup;
 pub mod call;
+mod compliance;
 pub mod event;
 pub mod exec;
 pub mod health;
@@ -31,6 +32,7 @@ pub use audit::{
 };
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
+pub use compliance::{Compliance, ComplianceControl, ComplianceEntry};
 pub use event::Event;
 pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};

@@ -13,6 +13,7 @@ mod channel;
 mod connection;
 mod cookie;
 mod dispatch;
+mod evidence;
 mod gate;
 mod headers;
 mod join;

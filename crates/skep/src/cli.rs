@@ -6,10 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config,
-    deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, message,
-    orders, performance, policy, replay, rollout, security, stats, store, top, up, users,
-    workspaces,
+    account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
+    compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, logs,
+    manifest, message, orders, performance, policy, replay, rollout, security, stats, store, top,
+    up, users, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -184,6 +184,9 @@ pub(crate) enum Verb {
     /// What looked like an attack
     #[command(subcommand)]
     Security(security::SecurityVerb),
+    /// What the evidence says of the controls of a framework
+    #[command(subcommand)]
+    Compliance(compliance::ComplianceVerb),
     /// Who may do what
     #[command(subcommand)]
     Policy(policy::PolicyVerb),

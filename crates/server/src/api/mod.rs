@@ -6,6 +6,7 @@ pub(crate) mod archives;
 mod audit;
 mod backups;
 mod calls;
+mod compliance;
 mod events;
 mod exec;
 mod health;
@@ -122,6 +123,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(compliance::report))
         .routes(routes!(security::detections))
         .routes(routes!(security::show))
         .routes(routes!(security::acknowledge))
