@@ -9,6 +9,7 @@ mod check;
 mod evidence;
 mod html;
 mod markdown;
+mod operation;
 mod oscal;
 mod report;
 
@@ -20,5 +21,6 @@ pub use evidence::{
 };
 pub use html::html;
 pub use markdown::markdown;
+pub use operation::{MOST_PURPOSE, OperationError, validate_operation};
 pub use oscal::oscal;
 pub use report::{Assessed, Report, assess};

@@ -115,6 +115,9 @@ pub enum ServerError {
         /// What is wrong with it; never a secret.
         reason: String,
     },
+    /// What is to be complied with is not known.
+    #[error("compliance.frameworks: {0}")]
+    Compliance(String),
     /// The audit log cannot be used: nothing is done without it.
     #[error("audit log: {0}")]
     Audit(String),
@@ -147,6 +150,7 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Backup(_)
             | Self::Audit(_)
+            | Self::Compliance(_)
             | Self::Rate(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }

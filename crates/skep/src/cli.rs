@@ -54,6 +54,9 @@ pub(crate) struct Global {
     /// The workspace, for who belongs to several [env: SKEP_WORKSPACE]
     #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
     pub(crate) workspace: Option<String>,
+    /// What data is for that is taken out (exports, backups), where the server wants to know
+    #[arg(hide_short_help = true, long, global = true, value_name = "TEXT")]
+    pub(crate) purpose: Option<String>,
     /// The configuration file [env: SKEP_CONFIG] [default: ./skep.toml, else the user's]
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use http::Method;
 use serde_json::{Value, json};
 use skep_audit::{PublicKey, verify};
 use skep_tests::client::Client;
-use skep_tests::{Server, eventually};
+use skep_tests::{Server, Setup, eventually};
 use tempfile::TempDir;
 
 use crate::cli::skep;
@@ -82,14 +83,15 @@ async fn a_control_changes_by_what_is_done() {
     // Keys without an end are replaced by one that has one.
     assert_eq!(state(client, "soc2-4").await, "not-satisfied");
     let wish = json!({ "name": "owner", "role": "owner", "expires_in": "1d" });
-    let made = client.post("/api/v1/keys", &wish.to_string()).await;
+    let made = client.post_json("/api/v1/keys", &wish).await;
     assert_eq!(made.status, 201, "{}", made.text());
     let owner = Client::new(&client.url, made.json()["secret"].as_str().expect("a key"));
     let keys = owner.get("/api/v1/keys").await.json();
     for key in keys["items"].as_array().expect("keys") {
         if key["expires_at"].is_null() {
             let path = format!("/api/v1/keys/{}", key["id"].as_str().expect("an id"));
-            assert_eq!(owner.delete(&path).await.status, 204);
+            let request = owner.request(Method::DELETE, &path, "");
+            assert_eq!(owner.send(request).await.expect("an answer").status, 204);
         }
     }
     assert_eq!(state(&owner, "soc2-4").await, "satisfied");
@@ -123,7 +125,7 @@ async fn a_backup_counts_while_it_can_be_read() {
     let server = Server::start().await;
     let client = &server.client;
     assert_eq!(state(client, "soc2-11").await, "not-satisfied");
-    let begun = client.post("/api/v1/backups", "{}").await;
+    let begun = client.post_json("/api/v1/backups", &json!({})).await;
     assert_eq!(begun.status, 202, "{}", begun.text());
     let name = begun.json()["name"].as_str().expect("a name").to_owned();
     eventually("the backup is done", async || {
@@ -227,4 +229,59 @@ async fn reports_are_what_their_forms_say() {
             .header("content-disposition")
             .starts_with("attachment")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_gdpr_who_takes_data_out_says_what_for() {
+    let setup = Setup {
+        env: vec![("SKEP_COMPLIANCE_FRAMEWORKS".to_owned(), "gdpr".to_owned())],
+        ..Setup::default()
+    };
+    let server = Server::start_with(setup).await;
+    server.deploy("a", json!({})).await;
+    let folder = TempDir::new().expect("a folder");
+    let [lines, archive] = ["out.jsonl", "out.tar"].map(|it| folder.path().join(it));
+    let (lines, archive) = (lines.display().to_string(), archive.display().to_string());
+    let exports: [(&str, &[&str]); 2] = [
+        ("audit:export", &["audit", "export", "--file", &lines]),
+        (
+            "agent:export",
+            &["export", "a", "--with-data", "--live", "--file", &archive],
+        ),
+    ];
+    for (action, args) in exports {
+        let refused = skep(&server, args);
+        assert_ne!(refused.code, Some(0), "{}", refused.out);
+        assert!(refused.err.contains("--purpose"), "{}", refused.err);
+        let long = "x".repeat(201);
+        let refused = skep(&server, &[&["--purpose", &long], args].concat());
+        assert_ne!(refused.code, Some(0), "{}", refused.out);
+        let done = skep(
+            &server,
+            &[&["--purpose", "Fräulein's ticket 4711"], args].concat(),
+        );
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        let path = format!("/api/v1/audit/entries?action={action}");
+        let all = server.client.get(&path).await.json();
+        let all = all["items"].as_array().expect("entries");
+        let of = |decision: &str| {
+            let mut found = all.iter().map(|it| &it["entry"]);
+            found
+                .find(|it| it["decision"] == decision)
+                .cloned()
+                .expect("an entry")
+        };
+        assert_eq!(of("allow")["reason"], "Fräulein's ticket 4711");
+        assert_eq!(of("deny")["reason"], Value::Null);
+    }
+    let content = "/api/v1/backups/skep-20261121T122400.123456Z.backup/content";
+    let refused = server.client.get(content).await;
+    assert_eq!(
+        refused.json()["code"],
+        "purpose-needed",
+        "{}",
+        refused.text()
+    );
+    // Who only looks is asked nothing.
+    assert_eq!(server.client.get("/api/v1/audit/entries").await.status, 200);
 }
