@@ -1,7 +1,7 @@
 use skep_core::Timestamp;
 
 use super::*;
-use crate::evidence::{Backup, Checkpoint, Key, LogState, MOST_SHOWN, Person, Policy, Seen};
+use crate::evidence::{Backup, Checkpoint, LogState, MOST_SHOWN, Person, Policy, Seen};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -51,6 +51,7 @@ pub(crate) fn evidence() -> Evidence {
         keys: vec![Key {
             id: "key_1".to_owned(),
             ends: true,
+            lasting: false,
             idle: DAY,
         }],
         people: vec![person("usr_1"), person("usr_2")],
@@ -197,6 +198,25 @@ fn kept_for_ever_is_long_enough() {
     evidence.retention = None;
     let found = Check::Kept(DAY * 2_192).run(&evidence);
     assert_eq!(found.state, State::Satisfied);
+}
+
+#[test]
+fn one_key_of_an_owner_may_last_and_lie_unused() {
+    let mut evidence = evidence();
+    let lasting = Key {
+        id: "key_2".to_owned(),
+        ends: false,
+        lasting: true,
+        idle: MOST_IDLE,
+    };
+    evidence.keys.push(lasting.clone());
+    for check in [Check::KeysEnd, Check::KeysUsed] {
+        assert_eq!(check.run(&evidence).state, State::Satisfied);
+    }
+    evidence.keys.push(lasting);
+    for check in [Check::KeysEnd, Check::KeysUsed] {
+        assert_eq!(check.run(&evidence).state, State::NotSatisfied);
+    }
 }
 
 #[test]

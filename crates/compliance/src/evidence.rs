@@ -157,6 +157,8 @@ pub struct Key {
     pub id: String,
     /// Whether it has an end.
     pub ends: bool,
+    /// Whether it lets an owner in for ever: of those the server keeps the last.
+    pub lasting: bool,
     /// For how long nobody used it; since it was made, when nobody ever did.
     pub idle: Duration,
 }

@@ -149,7 +149,8 @@ fn resources(report: &Report, ids: &Ids) -> Vec<Value> {
         resource(
             ids.of_entry(it.number),
             format!("The proof of entry {}", it.number),
-            format!("{}.proof", it.number),
+            // The name of a file is a token: it begins with a letter.
+            format!("entry-{}.proof", it.number),
             &it.proof,
         )
     }));

@@ -13,7 +13,7 @@ use skep_compliance::{
 use skep_core::{Timestamp, Workspace};
 use skep_guard::threats::Severity;
 use skep_guard::threats::rows::{self, Filter};
-use skep_guard::{Role, policy};
+use skep_guard::{Role, Scopes, policy};
 use skep_store::StoreError;
 
 use crate::state::State;
@@ -202,6 +202,7 @@ fn keys(state: &State, workspace: &Workspace, now: Timestamp) -> Vec<Key> {
     let key = |key: &skep_guard::keys::Key| Key {
         id: key.id.to_string(),
         ends: key.expires_at.is_some(),
+        lasting: key.role == Role::Owner && key.expires_at.is_none() && key.scopes == Scopes::all(),
         idle: now.since(
             key.used_at
                 .map_or(key.created_at, |at| at.max(key.created_at)),
