@@ -498,18 +498,25 @@ impl Log {
         &self.inner.db
     }
 
-    /// The newest kept checkpoint of a moment or before, else the oldest after it.
-    pub(crate) async fn note_of(&self, since: Timestamp) -> Result<Option<Vec<u8>>, AuditError> {
+    /// The newest kept checkpoint of a moment or before, else the oldest after it; of a log that was
+    /// shorter than now.
+    pub(crate) async fn note_of(
+        &self,
+        since: Timestamp,
+        below: u64,
+    ) -> Result<Option<Vec<u8>>, AuditError> {
         let work = move |reader: &mut Reader<'_>| -> Result<_, StoreError> {
             let mut scope = reader.server();
+            let below = as_int(below);
             let mut found = scope.query(
-                "SELECT note FROM audit_checkpoints WHERE at <= ?1 ORDER BY size DESC LIMIT 1",
-                &[since.into()],
+                "SELECT note FROM audit_checkpoints WHERE at <= ?1 AND size < ?2 \
+                 ORDER BY size DESC LIMIT 1",
+                &[since.into(), below.into()],
             )?;
             if found.is_empty() {
                 found = scope.query(
-                    "SELECT note FROM audit_checkpoints ORDER BY size LIMIT 1",
-                    &[],
+                    "SELECT note FROM audit_checkpoints WHERE size < ?1 ORDER BY size LIMIT 1",
+                    &[below.into()],
                 )?;
             }
             found

@@ -19,7 +19,8 @@ pub struct Window {
     /// Entries that were hashed, and proven to be in the log of the head.
     pub verified: u64,
     /// The size of the earlier signed head that the log was proven to begin with: the newest from before
-    /// the window, else the oldest that is kept. Absent when this key signed none.
+    /// the window, else the oldest that is kept. Absent when none is kept that this key signed: of the
+    /// last hour only the newest head is.
     pub earlier: Option<u64>,
     /// What is not as it was.
     pub damage: Option<String>,
@@ -91,7 +92,7 @@ impl Log {
 
     /// Whether the log of a head begins with that of an earlier one; the size of that.
     async fn grown(&self, since: Timestamp, head: &Head) -> Result<Option<u64>, AuditError> {
-        let Some(note) = self.note_of(since).await? else {
+        let Some(note) = self.note_of(since, head.size).await? else {
             return Ok(None);
         };
         let key = self.public_key();
@@ -100,15 +101,10 @@ impl Log {
             return Ok(None);
         }
         let earlier = verify::head(&note, key)?;
-        if earlier.size > head.size {
-            let (had, has) = (earlier.size, head.size);
-            return Err(AuditError::RolledBack { had, has });
+        if earlier.size == 0 {
+            return Ok(None);
         }
-        let proof = match earlier.size {
-            0 => return Ok(None),
-            size if size == head.size => Vec::new(),
-            size => self.consistency(size, head.size).await?,
-        };
+        let proof = self.consistency(earlier.size, head.size).await?;
         verify::grows(&earlier, head, &proof)?;
         Ok(Some(earlier.size))
     }

@@ -319,7 +319,7 @@ fn log_intact(evidence: &Evidence) -> Said {
     let size = evidence.checkpoint.size;
     match (&log.damage, log.earlier) {
         (Some(damage), _) => no(format!("the log is not as it was: {damage}")),
-        (None, None) => open("no signed head of before or early in the window is kept"),
+        (None, None) => open("no earlier signed head is kept yet: it is one of each hour"),
         (None, Some(earlier)) => unless_cut(
             evidence,
             &format!(

@@ -1,3 +1,5 @@
+//! Each check turned by its evidence, and what the questions take.
+
 use skep_core::Timestamp;
 
 use super::*;
