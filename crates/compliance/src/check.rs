@@ -230,22 +230,8 @@ impl Check {
                 0 => open("nobody was refused in the window; nothing shows that it works"),
                 count => yes(format!("entries of what was refused: {count}")),
             },
-            Self::KeysEnd => {
-                let endless = spare(evidence).filter(|key| !key.ends);
-                match named(endless.map(|key| key.id.as_str())) {
-                    ids if ids.is_empty() => {
-                        yes("no key counts for ever, but for the last one of an owner")
-                    }
-                    ids => no(format!("keys without an end: {ids}")),
-                }
-            }
-            Self::KeysUsed => {
-                let idle = spare(evidence).filter(|key| key.idle >= MOST_IDLE);
-                match named(idle.map(|key| key.id.as_str())) {
-                    ids if ids.is_empty() => yes("every key was used or made in the last 90 days"),
-                    ids => no(format!("keys that nobody used for 90 days: {ids}")),
-                }
-            }
+            Self::KeysEnd => keys_end(evidence),
+            Self::KeysUsed => keys_used(evidence),
             Self::Owners => {
                 let owners = evidence.people.iter().filter(|it| it.owner);
                 match owners.count() {
@@ -260,17 +246,7 @@ impl Check {
             }),
             Self::Backups => of_server(evidence, backups),
             Self::BackupsEncrypted => of_server(evidence, encrypted),
-            Self::Kept(least) => match evidence.retention {
-                None => yes("entries are kept for ever"),
-                Some(kept) if kept >= least => {
-                    yes(format!("entries are kept for {}", format_duration(kept)))
-                }
-                Some(kept) => no(format!(
-                    "entries are kept for {}, and should be for {}",
-                    format_duration(kept),
-                    format_duration(least)
-                )),
-            },
+            Self::Kept(least) => kept(evidence, least),
             Self::LogEnds => match evidence.retention {
                 None => no("entries are kept for ever: `audit.retention` is not set"),
                 Some(kept) => yes(format!(
@@ -300,6 +276,36 @@ fn spare(evidence: &Evidence) -> impl Iterator<Item = &Key> {
         .keys
         .iter()
         .filter(move |key| !(alone && key.lasting))
+}
+
+fn keys_end(evidence: &Evidence) -> Said {
+    let endless = spare(evidence).filter(|key| !key.ends);
+    match named(endless.map(|key| key.id.as_str())) {
+        ids if ids.is_empty() => yes("no key counts for ever, but for the last one of an owner"),
+        ids => no(format!("keys without an end: {ids}")),
+    }
+}
+
+fn keys_used(evidence: &Evidence) -> Said {
+    let idle = spare(evidence).filter(|key| key.idle >= MOST_IDLE);
+    match named(idle.map(|key| key.id.as_str())) {
+        ids if ids.is_empty() => yes("every key was used or made in the last 90 days"),
+        ids => no(format!("keys that nobody used for 90 days: {ids}")),
+    }
+}
+
+fn kept(evidence: &Evidence, least: Duration) -> Said {
+    match evidence.retention {
+        None => yes("entries are kept for ever"),
+        Some(kept) if kept >= least => {
+            yes(format!("entries are kept for {}", format_duration(kept)))
+        }
+        Some(kept) => no(format!(
+            "entries are kept for {}, and should be for {}",
+            format_duration(kept),
+            format_duration(least)
+        )),
+    }
 }
 
 /// That nothing was found counts only when all was looked at.

@@ -94,28 +94,28 @@ fn server(evidence: &mut Evidence) -> &mut Server {
 /// What turns each check, from evidence by which all is well.
 const TABLE: &[(Check, State, Edit)] = &[
     (Check::LogIntact, State::NotSatisfied, |it| {
-        it.log.damage = Some("cut".to_owned())
+        it.log.damage = Some("cut".to_owned());
     }),
     (Check::LogIntact, State::NotAssessable, |it| {
-        it.log.earlier = None
+        it.log.earlier = None;
     }),
     (Check::LogIntact, State::NotAssessable, |it| {
-        it.log.cut = true
+        it.log.cut = true;
     }),
     (Check::LogIntact, State::NotAssessable, |it| {
-        it.log.pruned = true
+        it.log.pruned = true;
     }),
     (Check::ChangesAttributed, State::NotSatisfied, |it| {
         it.answers.insert(Question::Unattributed, answer(1));
     }),
     (Check::ChangesAttributed, State::NotAssessable, |it| {
-        it.log.cut = true
+        it.log.cut = true;
     }),
     (Check::PolicyValid, State::NotSatisfied, |it| {
-        it.policy.wrong = Some("line 1".to_owned())
+        it.policy.wrong = Some("line 1".to_owned());
     }),
     (Check::PolicyRecorded, State::NotSatisfied, |it| {
-        it.policy.untold = vec![2]
+        it.policy.untold = vec![2];
     }),
     (Check::PolicyRecorded, State::NotAssessable, |it| {
         it.policy.untold = vec![2];

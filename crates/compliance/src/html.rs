@@ -90,10 +90,10 @@ pub fn html(report: &Report) -> String {
     for one in &report.controls {
         control(&mut page, report, one);
     }
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<section><h2>Checkpoint</h2><pre>{}</pre><p>Key: <code>{}</code></p></section>\
-         </main></body></html>\n",
+         </main></body></html>",
         escape(&evidence.checkpoint.note),
         escape(&evidence.checkpoint.key)
     );

@@ -45,8 +45,8 @@ impl Ids {
     }
 }
 
-fn prop(name: &str, value: impl ToString) -> Value {
-    json!({ "name": name, "ns": NAMESPACE, "value": value.to_string() })
+fn prop(name: &str, value: &str) -> Value {
+    json!({ "name": name, "ns": NAMESPACE, "value": value })
 }
 
 fn observation(report: &Report, one: &Assessed, ids: &Ids) -> Value {
@@ -55,8 +55,8 @@ fn observation(report: &Report, one: &Assessed, ids: &Ids) -> Value {
     if let Some(question) = finding.question {
         let (since, until) = (report.evidence.since, report.evidence.until);
         let asked = format!("{} --since {since} --until {until}", question.command());
-        props.push(prop("query", asked));
-        props.push(prop("entries", finding.count));
+        props.push(prop("query", &asked));
+        props.push(prop("entries", &finding.count.to_string()));
     }
     let mut observation = json!({
         "uuid": ids.of(&format!("observation {}", control.id)),
@@ -74,7 +74,7 @@ fn observation(report: &Report, one: &Assessed, ids: &Ids) -> Value {
             json!({
                 "href": format!("#{}", ids.of_entry(entry.number)),
                 "description": format!("The proof that entry {} is in the log.", entry.number),
-                "props": [prop("entry", entry.number)],
+                "props": [prop("entry", &entry.number.to_string())],
             })
         })
         .collect();
@@ -106,7 +106,7 @@ fn finding(one: &Assessed, ids: &Ids) -> Option<Value> {
     }))
 }
 
-fn resource(uuid: String, title: String, file: String, text: &str) -> Value {
+fn resource(uuid: &str, title: &str, file: &str, text: &str) -> Value {
     json!({
         "uuid": uuid,
         "title": title,
@@ -129,15 +129,15 @@ fn resources(report: &Report, ids: &Ids) -> Vec<Value> {
             "description": format!("The catalog with the UUID {}.", report.catalog.uuid),
         }),
         resource(
-            ids.of("checkpoint"),
-            format!("The signed head of the log at {} entries", checkpoint.size),
-            "checkpoint".to_owned(),
+            &ids.of("checkpoint"),
+            &format!("The signed head of the log at {} entries", checkpoint.size),
+            "checkpoint",
             &checkpoint.note,
         ),
         resource(
-            ids.of("key"),
-            "The log's public key".to_owned(),
-            "log.pub".to_owned(),
+            &ids.of("key"),
+            "The log's public key",
+            "log.pub",
             &checkpoint.key,
         ),
     ];
@@ -147,10 +147,10 @@ fn resources(report: &Report, ids: &Ids) -> Vec<Value> {
     entries.dedup_by_key(|it| it.number);
     all.extend(entries.into_iter().map(|it| {
         resource(
-            ids.of_entry(it.number),
-            format!("The proof of entry {}", it.number),
+            &ids.of_entry(it.number),
+            &format!("The proof of entry {}", it.number),
             // The name of a file is a token: it begins with a letter.
-            format!("entry-{}.proof", it.number),
+            &format!("entry-{}.proof", it.number),
             &it.proof,
         )
     }));
@@ -189,7 +189,7 @@ pub fn oscal(report: &Report, seed: [u8; 32]) -> Value {
         "end": evidence.until.to_string(),
         "props": [
             prop("workspace", &evidence.workspace),
-            prop("log-size", evidence.checkpoint.size),
+            prop("log-size", &evidence.checkpoint.size.to_string()),
         ],
         "reviewed-controls": { "control-selections": [selection] },
         "observations": observed.collect::<Vec<Value>>(),
