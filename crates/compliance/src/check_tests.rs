@@ -125,28 +125,28 @@ const TABLE: &[(Check, State, Edit)] = &[
         it.answers.insert(Question::Denials, answer(0));
     }),
     (Check::KeysEnd, State::NotSatisfied, |it| {
-        it.keys[0].ends = false
+        it.keys[0].ends = false;
     }),
     (Check::KeysUsed, State::NotSatisfied, |it| {
-        it.keys[0].idle = MOST_IDLE
+        it.keys[0].idle = MOST_IDLE;
     }),
     (Check::Owners, State::NotSatisfied, |it| {
-        it.people[0].owner = false
+        it.people[0].owner = false;
     }),
     (Check::SecondFactor, State::NotSatisfied, |it| {
-        it.people[1].second_factor = false
+        it.people[1].second_factor = false;
     }),
     (Check::SecondFactor, State::NotAssessable, |it| {
-        it.people.clear()
+        it.people.clear();
     }),
     (Check::Transport, State::NotSatisfied, |it| {
-        server(it).tls = false
+        server(it).tls = false;
     }),
     (Check::Transport, State::NotAssessable, |it| {
-        it.server = None
+        it.server = None;
     }),
     (Check::Backups, State::NotSatisfied, |it| {
-        server(it).backups.clear()
+        server(it).backups.clear();
     }),
     (Check::Backups, State::NotSatisfied, |it| {
         server(it).verified = Some(Err((true, "cut".to_owned())));
@@ -155,13 +155,13 @@ const TABLE: &[(Check, State, Edit)] = &[
         server(it).verified = Some(Err((false, "no passphrase".to_owned())));
     }),
     (Check::Backups, State::NotAssessable, |it| {
-        server(it).verified = None
+        server(it).verified = None;
     }),
     (Check::BackupsEncrypted, State::NotSatisfied, |it| {
-        server(it).backups[0].encrypted = false
+        server(it).backups[0].encrypted = false;
     }),
     (Check::BackupsEncrypted, State::NotAssessable, |it| {
-        server(it).backups.clear()
+        server(it).backups.clear();
     }),
     (
         Check::Kept(DAY.saturating_mul(2_192)),
@@ -169,10 +169,10 @@ const TABLE: &[(Check, State, Edit)] = &[
         |it| it.retention = Some(DAY),
     ),
     (Check::LogEnds, State::NotSatisfied, |it| {
-        it.retention = None
+        it.retention = None;
     }),
     (Check::Detections, State::NotSatisfied, |it| {
-        it.detections.open = 1
+        it.detections.open = 1;
     }),
     (Check::Erasures, State::NotAssessable, |it| {
         it.answers.insert(Question::Erasures, answer(0));
