@@ -71,10 +71,11 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         if !has("cargo-nextest") {
             run("cargo", &["install", "--locked", "cargo-nextest"])?;
         }
-        // What asks as the OpenAPI document allows, and what speaks as S3 does.
+        // What asks as the OpenAPI document allows, what speaks as S3 does, and what knows OSCAL.
         for (module, package) in [
             ("schemathesis", "schemathesis==4.32.*"),
             ("moto", "moto[server]==5.2.*"),
+            ("trestle", "compliance-trestle==5.2.*"),
         ] {
             if crate::shell::output("python3", &["-c", &format!("import {module}")]).is_err() {
                 let pip = ["-m", "pip", "install", "--quiet", package];

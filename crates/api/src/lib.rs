@@ -8,6 +8,7 @@ pub mod agent;
 mod audit;
 pub mod backup;
 pub mod call;
+mod compliance;
 pub mod event;
 pub mod exec;
 pub mod health;
@@ -31,6 +32,7 @@ pub use audit::{
 };
 pub use backup::{Backup, BackupState, NewBackup};
 pub use call::{Attempt, Call, CallState, Redriven};
+pub use compliance::{Compliance, ComplianceControl, ComplianceEntry};
 pub use event::Event;
 pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
@@ -61,6 +63,8 @@ pub const HEADER_ATTEMPT: &str = "skep-attempt";
 pub const HEADER_API_KEY: &str = "skep-api-key";
 /// Header that says which workspace is meant, for who belongs to several.
 pub const HEADER_WORKSPACE: &str = "skep-workspace";
+/// What the data is for that a request takes out.
+pub const HEADER_PURPOSE: &str = "skep-purpose";
 /// Header on an answer that was stored by an earlier call with the same idempotency key.
 pub const HEADER_REPLAYED: &str = "idempotency-replayed";
 /// Header with the idempotency key (IETF draft-ietf-httpapi-idempotency-key-header).

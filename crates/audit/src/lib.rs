@@ -17,6 +17,7 @@ mod read;
 mod schema;
 mod tree;
 pub mod verify;
+mod window;
 mod witness;
 
 pub use bundle::split as split_bundle;
@@ -28,4 +29,5 @@ pub use log::{Filter, Found, Head, Log, Page};
 pub use people::{Kind, Whose, commit_person, erase_person, knows_person, reveal};
 pub use schema::{MIGRATIONS, Written};
 pub use tlog_tiles::Hash;
+pub use window::Window;
 pub use witness::{WitnessKey, WitnessPublicKey};

@@ -498,6 +498,35 @@ impl Log {
         &self.inner.db
     }
 
+    /// The newest kept checkpoint of a moment or before, else the oldest after it; of a log that was
+    /// shorter than now.
+    pub(crate) async fn note_of(
+        &self,
+        since: Timestamp,
+        below: u64,
+    ) -> Result<Option<Vec<u8>>, AuditError> {
+        let work = move |reader: &mut Reader<'_>| -> Result<_, StoreError> {
+            let mut scope = reader.server();
+            let below = as_int(below);
+            let mut found = scope.query(
+                "SELECT note FROM audit_checkpoints WHERE at <= ?1 AND size < ?2 \
+                 ORDER BY size DESC LIMIT 1",
+                &[since.into(), below.into()],
+            )?;
+            if found.is_empty() {
+                found = scope.query(
+                    "SELECT note FROM audit_checkpoints WHERE size < ?1 ORDER BY size LIMIT 1",
+                    &[below.into()],
+                )?;
+            }
+            found
+                .first()
+                .map(|row| Ok(row.blob(0)?.to_vec()))
+                .transpose()
+        };
+        Ok(self.inner.db.read(work).await?)
+    }
+
     pub(crate) async fn edge(&self) -> Edge {
         self.inner.edge.lock().await.clone()
     }

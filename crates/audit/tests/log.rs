@@ -311,6 +311,68 @@ async fn a_log_that_was_changed_cut_forked_or_rolled_back_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_window_is_as_it_was_or_says_what_is_not() {
+    let fixture = Fixture::new().await;
+    let begun = Timestamp::from_micros(0);
+    fixture.add(1, 400).await;
+    let early = fixture.log.checkpoint().await.unwrap();
+    // One of each hour is kept: this one was signed in another.
+    let aged: Result<_, StoreError> = fixture
+        .db
+        .write(|unit| {
+            unit.server()
+                .execute("UPDATE audit_checkpoints SET at = 1", &[])
+        })
+        .await;
+    aged.unwrap();
+    fixture.add(400, 700).await;
+    let mut count = 0;
+    let whole = fixture.log.window(begun, 10_000, |_| count += 1).await;
+    let whole = whole.unwrap();
+    assert_eq!((whole.damage, whole.verified, count), (None, 700, 700));
+    assert_eq!(whole.earlier, Some(early.size));
+    assert!(!whole.cut && !whole.pruned);
+    let cut = fixture.log.window(begun, 300, |_| {}).await.unwrap();
+    assert!(cut.cut && cut.verified == 300);
+    let later = Timestamp::from_micros(i64::MAX / 2);
+    let none = fixture.log.window(later, 300, |_| {}).await.unwrap();
+    assert_eq!((none.verified, none.damage), (0, None));
+
+    // The note that is kept of the earlier head, with another root.
+    let changed: Result<_, StoreError> = fixture
+        .db
+        .write(move |unit| {
+            let note = String::from_utf8_lossy(&early.note).replacen("\n400\n", "\n401\n", 1);
+            let with = [note.as_bytes().into()];
+            let change = "UPDATE audit_checkpoints SET note = ?1 WHERE at = 1";
+            unit.server().execute(change, &with)
+        })
+        .await;
+    assert_eq!(changed.unwrap(), 1);
+    let forged = fixture.log.window(begun, 10_000, |_| {}).await.unwrap();
+    assert!(forged.damage.is_some(), "{forged:?}");
+
+    // An entry of a full tile, the tile itself, and the last entry of all.
+    for change in [
+        "UPDATE audit_tiles SET hashes = zeroblob(8192) WHERE level = 0 AND number = 0",
+        "UPDATE audit_batches SET bundle = (SELECT bundle FROM audit_batches WHERE first = 0) \
+         WHERE first = 400",
+    ] {
+        let fixture = Fixture::new().await;
+        fixture.add(1, 400).await;
+        fixture.add(400, 401).await;
+        fixture.log.checkpoint().await.unwrap();
+        let changed: Result<_, StoreError> = fixture
+            .db
+            .write(move |unit| unit.server().execute(change, &[]))
+            .await;
+        changed.unwrap();
+        let damaged = fixture.log.window(begun, 10_000, |_| {}).await.unwrap();
+        assert!(damaged.damage.is_some(), "{change}: {damaged:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_saw_the_log_notices_another_history_of_it() {
     let fixture = Fixture::new().await;
     let public = fixture.public();

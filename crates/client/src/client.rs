@@ -47,6 +47,7 @@ pub struct ClientBuilder {
     ca: Option<PathBuf>,
     certificate: Option<String>,
     workspace: Option<String>,
+    purpose: Option<String>,
     timeout: Duration,
 }
 
@@ -62,6 +63,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn workspace(mut self, name: Option<&str>) -> Self {
         self.workspace = name.map(str::to_owned);
+        self
+    }
+
+    /// What the data is for that requests take out.
+    #[must_use]
+    pub fn purpose(mut self, text: Option<&str>) -> Self {
+        self.purpose = text.map(str::to_owned);
         self
     }
 
@@ -117,11 +125,17 @@ impl ClientBuilder {
         let workspace = workspace.transpose().map_err(|_| {
             ClientError::Request("the workspace has characters that no name has".to_owned())
         })?;
+        let purpose = self.purpose.as_deref().map(str::as_bytes);
+        let purpose = purpose.map(HeaderValue::from_bytes).transpose();
+        let purpose = purpose.map_err(|_| {
+            ClientError::Request("a purpose is a text without line breaks".to_owned())
+        })?;
         Ok(Client {
             inner: Arc::new(Inner {
                 url,
                 key,
                 workspace,
+                purpose,
                 transport,
                 timeout,
             }),
@@ -157,6 +171,7 @@ struct Inner {
     url: String,
     key: Option<Key>,
     workspace: Option<HeaderValue>,
+    purpose: Option<HeaderValue>,
     transport: Transport,
     timeout: Duration,
 }
@@ -183,6 +198,7 @@ impl Client {
             url: url.to_owned(),
             key: None,
             workspace: None,
+            purpose: None,
             ca: None,
             certificate: None,
             timeout: TIMEOUT,
@@ -557,6 +573,15 @@ impl Client {
         if let Some(workspace) = &inner.workspace {
             let name = HeaderName::from_static(skep_api::HEADER_WORKSPACE);
             headers.insert(name, workspace.clone());
+        }
+        // It is for Skep alone, and no agent's affair.
+        if let Some(purpose) = inner
+            .purpose
+            .as_ref()
+            .filter(|_| path.starts_with("/api/v1/"))
+        {
+            let name = HeaderName::from_static(skep_api::HEADER_PURPOSE);
+            headers.insert(name, purpose.clone());
         }
         headers
             .entry(http::header::USER_AGENT)

@@ -18,6 +18,7 @@ mod audit;
 mod body;
 mod calls;
 mod client;
+mod compliance;
 mod error;
 mod exec;
 mod keys;

@@ -93,6 +93,8 @@ codes! {
         "A session counts for Skep's own pages only; programs use an API key.";
     Forbidden = "forbidden", 403, "This key may not do that",
         "Use a key with the right to do it.";
+    PurposeNeeded = "purpose-needed", 403, "It has to be said what this is for",
+        "Send `Skep-Purpose: …` (1 to 200 characters), or `--purpose` on the command line; it is written down.";
     NotFound = "not-found", 404, "There is nothing at this address",
         "Check the path against /api/v1/openapi.json.";
     AgentNotFound = "agent-not-found", 404, "No such agent",

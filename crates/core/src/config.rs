@@ -327,6 +327,12 @@ fn normal(key: &'static Key, raw: &Raw, origin: &Origin) -> Result<String, Confi
             "a URL that begins with http:// or https://".to_owned(),
         ));
     }
+    if key.name == "compliance.frameworks" {
+        let known = |text: &str| matches!(text, "" | "gdpr" | "hipaa" | "sox" | "soc2");
+        if !value.split(',').all(known) {
+            return Err(invalid("a list of gdpr, hipaa, sox and soc2".to_owned()));
+        }
+    }
     if key.name == "cors.origins" {
         let origin = |text: &str| web(text) && text.matches('/').count() == 2;
         if !value.split(',').all(|part| part.is_empty() || origin(part)) {

@@ -81,7 +81,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 78] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 79] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
@@ -387,6 +387,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 78] = [
         "GET",
         "/api/v1/audit/tiles/{kind}/{number}",
         look("audit:tiles", "Server"),
+    ),
+    (
+        "GET",
+        "/api/v1/compliance/{framework}",
+        look("compliance:read", "Workspace"),
     ),
 ];
 

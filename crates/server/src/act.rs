@@ -78,6 +78,8 @@ pub(crate) struct Act {
     request: RequestId,
     /// What was decided, and by which policies.
     decided: Mutex<(Decision, Vec<Arc<str>>)>,
+    /// What for, in the words of who asks, where that has to be said.
+    purpose: Mutex<Option<String>>,
     /// Whether an entry tells of it.
     told: AtomicBool,
 }
@@ -108,8 +110,14 @@ impl Act {
             resource: Mutex::new(Thing::new(access.kind, id)),
             request,
             decided: Mutex::new((Decision::Allow, Vec::new())),
+            purpose: Mutex::default(),
             told: AtomicBool::new(false),
         }
+    }
+
+    /// It was said what for.
+    pub(crate) fn is_for(&self, purpose: &str) {
+        *self.purpose.lock() = Some(purpose.to_owned());
     }
 
     pub(crate) const fn action(&self) -> &'static str {
@@ -200,6 +208,7 @@ impl Act {
         entry.workspace = Some(self.workspace.to_string().into());
         entry.request = Some(self.request.to_string().into());
         entry.outcome = Some(outcome.to_owned().into());
+        entry.reason = self.purpose.lock().clone().map(Into::into);
         self.told.store(true, Ordering::Release);
         Draft {
             entry,

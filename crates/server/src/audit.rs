@@ -98,6 +98,11 @@ impl Audit {
         })
     }
 
+    /// How long entries are kept; for ever without.
+    pub(crate) const fn retention(&self) -> Option<Duration> {
+        self.retention
+    }
+
     /// Writes an act down and waits until that is on disk.
     pub(crate) async fn tell(&self, act: &Act, outcome: &str) -> Result<(), StoreError> {
         let draft = act.alone(outcome, self.db.clock().now());

@@ -26,6 +26,8 @@ const FOLDER: &str = "backups";
 const AGAIN: Duration = Duration::from_secs(600);
 /// The shortest and longest time between two looks whether one is due.
 const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// The largest backup that is read through for a report.
+const MOST_READ: u64 = 256 << 20;
 /// Names of a list.
 const MOST_LISTED: usize = 1_000;
 
@@ -41,6 +43,8 @@ pub(crate) struct Backups {
     stop: Arc<AtomicBool>,
     metrics: BackupMetrics,
     now: Mutex<Now>,
+    /// Held while a backup is read through.
+    reading: Mutex<()>,
 }
 
 /// What is known besides what lies in the folder.
@@ -92,6 +96,7 @@ impl Backups {
             stop: ends,
             metrics,
             now: Mutex::default(),
+            reading: Mutex::default(),
         }))
     }
 
@@ -221,6 +226,37 @@ impl Backups {
         all.sort_by(|one, other| other.name.cmp(&one.name));
         all.truncate(MOST_LISTED);
         Ok(all)
+    }
+
+    /// The backups that were made since a moment and are done, newest first. Blocks.
+    pub(crate) fn since(&self, since: Timestamp) -> Result<Vec<Backup>, BackupError> {
+        let mut all = self.list()?;
+        all.retain(|it| {
+            let at = folder::moment_of(&it.name);
+            it.state == BackupState::Done && at.is_some_and(|at| at >= since)
+        });
+        Ok(all)
+    }
+
+    /// Reads a backup through, one at a time. Else it says why not, and whether it is broken. Blocks.
+    pub(crate) fn read_through(&self, backup: &Backup) -> Result<(), (bool, String)> {
+        let Some(_turn) = self.reading.try_lock() else {
+            return Err((false, "another one is being read just now".to_owned()));
+        };
+        if backup.bytes.is_none_or(|bytes| bytes > MOST_READ) {
+            let why = "it is over 256 MiB; read it with `skep backup verify`";
+            return Err((false, why.to_owned()));
+        }
+        let path = self.file(&backup.name);
+        let path = path.ok_or_else(|| (false, "it is gone".to_owned()))?;
+        match skep_backup::verify(&path, self.passphrase.as_ref()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                use BackupError::{Damaged, NotABackup, Truncated};
+                let broken = matches!(error, Damaged(_) | NotABackup | Truncated);
+                Err((broken, error.to_string()))
+            }
+        }
     }
 
     /// The file of a backup that is done.

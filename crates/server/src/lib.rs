@@ -13,6 +13,7 @@ mod channel;
 mod connection;
 mod cookie;
 mod dispatch;
+mod evidence;
 mod gate;
 mod headers;
 mod join;
@@ -115,6 +116,9 @@ pub enum ServerError {
         /// What is wrong with it; never a secret.
         reason: String,
     },
+    /// What is to be complied with is not known.
+    #[error("compliance.frameworks: {0}")]
+    Compliance(String),
     /// The audit log cannot be used: nothing is done without it.
     #[error("audit log: {0}")]
     Audit(String),
@@ -150,6 +154,7 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Backup(_)
             | Self::Audit(_)
+            | Self::Compliance(_)
             | Self::Rate(_)
             | Self::Outgoing(_)
             | Self::Keys { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_guard::Policies;
@@ -261,6 +262,7 @@ async fn compose(
         ingress,
         audit,
         backups,
+        frameworks: frameworks(settings)?,
         keys,
         tls,
         outside,
@@ -283,6 +285,13 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+/// The frameworks of the configuration.
+fn frameworks(settings: &Settings) -> Result<Vec<Framework>, ServerError> {
+    let names = settings.compliance_frameworks.iter();
+    let all: Result<_, _> = names.map(|name| name.parse()).collect();
+    all.map_err(|error: CatalogError| ServerError::Compliance(error.to_string()))
 }
 
 fn ingress(

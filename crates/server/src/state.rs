@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use skep_compliance::Framework;
 use skep_core::Timestamp;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) ingress: Ingress,
     pub(crate) audit: Audit,
     pub(crate) backups: Arc<Backups>,
+    /// The frameworks that hold here.
+    pub(crate) frameworks: Vec<Framework>,
     pub(crate) keys: Keys,
     /// The certificates, with TLS.
     pub(crate) tls: Option<Arc<Tls>>,

@@ -6,10 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cmd::{
-    account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls, config,
-    deploy, dev, events, exec, health, healthcheck, init, keys, list, logs, manifest, message,
-    orders, performance, policy, replay, rollout, security, stats, store, top, up, users,
-    workspaces,
+    account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
+    compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, logs,
+    manifest, message, orders, performance, policy, replay, rollout, security, stats, store, top,
+    up, users, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -54,6 +54,9 @@ pub(crate) struct Global {
     /// The workspace, for who belongs to several [env: SKEP_WORKSPACE]
     #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
     pub(crate) workspace: Option<String>,
+    /// What data is for that is taken out (exports, backups), where the server wants to know
+    #[arg(hide_short_help = true, long, global = true, value_name = "TEXT")]
+    pub(crate) purpose: Option<String>,
     /// The configuration file [env: SKEP_CONFIG] [default: ./skep.toml, else the user's]
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -184,6 +187,9 @@ pub(crate) enum Verb {
     /// What looked like an attack
     #[command(subcommand)]
     Security(security::SecurityVerb),
+    /// What the evidence says of the controls of a framework
+    #[command(subcommand)]
+    Compliance(compliance::ComplianceVerb),
     /// Who may do what
     #[command(subcommand)]
     Policy(policy::PolicyVerb),

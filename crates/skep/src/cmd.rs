@@ -12,6 +12,7 @@ pub(crate) mod cache;
 pub(crate) mod call;
 pub(crate) mod calls;
 mod child;
+pub(crate) mod compliance;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod deploy;

@@ -178,6 +178,7 @@ impl Session {
         let builder = Client::builder(&url)
             .key(key.as_deref())
             .workspace(self.global.workspace.as_deref())
+            .purpose(self.global.purpose.as_deref())
             .ca_file(ca.as_deref())
             .certificate(own.as_deref());
         Ok(builder.build()?)

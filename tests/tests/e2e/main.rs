@@ -12,6 +12,7 @@ mod build;
 mod cache;
 mod certificates;
 mod cli;
+mod compliance;
 mod dev;
 mod docker;
 mod door;

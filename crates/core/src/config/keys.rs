@@ -520,6 +520,9 @@ settings! {
     /// How long entries of the audit log are kept; of older ones only the hashes are, so that the log
     /// stays provable. At least 1d. Default: for ever.
     audit_retention("audit.retention"): Option<Duration> = "";
+    /// Frameworks that hold here: of `gdpr`, `hipaa`, `sox`, `soc2`. With `gdpr`, whoever takes data out
+    /// (archives of agents, the audit log, backups) says what for.
+    compliance_frameworks("compliance.frameworks"): Vec<String> = "";
     /// Where the other servers of the same database reach this one, such as
     /// `https://one.example:7537`; else the address that it listens on.
     servers_url("servers.url"): Option<String> = "";

@@ -6,6 +6,7 @@ pub(crate) mod archives;
 mod audit;
 mod backups;
 mod calls;
+mod compliance;
 mod events;
 mod exec;
 mod health;
@@ -29,6 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{RequestExt as _, Router};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::json;
+use skep_compliance::validate_operation;
 use skep_core::{Code, RequestId};
 use skep_store::By;
 use utoipa::OpenApi;
@@ -122,6 +124,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(audit::consistency))
         .routes(routes!(audit::tile))
+        .routes(routes!(compliance::report))
         .routes(routes!(security::detections))
         .routes(routes!(security::show))
         .routes(routes!(security::acknowledge))
@@ -269,6 +272,21 @@ async fn told(
     );
     let circumstances = asker.circumstances(&state, &method, &path);
     gate::ask(&state, &act, &asker, about, &circumstances).await?;
+    let purpose = request.headers().get(skep_api::HEADER_PURPOSE);
+    let purpose = purpose.map(HeaderValue::as_bytes);
+    match validate_operation(&state.frameworks, access.action, purpose) {
+        Ok(said) => {
+            if let Some(said) = said {
+                act.is_for(said);
+            }
+        }
+        Err(why) => {
+            act.is_refused();
+            state.audit.refuse(&act).await;
+            let detail = format!("`{}`: {why}", access.action);
+            return Err(ApiError::new(Code::PurposeNeeded, detail));
+        }
+    }
     if access.told == Told::Ahead {
         state.audit.tell(&act, "begun").await?;
     }
