@@ -2,7 +2,7 @@
 //! say. Pure: evidence is gathered elsewhere, and handed in with the time and with randomness.
 //!
 //! A [`Framework`] has an OSCAL catalog in `catalogs/`, whose controls each name a [`Check`] or none.
-//! [`assess`] asks the checks; [`oscal`], [`mod@markdown`] and [`mod@html`] write down what came of it.
+//! [`assess`] asks the checks; `oscal`, `markdown` and `html` write down what came of it.
 
 mod catalog;
 mod check;
