@@ -17,6 +17,9 @@ pub enum IngressError {
         /// A name that is close to it.
         similar: Option<String>,
     },
+    /// The agent is just being removed, or given to another server.
+    #[error("the agent is on its way")]
+    AgentMoves,
     /// The agent is stopped, and the client wanted to wait for the answer.
     #[error("the agent is stopped")]
     AgentStopped,
@@ -114,6 +117,7 @@ impl PublicError for IngressError {
     fn code(&self) -> Code {
         match self {
             Self::AgentNotFound { .. } => Code::AgentNotFound,
+            Self::AgentMoves => Code::AgentElsewhere,
             Self::AgentStopped => Code::AgentStopped,
             Self::AgentCrashLoop(_) => Code::AgentCrashLoop,
             Self::AgentNotReady => Code::AgentNotReady,
@@ -161,6 +165,7 @@ impl PublicError for IngressError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::AgentNotReady
+            | Self::AgentMoves
             | Self::QueueFull(_)
             | Self::ShuttingDown
             | Self::CallInProgress(_) => Some(SOON_S),

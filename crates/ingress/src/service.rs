@@ -317,11 +317,13 @@ impl Inner {
         workspace: &Workspace,
         name: &str,
     ) -> Result<Arc<Lane>, IngressError> {
-        let not_found = || IngressError::AgentNotFound {
-            name: name.chars().take(64).collect(),
-            similar: self.agents.similar(workspace, name),
+        let Some(agent) = self.agents.find(workspace, name) else {
+            let similar = self.agents.similar(workspace, name);
+            return Err(IngressError::AgentNotFound {
+                name: name.chars().take(64).collect(),
+                similar,
+            });
         };
-        let agent = self.agents.find(workspace, name).ok_or_else(not_found)?;
         let id = agent.id();
         if let Some(lane) = self.known_lane(workspace, name, id) {
             return Ok(lane);
@@ -334,8 +336,7 @@ impl Inner {
         // It went away since it was found: a lane made now would stay, and refuse the calls of the
         // agent when that comes back from another server.
         if agent.availability() == Availability::Removed {
-            drop(lanes);
-            return Err(not_found());
+            return Err(IngressError::AgentMoves);
         }
         let metrics = self.metrics.lane(workspace.as_str(), name);
         let lane = Arc::new(Lane::new(

@@ -58,7 +58,9 @@ fn policy(spec: &AgentSpec) -> Arc<CallPolicy> {
 impl Agents for RuntimeAgents {
     fn find(&self, workspace: &Workspace, name: &str) -> Option<Arc<dyn Agent>> {
         let target = self.runtime.target(workspace, name)?;
-        if let Some(joined) = self.joined.read().get(&target.id()) {
+        // One that went to another server and came back is the same agent with another target.
+        let is_this = |joined: &&Arc<Joined>| Arc::ptr_eq(&joined.target, &target);
+        if let Some(joined) = self.joined.read().get(&target.id()).filter(is_this) {
             return Some(joined.clone());
         }
         let spec = target.spec();
@@ -66,17 +68,16 @@ impl Agents for RuntimeAgents {
         let id = target.id();
         let mut all = self.joined.write();
         all.retain(|_, joined| joined.target.available() != skep_runtime::Availability::Removed);
-        Some(
-            all.entry(id)
-                .or_insert_with(|| {
-                    Arc::new(Joined {
-                        target,
-                        policy,
-                        endpoints: RwLock::default(),
-                    })
-                })
-                .clone(),
-        )
+        if let Some(joined) = all.get(&id).filter(is_this) {
+            return Some(joined.clone());
+        }
+        let joined = Arc::new(Joined {
+            target: target.clone(),
+            policy,
+            endpoints: RwLock::default(),
+        });
+        all.insert(id, joined.clone());
+        Some(joined)
     }
 
     fn similar(&self, workspace: &Workspace, name: &str) -> Option<String> {
