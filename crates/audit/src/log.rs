@@ -56,6 +56,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether a batch of this time, in microseconds, is asked for.
+    pub(crate) fn has(&self, at: i64) -> bool {
+        self.since.is_none_or(|since| at >= since.as_micros())
+            && self.until.is_none_or(|until| at < until.as_micros())
+    }
+
     /// Whether nothing but workspace and time is asked for: what pruned entries may be in.
     fn takes_pruned(&self) -> bool {
         let Self {

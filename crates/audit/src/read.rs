@@ -199,12 +199,7 @@ pub(crate) fn tail(
         let batches = batches(reader, next, BATCHES)?;
         let last = batches.len() < BATCHES as usize;
         for batch in batches {
-            let in_time = filter
-                .since
-                .is_none_or(|since| batch.at >= since.as_micros())
-                && filter
-                    .until
-                    .is_none_or(|until| batch.at < until.as_micros());
+            let in_time = filter.has(batch.at);
             let skipped = next.saturating_sub(batch.first) as usize;
             for (at, bytes) in batch.bodies()?.into_iter().enumerate().skip(skipped) {
                 if found.len() == limit {
@@ -241,12 +236,7 @@ pub(crate) fn hashes(
         if !batch.pruned {
             break;
         }
-        let in_time = filter
-            .since
-            .is_none_or(|since| batch.at >= since.as_micros())
-            && filter
-                .until
-                .is_none_or(|until| batch.at < until.as_micros());
+        let in_time = filter.has(batch.at);
         let skipped = next.saturating_sub(batch.first) as usize;
         for (at, hash) in batch.leaves()?.into_iter().enumerate().skip(skipped) {
             if found.len() == limit {

@@ -28,6 +28,7 @@ use skep_store::Db;
 
 use crate::ServerError;
 use crate::outgoing::{self, Guarded};
+use crate::problem::chain;
 
 /// Bytes of the file of issuers.
 const MOST_FILE: u64 = 1 << 20;
@@ -190,16 +191,4 @@ impl Fetch for Http {
             Ok(body.to_bytes().to_vec())
         })
     }
-}
-
-/// An error with its causes, of which the outermost says the least.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

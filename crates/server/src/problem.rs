@@ -145,7 +145,8 @@ pub(crate) fn render(error: &ApiError, request: RequestId) -> http::Response<Str
     response
 }
 
-fn chain(error: &dyn PublicError) -> String {
+/// An error with its causes, of which the outermost says the least.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

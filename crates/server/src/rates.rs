@@ -10,7 +10,7 @@ use skep_core::config::Settings;
 use skep_core::units::Rate;
 use skep_core::{Code, PublicError};
 use skep_guard::Principal;
-use skep_guard::limits::{Limits, Per, Standing};
+use skep_guard::limits::{Limits, Per, Standing, subscriber};
 use skep_guard::policy::groups_of;
 
 use crate::ServerError;
@@ -136,14 +136,7 @@ impl Rates {
         let Some(rate) = self.address else {
             return Ok(());
         };
-        // A subscriber of IPv6 has a /64.
-        let network = match remote.to_canonical() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}")
-            }
-        };
+        let network = subscriber(remote).to_string();
         self.count(to, Per::Address, &network, Some(rate))
     }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use skep_core::Timestamp;
 
+use crate::limits::subscriber as network;
+
 /// Failures from one network that cost no time.
 const FREE: u32 = 5;
 /// The first wait; it doubles.
@@ -40,17 +42,6 @@ struct Count {
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     counts: HashMap<Of, Count>,
-}
-
-/// What one subscriber has.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
 }
 
 impl Tries {

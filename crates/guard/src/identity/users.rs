@@ -259,10 +259,7 @@ impl Users {
             .write(move |unit| {
                 let now = unit.now();
                 let mut scope = unit.scope(&asker.workspace);
-                scope.in_turn()?;
-                let has = role_of(&mut scope, id)?;
-                let has = has.ok_or_else(|| IdentityError::NoUser(id.to_string()))?;
-                at_most(&asker, has)?;
+                let has = changeable(&mut scope, &asker, id)?;
                 if has == Role::Owner && to != Role::Owner {
                     another_owner(&mut scope, id)?;
                 }
@@ -290,10 +287,7 @@ impl Users {
             .write(move |unit| {
                 let now = unit.now();
                 let mut scope = unit.scope(&asker.workspace);
-                scope.in_turn()?;
-                let has = role_of(&mut scope, id)?;
-                let has = has.ok_or_else(|| IdentityError::NoUser(id.to_string()))?;
-                at_most(&asker, has)?;
+                let has = changeable(&mut scope, &asker, id)?;
                 if has == Role::Owner {
                     another_owner(&mut scope, id)?;
                 }
@@ -407,6 +401,15 @@ pub(super) fn at_most(asker: &Principal, role: Role) -> Result<(), IdentityError
             role: role.to_string(),
         }),
     }
+}
+
+/// What somebody is whom who asks may change; nobody else changes anybody until the unit ends.
+fn changeable(scope: &mut Scope<'_>, asker: &Principal, id: UserId) -> Result<Role, IdentityError> {
+    scope.in_turn()?;
+    let has = role_of(scope, id)?;
+    let has = has.ok_or_else(|| IdentityError::NoUser(id.to_string()))?;
+    at_most(asker, has)?;
+    Ok(has)
 }
 
 fn another_owner(scope: &mut Scope<'_>, but: UserId) -> Result<(), IdentityError> {

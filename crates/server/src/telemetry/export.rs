@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::otlp;
 use super::span::Span;
 use crate::ServerError;
+use crate::problem::chain;
 
 /// Spans that wait to be sent.
 const WAITING: usize = 4096;
@@ -292,18 +293,6 @@ impl Worker {
             .await
             .unwrap_or_else(|_| Err(again("the collector is silent".to_owned())))
     }
-}
-
-/// An error with its causes, of which the outermost says the least.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
