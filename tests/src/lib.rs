@@ -11,6 +11,7 @@ pub mod cutter;
 pub mod etcd;
 pub mod issuer;
 pub mod postgres;
+pub mod provider;
 pub mod registry;
 pub mod server;
 pub mod terminal;

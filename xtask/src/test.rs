@@ -7,7 +7,10 @@ use anyhow::Result;
 
 use crate::setup::{self, Purpose};
 use crate::shell::{root, run as shell, run_with};
-use crate::{generate, tidy};
+use crate::{fuzz, generate, tidy};
+
+/// Seconds for each fuzz target in CI.
+const FUZZ_SECONDS: u32 = 4;
 
 /// Everything that CI runs, in the order that fails soonest.
 pub(crate) fn run_all(only_tests: bool) -> Result<()> {
@@ -43,7 +46,19 @@ pub(crate) fn run_all(only_tests: bool) -> Result<()> {
     }
     // The end-to-end tests run the binary itself.
     shell("cargo", &["build", "--quiet", "--package", "skep"])?;
-    shell("cargo", &["nextest", "run", "--workspace"])
+    shell("cargo", &["nextest", "run", "--workspace"])?;
+    // What is left out of the program unless somebody asks for it keeps its contracts, too.
+    shell(
+        "cargo",
+        &[
+            "nextest",
+            "run",
+            "--package",
+            "skep-sources",
+            "--all-features",
+        ],
+    )?;
+    fuzz::run(FUZZ_SECONDS, None)
 }
 
 /// [`run_all`], with the time that it took.

@@ -18,7 +18,7 @@ const MOST_TEST_LINES: usize = 1500;
 const MOST_PACKAGES: usize = 460;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 22] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -28,11 +28,16 @@ const EDGES: [(&str, &[&str]); 17] = [
         &["skep-api", "skep-core", "skep-runtime"],
     ),
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
-    ("skep-vault", &[]),
+    ("skep-crypto", &[]),
+    ("skep-lock", &["skep-crypto"]),
+    ("skep-exchange", &["skep-crypto"]),
+    ("skep-scan", &[]),
+    ("skep-sources", &["skep-core", "skep-exchange"]),
+    ("skep-vault", &["skep-core", "skep-crypto", "skep-store"]),
     ("skep-audit", &["skep-core", "skep-store"]),
-    ("skep-guard", &["skep-core", "skep-store", "skep-vault"]),
+    ("skep-guard", &["skep-core", "skep-store", "skep-crypto"]),
     ("skep-compliance", &["skep-core"]),
-    ("skep-backup", &["skep-core", "skep-store", "skep-vault"]),
+    ("skep-backup", &["skep-core", "skep-store", "skep-crypto"]),
     ("skep-backup-s3", &["skep-backup"]),
     ("skep-client", &["skep-api", "skep-core"]),
     (
@@ -49,6 +54,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "skep-runtime",
             "skep-runtime-docker",
             "skep-store",
+            "skep-crypto",
             "skep-vault",
         ],
     ),
@@ -67,6 +73,11 @@ const EDGES: [(&str, &[&str]); 17] = [
             "skep-runtime-docker",
             "skep-server",
             "skep-store",
+            "skep-crypto",
+            "skep-exchange",
+            "skep-lock",
+            "skep-scan",
+            "skep-sources",
             "skep-vault",
         ],
     ),

@@ -12,7 +12,7 @@ pub struct ApiKey {
     pub name: String,
     /// `viewer`, `member`, `admin` or `owner`.
     pub role: String,
-    /// How far of that role it may go: groups of actions, actions, or `*`.
+    /// How far of that role it may go: groups of actions, actions, or `*`; `canary` for one that may do nothing.
     pub scopes: Vec<String>,
     /// When it was made (RFC 3339).
     pub created_at: String,
@@ -46,6 +46,10 @@ pub struct NewApiKey {
     /// How often it may be used, such as `600/1m`; default: as often as all may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
+    /// Whether it may do nothing at all, and whoever uses it is a detection: to be laid out where nobody has
+    /// a reason to look.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canary: bool,
 }
 
 /// A new key with its text, which nobody can tell again.

@@ -18,6 +18,7 @@ pub mod page;
 mod people;
 mod policy;
 mod problem;
+mod secret;
 mod security;
 pub mod server;
 pub mod stats;
@@ -40,15 +41,23 @@ pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Tok
 pub use log::LogLine;
 pub use page::Page;
 pub use people::{
-    AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, Invitation,
-    LoggedIn, Login, Me, NewInvitation, NewPassword, NewRole, NewWorkspace, Password,
-    RecoveryCodes, SecondFactor, Session, User, WorkspaceInfo,
+    AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, DropLink,
+    Invitation, Link, LoggedIn, Login, Me, NewInvitation, NewLink, NewPassword, NewQuota, NewRole,
+    NewWorkspace, Password, Proof, ProvenLogin, Provider, QuotaUse, RecoveryCodes, SecondFactor,
+    Session, User, WorkspaceDetail, WorkspaceInfo,
 };
 pub use policy::{
     Policy, PolicyContext, PolicyExplanation, PolicyNear, PolicyPrincipal, PolicyQuestion,
     PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
 };
 pub use problem::Problem;
+pub use secret::{
+    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, NewRootRotation, NewSeal,
+    NewSecret, NewSecretLease, NewSecretRequest, NewSecretRotation, NewSecretShare, NewVersion,
+    RenewSecretLease, Reveal, Revealed, Secret, SecretChange, SecretDecision, SecretLease,
+    SecretRenewal, SecretRequest, SecretShare, SecretVersion, SecretVersions, Unseal, VaultSeal,
+    VaultStatus,
+};
 pub use security::Detection;
 pub use server::Server;
 pub use stats::{

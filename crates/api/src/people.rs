@@ -25,6 +25,58 @@ pub struct NewWorkspace {
     pub name: String,
 }
 
+/// A workspace with how much it has and may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkspaceDetail {
+    /// Its name.
+    pub name: String,
+    /// How much of each.
+    pub quotas: Vec<QuotaUse>,
+}
+
+/// How much a workspace has of one thing, and may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaUse {
+    /// `agents`, `instances`, `calls-waiting`, `calls-per-day`, `keys`, `users` or `stored-bytes`.
+    pub what: String,
+    /// How much there is; absent where it is not counted (calls of a day without a quota of them).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// How much there may be; absent without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
+    /// Whether that is said for this workspace, and not for all.
+    pub own: bool,
+}
+
+/// How much a workspace may have: a number, `none` for no limit, or `default` for what holds for all. What is absent
+/// stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewQuota {
+    /// Agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<String>,
+    /// Instances of all agents, each at its most, on each server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<String>,
+    /// Calls that wait, on each server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_waiting: Option<String>,
+    /// Calls that are accepted on one day (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_day: Option<String>,
+    /// API keys that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+    /// People, and open invitations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<String>,
+    /// Bytes that ended calls hold, such as `10GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<String>,
+}
+
 /// A new workspace, and how its first owner gets in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedWorkspace {
@@ -112,7 +164,83 @@ pub struct AcceptInvitation {
     #[serde(default)]
     pub name: String,
     /// A password of at least 12 characters; from who has an account, the one that they have.
+    #[serde(default)]
     pub password: String,
+    /// An account at a provider instead of a password; it has the address that is invited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// A provider that people log in by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// Where browsers begin a login there.
+    pub login: String,
+}
+
+/// What a browser did for a program at a provider: the program began it with the S256 challenge (RFC 7636) of
+/// `verifier`, and the browser showed `code` at its end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// What the challenge is made of: 256 bits in base64url.
+    pub verifier: String,
+    /// The code.
+    pub code: String,
+}
+
+/// Who wants in by a provider, for programs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenLogin {
+    /// What the browser did.
+    pub proof: Proof,
+    /// The workspace to be in first; default: the first one of yours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+}
+
+/// An account at a provider that somebody comes in by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// `lnk_…`
+    pub id: String,
+    /// What the provider is called here; absent when it is none of the configuration any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What it calls itself.
+    pub issuer: String,
+    /// The address that it said when it was linked, if that was known to be theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Since when (RFC 3339).
+    pub created_at: String,
+    /// When it was last used (RFC 3339).
+    pub used_at: String,
+}
+
+/// An account to link.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLink {
+    /// What the browser did.
+    pub proof: Proof,
+    /// The password; not needed within ten minutes of a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Shows again who takes a link away.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DropLink {
+    /// The password; not needed within ten minutes of a login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
 }
 
 /// Who wants in.
@@ -249,6 +377,10 @@ hidden!(
     CreatedWorkspace,
     CreatedInvitation,
     AcceptInvitation,
+    Proof,
+    ProvenLogin,
+    NewLink,
+    DropLink,
     Login,
     LoggedIn,
     NewPassword,

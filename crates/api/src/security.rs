@@ -10,7 +10,8 @@ pub struct Detection {
     pub id: String,
     /// When it was found.
     pub time: String,
-    /// What was found: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`.
+    /// What was found: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`, `patterns`,
+    /// `missing`, `foreign`.
     /// New ones may come with any version.
     pub kind: String,
     /// How bad it may be: `low`, `medium`, `high`, `critical`.

@@ -20,9 +20,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use skep_crypto::chunked::{Opener, Sealer};
+use skep_crypto::passphrase::{Passphrase, Recipe, SALT};
 use skep_store::Hash;
-use skep_vault::chunked::{Opener, Sealer};
-use skep_vault::passphrase::{Passphrase, Recipe, SALT};
 
 use crate::BackupError;
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use skep_core::{Clock, Workspace};
+use skep_crypto::passphrase::Passphrase;
 use skep_store::{Blobs, Db, Dump, Hash, MigrationSet, StoreError};
-use skep_vault::passphrase::Passphrase;
 
 use crate::BackupError;
 use crate::archive::{Head, Manifest, PIECE, Summary, TableTotal, Totals, Writer};

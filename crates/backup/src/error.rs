@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use skep_crypto::CryptoError;
 use skep_store::StoreError;
-use skep_vault::VaultError;
 
 /// Why a backup is not made, not read or not restored.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum BackupError {
     Store(#[from] StoreError),
     /// No key could be made.
     #[error(transparent)]
-    Vault(VaultError),
+    Vault(CryptoError),
 }
 
 impl BackupError {
@@ -104,13 +104,13 @@ impl BackupError {
     }
 }
 
-impl From<VaultError> for BackupError {
-    fn from(error: VaultError) -> Self {
+impl From<CryptoError> for BackupError {
+    fn from(error: CryptoError) -> Self {
         match error {
-            VaultError::WrongKey => Self::WrongPassphrase,
-            VaultError::Damaged => Self::damaged("a part of it was changed"),
-            VaultError::Truncated => Self::Truncated,
-            VaultError::Parameters => Self::damaged("its header asks for an unacceptable key"),
+            CryptoError::WrongKey => Self::WrongPassphrase,
+            CryptoError::Damaged => Self::damaged("a part of it was changed"),
+            CryptoError::Truncated => Self::Truncated,
+            CryptoError::Parameters => Self::damaged("its header asks for an unacceptable key"),
             other => Self::Vault(other),
         }
     }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid};
 use skep_core::{Timestamp, Workspace};
+use skep_crypto::passphrase::Passphrase;
 use skep_store::{Applied, Blobs, FolderLock, Hash, Loader, MigrationSet, Raise};
-use skep_vault::passphrase::Passphrase;
 
 use crate::BackupError;
 use crate::archive::{About, Checker, Head, Manifest, Summary, TableTotal, Visitor, open, read};

@@ -46,6 +46,7 @@ pub struct ClientBuilder {
     key: Option<String>,
     ca: Option<PathBuf>,
     certificate: Option<String>,
+    identity: Option<(PathBuf, PathBuf)>,
     workspace: Option<String>,
     purpose: Option<String>,
     timeout: Duration,
@@ -88,6 +89,13 @@ impl ClientBuilder {
         self
     }
 
+    /// PEM files with a certificate to show to a server that asks for one, and its key.
+    #[must_use]
+    pub fn identity(mut self, files: Option<(PathBuf, PathBuf)>) -> Self {
+        self.identity = files;
+        self
+    }
+
     /// Time for an answer of the management API; default 60 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -119,7 +127,7 @@ impl ClientBuilder {
             (None, Some(pem)) => Trust::Certificate(pem),
             (None, None) => Trust::System,
         };
-        let transport = Transport::new(&base, trust)?;
+        let transport = Transport::new(&base, trust, self.identity.as_ref())?;
         let timeout = self.timeout;
         let workspace = self.workspace.as_deref().map(HeaderValue::from_str);
         let workspace = workspace.transpose().map_err(|_| {
@@ -201,6 +209,7 @@ impl Client {
             purpose: None,
             ca: None,
             certificate: None,
+            identity: None,
             timeout: TIMEOUT,
         }
     }

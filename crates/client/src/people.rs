@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::Method;
 use serde::Serialize;
 use skep_api::{
-    AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, Invitation,
-    LoggedIn, Login, Me, NewInvitation, NewPassword, NewRole, NewWorkspace, Page, Password,
-    RecoveryCodes, SecondFactor, Session, User, WorkspaceInfo,
+    AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, DropLink,
+    Invitation, Link, LoggedIn, Login, Me, NewInvitation, NewLink, NewPassword, NewQuota, NewRole,
+    NewWorkspace, Page, Password, ProvenLogin, Provider, RecoveryCodes, SecondFactor, Session,
+    User, WorkspaceDetail, WorkspaceInfo,
 };
 
 use crate::request::{Query, encode};
@@ -40,6 +41,48 @@ impl Client {
     /// [`ClientError`].
     pub async fn login(&self, login: &Login) -> Result<LoggedIn, ClientError> {
         self.post_json("/sessions", login).await
+    }
+
+    /// Logs a person in by what a browser did for them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn login_proven(&self, login: &ProvenLogin) -> Result<LoggedIn, ClientError> {
+        self.post_json("/sessions/proven", login).await
+    }
+
+    /// The providers that people log in by.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn providers(&self) -> Result<Page<Provider>, ClientError> {
+        self.get("/providers", &Query::default()).await
+    }
+
+    /// The accounts at providers that who asks comes in by.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn links(&self) -> Result<Page<Link>, ClientError> {
+        self.get("/me/links", &Query::default()).await
+    }
+
+    /// Links an account.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn link(&self, wish: &NewLink) -> Result<Link, ClientError> {
+        self.post_json("/me/links", wish).await
+    }
+
+    /// Takes a link away.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unlink(&self, id: &str, wish: &DropLink) -> Result<(), ClientError> {
+        let body = Bytes::from(skep_api::to_json(wish));
+        let path = format!("/me/links/{}/drop", encode(id));
+        self.api(Method::POST, &path, Some(body)).await.map(drop)
     }
 
     /// The sessions of who asks.
@@ -116,6 +159,29 @@ impl Client {
         wish: &NewWorkspace,
     ) -> Result<CreatedWorkspace, ClientError> {
         self.post_json("/workspaces", wish).await
+    }
+
+    /// A workspace with how much it has and may have; another than one's own for who administers the server.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn workspace(&self, name: &str) -> Result<WorkspaceDetail, ClientError> {
+        let path = format!("/workspaces/{}", encode(name));
+        self.get(&path, &Query::default()).await
+    }
+
+    /// Says how much a workspace may have.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_quota(
+        &self,
+        name: &str,
+        wish: &NewQuota,
+    ) -> Result<WorkspaceDetail, ClientError> {
+        let path = format!("/workspaces/{}/quota", encode(name));
+        let answer = self.put_json(&path, wish).await?;
+        self.in_time(answer.json()).await
     }
 
     /// Removes the workspace of who asks.

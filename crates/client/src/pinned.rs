@@ -9,28 +9,21 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
+/// Trusts one certificate.
 #[derive(Debug)]
-struct Pinned {
+pub(crate) struct Pinned {
     certificate: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
 }
 
 /// Trusts the first certificate of this text and no other.
-pub(crate) fn trusting(pem: &str) -> Result<rustls::ClientConfig, String> {
+pub(crate) fn trusting(pem: &str, provider: Arc<CryptoProvider>) -> Result<Pinned, String> {
     let certificate =
         CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let pinned = Pinned {
+    Ok(Pinned {
         certificate,
-        provider: provider.clone(),
-    };
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(config
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(pinned))
-        .with_no_client_auth())
+        provider,
+    })
 }
 
 impl ServerCertVerifier for Pinned {

@@ -1,17 +1,19 @@
 //! Connections: HTTP/1.1 over TCP, or over TLS when the server's address says so.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::ClientError;
 use crate::body::Sending;
@@ -48,7 +50,11 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(base: &Uri, trust: Trust<'_>) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        base: &Uri,
+        trust: Trust<'_>,
+        shows: Option<&(PathBuf, PathBuf)>,
+    ) -> Result<Self, ClientError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -63,25 +69,8 @@ impl Transport {
             return Ok(Self::Plain(builder.build(tcp)));
         }
         tcp.enforce_http(false);
-        let https = match trust {
-            Trust::File(path) => HttpsConnectorBuilder::new().with_tls_config(trusting(path)?),
-            Trust::Certificate(pem) => {
-                let config = pinned::trusting(pem).map_err(|detail| ClientError::Certificates {
-                    path: PathBuf::from("the server's own certificate"),
-                    detail,
-                })?;
-                HttpsConnectorBuilder::new().with_tls_config(config)
-            }
-            Trust::System => {
-                let provider = rustls::crypto::aws_lc_rs::default_provider();
-                HttpsConnectorBuilder::new()
-                    .with_provider_and_native_roots(provider)
-                    .map_err(|error| ClientError::Certificates {
-                        path: PathBuf::from("the system's certificates"),
-                        detail: error.to_string(),
-                    })?
-            }
-        };
+        let config = client_config(trust, shows)?;
+        let https = HttpsConnectorBuilder::new().with_tls_config(config);
         let https = https.https_only().enable_http1().wrap_connector(tcp);
         Ok(Self::Tls(builder.build(https)))
     }
@@ -97,13 +86,56 @@ impl Transport {
     }
 }
 
-/// Trusts the certificates of this file and no others.
-fn trusting(path: &Path) -> Result<rustls::ClientConfig, ClientError> {
-    let wrong = |detail: String| ClientError::Certificates {
+fn wrong(path: &Path, detail: String) -> ClientError {
+    ClientError::Certificates {
         path: path.to_owned(),
         detail,
+    }
+}
+
+/// What shakes hands: trusts, and shows a certificate when it has one.
+fn client_config(
+    trust: Trust<'_>,
+    shows: Option<&(PathBuf, PathBuf)>,
+) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(Path::new("TLS"), error.to_string()))?;
+    let builder = match trust {
+        Trust::File(path) => builder.with_root_certificates(roots(path)?),
+        Trust::Certificate(pem) => {
+            let of = Path::new("the server's own certificate");
+            let pinned = pinned::trusting(pem, provider).map_err(|detail| wrong(of, detail))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(pinned))
+        }
+        Trust::System => builder.with_native_roots().map_err(|error| {
+            let of = Path::new("the system's certificates");
+            wrong(of, error.to_string())
+        })?,
     };
-    let mut roots = rustls::RootCertStore::empty();
+    let Some((certificate, key)) = shows else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        let detail = "there is no certificate in it".to_owned();
+        return Err(wrong(certificate, detail));
+    }
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+    let config = builder.with_client_auth_cert(chain, secret);
+    config.map_err(|error| wrong(key, error.to_string()))
+}
+
+/// The certificates of this file, and no others.
+fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
+    let wrong = |detail: String| wrong(path, detail);
+    let mut roots = RootCertStore::empty();
     let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
     for certificate in found {
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
@@ -111,12 +143,8 @@ fn trusting(path: &Path) -> Result<rustls::ClientConfig, ClientError> {
             .add(certificate)
             .map_err(|error| wrong(error.to_string()))?;
     }
-    if roots.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
+    match roots.is_empty() {
+        true => Err(wrong("there is no certificate in it".to_owned())),
+        false => Ok(roots),
     }
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let builder = rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

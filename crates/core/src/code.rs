@@ -89,6 +89,12 @@ codes! {
         "Try again; after some failures each try waits longer.";
     SecondFactorNeeded = "second-factor-needed", 401, "A code of the authenticator is wanted",
         "Send `code` too: six digits of the authenticator, or a recovery code.";
+    ProviderLoginFailed = "provider-login-failed", 401, "The login at the provider did not come through",
+        "Begin again; if it happens always, the server's log says in a word why.";
+    NotInvited = "not-invited", 403, "Nobody here has this account of the provider",
+        "Take an invitation with it (`skep users join --sso PROVIDER`), or log in as before and link it (`skep account link`).";
+    NotFresh = "not-fresh", 403, "It has to be shown again who it is",
+        "Send the password, or log in again and do it within ten minutes.";
     CrossSite = "cross-site", 403, "A page of another site may not do that",
         "A session counts for Skep's own pages only; programs use an API key.";
     Forbidden = "forbidden", 403, "This key may not do that",
@@ -111,6 +117,10 @@ codes! {
         "List the people of the workspace with `skep users list`.";
     InvitationNotFound = "invitation-not-found", 404, "No such invitation",
         "An invitation counts once and ends; ask for another one.";
+    ProviderNotFound = "provider-not-found", 404, "No such provider",
+        "See with `GET /api/v1/providers` which there are; `auth.providers` names the file that says so.";
+    LinkNotFound = "link-not-found", 404, "No such link",
+        "List yours with `skep account links`.";
     SessionNotFound = "session-not-found", 404, "No such session",
         "List yours with `skep sessions list`.";
     KeyNotFound = "key-not-found", 404, "No such API key",
@@ -133,6 +143,10 @@ codes! {
         "Choose another name; one that was removed is not given again.";
     WorkspaceInUse = "workspace-in-use", 409, "The workspace cannot be removed now",
         "Remove its agents first, with `skep remove`.";
+    LinkTaken = "link-taken", 409, "This account of the provider is linked already",
+        "Whoever has it drops the link first (`skep account unlink`).";
+    LastWayIn = "last-way-in", 409, "Nobody would come in any more",
+        "Link another account first; an admin removes people for good (`skep users remove`).";
     LastOwner = "last-owner", 409, "A workspace keeps an owner",
         "Make somebody else an owner first: `skep users role USER owner`.";
     CallInProgress = "call-in-progress", 409, "The call is still running",
@@ -173,6 +187,26 @@ codes! {
         "See why with `skep calls show CALL`; mend the agent and run `skep calls redrive CALL`.";
     AgentUnreachable = "agent-unreachable", 502, "The agent did not answer",
         "Look at its log with `skep logs AGENT`.";
+    VaultSealed = "vault-sealed", 503, "The vault is sealed",
+        "Open it with `skep vault unseal`, or give the server its seal key (SKEP_SEAL_KEY_FILE).";
+    WrongSealKey = "wrong-seal-key", 403, "This does not open the vault",
+        "Use a key or passphrase of a seal that `skep vault status` shows.";
+    SecretNotFound = "secret-not-found", 404, "There is no such secret",
+        "`skep secrets list` shows those that there are.";
+    VaultNotFound = "vault-not-found", 404, "There is no such thing in the vault",
+        "List leases, requests, seals or rotations to see those that there are.";
+    SecretExists = "secret-exists", 409, "There is a secret of that name",
+        "Give it a new version with `skep secrets put`, or choose another name.";
+    SecretChanged = "secret-changed", 409, "The secret changed meanwhile",
+        "Read it again and send the version that is replaced as `follows`.";
+    VaultState = "vault-state", 409, "The vault is not in a state that allows this",
+        "The detail says what stands in the way.";
+    VaultFull = "vault-full", 409, "There are too many",
+        "Remove what is not needed any more, then try again.";
+    VaultDamaged = "vault-damaged", 500, "What the vault has stored does not open",
+        "It was changed outside of Skep or the disk is damaged: restore a backup (`skep restore`).";
+    ProviderUnavailable = "provider-unavailable", 503, "The provider does not answer as it should",
+        "Try again in a while; `skep health` shows what is wrong with it.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",
@@ -180,7 +214,9 @@ codes! {
     ShuttingDown = "shutting-down", 503, "The server is shutting down",
         "Try again when it is back; accepted calls go on then.";
     QuotaExceeded = "quota-exceeded", 403, "The workspace has as much as it may",
-        "Remove what is not needed, or raise `quota.agents` or `quota.instances` in the configuration.";
+        "Remove what is not needed, or ask who administers the server for more; `skep workspaces show` says how much there is.";
+    CallQuota = "call-quota", 429, "The workspace has no calls left for now",
+        "Try again after the time in Retry-After, or ask who administers the server for more; `skep workspaces show` says how many there are.";
     AgentElsewhere = "agent-elsewhere", 503, "The agent's server cannot be reached now",
         "Try again: when it is gone, another server takes its agents within seconds. See `skep servers`.";
     AgentNotReady = "agent-not-ready", 503, "No instance of the agent is ready",

@@ -32,12 +32,18 @@ const OTHER_VARIABLES: &[&str] = &[
     "SKEP_API_KEY",
     "SKEP_API_KEY_FILE",
     "SKEP_CONFIG",
+    "SKEP_CLIENT_CERT",
+    "SKEP_CLIENT_KEY",
     "SKEP_AGENT",
     "SKEP_INSTANCE",
     "SKEP_URL",
     "SKEP_TOKEN",
     "SKEP_MCP_URL",
 ];
+/// What the variables of `skep lock` begin with.
+const LOCK_PREFIX: &str = "SKEP_LOCK_";
+/// The section of the file that is `skep lock`'s: it reads and checks it by itself.
+const LOCK_SECTION: &str = "lock";
 const FILE_SUFFIX: &str = "_FILE";
 const MASK: &str = "********";
 
@@ -215,7 +221,8 @@ impl Layers {
 
     fn environment(&mut self, env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
         for (name, value) in env {
-            if !name.starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_str()) {
+            let other = name.starts_with(LOCK_PREFIX) || OTHER_VARIABLES.contains(&name.as_str());
+            if !name.starts_with(PREFIX) || other {
                 continue;
             }
             if let Some(key) = KEYS.iter().find(|key| key.variable() == *name) {
@@ -520,6 +527,24 @@ mod tests {
             assert_eq!(
                 variables.iter().filter(|other| *other == variable).count(),
                 1
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_skep_locks_is_left_to_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        std::fs::write(&path, "[lock]\nlog_level = \"error\"\n").unwrap();
+        let env = [
+            ("HOME".into(), folder.path().into()),
+            ("SKEP_LOCK_IDENTITY_FILE".into(), "ada.key".into()),
+        ];
+        Config::load(Some(&path), env, &[]).unwrap();
+        for (name, key) in KEYS.iter().map(|key| (key.variable(), key.name)) {
+            assert!(
+                !name.starts_with(LOCK_PREFIX) && !key.starts_with("lock."),
+                "{name}"
             );
         }
     }

@@ -114,6 +114,22 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// A lease of a secret.
+    LeaseId, "lse"
+);
+id!(
+    /// A wish to use a secret, which somebody decides.
+    AccessRequestId, "acr"
+);
+id!(
+    /// A rotation of keys of the vault.
+    RotationId, "rot"
+);
+id!(
+    /// A secret.
+    SecretId, "sec"
+);
+id!(
     /// A person.
     UserId, "usr"
 );
@@ -124,6 +140,10 @@ id!(
 id!(
     /// An invitation to a workspace.
     InvitationId, "inv"
+);
+id!(
+    /// An account at a provider that somebody comes in by.
+    LinkId, "lnk"
 );
 id!(
     /// Something that looked like an attack.

@@ -15,8 +15,8 @@ pub mod workspace;
 
 pub use code::{Code, PublicError};
 pub use id::{
-    AgentId, CallId, DetectionId, InstanceId, InvitationId, KeyId, ParseIdError, PersonId,
-    RequestId, ServerId, SessionId, UserId,
+    AccessRequestId, AgentId, CallId, DetectionId, InstanceId, InvitationId, KeyId, LeaseId,
+    LinkId, ParseIdError, PersonId, RequestId, RotationId, SecretId, ServerId, SessionId, UserId,
 };
 pub use similar::similar;
 pub use time::{Clock, Timestamp};

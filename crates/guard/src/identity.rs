@@ -1,11 +1,14 @@
 //! People and where they belong: workspaces, users, memberships, invitations, sessions.
 //!
 //! `workspaces` is the list of tenants; `users` keeps people and who belongs where, `invitations` is how they come, `factor` the second factor;
-//! `sessions` lets people in and knows them again. `password`, `totp` and `tries` are their pure parts.
+//! `sessions` lets people in and knows them again; `links` by accounts at providers, which `proofs` are of.
+//! `password`, `totp` and `tries` are their pure parts.
 
 mod factor;
 mod invitations;
+mod links;
 mod password;
+mod proofs;
 mod sessions;
 mod totp;
 mod tries;
@@ -14,17 +17,21 @@ mod workspaces;
 
 #[cfg(test)]
 mod identity_tests;
+#[cfg(test)]
+mod links_tests;
 
 use std::time::Duration;
 
 use skep_core::{Code, PublicError};
+use skep_crypto::CryptoError;
 use skep_store::{MigrationSet, StoreError};
-use skep_vault::VaultError;
 
 pub use factor::SecondFactor;
 pub use invitations::{Accepted, INVITED_FOR, Invitation, Offer};
+pub use links::{Admits, Link};
+pub use proofs::{Begun, LOGIN_TIME, Proof, is_challenge};
 pub use sessions::{
-    Known, LoggedIn, Login, PREFIX as SESSION_PREFIX, Session, SessionOptions, Sessions,
+    Known, LoggedIn, Login, PREFIX as SESSION_PREFIX, Session, SessionOptions, Sessions, Visit,
 };
 pub use users::{Member, User, Users, normal_email};
 pub use workspaces::{FirstOwner, Tenant, Tenants};
@@ -32,10 +39,16 @@ pub use workspaces::{FirstOwner, Tenant, Tenants};
 /// The tables of people and workspaces.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "guard-identity",
-    migrations: &[skep_store::Migration {
-        name: "0001-people",
-        sql: include_str!("identity/tables.sql"),
-    }],
+    migrations: &[
+        skep_store::Migration {
+            name: "0001-people",
+            sql: include_str!("identity/tables.sql"),
+        },
+        skep_store::Migration {
+            name: "0002-links",
+            sql: include_str!("identity/links.sql"),
+        },
+    ],
     workspace_tables: &["members", "invitations"],
 };
 
@@ -85,12 +98,33 @@ pub enum IdentityError {
     /// The password is right, and a code is wanted too.
     #[error("a code of the authenticator is wanted")]
     SecondFactor,
+    /// The account at the provider is nobody's here.
+    #[error("nobody here has this account, and it is not invited")]
+    NotInvited,
+    /// A second factor is wanted, and the provider does not say that it asked for one.
+    #[error("a second factor is wanted, and the provider does not say that it asked for one")]
+    ProviderFactor,
+    /// There is no proof of such a login, or not any more.
+    #[error("the code is wrong, or there is no such login any more")]
+    NoProof,
+    /// There is no such link.
+    #[error("there is no link `{0}`")]
+    NoLink(String),
+    /// The account is somebody's already.
+    #[error("this account is linked already")]
+    LinkTaken,
+    /// Nobody would come in any more.
+    #[error("it is the last way in: there is no password and no other link")]
+    LastWayIn,
+    /// What changes how somebody comes in wants to know again who it is.
+    #[error("a password, or a login that is not older than some minutes, is wanted for that")]
+    NotFresh,
     /// Too many tries.
     #[error("too many tries failed")]
     Wait(Duration),
     /// The system gave no random bytes or no memory.
     #[error("the system gave no random bytes or no memory")]
-    System(#[from] VaultError),
+    System(#[from] CryptoError),
     /// The store's own error.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,6 +151,12 @@ impl PublicError for IdentityError {
             Self::Invalid { .. } => Code::InvalidSpec,
             Self::WrongLogin => Code::LoginFailed,
             Self::SecondFactor => Code::SecondFactorNeeded,
+            Self::NotInvited => Code::NotInvited,
+            Self::ProviderFactor | Self::NoProof => Code::ProviderLoginFailed,
+            Self::NoLink(_) => Code::LinkNotFound,
+            Self::LinkTaken => Code::LinkTaken,
+            Self::LastWayIn => Code::LastWayIn,
+            Self::NotFresh => Code::NotFresh,
             Self::Wait(_) => Code::RateLimited,
             Self::System(_) => Code::Internal,
             Self::Store(error) => error.code(),

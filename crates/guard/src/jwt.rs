@@ -4,7 +4,7 @@
 //! `token` reads a token strictly, `key` has keys with their one algorithm each, `claims` says whom a
 //! token is for and how long, `mapping` who it is here, `file` reads the configuration; all of them are
 //! pure. `source` has the keys of an issuer and fetches those that are behind a URL, by a [`Fetch`] that
-//! it is given.
+//! it is given. `id_token` verifies what providers say of who has just logged in.
 //!
 //! The algorithm is the key's and never the token's. A token is looked at only when the issuer that it
 //! names is one of the configured ones, and nothing that it carries leads anywhere: no URL and no key in
@@ -12,6 +12,7 @@
 
 mod claims;
 mod file;
+mod id_token;
 mod key;
 mod mapping;
 mod source;
@@ -29,9 +30,12 @@ use skep_core::{Timestamp, Workspace};
 
 use crate::policy::Principal;
 
-pub(crate) use file::place;
 pub use file::{Issuer, read_file};
+pub(crate) use file::{is_web_url, place};
+pub(crate) use id_token::algorithms as id_algorithms;
+pub use id_token::{IdToken, IdTokens};
 pub use source::{Condition, Fetch, Fetched, MOST_KEY_SET};
+pub(crate) use token::strict;
 pub use token::{MOST_TOKEN, has_shape};
 
 /// Why a token counts for nothing, in a word: all that a log line or a metric says of it.
@@ -121,9 +125,27 @@ impl Jwt {
     /// These issuers; keys behind a URL come by `fetch`.
     #[must_use]
     pub fn new(issuers: Vec<Issuer>, fetch: &Arc<dyn Fetch>) -> Self {
-        let trusted = issuers.into_iter().map(|mut issuer| Trusted {
-            source: source::Source::new(issuer.take_keys(), fetch.clone()),
-            issuer,
+        Self::after(&Self::none(), issuers, fetch)
+    }
+
+    /// No issuer.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            issuers: Arc::new([]),
+        }
+    }
+
+    /// These issuers in the place of others: keys that were fetched from the same place count on.
+    #[must_use]
+    pub fn after(before: &Self, issuers: Vec<Issuer>, fetch: &Arc<dyn Fetch>) -> Self {
+        let trusted = issuers.into_iter().map(|mut issuer| {
+            let source = source::Source::new(issuer.take_keys(), fetch.clone());
+            let mut all = before.issuers.iter();
+            if let Some(old) = all.find(|it| it.issuer.issuer == issuer.issuer) {
+                source.take_over(&old.source);
+            }
+            Trusted { issuer, source }
         });
         Self {
             issuers: trusted.collect(),

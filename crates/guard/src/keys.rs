@@ -187,15 +187,29 @@ pub fn read_file(text: &str) -> Result<Vec<(NewKey, String)>, String> {
     Ok(keys)
 }
 
-/// The checksum of a key's beginning: CRC-32 (IEEE 802.3), in base62.
-fn checksum(text: &str) -> [u8; CHECK] {
-    let mut crc = u32::MAX;
-    for byte in text.bytes() {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
+/// CRC-32 (IEEE 802.3) of each byte: a request costs a look at a key's checksum.
+const CRC: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
             crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            bit += 1;
         }
+        table[byte] = crc;
+        byte += 1;
     }
+    table
+};
+
+/// The checksum of a key's beginning: CRC-32, in base62.
+fn checksum(text: &str) -> [u8; CHECK] {
+    let crc = text.bytes().fold(u32::MAX, |crc, byte| {
+        let [low, ..] = crc.to_le_bytes();
+        (crc >> 8) ^ CRC[usize::from(low ^ byte)]
+    });
     let mut rest = !crc;
     let mut out = [0; CHECK];
     for slot in out.iter_mut().rev() {
@@ -213,6 +227,27 @@ pub fn is_key(text: &str) -> bool {
     };
     let fits = rest.len() == RANDOM + CHECK && rest.bytes().all(|it| ALPHABET.contains(&it));
     fits && checksum(&text[..text.len() - CHECK]) == text.as_bytes()[text.len() - CHECK..]
+}
+
+/// Whether a text is made as what Skep gives out: keys, sessions, invitations and their like by their checksum,
+/// tokens of agents by their form. For who looks for what leaked.
+#[must_use]
+pub fn is_ours(text: &str) -> bool {
+    if text.starts_with(crate::tokens::PREFIX) {
+        return crate::tokens::has_form(text);
+    }
+    let (Some(check), true) = (text.len().checked_sub(CHECK), text.is_ascii()) else {
+        return false;
+    };
+    let Some(prefix) = check.checked_sub(RANDOM).map(|end| &text[..end]) else {
+        return false;
+    };
+    let word = |it: u8| it.is_ascii_lowercase() || it == b'_';
+    let begins = prefix.starts_with(PREFIX) && prefix.ends_with('_') && prefix.bytes().all(word);
+    let fits = text[prefix.len()..]
+        .bytes()
+        .all(|it| ALPHABET.contains(&it));
+    begins && fits && checksum(&text[..check]) == text.as_bytes()[check..]
 }
 
 pub(crate) fn hash(key: &str) -> [u8; 32] {
@@ -346,6 +381,15 @@ impl Keys {
         Some((known.principal.clone(), known.key.rate))
     }
 
+    /// What people call the key that somebody shows.
+    #[must_use]
+    pub fn name(&self, of: &Principal) -> String {
+        let all = self.list(&of.workspace);
+        let mut all = all.into_iter();
+        let found = all.find(|key| key.id.to_string() == *of.id);
+        found.map(|key| key.name).unwrap_or_default()
+    }
+
     /// The keys of a workspace, oldest first.
     #[must_use]
     pub fn list(&self, workspace: &Workspace) -> Vec<Key> {
@@ -441,7 +485,9 @@ impl Keys {
             let reason = format!("write 1 to {MOST_NAME} characters");
             return Err(KeyError::invalid("name", reason));
         }
-        if let Some(unknown) = new.scopes.unknown() {
+        if let Some(unknown) = new.scopes.unknown()
+            && !new.scopes.is_canary()
+        {
             let reason = format!("`{unknown}` is neither `*` nor a group nor an action");
             return Err(KeyError::invalid("scopes", reason));
         }
@@ -461,7 +507,7 @@ impl Keys {
             }
         }
         // A key that is held to some scopes makes keys that are held to the same ones, or fewer.
-        let held = creator.kind == PrincipalKind::ApiKey;
+        let held = creator.kind == PrincipalKind::ApiKey && !new.scopes.is_canary();
         let own: Vec<&str> = creator.scopes.iter().collect();
         let beyond = new.scopes.iter().find(|scope| !own.contains(scope));
         match beyond {

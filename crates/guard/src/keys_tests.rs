@@ -269,3 +269,59 @@ proptest! {
         prop_assert_eq!(is_key(&typed), typed == text);
     }
 }
+
+#[tokio::test]
+async fn a_canary_is_nothing_and_not_a_way_to_more() {
+    let house = House::new().await;
+    let owner = house.owner().await;
+    let by = By::nobody();
+    let made = async |creator: &Principal, wish: NewKey| {
+        let made = house.keys.create(&by, creator, wish).await?;
+        Ok::<_, KeyError>(house.keys.find(&made.1).unwrap().0)
+    };
+    let canary = || NewKey {
+        scopes: Scopes::canary(),
+        ..new(Role::Admin, &[])
+    };
+    let scoped = made(&owner, new(Role::Admin, &["administer"]))
+        .await
+        .unwrap();
+    // Who may make keys may lay one out, whatever their own scopes are.
+    let bait = made(&scoped, canary()).await.unwrap();
+    assert!(bait.scopes.is_canary());
+    assert_eq!(house.keys.name(&bait), "ci");
+    // Beside another scope it is an unknown one.
+    for scopes in [&["canary", "*"][..], &["canary", "read"]] {
+        let refused = made(&scoped, new(Role::Viewer, scopes)).await;
+        assert!(
+            matches!(refused, Err(KeyError::Invalid { .. })),
+            "{scopes:?}: {refused:?}"
+        );
+    }
+    let id = bait.id.parse().unwrap();
+    let next = house
+        .keys
+        .rotate(&by, &owner, id, Duration::ZERO, None)
+        .await;
+    let (next, _) = next.unwrap();
+    assert!(next.scopes.is_canary());
+}
+
+#[test]
+fn what_skep_gives_out_is_known_by_its_form() {
+    for prefix in [PREFIX, "skep_session_", "skep_invite_"] {
+        let text = new_text_of(prefix).unwrap();
+        assert!(is_ours(&text), "{text}");
+        assert!(!is_ours(&text[1..]) && !is_ours(&text[..text.len() - 1]));
+        let other = if text.ends_with('0') { "1" } else { "0" };
+        assert!(!is_ours(&format!("{}{other}", &text[..text.len() - 1])));
+    }
+    let key = crate::tokens::TokenKey::new(&[7; 32]);
+    let workspace = "default".parse().unwrap();
+    let token = key.of_instance(&workspace, "a", skep_core::InstanceId::new(), "skep");
+    assert!(is_ours(&token), "{token}");
+    assert!(!is_ours(&token[..token.len() - 4]) && !is_ours("skep_token_x.y"));
+    for text in ["", "skep_", "skep_calls_accepted", "skep_ä"] {
+        assert!(!is_ours(text), "{text}");
+    }
+}

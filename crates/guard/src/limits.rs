@@ -1,23 +1,28 @@
 //! How often somebody may ask: rates per address, principal, key, agent and action (GCRA, by `governor`).
 //!
 //! A rate is a number of requests in a time, all of which may come at once; then they come back one by one. What
-//! is counted is in memory, for each server.
+//! is counted is in memory, for each server, and bounded: each kind of what is counted has a table of its own,
+//! so that nobody's addresses crowd out principals. A counter goes when it stands as a new one would, so
+//! that forgetting it changes nothing; each request looks at a few. Who comes while a table is full of counters
+//! that do not go shares one of some counters with others. So whoever has many addresses pushes nobody out of
+//! the table, gets no counter anew, and gets no more than the counters that there are.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod table;
+
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock, Reference};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-use parking_lot::RwLock;
+use governor::clock::{Clock, DefaultClock};
+use parking_lot::Mutex;
 use skep_core::units::Rate;
 
-/// Who is counted, before those that are not counted any more are forgotten.
-const MANY: usize = 10_000;
+use self::table::Table;
+
+/// Counters of one kind.
+const MOST: usize = 32_768;
+/// Counters of one kind that those share who come while there is no other; for each rate.
+const SHARED: u64 = 1_024;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +40,15 @@ pub enum Per {
 }
 
 impl Per {
+    /// All of them, in their order.
+    const ALL: [Self; 5] = [
+        Self::Address,
+        Self::Principal,
+        Self::Key,
+        Self::Agent,
+        Self::Action,
+    ];
+
     /// As headers and texts name it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,14 +89,13 @@ impl Standing {
     }
 }
 
-type Limiter<C> =
-    RateLimiter<(Per, String), HashMapStateStore<(Per, String)>, C, StateInformationMiddleware>;
-
 /// The rates, and who has asked how often.
 pub struct Limits<C: Clock + Clone = DefaultClock> {
     clock: C,
-    /// One for each rate that there is: those of the configuration and those of keys.
-    limiters: RwLock<HashMap<Rate, Limiter<C>>>,
+    /// Who shares a counter with whom is not to be known outside.
+    key: RandomState,
+    tables: [Mutex<Table<C>>; Per::ALL.len()],
+    shared: u64,
 }
 
 impl Default for Limits {
@@ -95,38 +108,24 @@ impl<C: Clock + Clone> Limits<C> {
     /// Nobody has asked yet.
     #[must_use]
     pub fn new(clock: C) -> Self {
+        Self::bounded(clock, MOST, SHARED)
+    }
+
+    fn bounded(clock: C, most: usize, shared: u64) -> Self {
         Self {
             clock,
-            limiters: RwLock::default(),
+            key: RandomState::new(),
+            tables: Per::ALL.map(|_| Mutex::new(Table::new(most))),
+            shared: shared.max(1),
         }
     }
 
     /// Counts a request.
     #[must_use]
     pub fn count(&self, per: Per, who: &str, rate: Rate) -> Standing {
-        if let Some(limiter) = self.limiters.read().get(&rate) {
-            return self.check(limiter, per, who, rate);
-        }
-        let mut limiters = self.limiters.write();
-        let limiter = limiters.entry(rate).or_insert_with(|| {
-            let store = HashMapStateStore::new(HashMap::new());
-            Limiter::new(quota(rate), store, self.clock.clone())
-        });
-        self.check(limiter, per, who, rate)
-    }
-
-    fn check(&self, limiter: &Limiter<C>, per: Per, who: &str, rate: Rate) -> Standing {
-        if limiter.len() >= MANY {
-            limiter.retain_recent();
-        }
-        let (left, wait) = match limiter.check_key(&(per, who.to_owned())) {
-            Ok(state) => (state.remaining_burst_capacity(), None),
-            Err(not_until) => {
-                let now = self.clock.now();
-                let wait = not_until.earliest_possible().duration_since(now).into();
-                (0, Some(wait))
-            }
-        };
+        let others = || self.key.hash_one(who) % self.shared;
+        let mut table = self.tables[per as usize].lock();
+        let (left, wait) = table.count(&self.clock, who, rate, others);
         Standing {
             per,
             rate,
@@ -148,19 +147,12 @@ pub fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-fn quota(rate: Rate) -> Quota {
-    let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
-    let each = rate.per / count.get();
-    // A rate has a time; one that is too short for its number is as good as none.
-    let each = each.max(Duration::from_nanos(1));
-    Quota::with_period(each)
-        .unwrap_or_else(|| Quota::per_second(count))
-        .allow_burst(count)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use governor::clock::FakeRelativeClock;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -201,13 +193,83 @@ mod tests {
     fn who_is_not_counted_any_more_is_forgotten() {
         let clock = FakeRelativeClock::default();
         let limits = Limits::new(clock.clone());
-        for number in 0..MANY * 3 {
+        for number in 0..MOST * 3 {
             let standing = limits.count(Per::Address, &number.to_string(), rate("1/1s"));
             assert_eq!(standing.wait, None);
             clock.advance(Duration::from_millis(1));
         }
-        let limiters = limits.limiters.read();
-        assert!(limiters.values().all(|limiter| limiter.len() <= MANY));
+        // Those of the last second, and what the steps had not come to.
+        let left = limits.tables[Per::Address as usize].lock().len();
+        assert!(left <= 2_000, "{left}");
+    }
+
+    #[test]
+    fn many_addresses_push_nobody_out_and_get_no_more_than_there_is() {
+        let clock = FakeRelativeClock::default();
+        let limits = Limits::bounded(clock.clone(), 10, 4);
+        let ask = |who: &str| limits.count(Per::Address, who, rate("2/1h")).wait.is_none();
+        assert!(ask("victim"));
+        assert!(ask("victim"));
+        let taken = (0..1_000)
+            .filter(|number| ask(&format!("a{number}")))
+            .count();
+        assert_eq!(taken, 9 + 4 * 2, "each counter gave what it has");
+        // Who was counted is, neither let off nor kept out by others.
+        assert!(!ask("victim"));
+        assert!(ask("a0"));
+        // Principals are counted beside them.
+        let principal = limits.count(Per::Principal, "key_1", rate("2/1h"));
+        assert_eq!(principal.left, 1);
+        clock.advance(Duration::from_secs(1_800));
+        assert!(ask("victim"));
+    }
+
+    #[test]
+    fn a_subscriber_of_ipv6_is_one() {
+        let ip = |text: &str| subscriber(text.parse().unwrap());
+        assert_eq!(ip("2001:db8:0:1::1"), ip("2001:db8:0:1:ffff::2"));
+        assert_ne!(ip("2001:db8:0:1::1"), ip("2001:db8:0:2::1"));
+        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_bounded_and_forgets_nothing_that_counts(
+            asked in proptest::collection::vec((0_u16..60, 0_u64..400), 0..400)
+        ) {
+            const MOST: usize = 8;
+            const SHARED: u64 = 2;
+            const COUNT: u64 = 3;
+            let (clock, of) = (FakeRelativeClock::default(), rate("3/1s"));
+            let limits = Limits::bounded(clock.clone(), MOST, SHARED);
+            // Of each who has asked, when all that they asked for has come back, in nanoseconds: GCRA by hand,
+            // which forgets nobody.
+            let mut back: HashMap<u16, u64> = HashMap::new();
+            let each = 1_000_000_000 / COUNT;
+            let mut taken: Vec<u64> = Vec::new();
+            let (mut now, mut full) = (0, false);
+            for (who, later) in asked {
+                // Most come at once.
+                let later = later.saturating_sub(300) * 1_000_000;
+                now += later;
+                clock.advance(Duration::from_nanos(later));
+                let standing = limits.count(Per::Address, &who.to_string(), of);
+                let table = limits.tables[Per::Address as usize].lock().len();
+                prop_assert!(table <= MOST + SHARED as usize);
+                full |= table >= MOST;
+                let its = back.entry(who).or_default();
+                let alone = its.saturating_sub(each * (COUNT - 1)) <= now;
+                if alone {
+                    *its = now.max(*its) + each;
+                }
+                prop_assert!(full || standing.wait.is_none() == alone, "{standing:?}");
+                if standing.wait.is_none() {
+                    taken.push(now);
+                }
+                let lately = taken.iter().filter(|at| **at + 1_000_000_000 > now).count();
+                prop_assert!(lately <= 2 * COUNT as usize * (MOST + SHARED as usize), "{lately}");
+            }
+        }
     }
 
     #[test]

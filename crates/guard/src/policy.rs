@@ -22,7 +22,9 @@ use skep_core::{Code, PublicError};
 use skep_store::StoreError;
 
 pub use actions::{DEFAULT, SCHEMA, actions, groups_of};
-pub use ask::{Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Tool};
+pub use ask::{
+    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Tool,
+};
 pub use explain::{Explanation, Near, explain};
 pub use rows::MIGRATIONS;
 pub use service::{Change, Policies, Stored, Version};

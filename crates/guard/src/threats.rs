@@ -6,11 +6,12 @@
 //! was decided. Whom it has not seen for long it forgets, and then it learns them anew.
 
 mod bounded;
+mod known;
+pub mod patterns;
 pub mod rows;
+mod rules;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,18 +20,24 @@ use std::time::Duration;
 use skep_core::{Timestamp, Workspace};
 
 use self::bounded::Bounded;
+pub use self::known::{KEPT, Learnt, REMEMBERED};
+use self::known::{Known, Moments, Stranger, Tags};
+use self::patterns::Patterns;
+pub use self::rules::{Burst, Rules};
 use crate::Principal;
+use crate::limits::subscriber;
 
 /// Principals that are watched at once.
 const PRINCIPALS: usize = 4_096;
 /// Addresses that are watched at once.
 const ADDRESSES: usize = 4_096;
-/// Addresses and networks that are remembered of a principal.
-const REMEMBERED: usize = 64;
 /// How long the same is not found again of the same.
 const QUIET: Duration = Duration::from_secs(600);
-/// The longest burst that a rule may ask for.
-const MOST_BURST: usize = 1_000;
+/// Addresses of which the same is told in that time: addresses cost an attacker nothing, and what is written
+/// down is bounded.
+const TOLD: u32 = 100;
+/// Addresses that are known anew and wait to be kept; more are not.
+const LEARNT: usize = 4_096;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +54,12 @@ pub enum Kind {
     NewAddress,
     /// Something was touched that nobody has a reason to touch.
     Canary,
+    /// Requests from one address looked like tries, again and again.
+    Patterns,
+    /// One address asked for many different things that are not there.
+    Missing,
+    /// One principal asked for workspaces that are not its own.
+    Foreign,
 }
 
 /// How bad it may be.
@@ -64,13 +77,16 @@ pub enum Severity {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Denials,
         Self::FailedAuthentications,
         Self::Rate,
         Self::Networks,
         Self::NewAddress,
         Self::Canary,
+        Self::Patterns,
+        Self::Missing,
+        Self::Foreign,
     ];
 
     /// The word for it.
@@ -83,6 +99,9 @@ impl Kind {
             Self::Networks => "networks",
             Self::NewAddress => "new-address",
             Self::Canary => "canary",
+            Self::Patterns => "patterns",
+            Self::Missing => "missing",
+            Self::Foreign => "foreign",
         }
     }
 
@@ -91,7 +110,9 @@ impl Kind {
     pub const fn severity(self) -> Severity {
         match self {
             Self::NewAddress => Severity::Low,
-            Self::Rate | Self::Denials => Severity::Medium,
+            Self::Rate | Self::Denials | Self::Patterns | Self::Missing | Self::Foreign => {
+                Severity::Medium
+            }
             Self::FailedAuthentications | Self::Networks => Severity::High,
             Self::Canary => Severity::Critical,
         }
@@ -132,49 +153,6 @@ impl FromStr for Severity {
     }
 }
 
-/// So many within so long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Burst {
-    /// How many, up to 1,000.
-    pub count: usize,
-    /// Within how long.
-    pub within: Duration,
-}
-
-/// From where on something is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// Refusals of a principal.
-    pub denials: Burst,
-    /// Failed authentications of an address.
-    pub failures: Burst,
-    /// Requests of a principal in one second.
-    pub per_second: u32,
-    /// Networks that a principal asks from.
-    pub networks: Burst,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        Self {
-            denials: Burst {
-                count: 20,
-                within: minutes(1),
-            },
-            failures: Burst {
-                count: 20,
-                within: minutes(1),
-            },
-            per_second: 20_000,
-            networks: Burst {
-                count: 5,
-                within: minutes(10),
-            },
-        }
-    }
-}
-
 /// Whom something was found of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
@@ -210,43 +188,12 @@ pub enum Signal<'a> {
     Failed(IpAddr),
     /// A principal touched what nobody has a reason to touch, which has this name.
     Canary(&'a Principal, IpAddr, &'a str),
-}
-
-/// The last moments of something, as many as make a burst.
-#[derive(Debug, Default)]
-struct Moments(VecDeque<Timestamp>);
-
-impl Moments {
-    /// Whether so many happened within so long.
-    fn add(&mut self, now: Timestamp, burst: Burst) -> bool {
-        let count = burst.count.clamp(1, MOST_BURST);
-        while self.0.len() >= count {
-            self.0.pop_front();
-        }
-        self.0.push_back(now);
-        let first = self.0.front().copied().unwrap_or(now);
-        self.0.len() == count && now.since(first) <= burst.within
-    }
-}
-
-/// What is remembered of a principal.
-#[derive(Debug, Default)]
-struct Known {
-    denied: Moments,
-    /// The second, and how many requests there were in it.
-    rate: (i64, u32),
-    /// Networks with the last moment of each; the one that was used last is at the end.
-    networks: VecDeque<(u64, Timestamp)>,
-    /// Addresses, as keyed hashes; the one that was used last is at the end.
-    addresses: VecDeque<u64>,
-    found: Vec<(Kind, Timestamp)>,
-}
-
-/// What is remembered of an address.
-#[derive(Debug, Default)]
-struct Stranger {
-    failed: Moments,
-    found: Vec<(Kind, Timestamp)>,
+    /// A request from there looked like a try.
+    Odd(IpAddr, Patterns),
+    /// Somebody asked for what is not there; the number stands for what it was.
+    Missing(IpAddr, u64),
+    /// A principal asked for a workspace that is not its own.
+    Foreign(&'a Principal, IpAddr),
 }
 
 /// Whether it is told, or was lately.
@@ -264,8 +211,10 @@ pub struct Watch {
     rules: Rules,
     principals: Bounded<(Workspace, Arc<str>), Known>,
     addresses: Bounded<IpAddr, Stranger>,
-    /// Addresses are remembered under a key that ends with the process.
-    key: RandomState,
+    tags: Tags,
+    learnt: Vec<Learnt>,
+    /// Of how many addresses each kind was told, since when.
+    told: [(Timestamp, u32); Kind::ALL.len()],
 }
 
 impl fmt::Debug for Watch {
@@ -291,60 +240,137 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Watch {
-    /// A machine that has seen nothing.
+    /// A machine that has seen nothing. Addresses of principals are remembered under the key.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, key: &[u8; 32]) -> Self {
         Self {
             rules,
             principals: Bounded::new(PRINCIPALS),
             addresses: Bounded::new(ADDRESSES),
-            key: RandomState::new(),
+            tags: Tags::new(key),
+            learnt: Vec::new(),
+            told: [(Timestamp::from_micros(0), 0); Kind::ALL.len()],
         }
+    }
+
+    /// What the key of the addresses is known by: those that were kept under another one mean nothing.
+    #[must_use]
+    pub fn key_id(&self) -> i64 {
+        self.tags.id()
+    }
+
+    /// Knows an address of a principal from before.
+    pub fn remember(&mut self, known: &Learnt) {
+        let of = (known.workspace.clone(), known.principal.clone());
+        self.principals.get(&of).remember(known.tag, known.at);
+    }
+
+    /// The addresses that are known anew, to be kept.
+    pub fn learnt(&mut self) -> Vec<Learnt> {
+        std::mem::take(&mut self.learnt)
     }
 
     /// Takes in what was seen; tells what it finds.
     pub fn see(&mut self, signal: Signal<'_>, now: Timestamp) -> Vec<Finding> {
-        match signal {
-            Signal::Asked(principal, address) => self.asked(principal, address, now),
-            Signal::Denied(principal, address) => {
-                let burst = self.rules.denials;
-                let known = self.known(principal);
-                let many = known.denied.add(now, burst);
-                let found = many && is_new(&mut known.found, Kind::Denials, now);
-                let detail = format!("{} refusals within {:?}", burst.count, burst.within);
-                found
-                    .then(|| finding(principal, Kind::Denials, address, detail))
-                    .into_iter()
-                    .collect()
+        let rules = self.rules;
+        let mut found = match signal {
+            Signal::Asked(who, from) => self.asked(who, from, now),
+            Signal::Denied(who, from) => {
+                let rule = (Kind::Denials, rules.denials);
+                self.often((who, from), rule, now, |known| &mut known.denied)
             }
-            Signal::Failed(address) => {
-                let burst = self.rules.failures;
-                let stranger = self.addresses.get(&address);
-                let many = stranger.failed.add(now, burst);
+            Signal::Foreign(who, from) => {
+                let rule = (Kind::Foreign, rules.foreign);
+                self.often((who, from), rule, now, |known| &mut known.foreign)
+            }
+            Signal::Canary(who, from, name) => {
+                let known = self.known(who);
+                let found = is_new(&mut known.found, Kind::Canary, now);
+                let detail = || format!("`{name}` was touched");
+                let found = found.then(|| finding(who, Kind::Canary, from, detail()));
+                found.into_iter().collect()
+            }
+            Signal::Failed(from) => {
+                let stranger = self.addresses.get(&subscriber(from));
+                let many = stranger.failed.add(now, rules.failures);
                 let kind = Kind::FailedAuthentications;
                 let found = many && is_new(&mut stranger.found, kind, now);
-                let finding = Finding {
-                    workspace: Workspace::default(),
-                    kind,
-                    subject: Subject::Address(address),
-                    address: Some(address),
-                    detail: format!(
-                        "{} failed authentications within {:?}",
-                        burst.count, burst.within
-                    ),
-                };
-                found.then_some(finding).into_iter().collect()
+                self.of_address(found, kind, from, now, || words(kind, rules.failures))
             }
-            Signal::Canary(principal, address, name) => {
-                let known = self.known(principal);
-                let found = is_new(&mut known.found, Kind::Canary, now);
-                let detail = format!("`{name}` was touched");
-                found
-                    .then(|| finding(principal, Kind::Canary, address, detail))
-                    .into_iter()
-                    .collect()
+            Signal::Odd(from, patterns) => self.odd(from, patterns, now),
+            Signal::Missing(from, what) => {
+                let stranger = self.addresses.get(&subscriber(from));
+                let many = stranger.missed(what, now, rules.missing);
+                let kind = Kind::Missing;
+                let found = many && is_new(&mut stranger.found, kind, now);
+                self.of_address(found, kind, from, now, || words(kind, rules.missing))
             }
+        };
+        found.retain(|it| rules.has(it.kind));
+        found
+    }
+
+    /// A principal did something that is found when it happens often.
+    fn often(
+        &mut self,
+        (who, from): (&Principal, IpAddr),
+        (kind, burst): (Kind, Burst),
+        now: Timestamp,
+        of: impl FnOnce(&mut Known) -> &mut Moments,
+    ) -> Vec<Finding> {
+        let known = self.known(who);
+        let many = of(known).add(now, burst);
+        let found = many && is_new(&mut known.found, kind, now);
+        let found = found.then(|| finding(who, kind, from, words(kind, burst)));
+        found.into_iter().collect()
+    }
+
+    /// A request looked like a try.
+    fn odd(&mut self, from: IpAddr, patterns: Patterns, now: Timestamp) -> Vec<Finding> {
+        let burst = self.rules.patterns;
+        let stranger = self.addresses.get(&subscriber(from));
+        stranger.note(patterns);
+        // A program's name alone is nothing that anybody did.
+        let many = !patterns.is_hint() && stranger.odd.add(now, burst);
+        if !many || !is_new(&mut stranger.found, Kind::Patterns, now) {
+            return Vec::new();
         }
+        let seen = stranger.take_seen();
+        let detail = || format!("{}: {seen}", words(Kind::Patterns, burst));
+        self.of_address(true, Kind::Patterns, from, now, detail)
+    }
+
+    /// What was found of an address, unless the same was found of too many.
+    fn of_address(
+        &mut self,
+        found: bool,
+        kind: Kind,
+        address: IpAddr,
+        now: Timestamp,
+        detail: impl FnOnce() -> String,
+    ) -> Vec<Finding> {
+        if !found {
+            return Vec::new();
+        }
+        let (since, count) = &mut self.told[kind as usize];
+        if now.since(*since) >= QUIET {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count > TOLD {
+            return Vec::new();
+        }
+        let mut detail = detail();
+        if *count == TOLD {
+            detail.push_str("; as many other addresses did, and more are not told of now");
+        }
+        vec![Finding {
+            workspace: Workspace::default(),
+            kind,
+            subject: Subject::Address(address),
+            address: Some(address),
+            detail,
+        }]
     }
 
     fn known(&mut self, principal: &Principal) -> &mut Known {
@@ -353,56 +379,58 @@ impl Watch {
     }
 
     fn asked(&mut self, principal: &Principal, address: IpAddr, now: Timestamp) -> Vec<Finding> {
-        let (rules, tag) = (self.rules, self.key.hash_one(address));
-        let network = self.key.hash_one(network(address));
-        let known = self.known(principal);
+        let rules = self.rules;
+        let of = (principal.workspace.clone(), principal.id.clone());
+        let known = self.principals.get(&of);
         let mut found = Vec::new();
-        let second = now.as_micros().div_euclid(1_000_000);
-        if known.rate.0 != second {
-            known.rate = (second, 0);
-        }
-        known.rate.1 = known.rate.1.saturating_add(1);
-        if known.rate.1 > rules.per_second && is_new(&mut known.found, Kind::Rate, now) {
-            let detail = format!("over {} requests in one second", rules.per_second);
+        if known.is_fast(now, rules.rate) && is_new(&mut known.found, Kind::Rate, now) {
+            let detail = words(Kind::Rate, rules.rate);
             found.push(finding(principal, Kind::Rate, address, detail));
         }
         // Most come from where the one before came from.
-        if known.addresses.back() != Some(&tag) {
-            let learnt = known.addresses.is_empty();
-            let place = known.addresses.iter().position(|it| *it == tag);
-            match place {
-                Some(at) => drop(known.addresses.remove(at)),
-                None if learnt => {}
-                None if is_new(&mut known.found, Kind::NewAddress, now) => {
-                    let detail = "used from an address that it was never used from".to_owned();
-                    found.push(finding(principal, Kind::NewAddress, address, detail));
-                }
-                None => {}
+        if known.last != Some((address, now.as_micros().div_euclid(known::NOTED))) {
+            known.last = Some((address, now.as_micros().div_euclid(known::NOTED)));
+            let tag = self.tags.of(subscriber(address));
+            let (is_strange, is_news) = known.comes_from(tag, now);
+            if is_strange && is_new(&mut known.found, Kind::NewAddress, now) {
+                let detail = words(Kind::NewAddress, rules.networks);
+                found.push(finding(principal, Kind::NewAddress, address, detail));
             }
-            if known.addresses.len() == REMEMBERED {
-                known.addresses.pop_front();
+            if is_news && self.learnt.len() < LEARNT {
+                let (workspace, principal) = of;
+                let at = now;
+                self.learnt.push(Learnt {
+                    workspace,
+                    principal,
+                    tag,
+                    at,
+                });
             }
-            known.addresses.push_back(tag);
         }
-        match known.networks.back_mut() {
-            Some(last) if last.0 == network => last.1 = now,
-            _ => {
-                known
-                    .networks
-                    .retain(|(it, at)| *it != network && now.since(*at) <= rules.networks.within);
-                if known.networks.len() == REMEMBERED {
-                    known.networks.pop_front();
-                }
-                known.networks.push_back((network, now));
-                let many = known.networks.len() > rules.networks.count;
-                if many && is_new(&mut known.found, Kind::Networks, now) {
-                    let Burst { count, within } = rules.networks;
-                    let detail = format!("used from over {count} networks within {within:?}");
-                    found.push(finding(principal, Kind::Networks, address, detail));
-                }
-            }
+        let many = known.networks_over(network(address), now, rules.networks);
+        if many && is_new(&mut known.found, Kind::Networks, now) {
+            let detail = words(Kind::Networks, rules.networks);
+            found.push(finding(principal, Kind::Networks, address, detail));
         }
         found
+    }
+}
+
+/// What is told of something that happened so often.
+fn words(kind: Kind, burst: Burst) -> String {
+    let Burst { count, within } = burst;
+    match kind {
+        Kind::Denials => format!("{count} refusals within {within:?}"),
+        Kind::FailedAuthentications => format!("{count} failed authentications within {within:?}"),
+        Kind::Rate => format!("over {count} requests within {within:?}"),
+        Kind::Networks => format!("used from over {count} networks within {within:?}"),
+        Kind::Patterns => format!("{count} requests within {within:?} looked like tries"),
+        Kind::Missing => {
+            format!("asked for {count} different things within {within:?} that are not there")
+        }
+        Kind::Foreign => format!("asked {count} times within {within:?} for workspaces of others"),
+        Kind::NewAddress => "used from an address that it was never used from".to_owned(),
+        Kind::Canary => "touched".to_owned(),
     }
 }
 

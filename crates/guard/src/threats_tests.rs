@@ -2,28 +2,30 @@
 
 use proptest::prelude::*;
 
+use super::patterns::Pattern;
 use super::*;
 use crate::{PrincipalKind, Role, Scopes};
 
 const SECOND: i64 = 1_000_000;
 
 fn rules() -> Rules {
-    let within = |seconds| Duration::from_secs(seconds);
-    Rules {
-        denials: Burst {
-            count: 3,
-            within: within(10),
-        },
-        failures: Burst {
-            count: 4,
-            within: within(10),
-        },
-        per_second: 5,
-        networks: Burst {
-            count: 2,
-            within: within(60),
-        },
-    }
+    let burst = |count, seconds| Burst {
+        count,
+        within: Duration::from_secs(seconds),
+    };
+    let mut rules = Rules::default();
+    rules.denials = burst(3, 10);
+    rules.failures = burst(4, 10);
+    rules.rate = burst(5, 1);
+    rules.networks = burst(2, 60);
+    rules.patterns = burst(3, 60);
+    rules.missing = burst(4, 60);
+    rules.foreign = burst(2, 60);
+    rules
+}
+
+fn watch() -> Watch {
+    Watch::new(rules(), &[7; 32])
 }
 
 fn key(id: &str) -> Principal {
@@ -63,7 +65,7 @@ fn bursts_are_found_and_what_is_slow_is_not() {
         (&[0, 1, 2, 603, 604, 605], 2),
     ];
     for (moments, expected) in table {
-        let mut watch = Watch::new(rules());
+        let mut watch = watch();
         let mut found = Vec::new();
         for moment in moments {
             found.extend(watch.see(Signal::Denied(&one, here), at(moment * SECOND)));
@@ -73,7 +75,7 @@ fn bursts_are_found_and_what_is_slow_is_not() {
         found.retain(|it| it.subject == Subject::Principal("ApiKey", "key_1".into()));
         assert_eq!(kinds(&found), vec![Kind::Denials; expected], "{moments:?}");
     }
-    let mut watch = Watch::new(rules());
+    let mut watch = watch();
     let failed = |watch: &mut Watch, from: &str| watch.see(Signal::Failed(address(from)), at(0));
     let mut found = Vec::new();
     for number in 0..4 {
@@ -87,7 +89,7 @@ fn bursts_are_found_and_what_is_slow_is_not() {
 
 #[test]
 fn a_key_that_is_everywhere_or_too_fast_is_found() {
-    let mut watch = Watch::new(rules());
+    let mut watch = watch();
     let one = key("key_1");
     let asked = |watch: &mut Watch, from: &str, micros| {
         kinds(&watch.see(Signal::Asked(&one, address(from)), at(micros)))
@@ -127,9 +129,9 @@ fn a_key_that_is_everywhere_or_too_fast_is_found() {
 proptest! {
     #[test]
     fn it_stays_bounded_and_finds_no_burst_where_there_is_none(
-        seen in proptest::collection::vec((0_u8..4, 0_u16..9_000, 0_u8..200, 0_i64..30), 0..600)
+        seen in proptest::collection::vec((0_u8..7, 0_u16..9_000, 0_u8..200, 0_i64..30), 0..600)
     ) {
-        let mut watch = Watch::new(rules());
+        let mut watch = watch();
         let mut now = 0;
         let mut denied: Vec<(u16, i64)> = Vec::new();
         for (what, who, from, later) in seen {
@@ -141,7 +143,10 @@ proptest! {
                 0 => Signal::Asked(&one, from),
                 1 => Signal::Denied(&one, from),
                 2 => Signal::Failed(from),
-                _ => Signal::Canary(&one, from, "bait"),
+                3 => Signal::Canary(&one, from, "bait"),
+                4 => Signal::Odd(from, [Pattern::Probe].into_iter().collect()),
+                5 => Signal::Missing(from, u64::from(who)),
+                _ => Signal::Foreign(&one, from),
             };
             let found = watch.see(signal, at(now));
             if what == 1 {
@@ -152,6 +157,7 @@ proptest! {
             }
             prop_assert!(watch.principals.len() <= PRINCIPALS);
             prop_assert!(watch.addresses.len() <= ADDRESSES);
+            prop_assert!(watch.learnt.len() <= LEARNT);
         }
     }
 }
@@ -166,4 +172,130 @@ fn whom_it_has_not_seen_for_the_longest_is_forgotten() {
     assert_eq!((*map.get(&1), *map.get(&4), *map.get(&5)), (3, 1, 1));
     // 2 and 3 were forgotten.
     assert_eq!((*map.get(&2), *map.get(&3)), (0, 0));
+}
+
+#[test]
+fn tries_of_an_address_are_added_up() {
+    let mut watch = watch();
+    let here = address("192.0.2.1");
+    let odd = |watch: &mut Watch, patterns: &[Pattern], second| {
+        let patterns = patterns.iter().copied().collect();
+        watch.see(Signal::Odd(here, patterns), at(second * SECOND))
+    };
+    assert_eq!(odd(&mut watch, &[Pattern::Traversal], 0), []);
+    // The name of a program alone is a hint: it counts for nothing, and is told along.
+    for _ in 0..10 {
+        assert_eq!(odd(&mut watch, &[Pattern::Scanner], 0), []);
+    }
+    assert_eq!(
+        odd(&mut watch, &[Pattern::Traversal, Pattern::Control], 1),
+        []
+    );
+    let found = odd(&mut watch, &[Pattern::Probe], 2);
+    assert_eq!(kinds(&found), [Kind::Patterns]);
+    let told = &found[0].detail;
+    assert!(
+        told.ends_with("traversal 2, control 1, probe 1, scanner 10"),
+        "{told}"
+    );
+    assert_eq!(odd(&mut watch, &[Pattern::Probe], 3), []);
+
+    let missing = |watch: &mut Watch, what, second| {
+        kinds(&watch.see(Signal::Missing(here, what), at(second * SECOND)))
+    };
+    for _ in 0..20 {
+        assert_eq!(missing(&mut watch, 1, 0), [], "the same again and again");
+    }
+    assert_eq!(missing(&mut watch, 2, 0), []);
+    assert_eq!(missing(&mut watch, 3, 61), []);
+    assert_eq!(missing(&mut watch, 4, 62), [], "slow");
+    assert_eq!(missing(&mut watch, 5, 63), []);
+    assert_eq!(missing(&mut watch, 6, 64), [Kind::Missing]);
+
+    let one = key("key_1");
+    let foreign = |watch: &mut Watch| kinds(&watch.see(Signal::Foreign(&one, here), at(0)));
+    assert_eq!(foreign(&mut watch), []);
+    assert_eq!(foreign(&mut watch), [Kind::Foreign]);
+}
+
+#[test]
+fn many_addresses_do_not_fill_what_is_kept() {
+    let mut watch = watch();
+    let mut found = Vec::new();
+    let mut from = |watch: &mut Watch, number: u32, second: i64| {
+        // Each has a subnet of its own.
+        let [a, b, c, d] = number.to_be_bytes();
+        let (one, two) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let from = IpAddr::from([0x2001, 0xdb8, one, two, 0, 0, 0, 1]);
+        for _ in 0..4 {
+            found.extend(watch.see(Signal::Failed(from), at(second * SECOND)));
+        }
+        found.len()
+    };
+    for number in 0..1_000 {
+        from(&mut watch, number, 0);
+    }
+    assert_eq!(from(&mut watch, 1_000, 1), 100);
+    // Later it is told again.
+    assert_eq!(from(&mut watch, 1_001, 601), 101);
+    assert!(found[99].detail.contains("many other addresses"));
+    // One subscriber is one, however many addresses they have.
+    let mut watch = self::watch();
+    let mut count = 0;
+    for number in 0..1_000 {
+        let from = IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, number]);
+        count += watch.see(Signal::Failed(from), at(0)).len();
+    }
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn what_is_turned_off_is_not_told() {
+    let mut rules = rules();
+    rules.turn_off(Kind::Canary);
+    let mut watch = Watch::new(rules, &[7; 32]);
+    let one = key("key_1");
+    let here = address("192.0.2.1");
+    assert_eq!(watch.see(Signal::Canary(&one, here, "bait"), at(0)), []);
+    for _ in 0..2 {
+        assert_eq!(watch.see(Signal::Denied(&one, here), at(0)), []);
+    }
+    assert_eq!(
+        kinds(&watch.see(Signal::Denied(&one, here), at(0))),
+        [Kind::Denials]
+    );
+}
+
+#[test]
+fn known_addresses_are_known_by_another_machine_of_the_same_key_only() {
+    let mut before = watch();
+    let one = key("key_1");
+    let asked = |watch: &mut Watch, from: &str| {
+        kinds(&watch.see(Signal::Asked(&one, address(from)), at(0)))
+    };
+    assert_eq!(asked(&mut before, "192.0.2.1"), []);
+    assert_eq!(asked(&mut before, "192.0.2.2"), [Kind::NewAddress]);
+    // Another one of the same subscriber is none.
+    asked(&mut before, "2001:db8::1");
+    asked(&mut before, "2001:db8::2");
+    let learnt = before.learnt();
+    assert_eq!(learnt.len(), 3);
+    assert_eq!(before.learnt(), []);
+    let mut after = watch();
+    assert_eq!(after.key_id(), before.key_id());
+    for known in &learnt {
+        after.remember(known);
+    }
+    for known in ["192.0.2.1", "192.0.2.2", "2001:db8::3"] {
+        assert_eq!(asked(&mut after, known), [], "{known}");
+    }
+    assert_eq!(after.learnt(), []);
+    // The first one that is new is told, right after the start.
+    assert_eq!(asked(&mut after, "192.0.2.3"), [Kind::NewAddress]);
+    let other = Watch::new(rules(), &[8; 32]);
+    assert_ne!(other.key_id(), before.key_id());
+    // A day later it is kept that the address is in use still.
+    let later = at(86_400 * SECOND);
+    before.see(Signal::Asked(&one, address("192.0.2.1")), later);
+    assert_eq!(before.learnt().len(), 1);
 }

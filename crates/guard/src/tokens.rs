@@ -83,6 +83,17 @@ impl std::fmt::Debug for TokenKey {
     }
 }
 
+/// Whether a text has the form of a token, whoever signed it.
+pub(crate) fn has_form(text: &str) -> bool {
+    let parts = text.strip_prefix(PREFIX).filter(|it| it.len() <= MOST);
+    let Some((body, mac)) = parts.and_then(|rest| rest.split_once('.')) else {
+        return false;
+    };
+    let claims = URL_SAFE_NO_PAD.decode(body).ok();
+    let claims = claims.and_then(|it| serde_json::from_slice::<Claims>(&it).ok());
+    claims.is_some() && URL_SAFE_NO_PAD.decode(mac).is_ok_and(|it| it.len() == 32)
+}
+
 impl TokenKey {
     /// The key of these bytes, which must be random.
     #[must_use]
@@ -194,7 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Agent, Ask, Circumstances, Resource, Slice, actions};
+    use crate::policy::{Agent, Ask, Circumstances, Resource, Secret, Slice, actions};
 
     fn now() -> Timestamp {
         Timestamp::from_micros(1_700_000_000_000_000)
@@ -294,6 +305,7 @@ mod tests {
                             Resource::Call { id: "x", agent: None },
                             Resource::Call { id: "x", agent: Some(Agent::named("a")) },
                         ],
+                        "Secret" => vec![Resource::Secret(Secret::unknown("x"))],
                         "Server" => vec![Resource::Server],
                         _ => vec![Resource::Workspace],
                     };

@@ -26,6 +26,7 @@ use crate::live::{Live, Phase, Progress, Recording};
 use crate::payload::receive;
 use crate::policy::CallPolicy;
 use crate::prefer::Wishes;
+use crate::quota::{self, CallQuota};
 use crate::router::Choice;
 use crate::run::{Running, affinity};
 use crate::service::Inner;
@@ -51,6 +52,7 @@ struct Offer {
     life: Life,
     choice: Choice,
     slot: Option<Slot>,
+    quota: CallQuota,
 }
 
 /// What a call holds on to until it is accepted or refused.
@@ -131,6 +133,12 @@ impl Offer {
                 state: holder.state,
             });
         }
+        quota::count(
+            &mut scope,
+            &self.quota,
+            self.request.body.size,
+            self.life.due,
+        )?;
         insert(
             &mut scope,
             &NewCall {
@@ -193,11 +201,8 @@ impl Inner {
         self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
         // Here, and not on the thread that writes for all calls.
         let body_hash = request.body.hash();
-        let fingerprint = match &wishes.key {
-            Some(_) => fingerprint(&request, body_hash),
-            // Nobody compares it.
-            None => Hash::from_bytes([0; 32]),
-        };
+        let key = wishes.key.clone();
+        let fingerprint = key.as_ref().map(|_| fingerprint(&request, body_hash));
         let now = self.db.clock().now();
         let life = Life::accepted(now, now.plus(policy.deadline));
         let choice = Choice::by(affinity(&policy, &request.headers));
@@ -206,21 +211,23 @@ impl Inner {
             Admission::Wait(entry) => (None, Some(entry)),
             Admission::Full => return Err(IngressError::QueueFull(policy.queue)),
         };
+        let quota = self.allowed(&context.workspace, entry.is_some())?;
         let id = context.call.unwrap_or_else(CallId::new);
-        let (request_id, key) = (context.request_id, wishes.key.clone());
         let offer = Offer {
             id,
             by: context.by.clone(),
             lane,
             policy,
-            request_id,
+            request_id: context.request_id,
             request,
             body_hash,
-            fingerprint,
+            // Without a key nobody compares it.
+            fingerprint: fingerprint.unwrap_or(Hash::from_bytes([0; 32])),
             key,
             life,
             choice,
             slot,
+            quota,
         };
         let shown = offer.shown();
         let live = self.registry.enter(id);

@@ -3,6 +3,8 @@
 use skep_core::{CallId, Code, PublicError};
 use skep_store::StoreError;
 
+use crate::quota::Over;
+
 /// Seconds after which a client may try again when something is short-lived.
 const SOON_S: u64 = 1;
 
@@ -69,6 +71,9 @@ pub enum IngressError {
     /// The agent's queue is full.
     #[error("{0} calls wait already")]
     QueueFull(u32),
+    /// The workspace has as much of calls as it may.
+    #[error("{0}")]
+    Quota(Over),
     /// The body is over the limit.
     #[error("the body is over {0} bytes")]
     BodyTooLarge(u64),
@@ -131,6 +136,8 @@ impl PublicError for IngressError {
             Self::CallDead { .. } => Code::CallDead,
             Self::IdempotencyKeyReused(_) => Code::IdempotencyKeyReused,
             Self::QueueFull(_) => Code::QueueFull,
+            Self::Quota(Over::Bytes(_)) => Code::QuotaExceeded,
+            Self::Quota(_) => Code::CallQuota,
             Self::BodyTooLarge(_) => Code::BodyTooLarge,
             Self::RequestTimeout => Code::RequestTimeout,
             Self::BadRequest(_) => Code::BadRequest,
@@ -167,8 +174,10 @@ impl PublicError for IngressError {
             Self::AgentNotReady
             | Self::AgentMoves
             | Self::QueueFull(_)
+            | Self::Quota(Over::Waiting(_))
             | Self::ShuttingDown
             | Self::CallInProgress(_) => Some(SOON_S),
+            Self::Quota(Over::PerDay(_, seconds)) => Some(*seconds),
             Self::AgentStopped | Self::AgentCrashLoop(_) | Self::DiskFull(_) => Some(10),
             Self::Store(error) => error.retry_after_s(),
             _ => None,

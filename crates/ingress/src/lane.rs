@@ -435,6 +435,12 @@ impl Lane {
         self.router.lock().in_flight(instance).into()
     }
 
+    /// Calls that wait, and those that have a place and are not accepted yet.
+    pub(crate) fn places(&self) -> u64 {
+        let state = self.state.lock();
+        state.queue.len() as u64 + u64::from(state.entering)
+    }
+
     /// How many calls run and how many wait.
     pub(crate) fn load(&self) -> (u64, u64) {
         let state = self.state.lock();

@@ -20,6 +20,7 @@ use crate::listing::{self, Filter};
 use crate::live::Phase;
 use crate::payload::blocking;
 use crate::prefer::Wishes;
+use crate::quota;
 use crate::router::Choice;
 use crate::service::{Ingress, Inner};
 use crate::sse::{position_after, position_in_file};
@@ -241,8 +242,8 @@ impl Ingress {
     /// Makes a new call of the same request; it does not wait for the answer.
     ///
     /// # Errors
-    /// [`IngressError::CallNotFound`], [`IngressError::QueueFull`], [`IngressError::AgentNotFound`],
-    /// and the store's own.
+    /// [`IngressError::CallNotFound`], [`IngressError::QueueFull`], [`IngressError::Quota`],
+    /// [`IngressError::AgentNotFound`], and the store's own.
     pub async fn replay(
         &self,
         by: &By,
@@ -262,6 +263,7 @@ impl Ingress {
         if matches!(admission, Admission::Full) {
             return Err(IngressError::QueueFull(policy.queue));
         }
+        let allowed = inner.allowed(workspace, matches!(admission, Admission::Wait(_)))?;
         let (id, life) = (
             CallId::new(),
             Life::accepted(now, now.plus(policy.deadline)),
@@ -287,6 +289,7 @@ impl Ingress {
                     replay_of: Some(of),
                     now,
                 };
+                quota::count(&mut scope, &allowed, request.body.size, now)?;
                 Ok(journal::insert(&mut scope, &call)?)
             })
             .await?;

@@ -5,9 +5,27 @@ use skep_store::{Migration, MigrationSet};
 /// The tables of calls, to be given to `Db::open`.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "ingress",
-    migrations: &[Migration {
-        name: "0001-calls",
-        sql: "
+    migrations: &[
+        Migration {
+            name: "0001-calls",
+            sql: CALLS,
+        },
+        Migration {
+            name: "0002-day-calls",
+            sql: "
+                CREATE TABLE day_calls (
+                    workspace TEXT NOT NULL,
+                    day BIGINT NOT NULL,
+                    calls BIGINT NOT NULL,
+                    PRIMARY KEY (workspace, day)
+                );
+            ",
+        },
+    ],
+    workspace_tables: &["calls", "attempts", "day_calls"],
+};
+
+const CALLS: &str = "
             CREATE TABLE calls (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -64,7 +82,4 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 reason TEXT NOT NULL,
                 PRIMARY KEY (workspace, call, number)
             );
-        ",
-    }],
-    workspace_tables: &["calls", "attempts"],
-};
+        ";

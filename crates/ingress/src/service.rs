@@ -10,13 +10,14 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use parking_lot::{Mutex, RwLock};
 use skep_core::{AgentId, CallId, InstanceId, RequestId, Workspace};
-use skep_store::{By, Db};
+use skep_store::{By, Db, StoreError};
 use tokio_util::task::TaskTracker;
 
 use crate::agents::{Agent, Agents, Availability};
 use crate::lane::{Lane, Visit};
 use crate::live::Registry;
 use crate::metrics::Metrics;
+use crate::quota::{self, CallQuotas};
 use crate::spans::Spans;
 use crate::window::Pace;
 use crate::{Body, IngressError, pass};
@@ -30,6 +31,8 @@ pub struct Limits {
     pub answer: u64,
     /// Longest pause within a request's body.
     pub body_pause: Duration,
+    /// How many calls a workspace may make; without it as many as fit.
+    pub quotas: Option<Arc<dyn CallQuotas>>,
 }
 
 impl Default for Limits {
@@ -38,6 +41,7 @@ impl Default for Limits {
             body: 64 << 20,
             answer: 1 << 30,
             body_pause: Duration::from_secs(30),
+            quotas: None,
         }
     }
 }
@@ -225,6 +229,31 @@ impl Ingress {
         let lane = lanes.get(workspace).and_then(|lanes| lanes.get(agent));
         let (running, waiting) = lane.map_or((0, 0), |lane| lane.load());
         Load { running, waiting }
+    }
+
+    /// Calls of a workspace that wait here.
+    #[must_use]
+    pub fn waiting(&self, workspace: &Workspace) -> u64 {
+        self.inner.waiting(workspace)
+    }
+
+    /// Calls of a workspace that were accepted today (UTC), when it has a quota of them.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn today(&self, workspace: &Workspace) -> Result<Option<u64>, StoreError> {
+        quota::today(&self.inner.db, workspace).await
+    }
+
+    /// Bytes that ended calls of a workspace hold.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn ended_bytes(&self, workspace: &Workspace) -> Result<u64, StoreError> {
+        let of = workspace.clone();
+        let db = &self.inner.db;
+        db.read(move |reader| crate::journal::ended_bytes(&mut reader.scope(&of)))
+            .await
     }
 
     /// How the requests to an agent, or to one of its instances, went in the last minute; and how

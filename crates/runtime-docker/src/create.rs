@@ -256,6 +256,7 @@ mod tests {
             revision: 3,
             port: PORT,
             env: BTreeMap::from([("PORT".to_owned(), PORT.to_string())]),
+            held: None,
         };
         let parts = Parts {
             id: "00c0ffee",

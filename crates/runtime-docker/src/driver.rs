@@ -1,6 +1,6 @@
 //! The driver: what the contract asks for, carried out with the engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -167,9 +167,13 @@ impl DockerDriver {
     async fn give(&self, request: &StartRequest, owner: Owner) -> Result<(), DriverError> {
         let folders = self.shared.folders.clone();
         let (place, spec) = (request.place.clone(), request.spec.clone());
+        let held = request.held.clone();
         blocking(move || {
             folders.write_resolver()?;
             Folders::give(&folders.home(&place.workspace, &place.agent), owner)?;
+            if let Some(held) = &held {
+                Folders::give(held, owner)?;
+            }
             for volume in &spec.volumes {
                 if let VolumeSource::Named(name) = &volume.source {
                     let folder = folders.volume(&place.workspace, name);
@@ -225,7 +229,12 @@ impl DockerDriver {
             image: &image.config.unwrap_or_default(),
             user,
             owner,
-            mounts: volume::mounts(&self.shared.folders, &request.place.workspace, spec),
+            mounts: volume::mounts(
+                &self.shared.folders,
+                &request.place.workspace,
+                spec,
+                request.held.as_deref(),
+            ),
             rotation: self.shared.options.rotation,
             cpu_millis: connected
                 .info
@@ -379,6 +388,10 @@ impl Driver for DockerDriver {
 
     fn port(&self) -> Option<u16> {
         Some(PORT)
+    }
+
+    fn held_at(&self, _: &Path) -> PathBuf {
+        PathBuf::from(volume::HELD)
     }
 
     async fn condition(&self) -> Condition {

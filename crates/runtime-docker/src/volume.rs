@@ -13,6 +13,8 @@ use crate::folder::Folders;
 pub(crate) const HOME: &str = "/home/agent";
 /// Where an agent sees a named volume without a target.
 const VOLUMES: &str = "/volumes";
+/// Where an agent sees the files with values that it holds.
+pub(crate) const HELD: &str = "/run/skep/secrets";
 /// Where programs read which name servers to ask.
 const RESOLVER: &str = "/etc/resolv.conf";
 /// Folders of this machine that are the kernel's.
@@ -45,7 +47,12 @@ fn mount(source: &Path, target: &Path, read_only: bool) -> Mount {
 }
 
 /// All mounts of an agent.
-pub(crate) fn mounts(folders: &Folders, workspace: &Workspace, spec: &Spec) -> Vec<Mount> {
+pub(crate) fn mounts(
+    folders: &Folders,
+    workspace: &Workspace,
+    spec: &Spec,
+    held: Option<&Path>,
+) -> Vec<Mount> {
     let home = folders.home(workspace, &spec.name);
     let volumes = spec.volumes.iter().map(|volume| {
         let source = match &volume.source {
@@ -56,6 +63,7 @@ pub(crate) fn mounts(folders: &Folders, workspace: &Workspace, spec: &Spec) -> V
     });
     let mut all: Vec<Mount> = std::iter::once(mount(&home, Path::new(HOME), false))
         .chain(volumes)
+        .chain(held.map(|held| mount(held, Path::new(HELD), true)))
         .collect();
     if all
         .iter()
@@ -148,7 +156,7 @@ mod tests {
     fn volumes_have_a_place() {
         let folders = Folders::new(PathBuf::from("/data"));
         let spec = spec(&[("notes", None), ("/srv/a", None), ("/srv/b", Some("/b"))]);
-        let mounts = mounts(&folders, &Workspace::default(), &spec);
+        let mounts = mounts(&folders, &Workspace::default(), &spec, None);
         let pairs: Vec<_> = mounts
             .iter()
             .map(|mount| {

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -396,6 +396,28 @@ async fn volumes_are_seen_and_read_only_ones_not_written() {
             .join("volumes/default/shared/x")
             .is_file()
     );
+}
+
+#[tokio::test]
+async fn files_that_are_held_are_the_agents_alone_and_read_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let house = House::new();
+    let driver = house.driver();
+    let held = tempfile::tempdir().unwrap();
+    let file = held.path().join("0-cert");
+    std::fs::write(&file, "the value\n").unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(held.path(), 0o700);
+    mode(&file, 0o400);
+    let seen = driver.held_at(held.path());
+    let seen = seen.to_str().unwrap();
+    let line = format!("id -u; cat {seen}/0-cert; touch {seen}/x 2>/dev/null || echo read-only");
+    let mut request = shell(&driver, &line, |_| ());
+    request.held = Some(held.path().to_owned());
+    let said = printed(&driver, &request).await;
+    assert_eq!(said[1..], ["the value", "read-only"], "{said:?}");
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ pub fn request(driver: &dyn Driver, complete: Complete<'_>, command: &[&str]) ->
             ("PORT".to_owned(), port.to_string()),
             ("SKEP_INSTANCE".to_owned(), instance.to_string()),
         ]),
+        held: None,
     }
 }
 

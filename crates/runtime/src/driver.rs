@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct StartRequest {
     pub port: u16,
     /// The contract's variables (`PORT`, `SKEP_…`); they win over those of the specification.
     pub env: BTreeMap<String, String>,
+    /// A folder of this machine with files that the instance may read, and nobody else's may.
+    pub held: Option<PathBuf>,
 }
 
 /// What a driver tells while it prepares.
@@ -80,6 +83,11 @@ pub trait Driver: Send + Sync + 'static {
     /// share this machine's, and one is reserved for each.
     fn port(&self) -> Option<u16> {
         None
+    }
+
+    /// Where an instance sees a folder of [`StartRequest::held`].
+    fn held_at(&self, folder: &Path) -> PathBuf {
+        folder.to_owned()
     }
 
     /// How it is with what the driver stands on. Answers within seconds.

@@ -1,6 +1,6 @@
 //! Commands that are run in the box of an instance that runs already.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,8 +9,11 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use crate::RuntimeError;
-use crate::driver::{Driver, DriverError, Exit, LogStream, StartRequest};
+use crate::driver::{DriverError, Exit, LogStream};
 use crate::service::Runtime;
+use crate::slot::Live;
+use crate::spec::Named;
+use crate::supervise::Charge;
 
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,16 +66,21 @@ pub trait Executing: Send + Sync {
 
 /// An instance in which a command can be run.
 pub struct Room {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) request: StartRequest,
-    pub(crate) handle: String,
+    pub(crate) charge: Charge,
+    pub(crate) live: Live,
 }
 
 impl Room {
     /// The instance.
     #[must_use]
     pub fn instance(&self) -> InstanceId {
-        self.request.place.instance
+        self.live.instance
+    }
+
+    /// The secrets that its specification names: a command in it has them, too.
+    #[must_use]
+    pub fn named(&self) -> &BTreeSet<Named> {
+        &self.charge.spec.secrets
     }
 
     /// Runs a command in it.
@@ -80,7 +88,13 @@ impl Room {
     /// # Errors
     /// [`DriverError`]; then nothing of it runs.
     pub async fn exec(&self, order: &ExecOrder) -> Result<Execution, DriverError> {
-        self.driver.exec(&self.request, &self.handle, order).await
+        let Self { charge, live } = self;
+        let place = charge.place(live.instance);
+        let given = charge.borrow_again(&place).await;
+        let given = given.map_err(|error| DriverError::Refused(error.reason))?;
+        let request = charge.request(place, live.running.address().port(), given);
+        let handle = live.running.handle();
+        charge.driver.exec(&request, &handle, order).await
     }
 }
 

@@ -17,12 +17,15 @@ mod error;
 mod events;
 mod exec;
 mod fleet;
+mod held;
+mod lend;
 pub mod logfile;
 mod logs;
 mod mint;
 mod port;
 mod probe;
 mod process;
+mod quota;
 mod scale;
 mod service;
 mod share;
@@ -47,15 +50,17 @@ pub use driver::{
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
 pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
+pub use lend::{Lender, Lent, NotLent};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
 pub use mint::Mint;
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
-pub use service::{AgentSnapshot, Deployed, Options, Quotas, RolloutOrder, Runtime};
+pub use quota::{Allowance, Quotas};
+pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Connect, Gpus, Health, HostPort, Image, Limits, PortRange, Pull, Restart, Rollout, Sandbox,
-    Scale, Spec, Volume, VolumeSource,
+    Connect, Gpus, Health, HostPort, Image, Limits, Named, PortRange, Pull, Restart, Rollout,
+    Sandbox, Scale, Spec, Use, Volume, VolumeSource, named,
 };
 pub use target::{Availability, Endpoint, Split, Target};
 pub use transfer::DataFolders;

@@ -18,8 +18,10 @@ use crate::RuntimeError;
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, LogLine};
 use crate::events::{self, Event, Keep};
+use crate::lend::Lender;
 use crate::logs::{self, LogQuery};
 use crate::mint::Mint;
+use crate::quota::Allowance;
 use crate::slot::{AgentInfo, Ending, Slot};
 use crate::spec::Spec;
 use crate::supervise::Shared;
@@ -41,19 +43,12 @@ pub struct Options {
     pub url: Option<String>,
     /// What makes the tokens that agents are given as `SKEP_TOKEN`.
     pub mint: Option<Arc<dyn Mint>>,
+    /// What lends agents the secrets that their specifications name.
+    pub lender: Option<Arc<dyn Lender>>,
     /// How long events are kept.
     pub events: Keep,
-    /// How much a workspace may have.
-    pub quotas: Quotas,
-}
-
-/// How much a workspace may have; `None`: as much as fits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Quotas {
-    /// Agents.
-    pub agents: Option<u32>,
-    /// Instances of all its agents on this server, each agent at its most.
-    pub instances: Option<u32>,
+    /// How much a workspace may have; without it as much as fits.
+    pub quotas: Option<Arc<dyn Allowance>>,
 }
 
 /// What a deployment did.
@@ -104,7 +99,9 @@ pub struct Runtime {
 }
 
 pub(crate) struct Inner {
-    quotas: Quotas,
+    pub(crate) quotas: Option<Arc<dyn Allowance>>,
+    /// Held by who takes what their workspace may have so and so much of.
+    pub(crate) turns: SyncMutex<HashMap<Workspace, Arc<Mutex<()>>>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) slots: RwLock<Slots>,
     lanes: SyncMutex<Lanes>,
@@ -165,13 +162,9 @@ impl Runtime {
         let events = events::Log::open(db.clone(), options.events, workspaces.clone());
         let runtime = Self {
             inner: Arc::new(Inner {
-                quotas: options.quotas,
-                shared: Arc::new(Shared::new(
-                    db,
-                    (options.url, options.mint),
-                    drivers,
-                    events,
-                )),
+                quotas: options.quotas.clone(),
+                turns: SyncMutex::default(),
+                shared: Arc::new(Shared::new(db, options, drivers, events)),
                 slots: RwLock::default(),
                 lanes: SyncMutex::default(),
             }),
@@ -179,6 +172,7 @@ impl Runtime {
         for workspace in workspaces.all().iter() {
             runtime.claim(workspace).await?;
         }
+        runtime.sweep_held(workspaces).await?;
         Ok(runtime)
     }
 
@@ -317,7 +311,7 @@ impl Runtime {
                 changed: false,
             });
         }
-        self.within_quotas(workspace, slot.as_ref(), &spec).await?;
+        let turn = self.within_quotas(workspace, slot.as_ref(), &spec).await?;
         let number = slot.as_ref().map_or(1, |slot| slot.newest() + 1);
         let id = slot
             .as_ref()
@@ -344,46 +338,12 @@ impl Runtime {
             slot.reconcile();
             slot
         });
+        drop(turn);
         Ok(Deployed {
             agent: slot.info(),
             created,
             changed: true,
         })
-    }
-
-    /// Whether the workspace may have this specification too, instead of what the slot has.
-    pub(crate) async fn within_quotas(
-        &self,
-        workspace: &Workspace,
-        slot: Option<&Arc<Slot>>,
-        spec: &AgentSpec,
-    ) -> Result<(), RuntimeError> {
-        let Quotas { agents, instances } = self.inner.quotas;
-        if let (Some(most), None) = (agents, slot)
-            && self.owners(workspace).await?.len() >= most as usize
-        {
-            let what = "agents";
-            return Err(RuntimeError::Quota { what, most });
-        }
-        let Some(most) = instances else { return Ok(()) };
-        let copies = |spec: &AgentSpec| {
-            let parsed = Spec::parse(spec, &self.inner.shared.kinds());
-            parsed.map_or(0, |spec| u64::from(spec.scale.max))
-        };
-        let others: u64 = {
-            let slots = self.inner.slots.read();
-            let of = slots.get(workspace).map(BTreeMap::values);
-            let others = of
-                .into_iter()
-                .flatten()
-                .filter(|one| one.name() != spec.name);
-            others.map(|one| copies(&one.target.spec())).sum()
-        };
-        if others + copies(spec) > u64::from(most) {
-            let what = "instances";
-            return Err(RuntimeError::Quota { what, most });
-        }
-        Ok(())
     }
 
     /// Stores a deployment; one that is in doubt again, so that memory and store stay the same.
@@ -456,6 +416,9 @@ impl Runtime {
                 return Ok(slot.info());
             }
             this.check(&workspace, &revision.spec).await?;
+            let turn = this
+                .within_quotas(&workspace, Some(&slot), &revision.spec)
+                .await?;
             let storing = slot.storing.lock().await;
             let (of, agent) = (workspace.clone(), slot.name().to_owned());
             let why: String = reason
@@ -481,6 +444,7 @@ impl Runtime {
                 .await?;
             slot.set_revision(&revision);
             drop(storing);
+            drop(turn);
             let why = reason.map_or(String::new(), |_| format!(": {why}"));
             slot.note_any(&format!("going to revision {number} by order{why}"));
             Ok(slot.info())

@@ -455,12 +455,7 @@ impl Slot {
             spec: spec.clone(),
             revision,
         };
-        let port = live.running.address().port();
-        Some(Room {
-            request: charge.request(charge.place(live.instance), port),
-            handle: live.running.handle(),
-            driver: charge.driver,
-        })
+        Some(Room { charge, live })
     }
 
     /// Writes a line of Skep's own into the agent's log.

@@ -4,7 +4,7 @@
 //! at: how calls are treated belongs to the call door. Whether the program can be found is the
 //! driver's to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,12 +15,15 @@ use crate::RuntimeError;
 
 mod connect;
 mod parts;
+mod secrets;
 
 pub use connect::{Connect, HostPort, PortRange};
 use parts::{
     DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
     scale, short, variables, volumes, workdir,
 };
+pub(crate) use secrets::filled;
+pub use secrets::{Named, Use, named};
 
 /// A specification that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Spec {
     pub workdir: Option<PathBuf>,
     /// Variables besides those of the contract.
     pub env: BTreeMap<String, String>,
+    /// The secrets that they name.
+    pub secrets: BTreeSet<Named>,
     /// Folders besides its own.
     pub volumes: Vec<Volume>,
     /// How it is locked in.
@@ -217,6 +222,7 @@ impl Spec {
             image: image(spec)?,
             workdir: workdir(spec.workdir.as_deref())?,
             env: variables(&spec.env)?,
+            secrets: named(&spec.env)?,
             volumes: volumes(&spec.volumes)?,
             sandbox: sandbox(spec.sandbox.as_deref())?,
             connect: connect::connect(&spec.connect)?,

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, DriverError, Exit, News, Place, Running, StartRequest};
 use crate::events;
+use crate::lend::{Given, Lender, NotLent};
 use crate::mint::Mint;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
+use crate::service::Options;
 use crate::slot::{Ending, Live, Orders, Probed, Slot, View};
 use crate::spec::Spec;
 use crate::supervisor::{Action, Event, Machine, Miss, MissKind, Policy};
@@ -38,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
     mint: Option<Arc<dyn Mint>>,
+    pub(crate) lender: Option<Arc<dyn Lender>>,
     /// Instances that were begun and have not ended.
     pub(crate) begun: SyncMutex<HashSet<InstanceId>>,
     pub(crate) ports: Ports,
@@ -50,7 +53,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         db: Db,
-        (url, mint): (Option<String>, Option<Arc<dyn Mint>>),
+        options: Options,
         drivers: Vec<Arc<dyn Driver>>,
         events: events::Log,
     ) -> Self {
@@ -58,8 +61,9 @@ impl Shared {
             db,
             events,
             drivers,
-            url,
-            mint,
+            url: options.url,
+            mint: options.mint,
+            lender: options.lender,
             begun: SyncMutex::default(),
             ports: Ports::new(),
             looks: Looks::default(),
@@ -539,7 +543,14 @@ impl Charge {
             .map_err(|error| Failure::own(error.to_string()))?;
         // From its first instruction on its token counts.
         self.slot.shared.begun.lock().insert(place.instance);
-        let request = self.request(place.clone(), port);
+        let given = match self.borrow(place).await {
+            Ok(given) => given,
+            Err(NotLent { reason, counts }) => {
+                self.clone().settle(place.instance, Exit::default());
+                return Err(Failure { reason, counts });
+            }
+        };
+        let request = self.request(place.clone(), port, given);
         match self.driver.start(&request).await {
             Ok(running) => {
                 let handle = running.handle();
@@ -558,9 +569,12 @@ impl Charge {
     }
 
     /// What the driver needs to start an instance, or to run something in its box.
-    pub(crate) fn request(&self, place: Place, port: u16) -> StartRequest {
+    pub(crate) fn request(&self, place: Place, port: u16, given: Given) -> StartRequest {
+        let mut env = given.env;
+        env.extend(self.contract(place.instance, port));
         StartRequest {
-            env: self.contract(place.instance, port),
+            env,
+            held: given.held,
             place,
             spec: self.spec.clone(),
             revision: self.revision,
@@ -601,6 +615,7 @@ impl Charge {
                 // The next server finds that it ended.
                 tracing::warn!(agent, %error, "an instance's end is not kept");
             }
+            self.give_back(&self.place(instance)).await;
             if let Err(error) = self.prune().await {
                 tracing::warn!(agent, %error, "old instances are not removed");
             }

@@ -94,7 +94,7 @@ impl Runtime {
                     hint: "Give the new one another name (`--name`), or remove the old one first.",
                 });
             }
-            this.within_quotas(&workspace, None, &spec).await?;
+            let turn = this.within_quotas(&workspace, None, &spec).await?;
             let folders = this.data_folders(&workspace, &spec)?;
             let own = folder::of_agent(this.db().folder(), &workspace, &name);
             let at = own.clone();
@@ -128,6 +128,7 @@ impl Runtime {
             row.desired = desired;
             let slot = this.insert(&workspace, row);
             slot.reconcile();
+            drop(turn);
             Ok(slot.info())
         })
         .await

@@ -76,12 +76,18 @@ const fn body(action: &'static str, kind: &'static str) -> Access {
 pub(crate) const LOGIN: Access = change("session:create", "Workspace");
 /// Somebody takes an invitation, which says what they may.
 pub(crate) const JOIN: Access = change("invitation:accept", "Workspace");
+/// A secret gets a new value, with others.
+pub(crate) const SECRET_WRITE: Access = change("secret:write", "Secret");
+/// An agent is given a placeholder of a secret.
+pub(crate) const SECRET_USE: Access = change("secret:use", "Secret");
+/// An agent is given the value of a secret in a file.
+pub(crate) const SECRET_HOLD: Access = change("secret:hold", "Secret");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 79] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 121] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
@@ -104,6 +110,17 @@ pub(crate) const ROUTES: [(&str, &str, Access); 79] = [
         "/api/v1/me/second-factor/drop",
         change("self:update", "Workspace"),
     ),
+    ("GET", "/api/v1/me/links", look("self:read", "Workspace")),
+    (
+        "POST",
+        "/api/v1/me/links",
+        change("self:update", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/me/links/{link}/drop",
+        change("self:update", "Workspace"),
+    ),
     ("GET", "/api/v1/sessions", look("self:read", "Workspace")),
     (
         "DELETE",
@@ -115,6 +132,179 @@ pub(crate) const ROUTES: [(&str, &str, Access); 79] = [
         "/api/v1/sessions/{session}",
         change("self:update", "Workspace"),
     ),
+    ("GET", "/api/v1/secrets", look("secret:list", "Workspace")),
+    (
+        "POST",
+        "/api/v1/secrets",
+        change("secret:create", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets-bulk",
+        change("secret:create", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/secrets/{secret}",
+        look("secret:read", "Secret"),
+    ),
+    (
+        "PATCH",
+        "/api/v1/secrets/{secret}",
+        change("secret:update", "Secret"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/secrets/{secret}",
+        change("secret:remove", "Secret"),
+    ),
+    (
+        "GET",
+        "/api/v1/secrets/{secret}/versions",
+        look("secret:read", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/versions",
+        change("secret:write", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/reveal",
+        change("secret:reveal", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/delete",
+        change("secret:delete", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/undelete",
+        change("secret:undelete", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/destroy",
+        change("secret:destroy", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/rotate",
+        change("secret:write", "Secret"),
+    ),
+    (
+        "GET",
+        "/api/v1/secrets/{secret}/leases",
+        look("secret:read", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/leases",
+        change("secret:use", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/leases/{lease}/renew",
+        change("secret:use", "Secret"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/secrets/{secret}/leases/{lease}",
+        change("secret:release", "Secret"),
+    ),
+    (
+        "GET",
+        "/api/v1/secrets/{secret}/shares",
+        look("secret:read", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/shares",
+        change("secret:share", "Secret"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/secrets/{secret}/shares",
+        change("secret:share", "Secret"),
+    ),
+    (
+        "POST",
+        "/api/v1/secrets/{secret}/requests",
+        change("secret:ask", "Secret"),
+    ),
+    (
+        "GET",
+        "/api/v1/secret-requests",
+        look("secret:list", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secret-requests/{request}/decision",
+        change("secret:decide", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secret-requests/{request}/withdraw",
+        change("secret:withdraw", "Workspace"),
+    ),
+    ("GET", "/api/v1/vault", look("vault:read", "Server")),
+    ("POST", "/api/v1/vault/seal", change("vault:seal", "Server")),
+    (
+        "POST",
+        "/api/v1/vault/unseal",
+        ahead("vault:unseal", "Server"),
+    ),
+    (
+        "POST",
+        "/api/v1/vault/seals",
+        change("vault:seals", "Server"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/vault/seals/{seal}",
+        change("vault:seals", "Server"),
+    ),
+    (
+        "GET",
+        "/api/v1/vault/rotations",
+        look("vault:read", "Server"),
+    ),
+    (
+        "POST",
+        "/api/v1/vault/rotations",
+        change("vault:rotate", "Server"),
+    ),
+    (
+        "POST",
+        "/api/v1/vault/rotations/{rotation}/rollback",
+        change("vault:rotate", "Server"),
+    ),
+    (
+        "POST",
+        "/api/v1/vault/rotations/{rotation}/finish",
+        change("vault:rotate", "Server"),
+    ),
+    (
+        "GET",
+        "/api/v1/secret-rotations",
+        look("secret:list", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secret-rotations",
+        change("vault:rotate-workspace", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secret-rotations/{rotation}/rollback",
+        change("vault:rotate-workspace", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/secret-rotations/{rotation}/finish",
+        change("vault:rotate-workspace", "Workspace"),
+    ),
     ("GET", "/api/v1/workspaces", look("self:read", "Workspace")),
     (
         "POST",
@@ -125,6 +315,16 @@ pub(crate) const ROUTES: [(&str, &str, Access); 79] = [
         "DELETE",
         "/api/v1/workspaces/{workspace}",
         change("workspace:remove", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/workspaces/{workspace}",
+        look("self:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/workspaces/{workspace}/quota",
+        change("workspace:quota", "Server"),
     ),
     ("GET", "/api/v1/users", look("user:list", "Workspace")),
     (
@@ -422,13 +622,16 @@ mod tests {
     #[test]
     fn the_policy_schema_has_these_actions_and_no_other() {
         let schema = skep_guard::policy::actions();
-        let accesses = || ROUTES.iter().map(|(_, _, access)| access).chain([&CALL]);
+        let besides = [&CALL, &SECRET_HOLD];
+        let accesses = || ROUTES.iter().map(|(_, _, access)| access).chain(besides);
         for access in accesses() {
             let kinds = schema.get(access.action);
             let kinds = kinds.unwrap_or_else(|| panic!("{} is not in the schema", access.action));
             assert!(kinds.contains(access.kind), "{access:?}: {kinds:?}");
         }
-        let asked: BTreeSet<&str> = ROUTES.iter().map(|(_, _, it)| it.action).collect();
+        let asked = ROUTES.iter().map(|(_, _, it)| it.action);
+        // Asked when an agent is deployed, and when it starts.
+        let asked: BTreeSet<&str> = asked.chain([SECRET_HOLD.action]).collect();
         for (action, kinds) in &schema {
             let later = LATER.contains(&action.as_str());
             assert_ne!(asked.contains(action.as_str()), later, "{action}");
@@ -451,7 +654,8 @@ mod tests {
         routes.push(("/metrics".to_owned(), "get".to_owned()));
         routes.retain(|(path, method)| {
             let method = method.to_uppercase();
-            !crate::PUBLIC.contains(&(method.as_str(), path.as_str()))
+            let method: Method = method.parse().unwrap();
+            !crate::dispatch::is_public(&method, path)
         });
         for (path, method) in &routes {
             let method: Method = method.to_uppercase().parse().unwrap();

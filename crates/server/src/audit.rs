@@ -19,7 +19,7 @@ use crate::act::{Act, Draft, Sort};
 use crate::keys::keep_new;
 
 /// The log's key, in the data folder.
-const FILE: &str = "audit.key";
+pub(crate) const FILE: &str = "audit.key";
 /// How often the head of the log is signed, while it grows.
 const SIGN: Duration = Duration::from_secs(1);
 /// Looks of one sort within this time are one entry.

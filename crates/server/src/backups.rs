@@ -12,8 +12,8 @@ use skep_backup::{BackupError, Plan, folder};
 use skep_backup_s3::{Bucket, Options};
 use skep_core::config::{SecretText, Settings};
 use skep_core::{Code, Timestamp};
+use skep_crypto::passphrase::Passphrase;
 use skep_store::Db;
-use skep_vault::passphrase::Passphrase;
 use tokio_util::sync::CancellationToken;
 
 use crate::ServerError;

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use skep_guard::certificates::Shown;
+use skep_guard::threats::patterns::Pattern;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,9 @@ pub(crate) async fn serve(
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%remote, %error, "connection ended");
+                    if let Some(pattern) = unreadable(&*error) {
+                        serving.dispatcher.unreadable(remote.ip(), pattern);
+                    }
                 }
                 return;
             }
@@ -94,6 +98,15 @@ pub(crate) async fn serve(
         activity.change(|_| {});
         connection.as_mut().graceful_shutdown();
     }
+}
+
+/// What a connection ended by looks like, when it was no request that anybody could read.
+fn unreadable(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Pattern> {
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_parse_too_large() {
+        return Some(Pattern::Headers);
+    }
+    error.is_parse().then_some(Pattern::Framing)
 }
 
 /// What goes on on a connection.

@@ -18,6 +18,8 @@ use crate::problem::ApiError;
 const SESSION: &str = "__Host-skep-session";
 /// The cookie of a device that was logged in before.
 const DEVICE: &str = "__Host-skep-device";
+/// The cookie of a login at a provider that is on its way.
+const FLOW: &str = "__Host-skep-flow";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The cookies of ours that a request has.
@@ -25,6 +27,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(crate) struct Cookies {
     pub(crate) session: Option<String>,
     pub(crate) device: Option<String>,
+    pub(crate) flow: Option<String>,
 }
 
 /// Somebody who asks for what is public.
@@ -50,6 +53,7 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Cookies {
             let slot = match name.trim_end() {
                 SESSION => &mut found.session,
                 DEVICE => &mut found.device,
+                FLOW => &mut found.flow,
                 _ => {
                     kept.push(pair);
                     continue;
@@ -120,6 +124,16 @@ pub(crate) fn set(session: &str, device: &str, session_s: u64) -> [HeaderValue; 
         cookie(SESSION, session, session_s),
         cookie(DEVICE, device, year),
     ]
+}
+
+/// The cookie of a login at a provider that begins. It comes back with the browser from there, as a link does.
+pub(crate) fn set_flow(text: &str, seconds: u64) -> HeaderValue {
+    cookie(FLOW, text, seconds)
+}
+
+/// What takes it away.
+pub(crate) fn clear_flow() -> HeaderValue {
+    cookie(FLOW, "", 0)
 }
 
 /// What takes the session's cookie away.

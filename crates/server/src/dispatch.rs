@@ -15,7 +15,9 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
+use skep_guard::Principal;
 use skep_guard::certificates::Shown;
+use skep_guard::threats::patterns::Pattern;
 use skep_ingress::{Context, IngressError};
 use skep_store::By;
 use tower_service::Service;
@@ -46,9 +48,13 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const AGENTS: &str = "/agents/";
 
 /// What needs no key: the public list. A trailing `*` stands for one more segment.
-pub const PUBLIC: [(&str, &str); 5] = [
+pub const PUBLIC: [(&str, &str); 9] = [
     ("GET", "/api/v1/health/basic"),
     ("POST", "/api/v1/sessions"),
+    ("POST", "/api/v1/sessions/proven"),
+    ("GET", "/api/v1/providers"),
+    ("GET", "/api/v1/login/*"),
+    ("GET", "/api/v1/callback/*"),
     ("POST", "/api/v1/invitations/accept"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/docs/errors/*"),
@@ -161,6 +167,16 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
     Some((agent, target))
 }
 
+/// Whether Skep itself says that what was asked for is not there. What an agent says is the agent's.
+fn is_missing(answer: &Result<Response<Body>, ApiError>) -> bool {
+    match answer {
+        Ok(response) => {
+            response.status() == StatusCode::NOT_FOUND && matches!(response.body(), Body::Api(_))
+        }
+        Err(error) => error.public().code().status() == StatusCode::NOT_FOUND.as_u16(),
+    }
+}
+
 /// How a request to an agent ended, in a word.
 fn outcome(answer: &Result<Response<Body>, ApiError>) -> String {
     match answer {
@@ -180,6 +196,15 @@ async fn tell_route(
         response.extensions_mut().insert(route);
     }
     response
+}
+
+/// A path as logs and traces have it: without the names of secrets, which lie nowhere in the open.
+pub(crate) fn shown_path(path: &str) -> &str {
+    const SECRETS: &str = "/api/v1/secrets/";
+    match path.starts_with(SECRETS) {
+        true => SECRETS,
+        false => path,
+    }
 }
 
 impl Dispatcher {
@@ -204,6 +229,11 @@ impl Dispatcher {
         }
     }
 
+    /// A connection ended because of what was sent on it.
+    pub(crate) fn unreadable(&self, remote: IpAddr, pattern: Pattern) {
+        self.state.threats.refused(remote, pattern);
+    }
+
     /// Answers one request. Errors are answers too.
     pub(crate) async fn answer(
         &self,
@@ -222,7 +252,10 @@ impl Dispatcher {
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
         let promises = self.tls && is_named(&request);
-        let strict = strict::check(&mut request);
+        let (strict, odd) = match strict::check(&mut request) {
+            Ok(()) => (Ok(()), None),
+            Err((pattern, error)) => (Err(error), Some(pattern)),
+        };
         // What follows on the connection of such a request may be a part of it.
         let close = strict.is_err() && request.version() <= Version::HTTP_11;
         let trace = TraceContext::of(request.headers(), id);
@@ -231,8 +264,9 @@ impl Dispatcher {
             request.headers_mut().remove("tracestate");
         }
         let mut traced = self.traced(trace, id, &request);
-        let span = tracing::info_span!("request", %id, method = %request.method(), path = request.uri().path());
+        let span = tracing::info_span!("request", %id, method = %request.method(), path = shown_path(request.uri().path()));
         let counted = self.state.rates.begin();
+        let watched = peer.is_none().then(|| self.watch(remote, &request, odd));
         let answer = match strict {
             Err(error) => Err(error),
             Ok(()) => {
@@ -241,6 +275,11 @@ impl Dispatcher {
                 REQUEST.scope(id, route).instrument(span).await
             }
         };
+        if let Some(path) = watched
+            && is_missing(&answer)
+        {
+            self.state.threats.missing(remote, path);
+        }
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
@@ -271,6 +310,20 @@ impl Dispatcher {
         response.map(|body| Traced { body, span: traced })
     }
 
+    /// Looks whether a request looks like a try; gives what its path is known by.
+    fn watch(&self, remote: IpAddr, request: &Request<Incoming>, refused: Option<Pattern>) -> u64 {
+        let threats = &self.state.threats;
+        if let Some(pattern) = refused {
+            threats.refused(remote, pattern);
+        }
+        let path = request.uri().path();
+        let of_agent = path
+            .strip_prefix(AGENTS)
+            .and_then(|it| it.find('/').map(|at| &it[at..]));
+        threats.look(remote, of_agent.unwrap_or(path), request);
+        threats.path(request)
+    }
+
     /// The request's span, when it is recorded.
     fn traced(
         &self,
@@ -289,6 +342,15 @@ impl Dispatcher {
 
     const fn scheme(&self) -> &'static str {
         if self.tls { "https" } else { "http" }
+    }
+
+    /// Somebody asks for something; a canary has no reason to.
+    fn see(&self, who: &Principal, remote: IpAddr) {
+        self.state.threats.asked(who, remote);
+        if who.scopes.is_canary() {
+            let name = self.state.keys.name(who);
+            self.state.threats.touched(who, remote, &name);
+        }
     }
 
     async fn route(
@@ -329,7 +391,7 @@ impl Dispatcher {
         if peer.is_none() {
             self.state.rates.principal(counted, &asker.principal)?;
             // Where it came in it is seen, and once.
-            self.state.threats.asked(&asker.principal, remote);
+            self.see(&asker.principal, remote);
         }
         asker.counted = counted.clone();
         let workspace = asker.principal.workspace.clone();

@@ -198,7 +198,8 @@ fn keys(state: &State, workspace: &Workspace, now: Timestamp) -> Vec<Key> {
     let all = state.keys.list(workspace);
     let counting = all
         .iter()
-        .filter(|key| key.expires_at.is_none_or(|at| at > now));
+        // A canary opens nothing.
+        .filter(|key| key.expires_at.is_none_or(|at| at > now) && !key.scopes.is_canary());
     let key = |key: &skep_guard::keys::Key| Key {
         id: key.id.to_string(),
         ends: key.expires_at.is_some(),

@@ -4,18 +4,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use skep_audit::Thing;
-use skep_core::{Code, PublicError, Workspace};
+use skep_core::{Code, PublicError, RequestId, Workspace};
 use skep_guard::identity::Known;
-use skep_guard::policy::Agent;
+use skep_guard::policy::{Agent, Secret};
 use skep_guard::tokens::Token;
 use skep_guard::{Ask, Circumstances, Policies, PolicyError, Principal, Resource};
 use skep_store::{By, Db};
 
-use crate::access::CALL;
+use crate::access::{Access, CALL};
 use crate::act::{Act, Own};
 use crate::problem::ApiError;
 use crate::rates::Counted;
 use crate::state::State;
+use crate::vault::KnownSecret;
+
+/// In the place of the id of a secret that is not there.
+const NOWHERE: &str = "unknown";
 
 /// Who asks, and from where: put into each request by the dispatcher.
 #[derive(Debug, Clone)]
@@ -132,6 +136,8 @@ pub(crate) enum About<'a> {
     Server,
     Agent(&'a str),
     Call(&'a str),
+    /// By the name or the id that somebody wrote.
+    Secret(&'a str),
 }
 
 /// Asks whether somebody may do what they are about to do. What they may not is written down.
@@ -157,6 +163,17 @@ pub(crate) async fn ask(
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,
     };
+    let secret = match about {
+        About::Secret(text) => {
+            let holder = crate::vault::holder(&asker.principal);
+            let known = crate::vault::known(&state.vault, workspace, text, &holder).await?;
+            // Names stay out of the log.
+            let id = known.as_ref().map(|it| it.secret.id.to_string());
+            act.is_about("Secret", id.as_deref().unwrap_or(NOWHERE));
+            known
+        }
+        _ => None,
+    };
     let slice = state.policies.slice(workspace).await?;
     let decide = |resource: Resource<'_>| {
         slice.decide(&Ask {
@@ -168,6 +185,14 @@ pub(crate) async fn ask(
     };
     let decision = match about {
         About::Workspace => decide(Resource::Workspace),
+        About::Secret(_) => match &secret {
+            None => decide(Resource::Secret(Secret::unknown(NOWHERE))),
+            Some(known) => {
+                touched(state, act, asker, known);
+                let id = known.secret.id.to_string();
+                decide(known.as_resource(&id))
+            }
+        },
         About::Server => decide(Resource::Server),
         About::Agent(name) => with_agent(state, workspace, name, |agent| {
             decide(Resource::Agent(agent))
@@ -181,6 +206,68 @@ pub(crate) async fn ask(
         },
     };
     conclude(state, act, asker, &decision, circumstances).await
+}
+
+/// Tells of who wants something of a secret that nobody has a reason to touch.
+fn touched(state: &State, act: &Act, asker: &Asker, known: &KnownSecret) {
+    const OF_VALUE: [&str; 9] = [
+        "secret:reveal",
+        "secret:use",
+        "secret:write",
+        "secret:ask",
+        "secret:update",
+        "secret:share",
+        "secret:delete",
+        "secret:destroy",
+        "secret:remove",
+    ];
+    if known.secret.about.canary && OF_VALUE.contains(&act.action()) {
+        let id = known.secret.id.to_string();
+        state.threats.touched(&asker.principal, asker.remote, &id);
+    }
+}
+
+/// Whether somebody may do something to one of several secrets of an order. A no is written down.
+///
+/// # Errors
+/// The store's own.
+pub(crate) async fn may_known(
+    state: &State,
+    asker: &Asker,
+    access: &Access,
+    known: &KnownSecret,
+) -> Result<bool, ApiError> {
+    let id = known.secret.id.to_string();
+    let workspace = asker.principal.workspace.clone();
+    let act = Act::new(asker, workspace, *access, &id, RequestId::new());
+    touched(state, &act, asker, known);
+    if may(state, asker, access.action, known.as_resource(&id)).await? {
+        return Ok(true);
+    }
+    act.is_refused();
+    state.audit.refuse(&act).await;
+    state.threats.denied(&asker.principal, asker.remote);
+    Ok(false)
+}
+
+/// Whether somebody may do something besides what they ordered. A no is not written down.
+///
+/// # Errors
+/// The store's own.
+pub(crate) async fn may(
+    state: &State,
+    asker: &Asker,
+    action: &str,
+    resource: Resource<'_>,
+) -> Result<bool, ApiError> {
+    let slice = state.policies.slice(&asker.principal.workspace).await?;
+    let decision = slice.decide(&Ask {
+        principal: &asker.principal,
+        action,
+        resource,
+        circumstances: &asker.circumstances(state, "", ""),
+    });
+    Ok(decision.allow)
 }
 
 /// Whose call it is, when the workspace's policies may want to know.
@@ -230,7 +317,11 @@ async fn conclude(
     });
     Err(ApiError::Denied(Denied {
         action: act.action(),
-        what: act.what(),
+        // Whether there is a secret of that name is not told to who may not know.
+        what: match act.what() {
+            what if what.starts_with("Secret") => "the secret".to_owned(),
+            what => what,
+        },
         by: reads.allow.then(|| decision.policies.clone()),
     }))
 }

@@ -18,14 +18,20 @@ mod gate;
 mod headers;
 mod join;
 mod keys;
+mod lending;
 mod listen;
 mod machine;
 mod metrics;
 mod outgoing;
 mod outside;
+mod page;
 mod peers;
 mod problem;
+mod providers;
+mod quotas;
 mod rates;
+mod renewals;
+mod reread;
 mod run;
 mod state;
 mod strict;
@@ -34,6 +40,8 @@ mod threats;
 mod tls;
 mod tokens;
 mod trace;
+mod vault;
+mod web;
 mod who;
 mod workspace;
 
@@ -116,6 +124,22 @@ pub enum ServerError {
         /// What is wrong with it; never a secret.
         reason: String,
     },
+    /// The file of providers cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    Providers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a secret.
+        reason: String,
+    },
+    /// The file of hooks cannot be used.
+    #[error("{path}: {reason}")]
+    Hooks {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a secret.
+        reason: String,
+    },
     /// What is to be complied with is not known.
     #[error("compliance.frameworks: {0}")]
     Compliance(String),
@@ -130,6 +154,17 @@ pub enum ServerError {
         "limits.rate_actions: `{0}` is neither an action nor a group of actions; `skep policy schema` shows them"
     )]
     Rate(String),
+    /// What should open the vault cannot.
+    #[error("{key}: {reason}")]
+    Seal {
+        /// Which setting it is.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is to be detected cannot be.
+    #[error("{0}")]
+    Detections(String),
     /// What may be asked is not readable.
     #[error("outgoing.allow: {0}")]
     Outgoing(String),
@@ -154,11 +189,15 @@ impl PublicError for ServerError {
             | Self::LogFilter(_)
             | Self::Backup(_)
             | Self::Audit(_)
+            | Self::Seal { .. }
             | Self::Compliance(_)
             | Self::Rate(_)
+            | Self::Detections(_)
             | Self::Outgoing(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }
+            | Self::Providers { .. }
+            | Self::Hooks { .. }
             | Self::Otlp(_) => Code::ConfigInvalid,
             Self::HalfRestored(_) => Code::RestoreIncomplete,
             Self::File { .. } | Self::Random(_) => Code::Internal,
@@ -189,6 +228,8 @@ impl PublicError for ServerError {
             }
             Self::Keys { .. } => "Mend the file that `keys.file` names; a line is NAME ROLE SCOPES KEY.".to_owned(),
             Self::Issuers { .. } => "Mend the file that `auth.issuers` names; docs/jwt.md says what stands in it.".to_owned(),
+            Self::Providers { .. } => "Mend the file that `auth.providers` names; docs/providers.md says what stands in it.".to_owned(),
+            Self::Hooks { .. } => "Mend the file that `secrets.hooks` names; docs/secrets.md says what stands in it.".to_owned(),
             Self::Audit(_) => {
                 "Name the log's own key in `audit.key`; of servers that share a database, that of the first.".to_owned()
             }

@@ -2,36 +2,23 @@
 //! counted. What is wrong with a token is told in one word, here and in the metrics, and never to who
 //! shows it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use rustls::{ClientConfig, RootCertStore};
 use skep_core::Workspaces;
 use skep_core::config::Settings;
 use skep_guard::Principal;
-use skep_guard::jwt::{self, Condition, Fetch, Fetched, Jwt, MOST_KEY_SET, Refusal};
-use skep_guard::outgoing::Outgoing;
+use skep_guard::jwt::{self, Condition, Fetch, Jwt, Refusal};
 use skep_store::Db;
 
 use crate::ServerError;
-use crate::outgoing::{self, Guarded};
-use crate::problem::chain;
-
-/// Bytes of the file of issuers.
-const MOST_FILE: u64 = 1 << 20;
+use crate::outgoing;
+use crate::reread::{Reader, Reread};
+use crate::web::Web;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -40,7 +27,8 @@ struct ByReason {
 
 /// Who comes from outside.
 pub(crate) struct Outside {
-    jwt: Jwt,
+    /// The file of issuers, and them; `None` without one.
+    file: Option<Reread<Vec<jwt::Issuer>, Jwt>>,
     db: Db,
     refused: Family<ByReason, Counter>,
 }
@@ -51,15 +39,20 @@ impl Outside {
         db: &Db,
         registry: &mut Registry,
     ) -> Result<Self, ServerError> {
-        let issuers = match &settings.auth_issuers {
-            None => Vec::new(),
-            Some(path) => read(path).map_err(|reason| ServerError::Issuers {
+        let fetch: Arc<dyn Fetch> = Arc::new(Web(outgoing::guard(settings)?));
+        let make = move |issuers, before: Option<&Jwt>| match before {
+            None => Jwt::new(issuers, &fetch),
+            Some(before) => Jwt::after(before, issuers, &fetch),
+        };
+        let file = settings.auth_issuers.as_ref().map(|path| {
+            Reread::open(path, read, Box::new(make)).map_err(|reason| ServerError::Issuers {
                 path: path.clone(),
                 reason,
-            })?,
-        };
+            })
+        });
+        let file = file.transpose()?;
         let refused = Family::default();
-        if !issuers.is_empty() {
+        if file.is_some() {
             for reason in Refusal::ALL.map(Refusal::as_str) {
                 drop(refused.get_or_create(&ByReason { reason }));
             }
@@ -70,29 +63,33 @@ impl Outside {
             );
         }
         Ok(Self {
-            jwt: Jwt::new(
-                issuers,
-                &(Arc::new(Http(outgoing::guard(settings)?)) as Arc<dyn Fetch>),
-            ),
+            file,
             db: db.clone(),
             refused,
         })
     }
 
+    /// The issuers as they are now, when there is any.
+    fn issuers(&self) -> Option<Arc<Jwt>> {
+        let issuers = self.file.as_ref()?.now();
+        (!issuers.is_empty()).then_some(issuers)
+    }
+
     /// Whether a credential may be a token: then it is asked about.
     pub(crate) fn takes(&self, text: &str) -> bool {
-        !self.jwt.is_empty() && jwt::has_shape(text)
+        self.issuers().is_some() && jwt::has_shape(text)
     }
 
     /// Whether a text is a token that was made for Skep.
     pub(crate) fn is_ours(&self, text: &str) -> bool {
-        self.takes(text) && self.jwt.is_for_us(text)
+        self.takes(text) && self.issuers().is_some_and(|it| it.is_for_us(text))
     }
 
     /// Who bears a token, in one of these workspaces.
     pub(crate) async fn find(&self, token: &str, there: &Workspaces) -> Option<Principal> {
         let now = self.db.clock().now();
-        let found = self.jwt.find(token, now, |it| there.has(it));
+        let issuers = self.issuers()?;
+        let found = issuers.find(token, now, |it| there.has(it));
         match found.await {
             Ok(principal) => Some(principal),
             Err(refusal) => {
@@ -104,91 +101,33 @@ impl Outside {
         }
     }
 
-    /// Keeps the keys of issuers fresh. Never ends.
+    /// Keeps the keys of issuers fresh, and the issuers. Never ends.
     pub(crate) async fn keep_fresh(&self) {
-        self.jwt.keep_fresh().await;
+        let Some(file) = &self.file else {
+            return std::future::pending().await;
+        };
+        loop {
+            let issuers = file.now();
+            tokio::select! {
+                () = issuers.keep_fresh() => {}
+                () = file.changed() => {}
+            }
+        }
     }
 
     pub(crate) fn conditions(&self) -> Vec<(String, Condition)> {
-        self.jwt.conditions()
+        let file = self.file.as_ref();
+        file.map(|file| file.now().conditions()).unwrap_or_default()
+    }
+
+    /// What is wrong with the file of issuers as it is now.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        self.file.as_ref()?.wrong()
     }
 }
 
-fn read(path: &Path) -> Result<Vec<jwt::Issuer>, String> {
-    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if about.permissions().mode() & 0o022 != 0 {
-        return Err("others may write to it; `chmod go-w` it".to_owned());
-    }
-    if about.len() > MOST_FILE {
-        return Err(format!("it has more than {MOST_FILE} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+fn read(path: &Path, reader: &Reader) -> Result<Vec<jwt::Issuer>, String> {
+    let text = reader.text(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    jwt::read_file(&text, |secret| {
-        let secret = folder.join(secret);
-        let about = std::fs::metadata(&secret).map_err(|error| error.to_string())?;
-        if about.permissions().mode() & 0o077 != 0 {
-            return Err("others may read it; `chmod 600` it".to_owned());
-        }
-        if about.len() > MOST_FILE {
-            return Err(format!("it has more than {MOST_FILE} bytes"));
-        }
-        std::fs::read(secret).map_err(|error| error.to_string())
-    })
-}
-
-type Connector = HttpsConnector<HttpConnector<Guarded>>;
-
-/// Gets keys over HTTP, from the internet and where it is allowed. A connection for each fetch: they are
-/// minutes apart. Redirects are not followed.
-struct Http(Arc<Outgoing>);
-
-impl Http {
-    fn client(&self, tls: bool) -> Result<Client<Connector, Empty<Bytes>>, String> {
-        let mut http = HttpConnector::new_with_resolver(Guarded(self.0.clone()));
-        http.enforce_http(false);
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let builder = HttpsConnectorBuilder::new();
-        let connector = if tls {
-            let builder = builder.with_provider_and_native_roots(provider);
-            let builder = builder.map_err(|error| format!("TLS cannot be used: {error}"))?;
-            builder.https_only().enable_http1().wrap_connector(http)
-        } else {
-            let config = ClientConfig::builder_with_provider(Arc::new(provider))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?;
-            let trusted = config.with_root_certificates(RootCertStore::empty());
-            let builder = builder.with_tls_config(trusted.with_no_client_auth());
-            // Plain HTTP is for this machine alone: its file says so.
-            builder.https_or_http().enable_http1().wrap_connector(http)
-        };
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector))
-    }
-}
-
-impl Fetch for Http {
-    fn get<'a>(&'a self, url: &'a str) -> Fetched<'a> {
-        Box::pin(async move {
-            let uri: Uri = url.parse().map_err(|_| "not a URL".to_owned())?;
-            let tls = uri.scheme_str() == Some("https");
-            if tls {
-                outgoing::check(&self.0, &uri)?;
-            }
-            let client = self.client(tls)?;
-            let mut request = Request::new(Empty::new());
-            *request.uri_mut() = uri;
-            let json = HeaderValue::from_static("application/jwk-set+json, application/json");
-            request.headers_mut().insert(ACCEPT, json);
-            let response = client.request(request).await;
-            let response = response.map_err(|error| chain(&error))?;
-            if response.status() != StatusCode::OK {
-                return Err(format!("it answered {}", response.status()));
-            }
-            let body = Limited::new(response.into_body(), MOST_KEY_SET).collect();
-            let body = body.await.map_err(|error| chain(&*error))?;
-            Ok(body.to_bytes().to_vec())
-        })
-    }
+    jwt::read_file(&text, |secret| reader.secret(&folder.join(secret)))
 }

@@ -12,6 +12,7 @@ use skep_guard::identity::IdentityError;
 use skep_ingress::IngressError;
 use skep_runtime::RuntimeError;
 use skep_store::StoreError;
+use skep_vault::VaultError;
 
 use crate::gate::Denied;
 use crate::rates::Limited;
@@ -26,6 +27,7 @@ pub(crate) enum ApiError {
     Limited(Limited),
     Policy(PolicyError),
     Identity(IdentityError),
+    Vault(VaultError),
     Plain(Plain),
 }
 
@@ -53,6 +55,7 @@ impl ApiError {
             Self::Limited(error) => error,
             Self::Policy(error) => error,
             Self::Identity(error) => error,
+            Self::Vault(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -99,6 +102,15 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Store(error) => Self::Store(error),
             other => Self::Identity(other),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => Self::Store(error),
+            other => Self::Vault(other),
         }
     }
 }

@@ -14,11 +14,11 @@ use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
 use skep_guard::tokens::TokenKey;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
-use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Quotas, Rotation, Runtime};
+use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
-use skep_store::{By, Db, MigrationSet};
+use skep_store::{By, Db, MigrationSet, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Own;
@@ -29,16 +29,21 @@ use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
+use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
+use crate::providers::Logins;
+use crate::quotas::{self, Allowed, Held};
 use crate::rates::Rates;
+use crate::renewals::{self, Renewals};
 use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
 use crate::tls::Tls;
 use crate::tokens::{self, Minting};
+use crate::vault;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -188,17 +193,19 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 9] {
+pub fn migrations() -> [MigrationSet; 11] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
         skep_guard::identity::MIGRATIONS,
+        skep_guard::quotas::MIGRATIONS,
         skep_guard::threats::rows::MIGRATIONS,
         Runtime::MIGRATIONS,
         skep_runtime::EVENT_MIGRATIONS,
         skep_ingress::MIGRATIONS,
         skep_ingress::HOUR_MIGRATIONS,
         skep_guard::policy::MIGRATIONS,
+        skep_vault::MIGRATIONS,
     ]
 }
 
@@ -227,15 +234,11 @@ async fn compose(
         None => None,
     };
     let db = open(settings, metrics.clone())?;
-    let threats = Threats::new(db.clone(), &mut registry);
-    let audit = Audit::open(
-        db.clone(),
-        settings.audit_key.as_deref(),
-        settings.audit_retention,
-    )
-    .await?;
+    let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
+    let vault = vault::open(&db, settings, &own).await?;
+    let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let given = settings.keys_file.as_deref();
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
@@ -247,13 +250,15 @@ async fn compose(
     let drivers = drivers(settings, &options.shim);
     let of_health = drivers.clone();
     let tokens = tokens::key(db.folder())?;
-    let of_runtime = of_runtime(settings, url, &tokens);
+    let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
+    let policies = Arc::new(Policies::new(db.clone()));
+    let lending = Lending::new(&db, &vault, &policies, &audit);
+    let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending));
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
-    let agents = Arc::new(RuntimeAgents::new(runtime.clone()));
     let spans = tracer.clone().map(|tracer| tracer as Arc<dyn Spans>);
-    let ingress = ingress(settings, &db, agents, (call_metrics, spans), own);
+    let observed = (call_metrics, spans, quotas.allowed());
+    let ingress = ingress(settings, &db, &runtime, observed, own);
     forget_imports(&settings.data)?;
-    let policies = Policies::new(db.clone());
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {
         started: db.clock().now(),
@@ -266,25 +271,40 @@ async fn compose(
         keys,
         tls,
         outside,
+        logins: Logins::open(settings, url)?,
         policies,
         rates: Rates::new(settings)?,
+        quotas,
         tokens,
         tenants,
         users,
         sessions,
         threats,
+        vault,
+        vault_work: Notify::new(),
+        renewals: Renewals::open(settings)?,
+        renewal_work: Notify::new(),
         peers,
         registry: Mutex::new(registry),
         metrics,
         tracer,
         min_free: settings.disk_min_free,
         drivers: of_health,
-        execs: settings
-            .exec_enabled
-            .then(|| Arc::new(Semaphore::new(EXECS))),
+        execs: execs(settings),
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+async fn open_audit(settings: &Settings, db: &Db) -> Result<Audit, ServerError> {
+    let file = settings.audit_key.as_deref();
+    Audit::open(db.clone(), file, settings.audit_retention).await
+}
+
+/// Places for commands in agents' boxes.
+fn execs(settings: &Settings) -> Option<Arc<Semaphore>> {
+    let room = || Arc::new(Semaphore::new(EXECS));
+    settings.exec_enabled.then(room)
 }
 
 /// The frameworks of the configuration.
@@ -297,13 +317,14 @@ fn frameworks(settings: &Settings) -> Result<Vec<Framework>, ServerError> {
 fn ingress(
     settings: &Settings,
     db: &Db,
-    agents: Arc<RuntimeAgents>,
-    (metrics, spans): (Metrics, Option<Arc<dyn Spans>>),
+    runtime: &Runtime,
+    (metrics, spans, allowed): (Metrics, Option<Arc<dyn Spans>>, Arc<Allowed>),
     own: By,
 ) -> Ingress {
     let limits = Limits {
         body: settings.limits_body,
         body_pause: settings.limits_body_timeout,
+        quotas: Some(allowed),
         ..Limits::default()
     };
     let retention = Retention {
@@ -311,6 +332,7 @@ fn ingress(
         bytes: settings.calls_retention_bytes,
         hours: settings.performance_retention,
     };
+    let agents = Arc::new(RuntimeAgents::new(runtime.clone()));
     Ingress::new(db.clone(), agents, limits, retention, metrics, spans, own)
 }
 
@@ -325,7 +347,12 @@ fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError
     Ok((users, sessions))
 }
 
-fn of_runtime(settings: &Settings, url: &str, key: &TokenKey) -> skep_runtime::Options {
+fn of_runtime(
+    settings: &Settings,
+    url: &str,
+    key: &TokenKey,
+    (allowed, lending): (Arc<Allowed>, Lending),
+) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
         mint: Some(Arc::new(Minting(key.clone()))),
@@ -333,10 +360,8 @@ fn of_runtime(settings: &Settings, url: &str, key: &TokenKey) -> skep_runtime::O
             count: settings.events_keep,
             age: settings.events_retention,
         },
-        quotas: Quotas {
-            agents: settings.quota_agents,
-            instances: settings.quota_instances,
-        },
+        quotas: Some(allowed),
+        lender: Some(Arc::new(lending)),
     }
 }
 
@@ -411,7 +436,11 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let (retention, disk, load) = (state.clone(), state.clone(), state.clone());
     let (orphans, auditing, using) = (state.clone(), state.clone(), state.clone());
     let (purging, watching, outside) = (state.clone(), state.clone(), state.clone());
+    let providers = state.clone();
+    let counting = state.clone();
     let of = state.tenants.all().clone();
+    let own = By::new(Arc::new(Own(state.db.server())));
+    let renewing = state.clone();
     let mut tasks = sharing(state);
     tasks.extend([
         tokio::spawn(async move {
@@ -423,10 +452,15 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
+        tokio::spawn(vault::keep(state.clone(), own.clone())),
+        tokio::spawn(renewals::keep(state.clone(), own)),
+        tokio::spawn(async move { renewing.renewals.keep_fresh().await }),
         tokio::spawn(async move { watch_disk(&disk).await }),
+        tokio::spawn(async move { quotas::keep_counted(&counting).await }),
         tokio::spawn(async move { keep_uses(&using).await }),
         tokio::spawn(async move { purge_workspaces(&purging).await }),
         tokio::spawn(async move { outside.outside.keep_fresh().await }),
+        tokio::spawn(async move { providers.logins.keep_fresh().await }),
         tokio::spawn(async move { watch_load(&load).await }),
         tokio::spawn(state.backups.clone().keep_schedule()),
         tokio::spawn(async move {
@@ -464,6 +498,8 @@ fn sharing(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
 async fn purge_workspaces(state: &State) {
     let mut tick = tokio::time::interval(PURGE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // A start may have come in between the two.
+    let mut homeless = true;
     loop {
         tick.tick().await;
         if !state.peers.leads() {
@@ -471,13 +507,41 @@ async fn purge_workspaces(state: &State) {
         }
         match state.tenants.purge().await {
             Ok(gone) => {
+                homeless |= !gone.is_empty();
                 for workspace in gone {
+                    if let Err(error) = state.vault.forget_workspace(&workspace).await {
+                        tracing::warn!(%workspace, %error, "keys of its secrets are left");
+                    }
                     tracing::info!(%workspace, "what was left of the workspace is gone");
                 }
             }
             Err(error) => tracing::warn!(%error, "removed workspaces are purged later"),
         }
+        if homeless {
+            homeless = match forget_homeless(state).await {
+                Ok(()) => false,
+                Err(error) => {
+                    tracing::warn!(%error, "people of removed workspaces are forgotten later");
+                    true
+                }
+            };
+        }
     }
+}
+
+/// Forgets the people who were in removed workspaces alone.
+async fn forget_homeless(state: &State) -> Result<(), StoreError> {
+    // Somebody may have made one on another server.
+    state.tenants.refresh().await?;
+    let all = state.tenants.all().all();
+    match state.users.forget_homeless(&all).await? {
+        0 => {}
+        people => tracing::info!(
+            people,
+            "who belonged to removed workspaces alone is forgotten"
+        ),
+    }
+    Ok(())
 }
 
 /// Keeps when keys were last used.
@@ -503,6 +567,9 @@ async fn refresh_guard(state: &State) {
         }
         if let Err(error) = state.tenants.refresh().await {
             tracing::warn!(%error, "workspaces that other servers changed are not known here yet");
+        }
+        if let Err(error) = state.quotas.said.read().await {
+            tracing::warn!(%error, "quotas that other servers changed are not known here yet");
         }
         if let Err(error) = state.keys.read().await {
             tracing::warn!(%error, "keys that other servers changed are not known here yet");
@@ -633,6 +700,7 @@ async fn close(
     if let Err(error) = state.keys.keep_uses().await {
         tracing::warn!(%error, "when keys were last used is not kept");
     }
+    state.threats.keep_addresses().await;
     state.ingress.flush_hours().await;
     state.audit.close().await;
     if let Some(tracer) = &state.tracer {

@@ -14,7 +14,8 @@ use skep_guard::tokens::TokenKey;
 use skep_ingress::Ingress;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
-use tokio::sync::Semaphore;
+use skep_vault::Vault;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
@@ -22,7 +23,10 @@ use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
 use crate::outside::Outside;
 use crate::peers::Peers;
+use crate::providers::Logins;
+use crate::quotas::Held;
 use crate::rates::Rates;
+use crate::renewals::Renewals;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
 use crate::tls::Tls;
@@ -32,7 +36,7 @@ pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
-    pub(crate) audit: Audit,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) backups: Arc<Backups>,
     /// The frameworks that hold here.
     pub(crate) frameworks: Vec<Framework>,
@@ -41,15 +45,25 @@ pub(crate) struct State {
     pub(crate) tls: Option<Arc<Tls>>,
     /// Who comes with a token of another issuer.
     pub(crate) outside: Outside,
-    pub(crate) policies: Policies,
+    /// The providers that people log in by.
+    pub(crate) logins: Logins,
+    pub(crate) policies: Arc<Policies>,
     /// How often anybody may ask.
     pub(crate) rates: Rates,
+    /// How much workspaces may have.
+    pub(crate) quotas: Held,
     /// What agents' tokens are signed with.
     pub(crate) tokens: TokenKey,
     pub(crate) tenants: Tenants,
     pub(crate) users: Users,
     pub(crate) sessions: Sessions,
     pub(crate) threats: Threats,
+    pub(crate) vault: Vault,
+    /// Wakes who carries out rotations.
+    pub(crate) vault_work: Notify,
+    pub(crate) renewals: Renewals,
+    /// Told when a secret is to be renewed.
+    pub(crate) renewal_work: Notify,
     /// The servers that share the database.
     pub(crate) peers: Peers,
     pub(crate) registry: Mutex<Registry>,

@@ -5,31 +5,32 @@ use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, Version};
 use skep_core::Code;
+use skep_guard::threats::patterns::Pattern;
 
 use crate::problem::ApiError;
 
-fn bad(detail: &str) -> ApiError {
-    ApiError::new(Code::BadRequest, detail)
+fn bad(pattern: Pattern, detail: &str) -> (Pattern, ApiError) {
+    (pattern, ApiError::new(Code::BadRequest, detail))
 }
 
-/// Refuses what has more than one meaning, and leaves the host that is meant in `Host`.
-pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), ApiError> {
+/// Refuses what has more than one meaning, and leaves the host that is meant in `Host`. Tells what it looks like,
+/// too.
+pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), (Pattern, ApiError)> {
     if request.method() == Method::CONNECT {
         // An agent that agreed would be given the bare connection.
-        return Err(ApiError::new(
-            Code::MethodNotAllowed,
-            "no tunnels are made here",
-        ));
+        let error = ApiError::new(Code::MethodNotAllowed, "no tunnels are made here");
+        return Err((Pattern::Framing, error));
     }
     // Any other coding would reach the agent applied, and without its name.
     if !is_chunked_at_most(request.headers()) {
-        return Err(bad("the only transfer coding is `chunked`, once"));
+        let detail = "the only transfer coding is `chunked`, once";
+        return Err(bad(Pattern::Framing, detail));
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host) => {}
         (None, _) if request.version() != Version::HTTP_11 => {}
-        _ => return Err(bad("a request names one host")),
+        _ => return Err(bad(Pattern::Host, "a request names one host")),
     }
     // What the target says counts, be it HTTP/2 or an absolute form (RFC 9112 section 3.2.2).
     let target = request.uri().authority().map(Authority::as_str);

@@ -31,7 +31,7 @@ pub(crate) fn key(folder: &Path) -> Result<TokenKey, ServerError> {
     };
     if !path.exists() {
         let bytes: [u8; 32] =
-            skep_vault::random().map_err(|error| ServerError::Random(error.to_string()))?;
+            skep_crypto::random().map_err(|error| ServerError::Random(error.to_string()))?;
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         keep_new(&path, &text)?;
     }

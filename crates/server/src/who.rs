@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use http::Request;
 use hyper::body::Incoming;
+use skep_core::Workspace;
+use skep_guard::Principal;
 use skep_guard::certificates::Shown;
 
 use crate::cookie::{self, Visitor};
@@ -44,7 +46,7 @@ pub(crate) async fn asks(
     let credential = credential(state, request).await;
     let session = match credential {
         Credential::Key(principal, rate) => {
-            workspace::must_be(&principal, wanted.as_ref())?;
+            of_its_own(state, &principal, wanted.as_ref(), remote)?;
             let asker = Asker::plain(principal, remote);
             state.rates.key(counted, &asker.principal, rate)?;
             return Ok(Some(asker));
@@ -55,7 +57,7 @@ pub(crate) async fn asks(
             let Some(token) = found else {
                 return Ok(None);
             };
-            workspace::must_be(&token.principal, wanted.as_ref())?;
+            of_its_own(state, &token.principal, wanted.as_ref(), remote)?;
             let mut asker = Asker::plain(token.principal.clone(), remote);
             asker.token = Some(Arc::new(token));
             return Ok(Some(asker));
@@ -83,8 +85,22 @@ pub(crate) async fn asks(
     };
     // A browser shows a certificate whoever made the page that asks.
     cookie::must_not_be_foreign(request)?;
-    workspace::must_be(&principal, wanted.as_ref())?;
+    of_its_own(state, &principal, wanted.as_ref(), remote)?;
     Ok(Some(Asker::plain(principal, remote)))
+}
+
+/// Who shows a credential of one workspace asks for nothing of another.
+fn of_its_own(
+    state: &State,
+    principal: &Principal,
+    wanted: Option<&Workspace>,
+    remote: IpAddr,
+) -> Result<(), ApiError> {
+    let is_own = workspace::must_be(principal, wanted);
+    if is_own.is_err() {
+        state.threats.foreign(principal, remote);
+    }
+    is_own
 }
 
 /// What the headers show; a token of an outside issuer is as good as a key.

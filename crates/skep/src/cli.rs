@@ -7,9 +7,9 @@ use clap_complete::Shell;
 
 use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
-    compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, logs,
-    manifest, message, orders, performance, policy, replay, rollout, security, stats, store, top,
-    up, users, workspaces,
+    compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
+    logs, manifest, message, orders, performance, policy, replay, rollout, secrets, security,
+    stats, store, top, up, users, vault, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -48,6 +48,12 @@ pub(crate) struct Global {
     /// PEM certificates to trust, instead of the system's
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// A PEM certificate to show to a server that asks for one [env: SKEP_CLIENT_CERT]
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The PEM key of --client-cert [env: SKEP_CLIENT_KEY] [default: the same file]
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
+    pub(crate) client_key: Option<PathBuf>,
     /// A server and key by the name that contexts.toml gives them
     #[arg(hide_short_help = true, long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
@@ -160,13 +166,13 @@ pub(crate) enum Verb {
     Exec(exec::ExecArgs),
     /// Show what happened to agents, and what happens
     Events(events::EventsArgs),
-    /// Log in as a person, with an e-mail address and a password
+    /// Log in as a person, with a password or by a provider
     Login(account::LoginArgs),
     /// End the session that `login` began
     Logout(account::LogoutArgs),
     /// Show who one is for the server
     Whoami,
-    /// One's own sessions, password and second factor
+    /// One's own sessions, password, second factor and accounts at providers
     #[command(subcommand)]
     Account(account::AccountVerb),
     /// People of the workspace, and invitations to it
@@ -178,6 +184,17 @@ pub(crate) enum Verb {
     /// Make, list, replace and end API keys
     #[command(subcommand)]
     Keys(keys::KeysVerb),
+    /// Secrets that agents use and do not see
+    #[command(subcommand)]
+    Secrets(secrets::SecretsVerb),
+    /// What secrets are encrypted with: seals and keys
+    #[command(subcommand)]
+    Vault(vault::VaultVerb),
+    /// An agent in one encrypted file, agent.lock
+    #[command(subcommand)]
+    #[command(after_help = "\
+A link called `bp` to this program is `skep lock`: `bp show` is `skep lock show`.")]
+    Lock(lock::LockVerb),
     /// Seal messages that only their receiver can read
     #[command(subcommand)]
     Message(message::MessageVerb),

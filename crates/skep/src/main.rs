@@ -41,7 +41,8 @@ fn main() -> ExitCode {
         Some("__document") => return cmd::pages::document(args.next().as_ref()),
         _ => {}
     }
-    let cli = Cli::parse();
+    keep_memory();
+    let cli = Cli::parse_from(cmd::lock::words(std::env::args_os()));
     let json = cli.global.output == Format::Json;
     let verbose = cli.global.verbose > 0;
     match run(cli) {
@@ -53,6 +54,21 @@ fn main() -> ExitCode {
             failure.status()
         }
     }
+}
+
+/// Values of secrets are in this process's memory: it leaves no core file, and nobody of the same user looks into
+/// it. What it starts is not held to that, but for the limit, which it may raise again.
+fn keep_memory() {
+    use rustix::process::{
+        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+    };
+    let limit = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    // A kernel that refuses either has neither.
+    let _ = setrlimit(Resource::Core, limit);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 fn run(cli: Cli) -> Result {
@@ -100,7 +116,10 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Account(verb) => cmd::account::run(session, verb).await,
         Verb::Users(verb) => cmd::users::run(session, verb).await,
         Verb::Workspaces(verb) => cmd::workspaces::run(session, verb).await,
+        Verb::Lock(verb) => cmd::lock::run(session, verb).await,
         Verb::Message(verb) => cmd::message::run(session, verb).await,
+        Verb::Secrets(verb) => cmd::secrets::run(session, verb).await,
+        Verb::Vault(verb) => cmd::vault::run(session, verb).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Performance(args) => cmd::performance::run(session, args).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,

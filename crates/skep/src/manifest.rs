@@ -2,13 +2,14 @@
 //!
 //! A file holds one document or many, parted by `---`. A document is an agent (`kind: Agent`, or no
 //! kind at all), a `Stack` of agents, or the older `AgentDeployment`. `${NAME}` is replaced by the
-//! environment's value in plain scalars; `${secret:NAME}` stays as it is. What is wrong is told
+//! environment's value in plain scalars; `${secret:NAME}` and `${secret-file:NAME}` stay as they are. What is wrong is told
 //! with its line and column.
 
 mod older;
 mod place;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem::take;
 use std::path::Path;
 
 use serde::de::value::{MapAccessDeserializer, StringDeserializer};
@@ -27,6 +28,9 @@ pub(crate) const API_VERSION: &str = "skep/v1";
 const DRIVERS: [&str; 2] = ["process", "docker"];
 /// Keys of a document that are not the specification's.
 const ENVELOPE: [&str; 2] = ["apiVersion", "kind"];
+
+/// How references to secrets begin.
+const REFERENCES: [&str; 2] = ["${secret:", "${secret-file:"];
 
 /// Where a manifest comes from.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +98,12 @@ pub(crate) fn read(text: &str, source: Source<'_>) -> Result<Manifest> {
         let read = one(&document, source, &mut manifest)?;
         for (mut spec, path) in read {
             settle_paths(&mut spec, source.folder);
+            // In quotes nothing is replaced, and so the escapes stay.
+            for value in spec.env.values_mut() {
+                *value = REFERENCES.iter().fold(take(value), |text, open| {
+                    text.replace(&format!("${open}"), open)
+                });
+            }
             let place = || place::Place::of(&document, &path);
             if let Err((field, why)) = check(&spec) {
                 return Err(wrong(source, &document, place().find(&field), &why));
@@ -152,7 +162,9 @@ fn parse<T: for<'a> Deserialize<'a>>(document: &str, source: Source<'_>) -> Resu
     options.with_snippet = false;
     let options = options.with_properties(source.variables.clone());
     // A secret's name is no variable: it is replaced where it is used.
-    let escaped = document.replace("${secret:", "$${secret:");
+    let escaped = REFERENCES.iter().fold(document.to_owned(), |text, open| {
+        text.replace(open, &format!("${open}"))
+    });
     serde_saphyr::from_str_with_options(&escaped, options).map_err(|error| {
         let at = error.location().and_then(|at| {
             let number = |value: u64| usize::try_from(value).ok();

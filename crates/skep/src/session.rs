@@ -65,6 +65,8 @@ struct Context {
     server: Option<String>,
     api_key_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
 }
 
 /// An environment variable; an empty one counts as unset.
@@ -77,6 +79,13 @@ fn config_home() -> Option<PathBuf> {
     let xdg = variable("XDG_CONFIG_HOME").map(PathBuf::from);
     xdg.filter(|path| path.is_absolute())
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")))
+}
+
+/// The user's folder for what programs remember.
+pub(crate) fn state_home() -> Option<PathBuf> {
+    let xdg = variable("XDG_STATE_HOME").map(PathBuf::from);
+    xdg.filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")))
 }
 
 /// The file that is made when a key is set and there is none.
@@ -145,19 +154,28 @@ impl Session {
                 "server" => context.server = Some(value.to_owned()),
                 "api_key_file" => context.api_key_file = file(),
                 "ca_file" => context.ca_file = file(),
+                "client_cert" => context.client_cert = file(),
+                "client_key" => context.client_key = file(),
                 _ => {
-                    return Err(wrong(format!("there is no key `{name}.{key}`"))
-                        .hint("There are: server, api_key_file, ca_file."));
+                    return Err(wrong(format!("there is no key `{name}.{key}`")).hint(
+                        "There are: server, api_key_file, ca_file, client_cert, client_key.",
+                    ));
                 }
             }
         }
         Ok(context)
     }
 
+    /// The workspace that is named, if one is.
+    pub(crate) fn workspace(&self) -> Option<&str> {
+        self.global.workspace.as_deref()
+    }
+
     /// A client of the server that is meant.
     pub(crate) fn client(&self) -> Result<Client> {
         let context = self.context()?;
         let (url, is_named) = self.url(&context)?;
+        let shows = self.identity(&context)?;
         let key_file = self.global.api_key_file.clone().or(context.api_key_file);
         let named = named_key(key_file)?;
         let key = match named.or_else(|| kept_login(&url)) {
@@ -176,12 +194,38 @@ impl Session {
         let ca = self.global.ca_file.clone().or(context.ca_file);
         let own = self.own_certificate(is_named)?;
         let builder = Client::builder(&url)
+            .identity(shows)
             .key(key.as_deref())
             .workspace(self.global.workspace.as_deref())
             .purpose(self.global.purpose.as_deref())
             .ca_file(ca.as_deref())
             .certificate(own.as_deref());
         Ok(builder.build()?)
+    }
+
+    /// The certificate to show, and its key: both of one place, a flag before a context before a variable.
+    fn identity(&self, context: &Context) -> Result<Option<(PathBuf, PathBuf)>> {
+        let of = |name: &str| variable(name).map(PathBuf::from);
+        let all = [
+            (
+                self.global.client_cert.clone(),
+                self.global.client_key.clone(),
+            ),
+            (context.client_cert.clone(), context.client_key.clone()),
+            (of("SKEP_CLIENT_CERT"), of("SKEP_CLIENT_KEY")),
+        ];
+        match all
+            .into_iter()
+            .find(|(one, other)| one.is_some() || other.is_some())
+        {
+            None => Ok(None),
+            Some((Some(certificate), key)) => {
+                let key = key.unwrap_or_else(|| certificate.clone());
+                Ok(Some((certificate, key)))
+            }
+            Some((None, _)) => Err(Failure::usage("there is a key, and no certificate of it")
+                .hint("Name the certificate with --client-cert.")),
+        }
     }
 
     /// Keeps a session for the server that is meant, where nobody else reads it. Tells where.
@@ -222,9 +266,11 @@ impl Session {
             Some(url) => (url.to_owned(), true),
             None => self.url(&context)?,
         };
+        let shows = self.identity(&context)?;
         let ca = self.global.ca_file.clone().or(context.ca_file);
         let own = self.own_certificate(is_named)?;
         let builder = Client::builder(&url)
+            .identity(shows)
             .timeout(timeout)
             .ca_file(ca.as_deref())
             .certificate(own.as_deref());

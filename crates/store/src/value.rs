@@ -112,6 +112,12 @@ impl Row {
         &self.0
     }
 
+    /// A column as the parameter of a statement; NULL when there is no such column.
+    #[must_use]
+    pub fn param(&self, column: usize) -> Param<'_> {
+        self.0.get(column).map_or(Param::Null, Param::from)
+    }
+
     fn wrong(column: usize, wanted: &str) -> StoreError {
         StoreError::Statement(format!("column {column} is not {wanted}"))
     }

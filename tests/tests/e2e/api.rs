@@ -31,7 +31,8 @@ async fn routes(server: &Server) -> Vec<(Method, String)> {
     for (_, path) in &mut all {
         *path = path
             .replace("{agent}", "nobody")
-            .replace("{call}", "call_01h455vb4pex5vsknk084sn02q");
+            .replace("{call}", "call_01h455vb4pex5vsknk084sn02q")
+            .replace("{provider}", "nobody");
     }
     all
 }
@@ -39,9 +40,18 @@ async fn routes(server: &Server) -> Vec<(Method, String)> {
 #[tokio::test]
 async fn every_route_but_the_public_ones_needs_a_key() {
     let server = Server::start().await;
-    let public = [(Method::GET, "/api/v1/health/basic")];
+    let public = [
+        (Method::GET, "/api/v1/health/basic"),
+        (Method::GET, "/api/v1/providers"),
+    ];
     // Who comes there has nothing to show yet; a body that is none is refused as such.
-    let before = ["/api/v1/sessions", "/api/v1/invitations/accept"];
+    let before = [
+        "/api/v1/sessions",
+        "/api/v1/sessions/proven",
+        "/api/v1/invitations/accept",
+    ];
+    // Here there is no provider.
+    let nowhere = ["/api/v1/login/nobody", "/api/v1/callback/nobody"];
     let mut all = routes(&server).await;
     assert!(all.len() > 15, "{all:?}");
     let more = [
@@ -60,6 +70,8 @@ async fn every_route_but_the_public_ones_needs_a_key() {
             let answer = stranger.send(request).await.expect("an answer");
             if public.contains(&(method.clone(), path.as_str())) {
                 assert_eq!(answer.status, 200, "{method} {path}");
+            } else if nowhere.contains(&path.as_str()) {
+                assert_eq!(answer.code(), "provider-not-found", "{method} {path}");
             } else if method == Method::POST && before.contains(&path.as_str()) {
                 assert_eq!(answer.status, 415, "{method} {path}");
             } else {

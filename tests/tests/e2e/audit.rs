@@ -6,11 +6,12 @@ use std::fs;
 use http::Method;
 use serde_json::{Value, json};
 use skep_audit::{PublicKey, verify};
-use skep_tests::{Server, Setup, agent_binary, eventually};
+use skep_tests::{Server, agent_binary, eventually};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::cli::skep;
+use crate::engine::{Engine, on_each_engine};
 
 /// The whole log, verified with the key that the server tells.
 async fn verified(server: &Server) -> Vec<(u64, Value)> {
@@ -308,10 +309,9 @@ async fn from_address(server: &Server, address: &str, head: &str, key: &str) -> 
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_refused_can_be_erased_and_the_log_stays_proven() {
+async fn who_was_refused_can_be_erased_and_the_log_stays_proven(engine: Engine) {
     const ADDRESS: &str = "127.77.88.99";
-    let mut server = Server::start().await;
+    let mut server = engine.server().await;
     server.deploy("a", json!({})).await;
     let made = skep(&server, &["keys", "create", "eye", "--role", "viewer"]);
     let key = made.out.trim().to_owned();
@@ -366,36 +366,26 @@ async fn who_was_refused_can_be_erased_and_the_log_stays_proven() {
     server.kill();
     let verified = skep(&server, &["audit", "verify", lines, "--key", &key]);
     assert_eq!(verified.code, Some(0), "{}", verified.err);
-    for file in ["skep.db", "skep.db-wal"] {
-        let bytes = fs::read(server.data().join(file)).unwrap_or_default();
-        let found = bytes
-            .windows(ADDRESS.len())
-            .any(|it| it == ADDRESS.as_bytes());
-        assert!(!found, "{file}");
-    }
+    assert!(!engine.has(&server, ADDRESS));
+    assert!(engine.has(&server, &person), "it would be found");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_old_is_pruned_and_the_rest_is_proven() {
-    let mut server = Server::start().await;
+async fn what_is_too_old_is_pruned_and_the_rest_is_proven(engine: Engine) {
+    let mut server = engine.server().await;
     server.deploy("a", json!({})).await;
     server.post("a", "/work", "x").await;
     let head = skep(&server, &["audit", "key"]).out;
     let key = PublicKey::parse(&head).expect("a key");
     assert!(server.terminate());
     // Two days later, as far as the log can tell.
-    let db = rusqlite::Connection::open(server.data().join("skep.db")).expect("a database");
     let days: i64 = 2 * 24 * 3_600 * 1_000_000;
-    let count = "UPDATE audit_batches SET at = at - ?1";
-    assert!(db.execute(count, [days]).expect("an older log") > 0);
-    let size = "SELECT size FROM audit_log WHERE id = 1";
-    let old: i64 = db.query_row(size, [], |row| row.get(0)).expect("a size");
-    drop(db);
-    let flags = vec![("SKEP_AUDIT_RETENTION".to_owned(), "1d".to_owned())];
-    let setup = Setup {
-        env: flags,
-        ..Setup::default()
-    };
+    engine.ask(
+        &server,
+        &format!("UPDATE audit_batches SET at = at - {days}"),
+    );
+    let old = engine.ask(&server, "SELECT size FROM audit_log WHERE id = 1");
+    assert!(old.parse::<u64>().expect("a size") > 0);
+    let setup = engine.setup(&[("SKEP_AUDIT_RETENTION", "1d")]);
     server.restart_with(setup).await;
     server.post("a", "/work", "y").await;
     let work = TempDir::new().expect("a folder");
@@ -427,3 +417,8 @@ async fn what_is_too_old_is_pruned_and_the_rest_is_proven() {
     // The new call is there.
     assert_eq!(entries(&server, "agent:call").await.len(), 1);
 }
+
+on_each_engine!(
+    who_was_refused_can_be_erased_and_the_log_stays_proven,
+    what_is_too_old_is_pruned_and_the_rest_is_proven,
+);

@@ -450,3 +450,93 @@ fn client_certificates_without_who_signs_them_are_no_start() {
         "{said}"
     );
 }
+
+/// What the CLI says to who has this home.
+fn cli(home: &Path, args: &[&str], env: &[(&str, String)]) -> (Option<i32>, String) {
+    let output = Command::new(skep_tests::server::skep_binary())
+        .args(args)
+        .env_clear()
+        .env("XDG_CONFIG_HOME", home)
+        .env("HOME", home)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    (output.status.code(), said)
+}
+
+/// The context `it`: this server, and a file with certificate and key of `ci`.
+fn a_context(authority: &Authority, url: &str) {
+    let folder = authority.path("skep");
+    fs::create_dir_all(&folder).expect("a folder");
+    let of = |name: &str| fs::read_to_string(authority.path(name)).expect("a file");
+    fs::write(folder.join("both.pem"), of("ci.pem") + &of("ci.key")).expect("a file");
+    let context =
+        format!("[it]\nserver = \"{url}\"\nca_file = \"../ca.pem\"\nclient_cert = \"both.pem\"\n");
+    fs::write(folder.join("contexts.toml"), context).expect("a file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_shows_a_certificate() {
+    let authority = Authority::new();
+    for name in ["server", "ci"] {
+        authority.sign(name, "2");
+    }
+    let path = |name: &str| authority.path(name).display().to_string();
+    let file = authority.path("certificates.toml");
+    fs::write(&file, table("ci", "cn = \"ci\"")).expect("a file");
+    let server = Server::start_with(authority.env(&[
+        ("SKEP_TLS_CLIENT_CA", path("ca.pem")),
+        ("SKEP_TLS_CLIENT_AUTH", "required".to_owned()),
+        ("SKEP_AUTH_CERTIFICATES", file.display().to_string()),
+    ]))
+    .await;
+    let url = server.client.url.replace("127.0.0.1", "localhost");
+    let home = authority.folder.path();
+    a_context(&authority, &url);
+    let said = |args: &[&str], env: &[(&str, String)]| cli(home, args, env);
+    let (ca, certificate, key) = (path("ca.pem"), path("ci.pem"), path("ci.key"));
+    let to = ["--server", &url, "--ca-file", &ca, "whoami"];
+    let flags = [
+        &to[..],
+        &["--client-cert", &certificate, "--client-key", &key],
+    ]
+    .concat();
+    let variables = [
+        ("SKEP_CLIENT_CERT", certificate.clone()),
+        ("SKEP_CLIENT_KEY", key.clone()),
+    ];
+    for (args, env) in [
+        (&flags[..], &[][..]),
+        (&to[..], &variables[..]),
+        (&["--context", "it", "whoami"][..], &[][..]),
+    ] {
+        let (code, said) = said(args, env);
+        assert!(
+            code == Some(0) && said.contains("cert_ci"),
+            "{args:?} {said}"
+        );
+    }
+    // Without one nobody comes in; and what is half there is told.
+    let (code, said_of) = said(&to, &[]);
+    assert_ne!(code, Some(0), "{said_of}");
+    let half = [&to[..], &["--client-key", &key]].concat();
+    let (code, said_of) = said(&half, &[]);
+    assert!(
+        code == Some(2) && said_of.contains("--client-cert"),
+        "{said_of}"
+    );
+    let other = authority.path("server.key").display().to_string();
+    let pair = [
+        &to[..],
+        &["--client-cert", &certificate, "--client-key", &other],
+    ]
+    .concat();
+    let (code, said_of) = said(&pair, &[]);
+    assert!(
+        code != Some(0) && said_of.contains("server.key"),
+        "{said_of}"
+    );
+}

@@ -245,6 +245,45 @@ async fn an_issuer_that_fails_harms_nobody() {
     assert_eq!(server.client.get("/api/v1/agents").await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_holds_without_a_restart() {
+    let (first, second) = (Issuer::start("k1").await, Issuer::start("k1").await);
+    let (server, folder) = server(&[&first], "role = \"viewer\"").await;
+    let path = folder.path().join("issuers.toml");
+    let before = fs::read_to_string(&path).expect("a file");
+    let of = |issuer: &Issuer| issuer.token("k1", &json!({}));
+    assert_eq!(status(&server, &of(&first)).await, 200);
+    assert_eq!(status(&server, &of(&second)).await, 401);
+    // What cannot be read changes nothing, and is told.
+    fs::write(&path, "[[issuer]]\nnome = \"x\"\n").expect("a file");
+    eventually("a word about the file", async || {
+        let health = health(&server, "auth.issuers").await;
+        let said = health["detail"].as_str().unwrap_or_default();
+        said.contains("line 2").then_some(())
+    })
+    .await;
+    assert_eq!(status(&server, &of(&first)).await, 200);
+    // One more issuer; the keys of the first count on while it is away.
+    first.say(Says::HangsUp);
+    let more = before
+        .replace("i0", "i1")
+        .replace(&first.name(), &second.name());
+    let more = more.replace(&first.url(), &second.url());
+    fs::write(&path, format!("{before}{more}")).expect("a file");
+    eventually("the second issuer", async || {
+        (status(&server, &of(&second)).await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(status(&server, &of(&first)).await, 200);
+    // One that is taken out counts no more.
+    fs::write(&path, more).expect("a file");
+    eventually("an end of the first issuer", async || {
+        (status(&server, &of(&first)).await == 401).then_some(())
+    })
+    .await;
+    assert_eq!(status(&server, &of(&second)).await, 200);
+}
+
 #[test]
 fn a_file_that_is_wrong_is_no_start() {
     let folder = TempDir::new().expect("a folder");

@@ -378,3 +378,51 @@ fn she_logs_in_and_out(server: &Server, home: &Path, password: &str) {
     let (out, err) = as_ada(&["logout"]);
     assert!(out.contains("Logged out"), "{out}{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_belongs_to_a_removed_workspace_alone_is_forgotten_with_it() {
+    let server = Server::start().await;
+    let key = |name: &str| {
+        let made = skep(&server, &["workspaces", "create", name]);
+        Client::new(&server.client.url, made.out.trim())
+    };
+    let (red, blue) = (key("red"), key("blue"));
+    let only = join(&red, "only@red.example", "member").await;
+    join(&red, "both@red.example", "member").await;
+    let wish = json!({ "email": "both@red.example", "role": "viewer" });
+    let invited = blue.post_json("/api/v1/invitations", &wish).await.json();
+    let wish = json!({ "secret": invited["secret"], "password": PASSWORD });
+    let joined = stranger(&server)
+        .post_json("/api/v1/invitations/accept", &wish)
+        .await;
+    assert_eq!(joined.status, 201, "{}", joined.text());
+    let token = async |email: &str| {
+        let wish = json!({ "email": email, "password": PASSWORD, "token": true });
+        stranger(&server).post_json("/api/v1/sessions", &wish).await
+    };
+    let begun = token("only@red.example").await;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let session = begun.json()["token"].as_str().expect("a token").to_owned();
+    let gone = send(&red, Method::DELETE, "/api/v1/workspaces/red", &[], "").await;
+    assert_eq!(gone.status, 204, "{}", gone.text());
+    // At once nobody is in; then the account goes, too, and the address is free.
+    let session = Client::new(&server.client.url, &session);
+    assert_ne!(session.get("/api/v1/me").await.status, 200);
+    skep_tests::eventually("the account is forgotten", async || {
+        // Who has an account joins with its password alone.
+        let again = server.log().contains("alone is forgotten");
+        again.then_some(())
+    })
+    .await;
+    assert_eq!(token("only@red.example").await.status, 401);
+    assert_eq!(token("both@red.example").await.status, 201);
+    let new = join(&blue, "only@red.example", "member").await;
+    assert_ne!(new, only, "somebody new");
+    assert_eq!(token("only@red.example").await.status, 201);
+    let listed = blue.get("/api/v1/users").await.json();
+    assert_eq!(
+        listed["items"].as_array().map(Vec::len),
+        Some(2),
+        "{listed}"
+    );
+}

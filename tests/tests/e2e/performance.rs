@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use skep_tests::{Server, eventually};
 
 use crate::cli::skep;
+use crate::engine::{Engine, on_each_engine};
 
 async fn hours(server: &Server) -> Vec<Value> {
     let answer = server.client.get("/api/v1/agents/a/performance").await;
@@ -25,9 +26,8 @@ async fn sums(server: &Server, revision: u64) -> (u64, u64) {
     })
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_adds_up_over_revisions_and_restarts() {
-    let mut server = Server::start().await;
+async fn it_adds_up_over_revisions_and_restarts(engine: Engine) {
+    let mut server = engine.server().await;
     server.deploy("a", json!({ "attempts": 1 })).await;
     assert_eq!(hours(&server).await, Vec::<Value>::new());
     for _ in 0..5 {
@@ -51,7 +51,7 @@ async fn it_adds_up_over_revisions_and_restarts() {
     })
     .await;
     assert!(server.terminate());
-    server.restart().await;
+    server.restart_as_it_was().await;
     assert_eq!(sums(&server, 1).await, (6, 1));
     assert_eq!(sums(&server, 2).await, (1, 0));
     server.wait_state("a", "ready").await;
@@ -68,3 +68,5 @@ async fn it_adds_up_over_revisions_and_restarts() {
         (404, "agent-not-found")
     );
 }
+
+on_each_engine!(it_adds_up_over_revisions_and_restarts);

@@ -29,7 +29,7 @@ async fn put(server: &Server, text: &str, expected: Option<u64>) -> Answer {
     server.client.send(request).await.expect("an answer")
 }
 
-async fn set(server: &Server, text: &str) -> Value {
+pub(crate) async fn set(server: &Server, text: &str) -> Value {
     let answer = put(server, text, None).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
@@ -121,7 +121,18 @@ async fn every_route_asks() {
     server.deploy("a", json!({})).await;
     let call = server.post("a", "/x", "1").await.call();
     set(&server, CLOSED).await;
-    let public = ["/api/v1/health/basic", "/api/v1/openapi.json"];
+    let public = [
+        "/api/v1/health/basic",
+        "/api/v1/openapi.json",
+        "/api/v1/providers",
+        "/api/v1/login/{provider}",
+        "/api/v1/callback/{provider}",
+    ];
+    let comes = [
+        "/api/v1/sessions",
+        "/api/v1/sessions/proven",
+        "/api/v1/invitations/accept",
+    ];
     let mut asked = 0;
     let mut all = documented(&server).await;
     all.push((Method::GET, "/metrics".to_owned()));
@@ -136,8 +147,7 @@ async fn every_route_asks() {
         all.push((method, "/agents/nobody/x".to_owned()));
     }
     for (method, path) in all {
-        let comes = method == Method::POST
-            && ["/api/v1/sessions", "/api/v1/invitations/accept"].contains(&path.as_str());
+        let comes = method == Method::POST && comes.contains(&path.as_str());
         if comes || public.contains(&path.as_str()) {
             continue;
         }
@@ -431,6 +441,52 @@ async fn people_ask_the_past_and_why() {
 }
 
 #[tokio::test]
+async fn the_past_is_asked_with_what_everybody_is_now() {
+    let server = Server::start().await;
+    server.deploy("a", json!({})).await;
+    let made = |name: &str| {
+        let made = skep(&server, &["keys", "create", name, "--role", "member"]);
+        skep_tests::Client::new(&server.client.url, made.out.trim())
+    };
+    let (stays, goes) = (made("stays"), made("goes"));
+    for key in [&stays, &goes] {
+        assert_eq!(key.post("/agents/a/work", "x").await.status, 200);
+    }
+    let keys = server.client.get("/api/v1/keys").await.json();
+    let mut all = keys["items"].as_array().expect("keys").iter();
+    let id = all.find(|it| it["name"] == "goes").expect("a key")["id"].clone();
+    let id = id.as_str().expect("an id");
+    assert_eq!(
+        skep(&server, &["--yes", "keys", "revoke", id]).code,
+        Some(0)
+    );
+    let work = TempDir::new().expect("a folder");
+    let no_members = "@id(\"no-members\") forbid (principal, action == Skep::Action::\"agent:call\", resource) \
+        unless { principal in Skep::Role::\"admin\" };";
+    let policies = file(&work, "p.cedar", no_members);
+    let simulate = |more: &[&str]| -> Value {
+        let words = [
+            "policy", "simulate", &policies, "--since", "1h", "-o", "json",
+        ];
+        let said = skep(&server, &[&words[..], more].concat());
+        serde_json::from_str(&said.out).expect("JSON")
+    };
+    let said = simulate(&[]);
+    // The member that is there would not have been allowed; of the one that has gone nothing is known.
+    assert_eq!(said["differs"].as_array().map(Vec::len), Some(1), "{said}");
+    assert_eq!(said["differs"][0]["times"], 1);
+    assert!(said["unknown"].as_u64() >= Some(1), "{said}");
+    let said = simulate(&["--role", "owner"]);
+    assert_eq!(
+        (&said["differs"], &said["unknown"]),
+        (&json!([]), &json!(0)),
+        "{said}"
+    );
+    let said = simulate(&["--role", "member"]);
+    assert_eq!(said["differs"].as_array().map(Vec::len), Some(2), "{said}");
+}
+
+#[tokio::test]
 async fn people_ask_why() {
     let server = Server::start().await;
     server.deploy("a", json!({})).await;
@@ -524,4 +580,51 @@ async fn who_has_the_data_folder_has_a_way_back() {
         "policies, version 0"
     );
     assert_eq!(entries["items"][0]["entry"]["principal"]["kind"], "Server");
+}
+
+#[tokio::test]
+async fn another_workspace_has_its_own_way_back_and_its_own_cases() {
+    let mut server = Server::start().await;
+    let made = skep(&server, &["workspaces", "create", "red"]);
+    let red = skep_tests::Client::new(&server.client.url, made.out.trim());
+    let work = TempDir::new().expect("a folder");
+    let key = file(&work, "red.key", made.out.trim());
+    let nothing = "@id(\"own\") forbid (principal, action == Skep::Action::\"agent:list\", resource) \
+        when { resource == Skep::Workspace::\"red\" };";
+    let own = file(&work, "p.cedar", nothing);
+    let set = skep(&server, &["--api-key-file", &key, "policy", "set", &own]);
+    assert_eq!(set.code, Some(0), "{}", set.err);
+    let cases = "cases:\n  - name: nobody lists\n    principal: { kind: ApiKey, id: k, role: owner }\n    \
+        action: agent:list\n    expect: deny\n";
+    let cases = file(&work, "cases.yaml", cases);
+    let tested = skep(&server, &["--api-key-file", &key, "policy", "test", &cases]);
+    assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
+    let named = [
+        "--workspace",
+        "red",
+        "policy",
+        "test",
+        &cases,
+        "--policies",
+        &own,
+    ];
+    let tested = skep(&server, &named);
+    assert_eq!(tested.code, Some(0), "{}{}", tested.out, tested.err);
+    assert_eq!(red.get("/api/v1/agents").await.status, 403);
+    assert!(server.terminate());
+    let reset = |of: &str| {
+        skep(
+            &server,
+            &["--yes", "--workspace", of, "policy", "reset", "--offline"],
+        )
+    };
+    let none = reset("blue");
+    assert_eq!(none.code, Some(1), "{}", none.out);
+    assert!(none.err.contains("no workspace `blue`"), "{}", none.err);
+    let done = reset("red");
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(done.out.contains("Version 1 is kept"), "{}", done.out);
+    server.restart().await;
+    let red = skep_tests::Client::new(&server.client.url, &red.key);
+    assert_eq!(red.get("/api/v1/agents").await.status, 200);
 }

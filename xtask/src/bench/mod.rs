@@ -1,11 +1,13 @@
 //! Benchmarks: whole processes, public tools, one machine, one run.
 
+mod audit;
 mod drive;
 mod fleet;
 mod ingress;
 mod machine;
 mod sandbox;
 mod scale;
+mod secrets;
 mod servers;
 mod sizes;
 mod store;
@@ -26,10 +28,18 @@ pub(crate) enum What {
     Sandbox(sandbox::Options),
     /// Strict calls on SQLite and on PostgreSQL.
     Store(store::Options),
+    /// Values revealed, alone and while all keys are replaced.
+    Secrets(secrets::Options),
     /// The first call to an agent that sleeps.
     Wake(wake::Options),
+    /// Entries of the audit log a second, and what it takes from calls.
+    Audit(audit::Options),
     /// What a decision costs: 1,000 policies in 100 workspaces.
     Policies,
+    /// What it costs to look whether a request is a try.
+    Patterns,
+    /// Opening and writing an agent.lock with 10 MB of memory.
+    Lock,
     /// Copies, queue and latency over time while the load goes up and down.
     Scale(scale::Options),
 }
@@ -42,18 +52,25 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Fleet(options) => fleet::run(options),
         What::Sandbox(options) => sandbox::run(options),
         What::Store(options) => store::run(options),
-        What::Policies => crate::shell::run(
-            "cargo",
-            &[
-                "run",
-                "--release",
-                "--package",
-                "skep-guard",
-                "--example",
-                "decisions",
-            ],
-        ),
+        What::Policies => example("skep-guard", "decisions"),
+        What::Patterns => example("skep-guard", "patterns"),
+        What::Lock => example("skep-lock", "speed"),
+        What::Audit(options) => audit::run(options),
+        What::Secrets(options) => secrets::run(options),
         What::Wake(options) => wake::run(options),
         What::Scale(options) => scale::run(options),
     }
+}
+
+/// An example of a crate that measures a part of it alone.
+fn example(package: &str, example: &str) -> Result<()> {
+    let words = [
+        "run",
+        "--release",
+        "--package",
+        package,
+        "--example",
+        example,
+    ];
+    crate::shell::run("cargo", &words)
 }

@@ -29,6 +29,7 @@ impl Drop for Process {
 
 /// A running Skep.
 pub(crate) struct Skep {
+    binary: PathBuf,
     pub(crate) process: Process,
     pub(crate) url: String,
     pub(crate) key: String,
@@ -73,13 +74,18 @@ impl Skep {
 
     /// [`Skep::start`], with flags.
     pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Result<Self> {
+        Self::start_as(&binary(), folder, flags)
+    }
+
+    /// [`Skep::start_with`], of another binary.
+    pub(crate) fn start_as(binary: &Path, folder: &Path, flags: &[&str]) -> Result<Self> {
         let data = folder.join("data");
         fs::create_dir_all(&data)?;
         // What a dead server left must not be taken for the new one's.
         let _ = fs::remove_file(data.join("server.json"));
         let log = fs::File::create(folder.join("skep.log"))?;
         let started = Instant::now();
-        let child = Command::new(binary())
+        let child = Command::new(binary)
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(&data)
             .args(flags)
@@ -105,6 +111,7 @@ impl Skep {
             .trim()
             .to_owned();
         Ok(Self {
+            binary: binary.to_owned(),
             process,
             url,
             key,
@@ -115,7 +122,7 @@ impl Skep {
 
     /// Runs the CLI against this server and gives what it prints.
     pub(crate) fn cli(&self, args: &[&str]) -> Result<Value> {
-        let output = Command::new(binary())
+        let output = Command::new(&self.binary)
             .args(["--server", &self.url, "-o", "json", "--data"])
             .arg(&self.data)
             .env_remove("SKEP_BIN")

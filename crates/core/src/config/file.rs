@@ -78,6 +78,9 @@ fn flatten(
     origin: &dyn Fn(Option<usize>) -> Origin,
 ) {
     for (key, item) in table.iter() {
+        if prefix.is_empty() && key == super::LOCK_SECTION {
+            continue;
+        }
         let name = match prefix {
             "" => key.to_owned(),
             _ => format!("{prefix}.{key}"),

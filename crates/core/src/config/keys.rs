@@ -246,7 +246,8 @@ impl Setting for SecretText {
     const SECRET: bool = true;
 
     fn read(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(text.to_owned()))
+        // A blank one would be a secret that everybody knows.
+        (!text.trim().is_empty()).then(|| Self(text.to_owned()))
     }
 
     fn show(&self) -> String {
@@ -259,7 +260,8 @@ impl<T: Setting> Setting for Option<T> {
     const SECRET: bool = T::SECRET;
 
     fn read(text: &str) -> Option<Self> {
-        if text.is_empty() {
+        // A secret that is blank is one that somebody forgot to fill in.
+        if text.is_empty() || (T::SECRET && text.trim().is_empty()) {
             return Some(None);
         }
         T::read(text).map(Some)
@@ -503,7 +505,7 @@ settings! {
     /// of NAME ROLE SCOPES KEY, where `skep keys generate` makes a KEY. Only the server's user may read it.
     keys_file("keys.file"): Option<PathBuf> = "";
     /// Blocks of addresses that Skep may ask though they are none of the internet, such as `10.1.0.0/16`, when
-    /// it is told an address: for key sets of issuers.
+    /// it is told an address: for key sets of issuers, and for providers.
     outgoing_allow("outgoing.allow"): Vec<String> = "";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
@@ -512,6 +514,10 @@ settings! {
     /// A file with the issuers whose tokens (JWT) count beside API keys, and what their bearers are here:
     /// TOML, as `docs/jwt.md` says.
     auth_issuers("auth.issuers"): Option<PathBuf> = "";
+    /// A file with the OpenID Connect providers that people log in by: TOML, as `docs/providers.md` says.
+    auth_providers("auth.providers"): Option<PathBuf> = "";
+    /// A file with the hooks that make new values of secrets: TOML, as `docs/secrets.md` says.
+    secrets_hooks("secrets.hooks"): Option<PathBuf> = "";
     /// A file that says whom certificates of clients count for: TOML, as `docs/tls.md` says.
     auth_certificates("auth.certificates"): Option<PathBuf> = "";
     /// The file with the key that signs the audit log; made when it is not there. Default: `audit.key` in
@@ -531,10 +537,21 @@ settings! {
     servers_etcd("servers.etcd"): Vec<String> = "";
     /// What the keys in etcd begin with; each database has its own.
     servers_etcd_prefix("servers.etcd_prefix"): String = "/skep";
-    /// Agents that a workspace may have; without it as many as fit.
+    /// Agents that a workspace may have; without it as many as fit. `skep workspaces quota` says it for one
+    /// workspace, and so for what follows.
     quota_agents("quota.agents"): Option<u32> = "";
     /// Instances that the agents of a workspace may have together, each at its most.
     quota_instances("quota.instances"): Option<u32> = "";
+    /// Calls of a workspace that may wait at once on one server.
+    quota_calls_waiting("quota.calls_waiting"): Option<u32> = "";
+    /// Calls that a workspace may make on one day (UTC).
+    quota_calls_per_day("quota.calls_per_day"): Option<u32> = "";
+    /// API keys that a workspace may have.
+    quota_keys("quota.keys"): Option<u32> = "";
+    /// People and open invitations that a workspace may have.
+    quota_users("quota.users"): Option<u32> = "";
+    /// Bytes that the ended calls of a workspace may hold before it makes more.
+    quota_stored_bytes("quota.stored_bytes"): Option<u64> = "";
     /// The largest body of a request.
     limits_body("limits.body"): u64 = "64MiB";
     /// The largest head of a request: target and headers together.
@@ -549,6 +566,22 @@ settings! {
     limits_rate_agent("limits.rate_agent"): Option<units::Rate> = "";
     /// Requests of one principal by what they do: actions or groups of them (`agent:deploy=10/1m`).
     limits_rate_actions("limits.rate_actions"): ActionRates = "";
+    /// Detections that are not told of, such as `new-address,rate`: kinds, as `docs/security.md` lists them.
+    detections_off("detections.off"): Vec<String> = "";
+    /// Refusals of one principal that are a detection.
+    detections_denials("detections.denials"): units::Rate = "20/1m";
+    /// Failed authentications of one address that are a detection.
+    detections_failed_authentications("detections.failed_authentications"): units::Rate = "20/1m";
+    /// Requests of one principal; more are a detection.
+    detections_rate("detections.rate"): units::Rate = "20000/1s";
+    /// Networks that one principal asks from; more are a detection.
+    detections_networks("detections.networks"): units::Rate = "5/10m";
+    /// Requests of one address that look like tries and are a detection together.
+    detections_patterns("detections.patterns"): units::Rate = "5/10m";
+    /// Different things that one address asks for, that are not there, and that are a detection together.
+    detections_missing("detections.missing"): units::Rate = "50/10m";
+    /// Requests of one principal for workspaces of others that are a detection.
+    detections_foreign("detections.foreign"): units::Rate = "5/10m";
     /// Time for the head of a request to arrive, and that a client's connection may be idle before
     /// the next one.
     limits_header_timeout("limits.header_timeout"): Duration = "30s";
@@ -624,6 +657,16 @@ settings! {
     /// Encrypts every backup; at least 12 characters. Whoever restores one needs it, so keep it
     /// elsewhere too.
     backup_passphrase("backup.passphrase"): Option<SecretText> = "";
+    /// The file with the key that opens the vault; the first start makes it. Default: `seal.key` in the data folder.
+    /// It is in no backup: keep a copy elsewhere, or add another seal.
+    seal_file("seal.file"): Option<PathBuf> = "";
+    /// The key that opens the vault, instead of a file.
+    seal_key("seal.key"): Option<SecretText> = "";
+    /// The passphrase that opens the vault, instead of a key.
+    seal_passphrase("seal.passphrase"): Option<SecretText> = "";
+    /// Make a key file when nobody has set the vault up and no key is given; without it the vault waits for
+    /// `skep vault seals add`.
+    seal_auto("seal.auto"): bool = "true";
     /// Whether `/metrics` answers without a key.
     metrics_public("metrics.public"): bool = "false";
 }

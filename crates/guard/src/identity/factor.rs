@@ -3,16 +3,16 @@
 //! The seed is encrypted by a key that only the password makes: whoever has the store alone has no codes.
 
 use skep_core::{UserId, Workspace};
+use skep_crypto::{CryptoError, Key};
 use skep_store::{By, StoreError};
-use skep_vault::chunked::{Opener, Sealer};
-use skep_vault::{Key, VaultError};
 
-use super::users::{Stored, Users, hash, tell};
+use super::password::Kept;
+use super::users::{Stored, Users, hash, still_opens, tell};
 use super::{IdentityError, totp};
 
 /// Codes for who has lost the authenticator.
 const RECOVERY: usize = 10;
-const SEED_CONTEXT: &[u8] = b"skep authenticator seed";
+pub(super) const SEED_CONTEXT: &[u8] = b"skep authenticator seed";
 
 /// What an authenticator is set up with.
 pub struct SecondFactor {
@@ -30,7 +30,7 @@ impl Users {
     pub async fn second_factor(&self, id: UserId) -> Result<SecondFactor, IdentityError> {
         let stored = self.stored_by_id(id).await?;
         let stored = stored.ok_or_else(|| IdentityError::NoUser(id.to_string()))?;
-        let seed = skep_vault::random::<{ totp::SEED }>()?;
+        let seed = skep_crypto::random::<{ totp::SEED }>()?;
         Ok(SecondFactor {
             secret: totp::base32(&seed),
             uri: totp::uri(&seed, &stored.user.email),
@@ -51,18 +51,19 @@ impl Users {
     ) -> Result<Vec<String>, IdentityError> {
         let seed = totp::from_base32(secret)
             .ok_or_else(|| IdentityError::invalid("secret", "send the one that you were told"))?;
-        let (_, key) = self.opened(id, password).await?;
+        let (stored, key) = self.opened(id, password).await?;
         let step = totp::check(&seed, code, self.db.clock().now(), 0);
         let step = step.ok_or(IdentityError::WrongLogin)?;
-        let sealed = seal(&key, &seed)?;
+        let sealed = key.seal(SEED_CONTEXT, &seed)?;
         let mut recovery = Vec::with_capacity(RECOVERY);
         for _ in 0..RECOVERY {
-            let text = totp::base32(&skep_vault::random::<10>()?).to_lowercase();
+            let text = totp::base32(&skep_crypto::random::<10>()?).to_lowercase();
             let parts: Vec<&str> = (0..4).map(|at| &text[at * 4..at * 4 + 4]).collect();
             recovery.push(parts.join("-"));
         }
         let hashes: Vec<u8> = recovery.iter().flat_map(|code| hash(code)).collect();
-        self.set_factor((by, workspace), id, Some((sealed, step, hashes)))
+        let factor = Some((sealed, step, hashes));
+        self.set_factor((by, workspace), (id, stored.password), factor)
             .await?;
         Ok(recovery)
     }
@@ -77,19 +78,20 @@ impl Users {
         id: UserId,
         password: &str,
     ) -> Result<(), IdentityError> {
-        self.opened(id, password).await?;
-        self.set_factor(of, id, None).await
+        let (stored, _) = self.opened(id, password).await?;
+        self.set_factor(of, (id, stored.password), None).await
     }
 
     async fn set_factor(
         &self,
         (by, workspace): (&By, &Workspace),
-        id: UserId,
+        (id, proven): (UserId, Option<Kept>),
         factor: Option<(Vec<u8>, i64, Vec<u8>)>,
     ) -> Result<(), IdentityError> {
         let (by, of) = (by.clone(), workspace.clone());
         self.db
             .write(move |unit| {
+                still_opens(unit, id, proven.as_ref())?;
                 let now = unit.now();
                 let (seed, step, recovery) = match &factor {
                     Some((seed, step, recovery)) => (Some(&seed[..]), *step, Some(&recovery[..])),
@@ -123,8 +125,8 @@ impl Users {
         let Some(sealed) = &stored.seed else {
             return Ok(true);
         };
-        let seed = open(key, sealed)?;
-        let seed = <[u8; totp::SEED]>::try_from(&seed[..]).map_err(|_| VaultError::Damaged)?;
+        let seed = key.open(SEED_CONTEXT, sealed)?;
+        let seed = <[u8; totp::SEED]>::try_from(&seed[..]).map_err(|_| CryptoError::Damaged)?;
         let id = stored.user.id;
         let now = self.db.clock().now();
         if let Some(step) = totp::check(&seed, code, now, stored.last_step) {
@@ -141,7 +143,7 @@ impl Users {
         }
         let shown = hash(code.trim());
         let mut left = stored.recovery.chunks(32);
-        let Some(_) = left.find(|kept| skep_vault::same(kept, &shown)) else {
+        let Some(_) = left.find(|kept| skep_crypto::same(kept, &shown)) else {
             return Ok(false);
         };
         let before = stored.recovery.clone();
@@ -166,20 +168,4 @@ impl Users {
             .await;
         Ok(used? == 1)
     }
-}
-
-pub(super) fn seal(key: &Key, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let mut out = Vec::new();
-    let mut sealer = Sealer::new(key, SEED_CONTEXT, &mut out)?;
-    sealer.push(plain, &mut out)?;
-    sealer.finish(&mut out)?;
-    Ok(out)
-}
-
-pub(super) fn open(key: Key, sealed: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
-    let mut out = zeroize::Zeroizing::new(Vec::new());
-    let mut opener = Opener::new(key, SEED_CONTEXT);
-    opener.push(sealed, &mut out)?;
-    opener.finish(&mut out)?;
-    Ok(out)
 }

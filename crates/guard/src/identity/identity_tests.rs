@@ -11,18 +11,18 @@ use super::*;
 use crate::keys;
 use crate::policy::{Principal, PrincipalKind, Role, Scopes};
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
-struct House {
+pub(super) struct House {
     _folder: TempDir,
-    db: Db,
-    users: Users,
-    sessions: Sessions,
+    pub(super) db: Db,
+    pub(super) users: Users,
+    pub(super) sessions: Sessions,
     tenants: Tenants,
 }
 
 impl House {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let sets = [MIGRATIONS, keys::MIGRATIONS];
         let db = Db::open(Options::new(folder.path()), &sets).unwrap();
@@ -40,11 +40,11 @@ impl House {
         }
     }
 
-    fn all(&self) -> std::sync::Arc<[Name]> {
+    pub(super) fn all(&self) -> std::sync::Arc<[Name]> {
         self.tenants.all().all()
     }
 
-    async fn join(&self, asker: &Principal, email: &str, role: Role) -> User {
+    pub(super) async fn join(&self, asker: &Principal, email: &str, role: Role) -> User {
         let by = By::nobody();
         let made = self.users.invite(&by, asker, email, role, INVITED_FOR);
         let (_, text) = made.await.unwrap();
@@ -61,7 +61,7 @@ impl House {
         user
     }
 
-    async fn login<'a>(
+    pub(super) async fn login<'a>(
         &self,
         email: &'a str,
         password: &str,
@@ -83,13 +83,13 @@ impl House {
             .await
     }
 
-    async fn find(&self, text: &str, wanted: Option<&Name>) -> Option<Known> {
+    pub(super) async fn find(&self, text: &str, wanted: Option<&Name>) -> Option<Known> {
         let found = self.sessions.find(text, wanted, &self.all()).await;
         found.unwrap()
     }
 }
 
-fn owner(workspace: &Name) -> Principal {
+pub(super) fn owner(workspace: &Name) -> Principal {
     Principal {
         kind: PrincipalKind::ApiKey,
         id: "key".into(),

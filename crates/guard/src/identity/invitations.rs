@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use skep_core::{InvitationId, Timestamp, UserId, Workspace};
+use skep_crypto::CryptoError;
+use skep_crypto::passphrase::Passphrase;
 use skep_store::{By, Change, Row, Scope, StoreError, Unit};
-use skep_vault::VaultError;
-use skep_vault::passphrase::Passphrase;
 
 use super::IdentityError;
 use super::password::Kept;
 use super::users::{
-    User, Users, at_most, chosen, hash, join, normal_email, normal_name, role, tell,
+    User, Users, at_most, chosen, has_room, hash, join, normal_email, normal_name, role, tell,
 };
 use crate::keys;
 use crate::policy::{Principal, Role};
@@ -23,8 +23,6 @@ use crate::policy::{Principal, Role};
 pub const INVITED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// For how long one may count.
 const INVITED_LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
-/// People and open invitations of a workspace.
-const MOST: usize = 5_000;
 
 /// An invitation that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +82,7 @@ impl Users {
             let reason = "write more than 0 and at most 90d";
             return Err(IdentityError::invalid("expires_in", reason));
         }
-        let text = keys::new_text_of("skep_invite_").map_err(|_| VaultError::System)?;
+        let text = keys::new_text_of("skep_invite_").map_err(|_| CryptoError::System)?;
         let now = self.db.clock().now();
         let invitation = Invitation {
             id: InvitationId::new(),
@@ -217,8 +215,10 @@ impl Users {
             None => normal_name(&accepted.name)?,
         };
         let kept = self
-            .hashing(move || match known {
-                Some(stored) => Ok(stored.password.check(&password)?.map(|_| stored.password)),
+            .hashing(move || match known.map(|stored| stored.password) {
+                // Who comes in by a provider alone takes it with that account.
+                Some(None) => Ok(None),
+                Some(Some(kept)) => Ok(kept.check(&password)?.map(|_| kept)),
                 None => Kept::of(&password).map(|(kept, _)| Some(kept)),
             })
             .await?
@@ -231,19 +231,36 @@ impl Users {
             created_at: self.db.clock().now(),
             second_factor: offer.known.as_ref().is_some_and(|user| user.second_factor),
         };
+        let is_known = offer.known.is_some();
+        self.take_up(
+            by,
+            offer.invitation,
+            user,
+            move |unit, user| match is_known {
+                true => still_there(unit, user.id),
+                false => add(unit, user, &kept.to_bytes()),
+            },
+        )
+        .await
+    }
+
+    /// Makes of who takes an invitation what it offers: once. `enter` sees to their account.
+    pub(super) async fn take_up(
+        &self,
+        by: &By,
+        invitation: Invitation,
+        user: User,
+        enter: impl FnOnce(&mut Unit<'_>, &User) -> Result<(), IdentityError> + Send + 'static,
+    ) -> Result<User, IdentityError> {
         let (by, stored) = (by.clone(), user.clone());
         let written: Result<(), IdentityError> = self
             .db
             .write(move |unit| {
                 let now = unit.now();
-                let invitation = &offer.invitation;
                 if take(&mut unit.scope(&invitation.workspace), invitation.id, now)? == 0 {
                     return Err(IdentityError::NoInvitation);
                 }
-                match offer.known {
-                    Some(_) => still_there(unit, &stored)?,
-                    None => add(unit, &stored, &kept)?,
-                }
+                enter(unit, &stored)?;
                 let mut scope = unit.scope(&invitation.workspace);
                 join(&mut scope, stored.id, invitation.role, now)?;
                 let what = format!("joined with the role {}", invitation.role);
@@ -256,8 +273,8 @@ impl Users {
 }
 
 /// Somebody may have been forgotten since they were looked up.
-fn still_there(unit: &mut Unit<'_>, user: &User) -> Result<(), IdentityError> {
-    let id = user.id.as_bytes().into();
+pub(super) fn still_there(unit: &mut Unit<'_>, id: UserId) -> Result<(), IdentityError> {
+    let id = id.as_bytes().into();
     let found = unit
         .server()
         .query("SELECT email FROM users WHERE id = ?1", &[id])?;
@@ -267,7 +284,7 @@ fn still_there(unit: &mut Unit<'_>, user: &User) -> Result<(), IdentityError> {
     }
 }
 
-fn add(unit: &mut Unit<'_>, user: &User, kept: &Kept) -> Result<(), IdentityError> {
+pub(super) fn add(unit: &mut Unit<'_>, user: &User, kept: &[u8]) -> Result<(), IdentityError> {
     let now = unit.now();
     let made = unit.server().execute(
         "INSERT INTO users (id, email, name, password, created_at, last_step) \
@@ -276,7 +293,7 @@ fn add(unit: &mut Unit<'_>, user: &User, kept: &Kept) -> Result<(), IdentityErro
             user.id.as_bytes().into(),
             (&user.email).into(),
             (&user.name).into(),
-            kept.to_bytes().as_slice().into(),
+            kept.into(),
             now.into(),
         ],
     )?;
@@ -299,16 +316,7 @@ fn insert(
         "DELETE FROM invitations WHERE workspace = ?1 AND (expires_at <= ?2 OR email = ?3)",
         &[now.into(), (&row.email).into()],
     )?;
-    let rows = scope.query(
-        "SELECT (SELECT COUNT(*) FROM members WHERE workspace = ?1) + \
-         (SELECT COUNT(*) FROM invitations WHERE workspace = ?1)",
-        &[],
-    )?;
-    let there = rows.first().map(|row| row.int(0)).transpose()?;
-    if there.unwrap_or_default() >= MOST as i64 {
-        let reason = format!("a workspace has at most {MOST} people and open invitations");
-        return Err(IdentityError::invalid("email", reason));
-    }
+    has_room(&mut scope, now)?;
     scope.execute(
         "INSERT INTO invitations (workspace, id, hash, email, role, invited_by, created_at, \
          expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

@@ -3,8 +3,8 @@
 //! Argon2id makes one key of a password. What is kept is derived from it for checking; another key, for
 //! what only the password may open, is derived for wrapping and kept nowhere.
 
-use skep_vault::passphrase::{Passphrase, Recipe, SALT};
-use skep_vault::{Key, VaultError, same};
+use skep_crypto::passphrase::{Passphrase, Recipe, SALT};
+use skep_crypto::{CryptoError, Key, same};
 
 /// Characters that a password has at most.
 pub(super) const LONGEST: usize = 256;
@@ -24,7 +24,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Of a new password, with the key for what only it opens.
-    pub(crate) fn of(password: &Passphrase) -> Result<(Self, Key), VaultError> {
+    pub(crate) fn of(password: &Passphrase) -> Result<(Self, Key), CryptoError> {
         let recipe = Recipe::new()?;
         let key = recipe.key(password)?;
         let verifier = key.verifier(CHECKING)?;
@@ -32,15 +32,15 @@ impl Kept {
     }
 
     /// Of nobody: checking it takes as long as any, and no password is right.
-    pub(crate) fn of_nobody() -> Result<Self, VaultError> {
+    pub(crate) fn of_nobody() -> Result<Self, CryptoError> {
         Ok(Self {
             recipe: Recipe::new()?,
-            verifier: skep_vault::random()?,
+            verifier: skep_crypto::random()?,
         })
     }
 
     /// Whether this is the password.
-    pub(crate) fn check(&self, password: &Passphrase) -> Result<Checked, VaultError> {
+    pub(crate) fn check(&self, password: &Passphrase) -> Result<Checked, CryptoError> {
         let key = self.recipe.key(password)?;
         match same(&key.verifier(CHECKING)?, &self.verifier) {
             true => key.derive(WRAPPING).map(Some),

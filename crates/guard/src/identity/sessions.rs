@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use skep_core::{SessionId, Timestamp, UserId, Workspace};
-use skep_store::{By, Change, Db, Row, ServerScope, StoreError};
-use skep_vault::VaultError;
-use skep_vault::passphrase::Passphrase;
+use skep_crypto::CryptoError;
+use skep_crypto::passphrase::Passphrase;
+use skep_store::{By, Change, Db, Row, ServerScope, StoreError, Unit};
 
 use super::password::Kept;
-use super::users::{User, Users, hash, role_of};
+use super::users::{User, Users, hash, role_of, still_opens};
 use super::{IdentityError, normal_email};
 use crate::keys::new_text_of;
 use crate::policy::{Principal, PrincipalKind, Scopes};
@@ -77,6 +77,33 @@ pub struct Login<'a> {
     pub before: Option<&'a str>,
 }
 
+/// How somebody comes, whoever they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit<'a> {
+    /// The workspace that they want to be in first.
+    pub workspace: Option<&'a Workspace>,
+    /// Where they come from.
+    pub remote: IpAddr,
+    /// What their browser calls itself.
+    pub agent: &'a str,
+    /// The text of a device that was logged in before.
+    pub device: Option<&'a str>,
+    /// The text of the session that they have now: it ends.
+    pub before: Option<&'a str>,
+}
+
+impl<'a> Login<'a> {
+    fn visit(&self) -> Visit<'a> {
+        Visit {
+            workspace: self.workspace,
+            remote: self.remote,
+            agent: self.agent,
+            device: self.device,
+            before: self.before,
+        }
+    }
+}
+
 /// Somebody who is in.
 pub struct LoggedIn {
     /// Who.
@@ -100,13 +127,15 @@ pub struct Known {
     pub user: UserId,
     /// Their session's.
     pub session: SessionId,
+    /// When they logged in.
+    pub began: Timestamp,
     /// The hash of its text.
     pub hash: [u8; 32],
 }
 
 /// The sessions of this store.
 pub struct Sessions {
-    users: Users,
+    pub(super) users: Users,
     options: SessionOptions,
     nobody: Kept,
 }
@@ -115,8 +144,8 @@ impl Sessions {
     /// Sessions of these people.
     ///
     /// # Errors
-    /// [`VaultError::System`].
-    pub fn new(users: Users, options: SessionOptions) -> Result<Self, VaultError> {
+    /// [`CryptoError::System`].
+    pub fn new(users: Users, options: SessionOptions) -> Result<Self, CryptoError> {
         Ok(Self {
             users,
             options,
@@ -133,6 +162,8 @@ impl Sessions {
         db.write(|unit| {
             let mut server = unit.server();
             server.execute("DELETE FROM sessions", &[])?;
+            server.execute("DELETE FROM provider_logins", &[])?;
+            server.execute("DELETE FROM provider_proofs", &[])?;
             server.execute("DELETE FROM devices", &[]).map(drop)
         })
         .await
@@ -165,7 +196,8 @@ impl Sessions {
         let nobody = || self.nobody.clone();
         let kept = stored
             .as_ref()
-            .map_or_else(nobody, |it| it.password.clone());
+            .and_then(|it| it.password.clone())
+            .unwrap_or_else(nobody);
         let key = self.users.hashing(move || kept.check(&password)).await?;
         let (Some(stored), Some(key), true) = (stored, key, fits) else {
             return Err(IdentityError::WrongLogin);
@@ -189,11 +221,22 @@ impl Sessions {
             .first(stored.user.id, login.workspace, workspaces)
             .await?;
         let by = by(&stored.user, &workspace);
-        self.begin(stored.user, workspace, &login, by).await
+        let (id, proven) = (stored.user.id, stored.password);
+        self.begin(
+            stored.user,
+            workspace,
+            (&login.visit(), None),
+            by,
+            move |unit| {
+                // It may have been taken from them since it was looked at.
+                still_opens(unit, id, proven.as_ref())
+            },
+        )
+        .await
     }
 
     /// Where somebody is first: where they want to be, else in the first that they belong to.
-    async fn first(
+    pub(super) async fn first(
         &self,
         id: UserId,
         wanted: Option<&Workspace>,
@@ -248,14 +291,16 @@ impl Sessions {
             .await
     }
 
-    async fn begin(
+    /// A session begins, at the provider with this name if at one, together with what else is done.
+    pub(super) async fn begin(
         &self,
         user: User,
         workspace: Workspace,
-        login: &Login<'_>,
+        (login, issuer): (&Visit<'_>, Option<String>),
         by: By,
+        also: impl FnOnce(&mut Unit<'_>) -> Result<(), IdentityError> + Send + 'static,
     ) -> Result<LoggedIn, IdentityError> {
-        let text = |prefix| new_text_of(prefix).map_err(|_| VaultError::System);
+        let text = |prefix| new_text_of(prefix).map_err(|_| CryptoError::System);
         let (secret, device) = (text(PREFIX)?, text(DEVICE_PREFIX)?);
         let now = self.users.db.clock().now();
         let session = Session {
@@ -274,11 +319,13 @@ impl Sessions {
             .users
             .db
             .write(move |unit| {
+                also(unit)?;
                 let mut server = unit.server();
                 make_room(&mut server, id, (&before, &old_device), now)?;
                 server.execute(
                     "INSERT INTO sessions (hash, id, user_id, workspace_name, created_at, used_at, \
-                     expires_at, remote, agent) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8)",
+                     expires_at, remote, agent, issuer) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
                     &[
                         (&new).into(),
                         row.id.as_bytes().into(),
@@ -288,6 +335,7 @@ impl Sessions {
                         row.expires_at.into(),
                         (&row.remote).into(),
                         (&row.agent).into(),
+                        issuer.as_deref().into(),
                     ],
                 )?;
                 server.execute(
@@ -336,7 +384,7 @@ impl Sessions {
             .db
             .read(move |reader| {
                 let rows = reader.server().query(
-                    "SELECT id, user_id, workspace_name, used_at FROM sessions \
+                    "SELECT id, user_id, workspace_name, used_at, created_at FROM sessions \
                      WHERE hash = ?1 AND expires_at > ?2 AND used_at > ?3",
                     &[(&digest).into(), now.into(), idle.into()],
                 )?;
@@ -352,13 +400,14 @@ impl Sessions {
                 };
                 let role = role_of(&mut reader.scope(&workspace), user)?;
                 let session = SessionId::from_bytes(row.bytes(0)?);
-                Ok(role.map(|role| (user, session, workspace, role, row.time(3))))
+                let (used_at, began) = (row.time(3)?, row.time(4)?);
+                Ok(role.map(|role| (user, (session, began), workspace, role, used_at)))
             })
             .await;
-        let Some((user, session, workspace, role, used_at)) = found? else {
+        let Some((user, (session, began), workspace, role, used_at)) = found? else {
             return Ok(None);
         };
-        if now.since(used_at?) >= USED_EVERY {
+        if now.since(used_at) >= USED_EVERY {
             self.use_it(digest, now).await?;
         }
         let principal = Principal {
@@ -372,6 +421,7 @@ impl Sessions {
             principal,
             user,
             session,
+            began,
             hash: digest,
         }))
     }

@@ -34,7 +34,7 @@ pub(super) fn check(seed: &[u8; SEED], text: &str, now: Timestamp, last: i64) ->
     let mut found = None;
     for step in current - SKEW..=current + SKEW {
         let right = format!("{:06}", code(seed, step));
-        if skep_vault::same(right.as_bytes(), text.as_bytes()) && step > last {
+        if skep_crypto::same(right.as_bytes(), text.as_bytes()) && step > last {
             found = Some(step);
         }
     }

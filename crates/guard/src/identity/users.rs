@@ -2,17 +2,19 @@
 //! factor in `factor`.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use skep_core::{Timestamp, UserId, Workspace};
-use skep_store::{By, Change, Db, Row, Scope, StoreError};
-use skep_vault::passphrase::Passphrase;
-use skep_vault::{Key, VaultError};
+use skep_crypto::passphrase::Passphrase;
+use skep_crypto::{CryptoError, Key};
+use skep_store::{By, Change, Db, Row, Scope, StoreError, Unit};
 use tokio::sync::Semaphore;
 
 use super::IdentityError;
-use super::factor::{open, seal};
+use super::factor::SEED_CONTEXT;
+use super::links::NO_PASSWORD;
 use super::password::{Kept, LONGEST};
 use super::tries::Tries;
 use crate::policy::{Principal, Role};
@@ -21,8 +23,12 @@ use crate::policy::{Principal, Role};
 const MOST_EMAIL: usize = 254;
 /// Where a password is tried from by who is logged in: all of them are one.
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// People and open invitations of a workspace.
+const MOST_PEOPLE: i64 = 5_000;
 /// Characters of a person's name.
 const MOST_NAME: usize = 100;
+/// How old a login is at most that stands for a password.
+const FRESH: Duration = Duration::from_secs(10 * 60);
 /// Passwords that are hashed at once: each takes 64 MiB and a third of a second of a core.
 const HASHES: usize = 2;
 
@@ -55,7 +61,8 @@ pub struct Member {
 /// A person with what is kept of their password.
 pub(crate) struct Stored {
     pub(crate) user: User,
-    pub(crate) password: Kept,
+    /// None for who comes in by a provider alone.
+    pub(crate) password: Option<Kept>,
     pub(crate) seed: Option<Vec<u8>>,
     pub(crate) last_step: i64,
     pub(crate) recovery: Vec<u8>,
@@ -151,18 +158,31 @@ impl Users {
         Ok(())
     }
 
+    /// Counts a try of something else than a password from one network, unless it comes too soon.
+    ///
+    /// # Errors
+    /// [`IdentityError::Wait`].
+    pub fn try_begins(&self, of: &str, from: IpAddr) -> Result<(), IdentityError> {
+        self.tries_now(of, from, true)
+    }
+
+    /// What was tried was right.
+    pub fn try_was_right(&self, of: &str, from: IpAddr) {
+        self.tries.lock().forget(of, from, true);
+    }
+
     /// Works on a password, as many at once as there is memory for.
     pub(crate) async fn hashing<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, CryptoError> + Send + 'static,
     ) -> Result<T, IdentityError> {
         let permit = self.hashing.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| VaultError::System)?;
+        let permit = permit.map_err(|_| CryptoError::System)?;
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work()
         });
-        Ok(done.await.map_err(|_| VaultError::System)??)
+        Ok(done.await.map_err(|_| CryptoError::System)??)
     }
 
     /// Who is in a workspace, by address.
@@ -321,10 +341,36 @@ impl Users {
                 let id = id.as_bytes();
                 server.execute("DELETE FROM sessions WHERE user_id = ?1", &[id.into()])?;
                 server.execute("DELETE FROM devices WHERE user_id = ?1", &[id.into()])?;
+                server.execute(
+                    "DELETE FROM provider_links WHERE user_id = ?1",
+                    &[id.into()],
+                )?;
                 server.execute("DELETE FROM users WHERE id = ?1", &[id.into()])?;
                 Ok(true)
             })
             .await
+    }
+
+    /// Forgets all people who are in none of these workspaces: those of workspaces that were removed. Tells how
+    /// many.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn forget_homeless(&self, workspaces: &[Workspace]) -> Result<u64, StoreError> {
+        let all: Result<Vec<UserId>, StoreError> = self
+            .db
+            .read(|reader| {
+                let rows = reader.server().query("SELECT id FROM users", &[])?;
+                rows.iter()
+                    .map(|row| Ok(UserId::from_bytes(row.bytes(0)?)))
+                    .collect()
+            })
+            .await;
+        let mut gone = 0;
+        for id in all? {
+            gone += u64::from(self.forget_if_homeless(id, workspaces).await?);
+        }
+        Ok(gone)
     }
 
     /// Whether this is somebody's password.
@@ -340,10 +386,29 @@ impl Users {
         self.tries_now(&email, INSIDE, true)?;
         let password = Passphrase::new(password).map_err(|_| IdentityError::WrongLogin)?;
         let kept = stored.password.clone();
+        let kept = kept.ok_or(IdentityError::WrongLogin)?;
         let key = self.hashing(move || kept.check(&password)).await?;
         let key = key.ok_or(IdentityError::WrongLogin)?;
         self.tries.lock().forget(&email, INSIDE, true);
         Ok((stored, key))
+    }
+
+    /// Asks again who it is, before something is changed by which they come in: the password, or a login that
+    /// has just been.
+    ///
+    /// # Errors
+    /// [`IdentityError::WrongLogin`], [`IdentityError::NotFresh`].
+    pub async fn ask_again(
+        &self,
+        id: UserId,
+        password: Option<&str>,
+        began: Timestamp,
+    ) -> Result<(), IdentityError> {
+        match password {
+            Some(password) => self.opened(id, password).await.map(drop),
+            None if self.db.clock().now().since(began) <= FRESH => Ok(()),
+            None => Err(IdentityError::NotFresh),
+        }
     }
 
     /// Takes another password; all sessions but `keep` end.
@@ -362,12 +427,13 @@ impl Users {
         let (kept, wrapping) = self.hashing(move || Kept::of(&new)).await?;
         let seed = stored.seed.as_deref();
         let seed = seed
-            .map(|sealed| seal(&wrapping, &open(key, sealed)?))
+            .map(|sealed| wrapping.seal(SEED_CONTEXT, &key.open(SEED_CONTEXT, sealed)?))
             .transpose()?;
         let (by, of) = (by.clone(), workspace.clone());
         self.db
             .write(move |unit| {
                 let now = unit.now();
+                still_opens(unit, id, stored.password.as_ref())?;
                 let mut server = unit.server();
                 server.execute(
                     "UPDATE users SET password = ?2, seed = ?3 WHERE id = ?1",
@@ -386,9 +452,29 @@ impl Users {
                     "DELETE FROM devices WHERE user_id = ?1",
                     &[id.as_bytes().into()],
                 )?;
-                tell(&by, &mut unit.scope(&of), id, "password changed", now)
+                tell(&by, &mut unit.scope(&of), id, "password changed", now)?;
+                Ok(())
             })
             .await
+    }
+}
+
+/// Whether the password that was right is still somebody's, in the unit that relies on it.
+pub(super) fn still_opens(
+    unit: &mut Unit<'_>,
+    id: UserId,
+    proven: Option<&Kept>,
+) -> Result<(), IdentityError> {
+    let mut server = unit.server();
+    let rows = server.query(
+        "SELECT password FROM users WHERE id = ?1",
+        &[id.as_bytes().into()],
+    )?;
+    let kept = rows.first().map(|row| row.blob(0)).transpose()?;
+    let proven = proven.map(Kept::to_bytes).unwrap_or_default();
+    match kept == Some(&proven[..]) {
+        true => Ok(()),
+        false => Err(IdentityError::WrongLogin),
     }
 }
 
@@ -430,6 +516,21 @@ pub(crate) fn role_of(scope: &mut Scope<'_>, id: UserId) -> Result<Option<Role>,
         &[id.as_bytes().into()],
     )?;
     row.map(|row| role(row.text(0)?)).transpose()
+}
+
+/// Whether a workspace takes another person, or invitation.
+pub(super) fn has_room(scope: &mut Scope<'_>, now: Timestamp) -> Result<(), IdentityError> {
+    let rows = scope.query(
+        "SELECT (SELECT COUNT(*) FROM members WHERE workspace = ?1) + \
+         (SELECT COUNT(*) FROM invitations WHERE workspace = ?1 AND expires_at > ?2)",
+        &[now.into()],
+    )?;
+    let there = rows.first().map(|row| row.int(0)).transpose()?;
+    if there.unwrap_or_default() >= MOST_PEOPLE {
+        let reason = format!("a workspace has at most {MOST_PEOPLE} people and open invitations");
+        return Err(IdentityError::invalid("email", reason));
+    }
+    Ok(())
 }
 
 /// Puts somebody into a workspace. A role that they have stays when it is the higher one.
@@ -483,9 +584,13 @@ fn user(row: &Row) -> Result<User, StoreError> {
 
 fn stored(row: &Row) -> Result<Stored, StoreError> {
     let damaged = || StoreError::Statement("what is kept of a password is damaged".to_owned());
+    let password = match row.blob(5)? {
+        NO_PASSWORD => None,
+        kept => Some(Kept::from_bytes(kept).ok_or_else(damaged)?),
+    };
     Ok(Stored {
         user: user(row)?,
-        password: Kept::from_bytes(row.blob(5)?).ok_or_else(damaged)?,
+        password,
         seed: row.opt_blob(4)?.map(<[u8]>::to_vec),
         last_step: row.int(6)?,
         recovery: row.opt_blob(7)?.unwrap_or_default().to_vec(),

@@ -41,7 +41,7 @@ impl FirstOwner {
         creator: &str,
         now: Timestamp,
     ) -> Result<(Self, String), IdentityError> {
-        let text = keys::new_text().map_err(|_| skep_vault::VaultError::System)?;
+        let text = keys::new_text().map_err(|_| skep_crypto::CryptoError::System)?;
         let key = Key {
             id: KeyId::new(),
             workspace: workspace.clone(),

@@ -31,7 +31,10 @@ pub(super) fn is_for(claims: &Map<String, Value>, audience: &[String]) -> Result
 }
 
 /// The moment that a claim names.
-fn moment(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Refusal> {
+pub(super) fn moment(
+    claims: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<Timestamp>, Refusal> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };

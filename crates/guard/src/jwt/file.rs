@@ -191,7 +191,11 @@ impl Wire {
         let keep = length("keep", self.keep.as_deref(), KEEP, (refresh, LONGEST_KEEP))?;
         let given = match (&self.jwks_url, &self.jwks, &self.pem, &self.secret_file) {
             (Some(url), None, None, None) => {
-                check_url(url)?;
+                if !is_web_url(url) {
+                    let why =
+                        "`jwks_url` is an https URL, or http on this machine (127.0.0.1, [::1])";
+                    return Err(why.to_owned());
+                }
                 return Ok(Origin::Url(Remote {
                     url: url.clone(),
                     algorithms,
@@ -245,21 +249,25 @@ impl Wire {
     }
 }
 
-/// Only what others cannot change on its way.
-fn check_url(url: &str) -> Result<(), String> {
-    let wrong =
-        || "`jwks_url` is an https URL, or http on this machine (127.0.0.1, [::1])".to_owned();
-    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+/// Whether a URL is one whose answers others cannot change on their way.
+pub(crate) fn is_web_url(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return false;
+    };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() || authority.contains('@') || url.len() > 2048 || url.contains('#') {
-        return Err(wrong());
+    if authority.is_empty()
+        || authority.contains(['@', '\\'])
+        || url.len() > 2048
+        || url.contains('#')
+    {
+        return false;
     }
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
         _ => authority,
     };
-    match (scheme, host) {
-        ("https", _) | ("http", "127.0.0.1" | "[::1]") => Ok(()),
-        _ => Err(wrong()),
-    }
+    matches!(
+        (scheme, host),
+        ("https", _) | ("http", "127.0.0.1" | "[::1]")
+    )
 }

@@ -39,7 +39,7 @@ pub(super) enum Origin {
 }
 
 /// Keys behind a URL.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remote {
     pub(super) url: String,
     pub(super) algorithms: Vec<Algorithm>,
@@ -102,6 +102,15 @@ impl Source {
             known: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             fetch,
+        }
+    }
+
+    /// Takes the keys that another one has fetched from the same place.
+    pub(super) fn take_over(&self, old: &Self) {
+        if let (Origin::Url(own), Origin::Url(other)) = (&self.origin, &old.origin)
+            && own == other
+        {
+            self.known.lock().keys.clone_from(&old.known.lock().keys);
         }
     }
 

@@ -129,7 +129,7 @@ fn is_type(text: &str) -> bool {
 }
 
 /// A JSON text in which no object names anything twice.
-pub(super) fn strict(text: &[u8]) -> Option<Value> {
+pub(crate) fn strict(text: &[u8]) -> Option<Value> {
     let strict: Strict = serde_json::from_slice(text).ok()?;
     Some(strict.0)
 }

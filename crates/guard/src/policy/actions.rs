@@ -37,6 +37,7 @@ pub(super) struct Types {
     pub(super) role: EntityTypeName,
     pub(super) workspace: EntityTypeName,
     pub(super) call: EntityTypeName,
+    pub(super) secret: EntityTypeName,
     pub(super) server: EntityTypeName,
     pub(super) values: EntityTypeName,
 }
@@ -85,6 +86,7 @@ fn catalog() -> Catalog {
         role: named("Role"),
         workspace: named("Workspace"),
         call: named("Call"),
+        secret: named("Secret"),
         server: named("Server"),
         values: named("Values"),
     };

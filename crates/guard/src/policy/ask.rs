@@ -82,6 +82,9 @@ words!(
     Owner = "owner"
 );
 
+/// The scope of a key that may do nothing; nobody can ask for it as a scope.
+const CANARY: &str = "canary";
+
 /// How far a key's rights go: groups of actions, actions, or `*`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scopes(Arc<BTreeSet<String>>);
@@ -91,6 +94,18 @@ impl Scopes {
     #[must_use]
     pub fn all() -> Self {
         Self::new(["*".to_owned()])
+    }
+
+    /// Nothing at all: of a key that is laid out for who has no business with it.
+    #[must_use]
+    pub fn canary() -> Self {
+        Self::new([CANARY.to_owned()])
+    }
+
+    /// Whether they are [`Scopes::canary`], and nothing besides.
+    #[must_use]
+    pub fn is_canary(&self) -> bool {
+        self.0.len() == 1 && self.0.contains(CANARY)
     }
 
     /// These.
@@ -149,7 +164,7 @@ impl Scopes {
         let agent = match resource {
             Resource::Agent(agent) => Some(agent.name),
             Resource::Call { agent, .. } => agent.map(|agent| agent.name),
-            Resource::Workspace | Resource::Server => None,
+            Resource::Workspace | Resource::Server | Resource::Secret(_) => None,
         };
         self.iter().any(|scope| {
             let (name, held) = parts(scope);
@@ -196,6 +211,35 @@ impl<'a> Agent<'a> {
     }
 }
 
+/// A secret as a thing that something is done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secret<'a> {
+    /// Its id, or what stands in its place when there is none.
+    pub id: &'a str,
+    /// Its name, when it is known.
+    pub name: Option<&'a str>,
+    /// Its tags, when they are known.
+    pub tags: Option<&'a BTreeMap<String, String>>,
+    /// Whether it is bait.
+    pub canary: bool,
+    /// What somebody let who asks do with it: `use`, `reveal`, `write`.
+    pub shared: &'a [String],
+}
+
+impl<'a> Secret<'a> {
+    /// A secret of which nothing is known, nor whether it is there.
+    #[must_use]
+    pub const fn unknown(id: &'a str) -> Self {
+        Self {
+            id,
+            name: None,
+            tags: None,
+            canary: false,
+            shared: &[],
+        }
+    }
+}
+
 /// What something is done to. It belongs to the workspace of who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource<'a> {
@@ -210,6 +254,8 @@ pub enum Resource<'a> {
         /// Whose call; `None` when nobody made it.
         agent: Option<Agent<'a>>,
     },
+    /// A secret of it.
+    Secret(Secret<'a>),
     /// Skep itself.
     Server,
 }
@@ -222,6 +268,7 @@ impl Resource<'_> {
             Self::Workspace => "Workspace",
             Self::Agent(_) => "Agent",
             Self::Call { .. } => "Call",
+            Self::Secret(_) => "Secret",
             Self::Server => "Server",
         }
     }
@@ -313,6 +360,18 @@ fn agent_entity(agent: &Agent<'_>, workspace: &EntityUid) -> Result<Entity, Faul
     made.map_err(|error| error.to_string())
 }
 
+fn secret_entity(secret: &Secret<'_>, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let shared = secret.shared.iter().map(|may| text(may));
+    let mut attributes = vec![
+        ("canary".to_owned(), Value::new_bool(secret.canary)),
+        ("shared".to_owned(), Value::new_set(shared)),
+    ];
+    attributes.extend(secret.name.map(|it| ("name".to_owned(), text(it))));
+    let id = uid(&CATALOG.types.secret, secret.id);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], tags(secret.tags));
+    made.map_err(|error| error.to_string())
+}
+
 /// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
 fn datetime(time: Timestamp) -> String {
     let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
@@ -339,6 +398,7 @@ impl Ask<'_> {
             Resource::Workspace => uid(&types.workspace, self.principal.workspace.as_str()),
             Resource::Agent(agent) => uid(&types.agent, agent.name),
             Resource::Call { id, .. } => uid(&types.call, id),
+            Resource::Secret(secret) => uid(&types.secret, secret.id),
             Resource::Server => uid(&types.server, "skep"),
         }
     }
@@ -379,6 +439,7 @@ impl Ask<'_> {
                 let made = Entity::new_with_tags(uid(&types.call, id), attributes, parents, []);
                 all.push(made.map_err(|error| error.to_string())?);
             }
+            Resource::Secret(secret) => all.push(secret_entity(secret, &workspace)?),
             Resource::Workspace | Resource::Server => {
                 all.push(Entity::with_uid(self.resource_uid()));
             }
@@ -462,6 +523,19 @@ impl Ask<'_> {
             Resource::Call { id, agent } => {
                 put(id);
                 *agent
+            }
+            Resource::Secret(secret) => {
+                put(secret.id);
+                put(if secret.canary { "1" } else { "0" });
+                put(if secret.name.is_some() { "1" } else { "0" });
+                put(secret.name.unwrap_or_default());
+                put(&secret.shared.len().to_string());
+                secret.shared.iter().for_each(|may| put(may));
+                for (name, value) in secret.tags.into_iter().flatten() {
+                    put(name);
+                    put(value);
+                }
+                None
             }
             Resource::Workspace | Resource::Server => None,
         };

@@ -58,6 +58,7 @@ fn things(action: &str) -> Vec<Resource<'static>> {
             id: "call_1",
             agent: Some(Agent::named("a")),
         },
+        "Secret" => Resource::Secret(Secret::unknown("s")),
         "Server" => Resource::Server,
         other => panic!("{other}"),
     };
@@ -85,7 +86,7 @@ fn the_shipped_policies_are_valid_by_themselves() {
     // Their names are what a workspace may not use; all else must hold of them.
     let renamed = DEFAULT.replace("@id(\"default.", "@id(\"own-");
     let read = validate(&renamed).unwrap();
-    assert_eq!(read.len(), 9);
+    assert_eq!(read.len(), 12);
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn an_agent_may_nothing_and_never_administers() {
     let all = slice("permit (principal, action, resource);");
     for (action, thing) in everything() {
         let groups = groups_of(&action);
-        let never = ["administer", "approve", "own"];
+        let never = ["administer", "approve", "own", "reveal"];
         let never = never.iter().any(|group| groups.contains(*group));
         let decision = decide(&all, &agent, &action, thing);
         assert_eq!(decision.allow, !never, "{action}: {decision:?}");

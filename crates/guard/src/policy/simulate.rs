@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use skep_core::Timestamp;
 
 use super::actions::CATALOG;
-use super::ask::{Agent, Ask, Circumstances, Principal, Resource};
+use super::ask::{Agent, Ask, Circumstances, Principal, Resource, Secret};
 use super::slice::Slice;
 
 /// Differences that are told apart.
@@ -76,6 +76,7 @@ fn resource(past: &Past) -> Option<Resource<'_>> {
             agent: past.agent.as_deref().map(Agent::named),
         },
         ("Agent", _) => Resource::Agent(Agent::named(&past.id)),
+        ("Secret", _) => Resource::Secret(Secret::unknown(&past.id)),
         ("Workspace", _) => Resource::Workspace,
         ("Server", _) => Resource::Server,
         _ => return None,

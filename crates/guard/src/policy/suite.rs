@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use skep_core::{Timestamp, Workspace};
 
 use super::ask::{
-    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Tool,
+    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Tool,
 };
 use super::slice::{Decision, Slice};
 
@@ -36,9 +36,9 @@ pub struct Who {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct What {
-    /// `Workspace`, `Agent`, `Call` or `Server`.
+    /// `Workspace`, `Agent`, `Call`, `Secret` or `Server`.
     pub kind: String,
-    /// The agent's name or the call's id.
+    /// The name of an agent or a secret, or the id of a call.
     #[serde(default)]
     pub id: String,
     /// Whose call.
@@ -47,9 +47,12 @@ pub struct What {
     /// What runs the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
-    /// The agent's labels.
+    /// The labels of an agent, or the tags of a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What somebody let who asks do with a secret: `use`, `reveal`, `write`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
 }
 
 /// A tool that is used.
@@ -187,12 +190,18 @@ impl Question {
             "Workspace" => Ok(Resource::Workspace),
             "Server" => Ok(Resource::Server),
             "Agent" => Ok(Resource::Agent(agent(&what.id))),
+            "Secret" => Ok(Resource::Secret(Secret {
+                name: Some(&what.id),
+                tags: Some(&what.labels),
+                shared: &what.shared,
+                ..Secret::unknown(&what.id)
+            })),
             "Call" => Ok(Resource::Call {
                 id: &what.id,
                 agent: what.agent.as_deref().map(agent),
             }),
             other => Err(format!(
-                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Server"
+                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Server"
             )),
         }
     }

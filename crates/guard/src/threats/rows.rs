@@ -3,30 +3,46 @@
 use skep_core::{DetectionId, Timestamp, Workspace};
 use skep_store::{By, Change, Db, Migration, MigrationSet, Row, Scope, StoreError, Unit};
 
-use super::{Finding, Kind, Severity};
+use super::{Finding, KEPT, Kind, Learnt, REMEMBERED, Severity};
 
 /// The tables of detections.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "guard-threats",
-    migrations: &[Migration {
-        name: "0001-detections",
-        sql: "
-            CREATE TABLE detections (
-                workspace TEXT NOT NULL,
-                id BLOB NOT NULL,
-                at BIGINT NOT NULL,
-                kind TEXT NOT NULL,
-                severity TEXT NOT NULL,
-                subject_kind TEXT NOT NULL,
-                subject TEXT NOT NULL,
-                detail TEXT NOT NULL,
-                acknowledged_at BIGINT,
-                PRIMARY KEY (workspace, id)
-            );
-            CREATE INDEX detections_by_time ON detections (workspace, at);
-        ",
-    }],
-    workspace_tables: &["detections"],
+    migrations: &[
+        Migration {
+            name: "0001-detections",
+            sql: "
+                CREATE TABLE detections (
+                    workspace TEXT NOT NULL,
+                    id BLOB NOT NULL,
+                    at BIGINT NOT NULL,
+                    kind TEXT NOT NULL,
+                    severity TEXT NOT NULL,
+                    subject_kind TEXT NOT NULL,
+                    subject TEXT NOT NULL,
+                    detail TEXT NOT NULL,
+                    acknowledged_at BIGINT,
+                    PRIMARY KEY (workspace, id)
+                );
+                CREATE INDEX detections_by_time ON detections (workspace, at);
+            ",
+        },
+        Migration {
+            name: "0002-known-addresses",
+            sql: "
+                CREATE TABLE known_addresses (
+                    workspace TEXT NOT NULL,
+                    principal TEXT NOT NULL,
+                    key_id BIGINT NOT NULL,
+                    tag BIGINT NOT NULL,
+                    seen_at BIGINT NOT NULL,
+                    PRIMARY KEY (workspace, principal, key_id, tag)
+                );
+                CREATE INDEX known_addresses_by_time ON known_addresses (workspace, seen_at);
+            ",
+        },
+    ],
+    workspace_tables: &["detections", "known_addresses"],
 };
 
 /// Detections of a workspace that are kept, about.
@@ -215,6 +231,71 @@ pub async fn acknowledge(
             by.did(&mut scope, &change, now)?;
         }
         one(&mut scope, id)
+    })
+    .await
+}
+
+/// Keeps addresses that principals of a workspace came from, as many of each as are remembered, and forgets those
+/// that are too old.
+///
+/// # Errors
+/// The store's own.
+pub fn keep_addresses(
+    scope: &mut Scope<'_>,
+    key_id: i64,
+    learnt: &[Learnt],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for one in learnt {
+        scope.execute(
+            "INSERT INTO known_addresses (workspace, principal, key_id, tag, seen_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (workspace, principal, key_id, tag) DO UPDATE SET seen_at = excluded.seen_at",
+            &[(&*one.principal).into(), key_id.into(), one.tag.into(), one.at.into()],
+        )?;
+        let most = i64::try_from(REMEMBERED).unwrap_or(i64::MAX);
+        scope.execute(
+            "DELETE FROM known_addresses WHERE workspace = ?1 AND principal = ?2 AND key_id = ?3 AND tag IN \
+             (SELECT tag FROM known_addresses WHERE workspace = ?1 AND principal = ?2 AND key_id = ?3 \
+             ORDER BY seen_at DESC, tag LIMIT 1000 OFFSET ?4)",
+            &[(&*one.principal).into(), key_id.into(), most.into()],
+        )?;
+    }
+    let oldest = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
+    let oldest = Timestamp::from_micros(now.as_micros().saturating_sub(oldest));
+    scope
+        .execute(
+            "DELETE FROM known_addresses WHERE workspace = ?1 AND seen_at < ?2",
+            &[oldest.into()],
+        )
+        .map(drop)
+}
+
+/// The addresses that principals of a workspace came from, those of the longest ago first.
+///
+/// # Errors
+/// The store's own.
+pub async fn known_addresses(
+    db: &Db,
+    workspace: &Workspace,
+    key_id: i64,
+) -> Result<Vec<Learnt>, StoreError> {
+    let of = workspace.clone();
+    db.read(move |reader| {
+        let rows = reader.scope(&of).query(
+            "SELECT principal, tag, seen_at FROM known_addresses \
+             WHERE workspace = ?1 AND key_id = ?2 ORDER BY seen_at",
+            &[key_id.into()],
+        )?;
+        let read = |row: &Row| -> Result<Learnt, StoreError> {
+            Ok(Learnt {
+                workspace: of.clone(),
+                principal: row.text(0)?.into(),
+                tag: row.int(1)?,
+                at: row.time(2)?,
+            })
+        };
+        rows.iter().map(read).collect()
     })
     .await
 }

@@ -245,11 +245,15 @@ impl ProcessDriver {
             path: self.volume(workspace, &volume.source),
             read_only: volume.read_only,
         });
+        let held = request.held.iter().map(|path| Shared {
+            path: path.clone(),
+            read_only: true,
+        });
         Order {
             strict: spec.sandbox == Sandbox::Strict,
             home: self.home(workspace, agent),
             tmp: folder.join(files::TMP),
-            volumes: volumes.collect(),
+            volumes: volumes.chain(held).collect(),
             private: private
                 .chain([&self.options.folder, &self.options.volumes])
                 .filter_map(|path| path.canonicalize().ok())

@@ -20,6 +20,7 @@ use utoipa::IntoParams;
 use super::input::{self, Caller, Ordered, Path, Query, cursor, limit, page};
 use crate::channel::ReceiverBody;
 use crate::gate::Unasked;
+use crate::lending;
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -125,6 +126,7 @@ pub(super) async fn deploy(
     unasked: Unasked,
     input::Json(spec): input::Json<AgentSpec>,
 ) -> Result<Response, ApiError> {
+    let asker = unasked.asker.clone();
     let by = unasked
         .about(
             &state,
@@ -136,6 +138,7 @@ pub(super) async fn deploy(
         )
         .await?;
     CallPolicy::from_spec(&spec.calls)?;
+    lending::check(&state, &asker, &spec).await?;
     let deployed = state.runtime.deploy(&by, &workspace, spec).await?;
     let status = if deployed.created {
         StatusCode::CREATED
@@ -184,6 +187,7 @@ pub(super) async fn remove(
     }
     state.runtime.remove(&by, &workspace, &name).await?;
     state.ingress.remove_agent(&by, &workspace, &name).await?;
+    crate::vault::forget_holder(&state, &by, &workspace, &format!("agent:{name}")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

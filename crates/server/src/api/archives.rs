@@ -26,6 +26,8 @@ use utoipa::IntoParams;
 use super::agents::find;
 use super::input::{Caller, Ordered, Path, Query};
 use crate::channel::CheckedBody;
+use crate::gate::Asker;
+use crate::lending;
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -120,6 +122,7 @@ impl Write for Sending {
 pub(super) async fn import(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    asker: Asker,
     Ordered(by): Ordered,
     Path(name): Path<String>,
     Query(query): Query<ImportQuery>,
@@ -133,6 +136,7 @@ pub(super) async fn import(
     })?;
     spec.name = name;
     CallPolicy::from_spec(&spec.calls)?;
+    lending::check(&state, &asker, &spec).await?;
     let desired = match query.stopped {
         Some(true) => Desired::Stopped,
         _ => Desired::Running,

@@ -27,6 +27,7 @@ use utoipa::IntoParams;
 use super::input::{Caller, Path, Query};
 use crate::connection::Place;
 use crate::gate::Asker;
+use crate::lending;
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -71,6 +72,7 @@ pub(super) struct ExecQuery {
 pub(super) async fn exec(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
+    asker: Asker,
     Path(agent): Path<String>,
     Query(query): Query<ExecQuery>,
     mut request: Request,
@@ -84,6 +86,7 @@ pub(super) async fn exec(
         return Err(ApiError::new(Code::BadRequest, detail));
     }
     let room = find(&state, &workspace, &agent, query.instance.as_deref())?;
+    lending::check_held(&state, &asker, room.named()).await?;
     let permit = places.try_acquire_owned().map_err(|_| {
         let detail = "as many commands run in agents' boxes as may; wait for one to end";
         ApiError::new(Code::QueueFull, detail)

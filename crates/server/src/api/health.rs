@@ -45,7 +45,9 @@ pub(super) async fn detailed(
     let mut checks = vec![store(&state), disk(&state), memory(), clock(&state)];
     checks.extend(servers(&state));
     checks.extend(issuers(&state));
+    checks.extend(providers(&state));
     checks.extend(tls(&state));
+    checks.push(vault(&state).await);
     let found = state.runtime.list(&workspace, None, usize::MAX);
     checks.extend(drivers(&state, &found).await);
     let backups = state.backups.clone();
@@ -102,6 +104,23 @@ fn servers(state: &State) -> Option<Check> {
     })
 }
 
+/// Whether secrets can be used. A vault that nobody has set up is nobody's worry.
+async fn vault(state: &State) -> Check {
+    let (status, detail) = match state.vault.is_open() {
+        true => (Health::Ok, "open"),
+        false => match state.vault.is_set_up().await {
+            Ok(false) => (Health::Ok, "nobody has set it up"),
+            Ok(true) => (Health::Degraded, "sealed: what needs a secret is refused"),
+            Err(_) => (Health::Degraded, "the store does not say how it is"),
+        },
+    };
+    Check {
+        name: "vault".to_owned(),
+        status,
+        detail: detail.to_owned(),
+    }
+}
+
 /// Until when the certificate counts, and whether a new one can be used.
 fn tls(state: &State) -> Option<Check> {
     let (status, detail) = match state.tls.as_ref()?.condition() {
@@ -130,6 +149,33 @@ fn issuers(state: &State) -> impl Iterator<Item = Check> {
             status,
             detail,
         }
+    })
+}
+
+/// Whether files that are read again can be used, and what providers say of themselves.
+fn providers(state: &State) -> impl Iterator<Item = Check> {
+    let (file, all) = state.logins.conditions();
+    let of_file = |(name, wrong): (&str, Option<String>)| {
+        let detail = format!("{}; what it said before holds on", wrong?);
+        let name = name.to_owned();
+        Some((name, Some(detail)))
+    };
+    let files = [
+        ("auth.issuers", state.outside.wrong()),
+        ("auth.providers", file),
+        ("secrets.hooks", state.renewals.wrong()),
+    ];
+    let files: Vec<_> = files.into_iter().filter_map(of_file).collect();
+    let all = all
+        .into_iter()
+        .map(|(name, failure)| (format!("provider:{name}"), failure));
+    files.into_iter().chain(all).map(|(name, failure)| Check {
+        name,
+        status: match failure {
+            None => Health::Ok,
+            Some(_) => Health::Degraded,
+        },
+        detail: failure.unwrap_or_else(|| "nothing is known against it".to_owned()),
     })
 }
 

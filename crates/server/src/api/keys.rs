@@ -14,6 +14,7 @@ use skep_guard::keys::{Key, KeyError, NewKey};
 use super::input::{self, Caller, Ordered, Path};
 use crate::gate::Asker;
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::state::State;
 
 /// For how long a key that is replaced still counts, unless it is said.
@@ -92,14 +93,29 @@ pub(super) async fn create(
     let role = wanted.role.parse();
     let rate = wanted.rate.as_deref().map(str::parse);
     let wrong = |why: String| ApiError::new(Code::InvalidSpec, format!("`rate`: {why}"));
+    let scopes = match (wanted.canary, wanted.scopes) {
+        (true, None) => Scopes::canary(),
+        (true, Some(_)) => {
+            let detail = "`scopes`: a canary may do nothing; leave them out";
+            return Err(ApiError::new(Code::InvalidSpec, detail));
+        }
+        (false, scopes) => scopes.map_or_else(Scopes::all, Scopes::new),
+    };
+    if scopes.is_canary() && !wanted.canary {
+        let detail =
+            "`scopes`: `canary` is no scope; send `canary: true` for a key that may do nothing";
+        return Err(ApiError::new(Code::InvalidSpec, detail));
+    }
     let new = NewKey {
         name: wanted.name,
         role: role
             .map_err(|why: String| ApiError::new(Code::InvalidSpec, format!("`role`: {why}")))?,
-        scopes: wanted.scopes.map_or_else(Scopes::all, Scopes::new),
+        scopes,
         expires_at: end(state.db.clock().now(), wanted.expires_in.as_deref())?,
         rate: rate.transpose().map_err(wrong)?,
     };
+    let _one = state.quotas.turn.lock().await;
+    quotas::may_have_key(&state, &asker.principal.workspace, 0)?;
     let (key, secret) = state.keys.create(&by, &asker.principal, new).await?;
     let key = shown(&key);
     Ok((StatusCode::CREATED, Json(CreatedApiKey { key, secret })))
@@ -119,6 +135,9 @@ pub(super) async fn rotate(
     let overlap = how.overlap.as_deref().map(|text| duration("overlap", text));
     let overlap = overlap.transpose()?.unwrap_or(OVERLAP);
     let end = end(state.db.clock().now(), how.expires_in.as_deref())?;
+    let _one = state.quotas.turn.lock().await;
+    // The old one counts for a while beside it.
+    quotas::may_have_key(&state, &asker.principal.workspace, 1)?;
     let made = state
         .keys
         .rotate(&by, &asker.principal, id(&key)?, overlap, end)
@@ -137,6 +156,8 @@ pub(super) async fn revoke(
     Ordered(by): Ordered,
     Path(key): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.keys.revoke(&by, &workspace, id(&key)?).await?;
+    let id = id(&key)?;
+    state.keys.revoke(&by, &workspace, id).await?;
+    crate::vault::forget_holder(&state, &by, &workspace, &format!("key:{id}")).await?;
     Ok(StatusCode::NO_CONTENT)
 }

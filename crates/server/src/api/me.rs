@@ -105,6 +105,24 @@ pub(super) async fn login(
             return Err(error.into());
         }
     };
+    let (secret, device) = (begun.secret.clone(), begun.device.clone());
+    let session = &begun.session;
+    let lasts = session.expires_at.since(session.created_at);
+    let mut response = answer(&state, begun, wish.token).await?;
+    if !wish.token {
+        for cookie in cookie::set(&secret, &device, lasts.as_secs()) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    Ok(response)
+}
+
+/// Tells who is in; the session's text, when it is wished for.
+pub(super) async fn answer(
+    state: &State,
+    begun: identity::LoggedIn,
+    token: bool,
+) -> Result<Response, ApiError> {
     let role = state.users.role(&begun.workspace, begun.user.id).await?;
     let me = Me {
         kind: PrincipalKind::User.to_string(),
@@ -115,23 +133,16 @@ pub(super) async fn login(
         email: Some(begun.user.email),
         second_factor: Some(begun.user.second_factor),
     };
-    let lasts = begun.session.expires_at.since(begun.session.created_at);
     let answer = LoggedIn {
         session: shown(&begun.session, true),
         me,
-        token: wish.token.then(|| begun.secret.clone()),
+        token: token.then_some(begun.secret),
     };
-    let mut response = (StatusCode::CREATED, Json(answer)).into_response();
-    if !wish.token {
-        for cookie in cookie::set(&begun.secret, &begun.device, lasts.as_secs()) {
-            response.headers_mut().append(SET_COOKIE, cookie);
-        }
-    }
-    Ok(response)
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
 /// The session of who asks, who must be a person.
-fn person(asker: &Asker) -> Result<&Known, ApiError> {
+pub(super) fn person(asker: &Asker) -> Result<&Known, ApiError> {
     let only = || ApiError::new(Code::Forbidden, "only a person who is logged in has that");
     asker.session.as_deref().ok_or_else(only)
 }

@@ -12,14 +12,19 @@ mod exec;
 mod health;
 mod input;
 mod keys;
+mod leases;
+mod links;
 mod me;
 mod policy;
+mod providers;
 mod rollouts;
+mod secrets;
 mod security;
 mod servers;
 mod stats;
 mod tokens;
 mod users;
+mod vault;
 mod workspaces;
 
 use std::sync::Arc;
@@ -131,21 +136,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
-        .routes(routes!(me::show))
-        .routes(routes!(tokens::narrow))
-        .routes(routes!(me::password))
-        .routes(routes!(me::second_factor, me::confirm_second_factor))
-        .routes(routes!(me::drop_second_factor))
-        .routes(routes!(me::login, me::sessions, me::end_all))
-        .routes(routes!(me::end))
-        .routes(routes!(workspaces::list, workspaces::create))
-        .routes(routes!(workspaces::remove))
-        .routes(routes!(users::list))
-        .routes(routes!(users::remove))
-        .routes(routes!(users::set_role))
-        .routes(routes!(users::invitations, users::invite))
-        .routes(routes!(users::withdraw))
-        .routes(routes!(users::accept))
+        .merge(of_people())
         .routes(routes!(policy::show, policy::set))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::rollback))
@@ -153,6 +144,67 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(policy::explain))
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
+        .merge(of_secrets())
+}
+
+/// Secrets, and the vault that they lie in.
+fn of_secrets() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(secrets::list, secrets::create))
+        .routes(routes!(secrets::bulk))
+        .routes(routes!(secrets::show, secrets::update, secrets::remove))
+        .routes(routes!(secrets::versions, secrets::put))
+        .routes(routes!(secrets::reveal))
+        .routes(routes!(secrets::delete))
+        .routes(routes!(secrets::undelete))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::destroy))
+        .routes(routes!(leases::leases, leases::lend))
+        .routes(routes!(leases::renew))
+        .routes(routes!(leases::release))
+        .routes(routes!(leases::shares, leases::share, leases::unshare))
+        .routes(routes!(leases::ask))
+        .routes(routes!(leases::requests))
+        .routes(routes!(leases::decide))
+        .routes(routes!(leases::withdraw))
+        .routes(routes!(vault::status))
+        .routes(routes!(vault::close))
+        .routes(routes!(vault::unseal))
+        .routes(routes!(vault::add))
+        .routes(routes!(vault::remove))
+        .routes(routes!(vault::root_rotations, vault::rotate_root))
+        .routes(routes!(vault::roll_back_root))
+        .routes(routes!(vault::finish_root))
+        .routes(routes!(vault::own_rotations, vault::rotate))
+        .routes(routes!(vault::roll_back))
+        .routes(routes!(vault::finish))
+}
+
+/// Who asks: people, how they come in, and where they belong.
+fn of_people() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(me::show))
+        .routes(routes!(tokens::narrow))
+        .routes(routes!(me::password))
+        .routes(routes!(me::second_factor, me::confirm_second_factor))
+        .routes(routes!(me::drop_second_factor))
+        .routes(routes!(me::login, me::sessions, me::end_all))
+        .routes(routes!(me::end))
+        .routes(routes!(links::list, links::add))
+        .routes(routes!(links::remove))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::begin))
+        .routes(routes!(providers::callback))
+        .routes(routes!(providers::log_in_proven))
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::show, workspaces::remove))
+        .routes(routes!(workspaces::set_quota))
+        .routes(routes!(users::list))
+        .routes(routes!(users::remove))
+        .routes(routes!(users::set_role))
+        .routes(routes!(users::invitations, users::invite))
+        .routes(routes!(users::withdraw))
+        .routes(routes!(users::accept))
 }
 
 /// The OpenAPI 3.1 document, as committed in `docs/openapi.json`.
@@ -226,6 +278,7 @@ async fn named(request: &mut Request, kind: &str) -> Result<String, ApiError> {
     let name = match kind {
         "Agent" => "agent",
         "Call" => "call",
+        "Secret" => "secret",
         _ => return Ok(String::new()),
     };
     let all: Result<RawPathParams, _> = request.extract_parts().await;
@@ -263,6 +316,7 @@ async fn told(
     let about = match access.kind {
         "Agent" => About::Agent(&of),
         "Call" => About::Call(&of),
+        "Secret" => About::Secret(&of),
         "Server" => About::Server,
         _ => About::Workspace,
     };

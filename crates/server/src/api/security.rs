@@ -22,7 +22,8 @@ pub(super) struct DetectionsQuery {
     cursor: Option<String>,
     /// Rows of the page, 1 to 1000; default 100.
     limit: Option<u32>,
-    /// Of this kind: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`.
+    /// Of this kind: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`, `patterns`,
+    /// `missing`, `foreign`.
     kind: Option<String>,
     /// At least as bad as this: `low`, `medium`, `high`, `critical`.
     severity: Option<String>,

@@ -16,10 +16,12 @@ use skep_store::By;
 use super::input::{self, Caller, Ordered, Path};
 use super::keys::duration;
 use super::me::act_of;
+use super::providers::proven;
 use crate::access::JOIN;
 use crate::cookie::Visitor;
 use crate::gate::Asker;
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::state::State;
 
 fn shown(member: &Member) -> User {
@@ -100,6 +102,8 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let id = id(&user)?;
     state.users.remove(&by, &asker.principal, id).await?;
+    let workspace = &asker.principal.workspace;
+    crate::vault::forget_holder(&state, &by, workspace, &format!("user:{id}")).await?;
     let all = state.tenants.all().all();
     state.users.forget_if_homeless(id, &all).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -132,6 +136,8 @@ pub(super) async fn invite(
         .transpose()?
         .unwrap_or(INVITED_FOR);
     let role = role(&wish.role)?;
+    let _one = state.quotas.turn.lock().await;
+    quotas::may_have_user(&state, &asker.principal.workspace, &wish.email).await?;
     let made = state
         .users
         .invite(&by, &asker.principal, &wish.email, role, lasts);
@@ -161,6 +167,7 @@ pub(super) async fn withdraw(
 }
 
 /// Takes an invitation: makes an account, or shows that there is one, and joins the workspace. Then log in.
+/// Instead of a password an account at a provider counts that has the address which is invited.
 #[utoipa::path(post, path = "/api/v1/invitations/accept", tag = "users",
     request_body = AcceptInvitation, security(()),
     responses((status = 201, body = User), (status = "4XX", body = Problem)))]
@@ -174,12 +181,21 @@ pub(super) async fn accept(
     let workspace = offer.invitation.workspace.clone();
     let act = act_of(&offer.user.to_string(), &workspace, visitor.remote, JOIN);
     let by = By::new(Arc::new(act));
-    let accepted = Accepted {
-        name: wish.name,
-        password: wish.password,
-        remote: visitor.remote,
+    let user = match &wish.proof {
+        Some(shown) => {
+            let proven = proven(&state, shown).await?;
+            let accepted = state.users.accept_proven(&by, offer, proven, &wish.name);
+            accepted.await?
+        }
+        None => {
+            let accepted = Accepted {
+                name: wish.name,
+                password: wish.password,
+                remote: visitor.remote,
+            };
+            state.users.accept(&by, offer, accepted).await?
+        }
     };
-    let user = state.users.accept(&by, offer, accepted).await?;
     let members = state.users.members(&workspace).await?;
     let member = members.iter().find(|it| it.user.id == user.id);
     let member = member.ok_or_else(|| IdentityError::NoUser(user.id.to_string()))?;

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
-use skep_api::{CreatedWorkspace, NewWorkspace, Page, Problem, WorkspaceInfo};
+use skep_api::{
+    CreatedWorkspace, NewQuota, NewWorkspace, Page, Problem, QuotaUse, WorkspaceDetail,
+    WorkspaceInfo,
+};
 use skep_core::{Code, Workspace};
 use skep_guard::identity::{FirstOwner, IdentityError};
+use skep_guard::quotas::What;
 use skep_guard::{Ask, Resource};
 
 use super::input::{self, Ordered, Path};
 use crate::gate::Asker;
 use crate::problem::ApiError;
+use crate::quotas;
 use crate::state::State;
 
 /// Where removed agents still end, a workspace waits for.
@@ -86,6 +91,86 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(CreatedWorkspace { name, secret })))
 }
 
+/// Whether who asks administers the server.
+async fn administers(state: &State, asker: &Asker, path: &str) -> Result<bool, ApiError> {
+    let slice = state.policies.slice(&asker.principal.workspace).await?;
+    let decision = slice.decide(&Ask {
+        principal: &asker.principal,
+        action: "workspace:quota",
+        resource: Resource::Server,
+        circumstances: &asker.circumstances(state, "GET", path),
+    });
+    Ok(decision.allow)
+}
+
+/// A workspace that there is.
+fn known(state: &State, name: &str) -> Result<Workspace, ApiError> {
+    let none = || IdentityError::NoWorkspace(name.chars().take(63).collect());
+    let workspace = Workspace::new(name).map_err(|_| none())?;
+    match state.tenants.all().has(&workspace) {
+        true => Ok(workspace),
+        false => Err(none().into()),
+    }
+}
+
+async fn detail(state: &State, workspace: &Workspace) -> Result<WorkspaceDetail, ApiError> {
+    let (quota, used) = (
+        state.quotas.said.of(workspace),
+        quotas::used(state, workspace).await?,
+    );
+    let quotas = What::ALL
+        .into_iter()
+        .zip(used)
+        .map(|(what, used)| QuotaUse {
+            what: what.as_str().to_owned(),
+            used,
+            most: quota.of(what),
+            own: state.quotas.said.is_own(workspace, what),
+        });
+    Ok(WorkspaceDetail {
+        name: workspace.to_string(),
+        quotas: quotas.collect(),
+    })
+}
+
+/// A workspace with how much it has and may have: one's own, or for who administers the server any.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}", tag = "workspaces",
+    params(("workspace" = String, Path, description = "The name")),
+    responses((status = 200, body = WorkspaceDetail), (status = "4XX", body = Problem)))]
+pub(super) async fn show(
+    Shared(state): Shared<Arc<State>>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Json<WorkspaceDetail>, ApiError> {
+    let path = format!("/api/v1/workspaces/{name}");
+    if name != asker.principal.workspace.as_str() && !administers(&state, &asker, &path).await? {
+        // Of another one nothing is told, whether there is one or not.
+        return Err(IdentityError::NoWorkspace(name.chars().take(63).collect()).into());
+    }
+    let workspace = known(&state, &name)?;
+    Ok(Json(detail(&state, &workspace).await?))
+}
+
+/// Says how much a workspace may have; who administers the server does. What it has more stays.
+#[utoipa::path(put, path = "/api/v1/workspaces/{workspace}/quota", tag = "workspaces", request_body = NewQuota,
+    params(("workspace" = String, Path, description = "The name")),
+    responses((status = 200, body = WorkspaceDetail), (status = "4XX", body = Problem)))]
+pub(super) async fn set_quota(
+    Shared(state): Shared<Arc<State>>,
+    Ordered(by): Ordered,
+    Path(name): Path<String>,
+    input::Json(wish): input::Json<NewQuota>,
+) -> Result<Json<WorkspaceDetail>, ApiError> {
+    let workspace = known(&state, &name)?;
+    let said = quotas::said(&wish)?;
+    if said.is_empty() {
+        let detail = "name at least one of agents, instances, calls_waiting, calls_per_day, keys, users, stored_bytes";
+        return Err(ApiError::new(Code::InvalidSpec, detail));
+    }
+    state.quotas.said.set(&by, &workspace, &said).await?;
+    Ok(Json(detail(&state, &workspace).await?))
+}
+
 /// Removes the workspace of who asks, with all that is left in it. It has no agents any more.
 #[utoipa::path(delete, path = "/api/v1/workspaces/{workspace}", tag = "workspaces",
     params(("workspace" = String, Path, description = "The name")),
@@ -106,6 +191,8 @@ pub(super) async fn remove(
         return Err(in_use(agents).into());
     }
     state.tenants.remove(&by, workspace).await?;
+    // From here on nobody reads its secrets, wherever a copy lies.
+    state.vault.forget_workspace(workspace).await?;
     state.keys.read().await?;
     Ok(StatusCode::NO_CONTENT)
 }

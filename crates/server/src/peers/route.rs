@@ -170,21 +170,25 @@ pub(crate) async fn pass_on(
         if state.runtime.target(workspace, agent).is_some() {
             return Ok(here(request));
         }
-        let place = match state.peers.find(workspace, agent) {
-            Place::Here if !looked => {
-                // It may have been deployed a moment ago.
-                looked = true;
-                share::look_again(state, workspace).await?;
-                continue;
-            }
-            Place::Here if new && sender.hops == 0 => {
-                state.peers.emptiest(state.runtime.names(workspace).len())
-            }
-            place => place,
+        let mut place = state.peers.find(workspace, agent);
+        let unsure = match &place {
+            // It may have been deployed a moment ago.
+            Place::Here => true,
+            // It may have moved: servers that know it no better would send this to and fro.
+            Place::There(_) => sender.hops > 0,
+            Place::Soon => false,
         };
+        if unsure && !looked {
+            looked = true;
+            share::look_again(state, workspace).await?;
+            place = state.peers.find(workspace, agent);
+        }
+        if place == Place::Here && new && sender.hops == 0 {
+            place = state.peers.emptiest(state.runtime.names(workspace).len());
+        }
         match place {
             Place::Here => return Ok(here(request)),
-            Place::There(_) if sender.hops >= MOST_HOPS => break,
+            Place::There(_) if sender.hops >= MOST_HOPS => looked = false,
             Place::There(peer) => match send(state, &peer, sender, request).await {
                 Ok(response) => return Ok(Routed::Answered(response)),
                 Err(Failed::Unsent(again, reason)) => {

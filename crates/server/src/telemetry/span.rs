@@ -137,7 +137,10 @@ impl Open {
         let (headers, method) = (request.headers(), request.method());
         let mut open = Self::new(tracer.clone(), context, headers, Kind::Server, method);
         open.set("url.scheme", scheme);
-        open.set("url.path", request.uri().path());
+        open.set(
+            "url.path",
+            crate::dispatch::shown_path(request.uri().path()),
+        );
         open.set("skep.request.id", id.to_string().as_str());
         Some(open)
     }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
-use skep_api::{ConfirmSecondFactor, Login, Me, NewPassword, Password, Session as Entry};
+use skep_api::{
+    ConfirmSecondFactor, LoggedIn, Login, Me, NewPassword, Password, ProvenLogin, Session as Entry,
+};
 use skep_client::ClientError;
 use skep_core::Timestamp;
 
+use super::sso;
 use crate::failure::{Failure, Result};
 use crate::output::{Row, age};
 use crate::session::Session;
@@ -24,12 +27,21 @@ The session is kept for this server in a file of the user's configuration
 folder that nobody else may read, and is used from then on instead of a key,
 until `skep logout`.
 
+With --sso a browser logs in at a provider that the server is configured with,
+on this machine or another, and shows a code to type in here.
+
 Examples:
   skep login ada@example.com
+  skep login --sso
   skep --server https://skep.example login ada@example.com --workspace red")]
 pub(crate) struct LoginArgs {
     /// The e-mail address
-    email: String,
+    #[arg(required_unless_present = "sso")]
+    email: Option<String>,
+    /// Log in at a provider, by a browser [default: the only one]
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, default_missing_value = "",
+        conflicts_with_all = ["email", "password_file", "code"])]
+    sso: Option<String>,
     /// A file with the password; `-` is the standard input [default: asked]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -55,6 +67,12 @@ pub(crate) enum AccountVerb {
     End(EndArgs),
     /// Take another password; all other sessions end
     Password(PasswordArgs),
+    /// List one's accounts at providers
+    Links,
+    /// Come in by an account at a provider from now on
+    Link(sso::LinkArgs),
+    /// Come in by an account no more
+    Unlink(sso::UnlinkArgs),
     /// Want an authenticator's code at each login
     SecondFactor(FactorArgs),
     /// Want no code any more
@@ -168,8 +186,16 @@ fn code(session: &Session) -> Result<String> {
 
 pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result {
     let client = session.keyless_client(None, std::time::Duration::from_secs(60))?;
+    if let Some(provider) = &args.sso {
+        let proof = sso::prove(session, &client, Some(provider)).await?;
+        let workspace = session.global.workspace.clone();
+        let begun = client
+            .login_proven(&ProvenLogin { proof, workspace })
+            .await?;
+        return logged_in(session, begun);
+    }
     let mut wish = Login {
-        email: args.email,
+        email: args.email.unwrap_or_default(),
         password: password(session, args.password_file.as_deref(), "Password")?,
         code: args.code,
         workspace: session.global.workspace.clone(),
@@ -182,6 +208,11 @@ pub(crate) async fn login(session: &Session, args: LoginArgs) -> Result {
         }
         other => other?,
     };
+    logged_in(session, begun)
+}
+
+/// Keeps the session that has begun.
+fn logged_in(session: &Session, begun: LoggedIn) -> Result {
     let token = begun.token.unwrap_or_default();
     let path = session.keep_login(&token)?;
     let Me {
@@ -244,6 +275,9 @@ pub(crate) async fn run(session: &Session, verb: AccountVerb) -> Result {
             let said = "The new password counts; all other sessions have ended.";
             session.output.done(&json!({ "changed": true }), "", said)
         }
+        AccountVerb::Links => sso::links(session).await,
+        AccountVerb::Link(args) => sso::link(session, args).await,
+        AccountVerb::Unlink(args) => sso::unlink(session, args).await,
         AccountVerb::SecondFactor(args) => {
             let password = password(session, args.password_file.as_deref(), "Password")?;
             let made = client.second_factor().await?;

@@ -13,8 +13,8 @@ use skep_backup::{BackupError, Summary, Target, folder};
 use skep_backup_s3::{Bucket, BucketError, is_bucket};
 use skep_client::{Answer, Client};
 use skep_core::Timestamp;
+use skep_crypto::passphrase::Passphrase;
 use skep_store::{Db, Options};
-use skep_vault::passphrase::Passphrase;
 use tempfile::TempDir;
 
 use super::store::Engine;

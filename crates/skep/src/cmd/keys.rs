@@ -34,7 +34,8 @@ to the standard output.
 
 Examples:
   skep keys create ci --role member --scope use --expires 90d
-  skep keys create dashboard --role viewer > dashboard.key")]
+  skep keys create dashboard --role viewer > dashboard.key
+  skep keys create backup-admin --role admin --canary > /srv/backup/admin.key")]
 pub(crate) struct CreateArgs {
     /// What people call it
     name: String,
@@ -51,6 +52,9 @@ pub(crate) struct CreateArgs {
     /// How often it may be used, such as 600/1m [default: as often as all may]
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
+    /// It may do nothing, and whoever uses it is found: `skep security`
+    #[arg(long, conflicts_with = "scopes")]
+    canary: bool,
 }
 
 /// Flags of `keys rotate`.
@@ -112,6 +116,7 @@ pub(crate) async fn run(session: &Session, verb: KeysVerb) -> Result {
                 scopes: (!args.scopes.is_empty()).then_some(args.scopes),
                 expires_in: args.expires,
                 rate: args.rate,
+                canary: args.canary,
             };
             tell(session, &client.create_key(&wanted).await?)
         }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use skep_core::{Timestamp, units};
-use skep_vault::message::replay::Received;
-use skep_vault::message::{self, About, MOST_PLAINTEXT, MessageError, PublicKey, SecretKey};
+use skep_crypto::message::replay::Received;
+use skep_crypto::message::{self, About, MOST_PLAINTEXT, MessageError, PublicKey, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
@@ -202,7 +202,7 @@ async fn seal(session: &Session, args: SealArgs) -> Result {
     let text = read(args.file.as_deref(), MOST_PLAINTEXT)?;
     let (id, sequence) = match &args.session {
         None => (
-            skep_vault::random().map_err(|_| refused(MessageError::System))?,
+            skep_crypto::random().map_err(|_| refused(MessageError::System))?,
             0,
         ),
         Some(path) => next(path, &receiver)?,
@@ -219,7 +219,7 @@ async fn seal(session: &Session, args: SealArgs) -> Result {
 
 /// Keeps others of this user from a file until it is dropped. The lock is a file beside it, as the file
 /// itself is replaced.
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let beside = beside(path, "lock");
     let file = OpenOptions::new()
         .write(true)
@@ -240,7 +240,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Replaces a file by another that is whole and on disk.
-fn replace(path: &Path, bytes: &[u8]) -> Result {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result {
     let new = beside(path, "new");
     let written = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
@@ -263,7 +263,7 @@ fn next(path: &Path, receiver: &PublicKey) -> Result<([u8; 16], u64)> {
     let _held = lock(path)?;
     let (id, sequence) = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id: [u8; 16] = skep_vault::random().map_err(|_| refused(MessageError::System))?;
+            let id: [u8; 16] = skep_crypto::random().map_err(|_| refused(MessageError::System))?;
             (u128::from_be_bytes(id), 0)
         }
         Err(error) => return Err(failed(path, error)),

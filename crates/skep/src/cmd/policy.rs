@@ -13,6 +13,7 @@ use skep_api::{
 };
 use skep_client::PageQuery;
 use skep_core::{Timestamp, Workspace};
+use skep_guard::identity::Tenants;
 use skep_guard::policy::{MOST_TEXT, SCHEMA, Slice, Suite, Wrong, validate};
 use skep_store::{Db, Options};
 
@@ -171,8 +172,9 @@ The way back when nobody may change the policies any more: for who has the serve
 data folder. Its server must be stopped; others on the same database go on and take
 it up within two seconds. The audit log has an entry of it; no version is lost.
 
-Example:
-  skep policy reset --offline && skep up")]
+Examples:
+  skep policy reset --offline && skep up
+  skep --workspace red policy reset --offline && skep up")]
 pub(crate) struct ResetArgs {
     /// On the data folder, or the database of store.url, itself
     #[arg(long, required = true)]
@@ -319,13 +321,29 @@ async fn slice(session: &Session, file: Option<&Path>) -> Result<Slice> {
     Ok(Slice::new(&read, version))
 }
 
+/// The workspace that `--workspace` names.
+fn named(session: &Session) -> Result<Option<Workspace>> {
+    let named = session.workspace().map(Workspace::new).transpose();
+    named.map_err(|error| Failure::usage(format!("--workspace: {error}")))
+}
+
+/// The workspace of who asks.
+pub(super) async fn own(session: &Session) -> Result<Workspace> {
+    let name = session.client()?.me().await?.workspace;
+    Workspace::new(&name).map_err(|error| Failure::plain(error.to_string()))
+}
+
 async fn test(session: &Session, args: &TestArgs) -> Result {
     let text = read(&args.cases, MOST_CASES)?;
     let shown = args.cases.display();
     let suite: Suite = serde_saphyr::from_str(&text)
         .map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     let slice = slice(session, args.policies.as_deref()).await?;
-    let outcomes = suite.run(&slice, &Workspace::default());
+    let workspace = match args.policies {
+        Some(_) => named(session)?.unwrap_or_default(),
+        None => own(session).await?,
+    };
+    let outcomes = suite.run(&slice, &workspace);
     let outcomes = outcomes.map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     let wrong: Vec<_> = outcomes.iter().filter(|it| it.wrong.is_some()).collect();
     let told = json!({
@@ -422,8 +440,9 @@ fn told(explained: &PolicyExplanation) -> String {
 async fn reset(session: &Session) -> Result {
     let settings = session.config(Vec::new())?.into_settings();
     let data = settings.data.display().to_string();
+    let workspace = named(session)?.unwrap_or_default();
     session.confirm(&format!(
-        "Take the workspace's own policies out of force in {data}?"
+        "Take the own policies of the workspace {workspace} out of force in {data}?"
     ))?;
     let database = settings.store_url.as_ref();
     let options = Options::new(&settings.data)
@@ -431,8 +450,21 @@ async fn reset(session: &Session) -> Result {
         .recorder(std::sync::Arc::new(skep_audit::Written));
     let opened = Db::open(options, &skep_server::migrations());
     let db = opened.map_err(|error| Failure::public(&error))?;
-    let reset = skep_server::reset_policies(&db, &Workspace::default()).await;
+    let known = Tenants::open(db.clone()).await;
+    let reset = match &known {
+        Ok(tenants) if tenants.all().has(&workspace) => {
+            Some(skep_server::reset_policies(&db, &workspace).await)
+        }
+        _ => None,
+    };
     db.close().await;
+    known.map_err(|error| Failure::public(&error))?;
+    let Some(reset) = reset else {
+        return Err(
+            Failure::plain(format!("there is no workspace `{workspace}`"))
+                .hint("Name another one with --workspace."),
+        );
+    };
     let before = reset.map_err(|error| Failure::public(&error))?;
     let said = match before {
         0 => "The workspace had no policies of its own in force.".to_owned(),

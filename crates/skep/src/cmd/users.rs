@@ -9,6 +9,7 @@ use skep_api::{AcceptInvitation, Invitation, NewInvitation, NewRole, User};
 use skep_core::Timestamp;
 
 use super::account::password;
+use super::sso;
 use crate::failure::Result;
 use crate::output::{Format, Row, age};
 use crate::session::Session;
@@ -75,6 +76,10 @@ pub(crate) struct JoinArgs {
     /// A file with the password [default: asked]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Take it with an account at a provider instead of a password [default: the only one]
+    #[arg(long, value_name = "PROVIDER", num_args = 0..=1, default_missing_value = "",
+        conflicts_with = "password_file")]
+    sso: Option<String>,
 }
 
 /// Flags of `users role`.
@@ -202,15 +207,29 @@ async fn invite(session: &Session, args: InviteArgs) -> Result {
 async fn join(session: &Session, args: JoinArgs) -> Result {
     let client = session.keyless_client(None, Duration::from_secs(60))?;
     let invitation = args.invitation_file.as_deref();
-    let wish = AcceptInvitation {
+    let mut wish = AcceptInvitation {
         secret: password(session, invitation, "Invitation")?,
         name: args.name,
-        password: password(session, args.password_file.as_deref(), "Password")?,
+        password: String::new(),
+        proof: None,
     };
+    match &args.sso {
+        Some(provider) => {
+            let proof = sso::prove(session, &client, Some(provider)).await?;
+            wish.proof = Some(proof);
+        }
+        None => wish.password = password(session, args.password_file.as_deref(), "Password")?,
+    }
     let user = client.accept_invitation(&wish).await?;
+    let how = match &args.sso {
+        Some(provider) => format!("--sso {provider}"),
+        None => user.email.clone(),
+    };
     let said = format!(
         "{} is in, as {}. Go on with `skep login {}`.",
-        user.name, user.role, user.email
+        user.name,
+        user.role,
+        how.trim_end()
     );
     session.output.done(&user, &user.id, &said)
 }

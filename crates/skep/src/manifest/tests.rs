@@ -35,6 +35,8 @@ agents:
       LEVEL: debug
       PORT_OF: 8080
       KEY: ${secret:front-key}
+      QUOTED: 'Bearer ${secret:front-key}'
+      FILE: ${secret-file:pay/cert#pem}
     replicas: {min: 0, max: 4, target: 8}
   - name: stock
     image: shop/stock:${VERSION:-latest}
@@ -68,6 +70,8 @@ fn a_stack_is_read_in_the_order_of_its_dependencies() {
     assert_eq!(front.env["REGION"], "eu");
     assert_eq!(front.env["PORT_OF"], "8080");
     assert_eq!(front.env["KEY"], "${secret:front-key}");
+    assert_eq!(front.env["QUOTED"], "Bearer ${secret:front-key}");
+    assert_eq!(front.env["FILE"], "${secret-file:pay/cert#pem}");
     assert_eq!(front.labels["stack"], "shop");
     let latest = read_with(STACK, &[]).unwrap();
     assert_eq!(latest.agents[0].image.as_deref(), Some("shop/stock:latest"));

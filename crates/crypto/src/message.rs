@@ -30,7 +30,7 @@ use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as SUITE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
 use zeroize::Zeroizing;
 
-use crate::{VaultError, random};
+use crate::{CryptoError, random};
 use replay::{Received, Session};
 
 /// Bytes of a message.
@@ -93,8 +93,8 @@ pub enum MessageError {
     System,
 }
 
-impl From<VaultError> for MessageError {
-    fn from(_: VaultError) -> Self {
+impl From<CryptoError> for MessageError {
+    fn from(_: CryptoError) -> Self {
         Self::System
     }
 }

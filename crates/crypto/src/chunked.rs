@@ -16,7 +16,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA512, KeyType, Prk};
 use zeroize::Zeroizing;
 
-use crate::{Key, VaultError, random};
+use crate::{CryptoError, Key, random};
 
 /// Plaintext of a chunk that is not the last.
 pub const CHUNK: usize = 16 << 10;
@@ -53,27 +53,27 @@ impl Chunks {
         key: &Key,
         salt: &[u8; SALT],
         context: &[u8],
-    ) -> Result<(Self, [u8; COMMITMENT]), VaultError> {
+    ) -> Result<(Self, [u8; COMMITMENT]), CryptoError> {
         const KEY: usize = 32;
         let prk = Prk::new_less_safe(HKDF_SHA512, &key.0[..]);
         let mut derived = Zeroizing::new([0; KEY + NONCE + COMMITMENT]);
         prk.expand(&[LABEL, salt, context], Length(derived.len()))
             .and_then(|okm| okm.fill(&mut derived[..]))
-            .map_err(|_| VaultError::System)?;
+            .map_err(|_| CryptoError::System)?;
         let (key, rest) = derived.split_at(KEY);
         let (nonce, commits) = rest.split_at(NONCE);
         let mut base = [0; NONCE];
         base.copy_from_slice(nonce);
         let mut commitment = [0; COMMITMENT];
         commitment.copy_from_slice(commits);
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| VaultError::System)?;
+        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| CryptoError::System)?;
         let key = LessSafeKey::new(key);
         Ok((Self { key, base, next: 0 }, commitment))
     }
 
-    fn nonce(&mut self) -> Result<Nonce, VaultError> {
+    fn nonce(&mut self) -> Result<Nonce, CryptoError> {
         if self.next >= MOST_CHUNKS {
-            return Err(VaultError::TooLong);
+            return Err(CryptoError::TooLong);
         }
         let mut nonce = self.base;
         let number = self.next.to_be_bytes();
@@ -85,20 +85,20 @@ impl Chunks {
     }
 
     /// Appends the encrypted chunk.
-    fn seal(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), VaultError> {
+    fn seal(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         let nonce = self.nonce()?;
         let start = out.len();
         out.extend_from_slice(chunk);
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce, Aad::empty(), &mut out[start..])
-            .map_err(|_| VaultError::System)?;
+            .map_err(|_| CryptoError::System)?;
         out.extend_from_slice(tag.as_ref());
         Ok(())
     }
 
     /// Appends the plaintext of a chunk, or nothing.
-    fn open(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), VaultError> {
+    fn open(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         let nonce = self.nonce()?;
         let start = out.len();
         out.extend_from_slice(chunk);
@@ -107,7 +107,7 @@ impl Chunks {
             .open_in_place(nonce, Aad::empty(), &mut out[start..]);
         let length = opened.map(|plain| plain.len());
         out.truncate(start + length.unwrap_or(0));
-        length.map(drop).map_err(|_| VaultError::Damaged)
+        length.map(drop).map_err(|_| CryptoError::Damaged)
     }
 }
 
@@ -121,8 +121,8 @@ impl Sealer {
     /// Begins a message under a key and a context; appends its header to `out`.
     ///
     /// # Errors
-    /// [`VaultError::System`].
-    pub fn new(key: &Key, context: &[u8], out: &mut Vec<u8>) -> Result<Self, VaultError> {
+    /// [`CryptoError::System`].
+    pub fn new(key: &Key, context: &[u8], out: &mut Vec<u8>) -> Result<Self, CryptoError> {
         Self::with_salt(key, random()?, context, out)
     }
 
@@ -131,7 +131,7 @@ impl Sealer {
         salt: [u8; SALT],
         context: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Self, VaultError> {
+    ) -> Result<Self, CryptoError> {
         let (chunks, commitment) = Chunks::derive(key, &salt, context)?;
         out.extend_from_slice(&salt);
         out.extend_from_slice(&commitment);
@@ -142,8 +142,8 @@ impl Sealer {
     /// Adds plaintext; appends the chunks that are full.
     ///
     /// # Errors
-    /// [`VaultError::TooLong`].
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), VaultError> {
+    /// [`CryptoError::TooLong`].
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         while !bytes.is_empty() {
             let room = CHUNK - self.waiting.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -160,8 +160,8 @@ impl Sealer {
     /// Appends the last chunk.
     ///
     /// # Errors
-    /// [`VaultError::TooLong`].
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), VaultError> {
+    /// [`CryptoError::TooLong`].
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CryptoError> {
         self.chunks.seal(&self.waiting, out)
     }
 }
@@ -172,7 +172,7 @@ pub struct Opener {
     context: Vec<u8>,
     chunks: Option<Chunks>,
     waiting: Vec<u8>,
-    failed: Option<VaultError>,
+    failed: Option<CryptoError>,
 }
 
 impl Opener {
@@ -191,8 +191,8 @@ impl Opener {
     /// Adds ciphertext; appends the plaintext of the chunks that are whole.
     ///
     /// # Errors
-    /// [`VaultError::WrongKey`], [`VaultError::Damaged`], [`VaultError::TooLong`].
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), VaultError> {
+    /// [`CryptoError::WrongKey`], [`CryptoError::Damaged`], [`CryptoError::TooLong`].
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -215,14 +215,14 @@ impl Opener {
     }
 
     /// What waits is a whole header or a full chunk, which is never the last.
-    fn step(&mut self, out: &mut Vec<u8>) -> Result<(), VaultError> {
+    fn step(&mut self, out: &mut Vec<u8>) -> Result<(), CryptoError> {
         if let Some(chunks) = &mut self.chunks {
             return chunks.open(&self.waiting, out);
         }
         let (salt, commitment) = self.waiting.split_at(SALT);
-        let salt = salt.try_into().map_err(|_| VaultError::Truncated)?;
+        let salt = salt.try_into().map_err(|_| CryptoError::Truncated)?;
         let (chunks, expected) = Chunks::derive(&self.key, salt, &self.context)?;
-        verify_slices_are_equal(commitment, &expected).map_err(|_| VaultError::WrongKey)?;
+        verify_slices_are_equal(commitment, &expected).map_err(|_| CryptoError::WrongKey)?;
         self.chunks = Some(chunks);
         Ok(())
     }
@@ -230,14 +230,14 @@ impl Opener {
     /// Ends the message; appends the last chunk's plaintext.
     ///
     /// # Errors
-    /// [`VaultError::Truncated`], [`VaultError::Damaged`], and what failed before.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), VaultError> {
+    /// [`CryptoError::Truncated`], [`CryptoError::Damaged`], and what failed before.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CryptoError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let chunks = self.chunks.as_mut().ok_or(VaultError::Truncated)?;
+        let chunks = self.chunks.as_mut().ok_or(CryptoError::Truncated)?;
         if self.waiting.len() < TAG {
-            return Err(VaultError::Truncated);
+            return Err(CryptoError::Truncated);
         }
         chunks.open(&self.waiting, out)
     }

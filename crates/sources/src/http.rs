@@ -1,0 +1,190 @@
+//! Requests to a store: over TLS, bounded in size and time, and never redirected, since a redirect would carry the
+//! credentials elsewhere.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Method, Request, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde::de::DeserializeOwned;
+
+use crate::SourceError;
+
+/// Time for a connection to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of an answer.
+const MOST_ANSWER: usize = 8 << 20;
+/// Letters of what a store says of an error.
+const MOST_SAID: usize = 300;
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The body, when the store did as it was asked.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, SourceError> {
+        if !(200..300).contains(&self.status) {
+            return Err(self.refused());
+        }
+        serde_json::from_slice(&self.body).map_err(|_| SourceError::Answer("it is no such JSON"))
+    }
+
+    /// What the store says of an error, of the fields that stores use for that.
+    pub(crate) fn refused(&self) -> SourceError {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let texts = [
+            body.pointer("/errors/0"),
+            body.pointer("/error/message"),
+            body.get("error_description"),
+            body.get("message"),
+            body.get("Message"),
+            body.get("__type"),
+        ];
+        let said = texts.into_iter().flatten().find_map(|it| it.as_str());
+        let said = said.unwrap_or_default().chars().filter(|c| !c.is_control());
+        SourceError::Refused {
+            status: self.status,
+            said: said.take(MOST_SAID).collect(),
+        }
+    }
+}
+
+/// A client of one store.
+pub(crate) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+}
+
+fn roots(path: &str) -> Result<RootCertStore, SourceError> {
+    let wrong = |detail: String| SourceError::File {
+        path: path.to_owned(),
+        detail,
+    };
+    let mut store = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(Path::new(path));
+    for certificate in found.map_err(|error| wrong(error.to_string()))? {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        store
+            .add(certificate)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    match store.is_empty() {
+        true => Err(wrong("it has no certificate".to_owned())),
+        false => Ok(store),
+    }
+}
+
+impl Http {
+    /// A client of the store at this address; its certificate is checked against the system's, or against those
+    /// of a file.
+    pub(crate) fn new(base: &str, ca: Option<&str>) -> Result<Self, SourceError> {
+        let base = base.trim_end_matches('/');
+        let uri: Uri = base.parse().map_err(|_| wrong_address(base))?;
+        let host = uri.host().ok_or_else(|| wrong_address(base))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address: Option<std::net::IpAddr> = bare.parse().ok();
+        let local = host == "localhost" || address.is_some_and(|it| it.is_loopback());
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if local => {}
+            Some("http") => return Err(SourceError::Open(base.to_owned())),
+            _ => return Err(wrong_address(base)),
+        }
+        let network = |detail: String| SourceError::Network {
+            host: host.to_owned(),
+            detail,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| network(error.to_string()))?;
+        let builder = match ca {
+            Some(path) => builder.with_root_certificates(roots(path)?),
+            // Reading them takes a while, and nobody is asked for one here.
+            None if uri.scheme_str() == Some("http") => {
+                builder.with_root_certificates(RootCertStore::empty())
+            }
+            None => builder
+                .with_native_roots()
+                .map_err(|error| network(error.to_string()))?,
+        };
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new().with_tls_config(builder.with_no_client_auth());
+        let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            base: base.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks for a path with its query, which are escaped.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, SourceError> {
+        let network = |detail: String| SourceError::Network {
+            host: self.base.clone(),
+            detail,
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("user-agent", "skep");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|error| network(error.to_string()))?;
+        let whole = async {
+            let answer = self.client.request(request).await;
+            let answer = answer.map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                network(cause.unwrap_or_else(|| error.to_string()))
+            })?;
+            let status = answer.status().as_u16();
+            let body = Limited::new(answer.into_body(), MOST_ANSWER)
+                .collect()
+                .await;
+            let body = body.map_err(|error| network(error.to_string()))?.to_bytes();
+            Ok(Answer { status, body })
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, whole).await;
+        let answer = answer.map_err(|_| SourceError::Late(self.base.clone()))??;
+        match answer.status {
+            300..400 => Err(network(
+                "it sends its callers elsewhere, where credentials do not go by themselves"
+                    .to_owned(),
+            )),
+            _ => Ok(answer),
+        }
+    }
+}
+
+fn wrong_address(base: &str) -> SourceError {
+    SourceError::Address(base.to_owned(), "it is no URL such as https://host:8200")
+}
