@@ -503,7 +503,8 @@ impl Dispatcher {
     ) -> Result<(), ApiError> {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let circumstances = asker.circumstances(&self.state, method, path);
-        gate::ask(&self.state, act, asker, About::Agent(agent), &circumstances).await
+        gate::ask(&self.state, act, asker, About::Agent(agent), &circumstances).await?;
+        Ok(())
     }
 
     /// A request to the management API when several servers share the database.

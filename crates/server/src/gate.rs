@@ -140,7 +140,8 @@ pub(crate) enum About<'a> {
     Secret(&'a str),
 }
 
-/// Asks whether somebody may do what they are about to do. What they may not is written down.
+/// Asks whether somebody may do what they are about to do. What they may not is written down. Tells which secret it
+/// was about: what was decided on is what is acted on.
 ///
 /// # Errors
 /// [`Denied`], and the store's own: without an answer nothing is done.
@@ -150,7 +151,7 @@ pub(crate) async fn ask(
     asker: &Asker,
     about: About<'_>,
     circumstances: &Circumstances<'_>,
-) -> Result<(), ApiError> {
+) -> Result<Option<KnownSecret>, ApiError> {
     let workspace = &asker.principal.workspace;
     let agent = match about {
         About::Agent(name) if act.action() == CALL.action => Some(name),
@@ -205,7 +206,8 @@ pub(crate) async fn ask(
             }),
         },
     };
-    conclude(state, act, asker, &decision, circumstances).await
+    conclude(state, act, asker, &decision, circumstances).await?;
+    Ok(secret)
 }
 
 /// Tells of who wants something of a secret that nobody has a reason to touch.

@@ -12,7 +12,7 @@ use skep_guard::policy::{PrincipalKind, Resource, Secret as Asked};
 use skep_runtime::Event;
 use skep_store::{By, Db};
 use skep_vault::seal::{Opening, SealKey};
-use skep_vault::{Secret, Share, Vault, VaultError, Which, Work};
+use skep_vault::{May, Secret, Vault, VaultError, Which, Work};
 
 use crate::ServerError;
 use crate::keys::keep_new;
@@ -119,6 +119,11 @@ pub(crate) struct KnownSecret {
 }
 
 impl KnownSecret {
+    /// It and no other, whatever it is called meanwhile.
+    pub(crate) fn which(&self) -> Which {
+        Which::Id(self.secret.id)
+    }
+
     /// As a thing that something is done to; `id` is its id as text.
     pub(crate) fn as_resource<'a>(&'a self, id: &'a str) -> Resource<'a> {
         Resource::Secret(Asked {
@@ -141,16 +146,14 @@ pub(crate) async fn known(
     let Ok(which) = Which::new(text) else {
         return Ok(None);
     };
-    let secret = match vault.find(workspace, &which).await {
-        Ok(secret) => secret,
-        Err(VaultError::NotFound(_) | VaultError::Sealed) => return Ok(None),
-        Err(error) => return Err(error),
+    let known = match vault.known(workspace, &which, holder).await {
+        Err(VaultError::Sealed) => return Ok(None),
+        other => other?,
     };
-    let shares = vault.shares(workspace, secret.id).await?;
-    let own = |share: &&Share| share.holder == holder;
-    let shared = shares.iter().filter(own);
-    let shared = shared.map(|share| share.may.to_string()).collect();
-    Ok(Some(KnownSecret { secret, shared }))
+    Ok(known.map(|(secret, may)| KnownSecret {
+        secret,
+        shared: may.iter().map(May::to_string).collect(),
+    }))
 }
 
 /// Takes back what somebody was let do who is gone. With a sealed vault they are left, and it is said.

@@ -47,7 +47,9 @@ impl Which {
         })
     }
 
-    pub(crate) fn missing(&self) -> VaultError {
+    /// That there is none.
+    #[must_use]
+    pub fn missing(&self) -> VaultError {
         VaultError::NotFound(match self {
             Self::Id(id) => id.to_string(),
             Self::Name(name) => name.to_string(),

@@ -12,6 +12,7 @@ use crate::VaultError;
 use crate::lease::check_holder;
 use crate::room::Room;
 use crate::row::check;
+use crate::secret::Secret;
 use crate::secrets::Which;
 use crate::service::Vault;
 
@@ -228,6 +229,24 @@ impl Room<'_> {
         Ok(shares)
     }
 
+    /// What somebody was let do with a secret, as far as it counts.
+    fn own_shares(&mut self, secret: SecretId, holder: &str) -> Result<Vec<May>, VaultError> {
+        let rows = self.scope.query(
+            "SELECT secret, holder, may, made_at, made_by, expires_at, mac FROM secret_shares \
+             WHERE workspace = ?1 AND secret = ?2 AND holder = ?3",
+            &[secret.as_bytes().into(), holder.into()],
+        )?;
+        let now = self.now;
+        let shares = rows.iter().map(|row| self.read_share(row));
+        let shares: Result<Vec<Share>, VaultError> = shares.collect();
+        let counts = |share: &Share| share.expires_at.is_none_or(|end| end > now);
+        Ok(shares?
+            .into_iter()
+            .filter(counts)
+            .map(|it| it.may)
+            .collect())
+    }
+
     fn reason_key(&self) -> Result<Key, VaultError> {
         Ok(self.index.rows.derive("skep vault reasons")?)
     }
@@ -317,6 +336,27 @@ impl Room<'_> {
 }
 
 impl Vault {
+    /// The secret that is meant, if there is one, and what somebody was let do with it: what a decision is made of.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`].
+    pub async fn known(
+        &self,
+        workspace: &Workspace,
+        which: &Which,
+        holder: &str,
+    ) -> Result<Option<(Secret, Vec<May>)>, VaultError> {
+        let (which, holder) = (which.clone(), holder.to_owned());
+        let known = self.look(workspace, move |room| {
+            let Some(secret) = room.find(&which)? else {
+                return Ok(None);
+            };
+            let may = room.own_shares(secret.id, &holder)?;
+            Ok(Some((secret, may)))
+        });
+        Ok(known.await?.flatten())
+    }
+
     /// Lets somebody do something with a secret.
     ///
     /// # Errors

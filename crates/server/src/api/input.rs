@@ -1,6 +1,7 @@
 //! What handlers take from requests, with errors as problem documents.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -9,9 +10,12 @@ use serde::de::DeserializeOwned;
 use skep_api::Page;
 use skep_core::{CallId, Code, Timestamp, Workspace, units};
 use skep_store::By;
+use skep_vault::{VaultError, Which};
 
 use crate::gate::{Asker, Unasked};
 use crate::problem::ApiError;
+use crate::state::State;
+use crate::vault::KnownSecret;
 
 /// Rows of a page unless the client says how many.
 const DEFAULT_LIMIT: u32 = 100;
@@ -73,6 +77,28 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(_) => Err(ApiError::new(Code::NotFound, "the path is malformed")),
+        }
+    }
+}
+
+/// The secret of a request as it was decided on, and what the path calls it. Put into each request that names one.
+#[derive(Clone)]
+pub(super) struct Decided(pub(super) Option<Arc<KnownSecret>>, pub(super) String);
+
+/// The secret that the path names: the one that was decided on, even if another has its name by now.
+pub(super) struct Meant(pub(super) Arc<KnownSecret>);
+
+impl FromRequestParts<Arc<State>> for Meant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+        let decided = parts.extensions.get::<Decided>();
+        let Decided(known, text) =
+            decided.ok_or_else(|| ApiError::new(Code::Forbidden, Code::Forbidden.title()))?;
+        match known {
+            Some(known) => Ok(Self(known.clone())),
+            None if !state.vault.is_open() => Err(VaultError::Sealed.into()),
+            None => Err(Which::new(text)?.missing().into()),
         }
     }
 }

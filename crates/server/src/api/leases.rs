@@ -11,15 +11,15 @@ use skep_api::{
     SecretDecision, SecretLease, SecretRequest, SecretShare,
 };
 use skep_core::{AccessRequestId, LeaseId, Workspace, units};
-use skep_vault::{AccessRequest, Decision, Lease, NewLease, Share, VaultError, Which};
+use skep_vault::{AccessRequest, Decision, Lease, NewLease, Share, VaultError};
 use utoipa::IntoParams;
 
-use super::input::{self, Caller, Ordered, Path};
+use super::input::{self, Caller, Meant, Ordered, Path};
 use super::keys::duration;
 use crate::gate::Asker;
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::holder;
+use crate::vault::{KnownSecret, holder};
 
 fn shown(lease: &Lease) -> SecretLease {
     SecretLease {
@@ -64,15 +64,14 @@ fn asked(request: &AccessRequest) -> SecretRequest {
 async fn of_secret(
     state: &State,
     workspace: &Workspace,
-    secret: &str,
+    secret: &KnownSecret,
     lease: &str,
 ) -> Result<Lease, ApiError> {
     let id: LeaseId = lease
         .parse()
         .map_err(|_| ApiError::new(skep_core::Code::VaultNotFound, "there is no such lease"))?;
-    let secret = state.vault.find(workspace, &Which::new(secret)?).await?;
     let lease = state.vault.find_lease(workspace, id).await?;
-    match lease.secret == secret.id {
+    match lease.secret == secret.secret.id {
         true => Ok(lease),
         false => Err(VaultError::NoLease(id).into()),
     }
@@ -85,9 +84,9 @@ async fn of_secret(
 pub(super) async fn leases(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<Json<Page<SecretLease>>, ApiError> {
-    let found = state.vault.find(&workspace, &Which::new(&secret)?).await?;
+    let found = &secret.secret;
     let leases = state.vault.leases(&workspace, found.id).await?;
     let items = leases.iter().map(shown).collect();
     Ok(Json(Page { items, next: None }))
@@ -101,11 +100,11 @@ pub(super) async fn lend(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(wish): input::Json<NewSecretLease>,
 ) -> Result<(StatusCode, Json<SecretLease>), ApiError> {
     let new = NewLease {
-        secret: Which::new(&secret)?,
+        secret: secret.which(),
         version: wish.version,
         field: wish.field,
         holder: holder(&asker.principal),
@@ -129,12 +128,13 @@ pub(super) async fn renew(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path((secret, lease)): Path<(String, String)>,
+    Meant(secret): Meant,
+    Path(names): Path<(String, String)>,
     input::Json(wish): input::Json<RenewSecretLease>,
 ) -> Result<Json<SecretLease>, ApiError> {
     let workspace = &asker.principal.workspace;
     let ttl = duration("ttl", &wish.ttl)?;
-    let lease = of_secret(&state, workspace, &secret, &lease).await?;
+    let lease = of_secret(&state, workspace, &secret, &names.1).await?;
     if lease.holder != holder(&asker.principal) {
         return Err(VaultError::NoLease(lease.id).into());
     }
@@ -151,9 +151,10 @@ pub(super) async fn release(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path((secret, lease)): Path<(String, String)>,
+    Meant(secret): Meant,
+    Path(names): Path<(String, String)>,
 ) -> Result<Json<EndedLeases>, ApiError> {
-    let lease = of_secret(&state, &workspace, &secret, &lease).await?;
+    let lease = of_secret(&state, &workspace, &secret, &names.1).await?;
     let ended = state.vault.revoke(&by, &workspace, lease.id).await?;
     Ok(Json(EndedLeases { ended }))
 }
@@ -165,9 +166,9 @@ pub(super) async fn release(
 pub(super) async fn shares(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<Json<Page<SecretShare>>, ApiError> {
-    let found = state.vault.find(&workspace, &Which::new(&secret)?).await?;
+    let found = &secret.secret;
     let shares = state.vault.shares(&workspace, found.id).await?;
     let items = shares.iter().map(shared).collect();
     Ok(Json(Page { items, next: None }))
@@ -181,13 +182,13 @@ pub(super) async fn share(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(wish): input::Json<NewSecretShare>,
 ) -> Result<(StatusCode, Json<SecretShare>), ApiError> {
     let lasts = wish.lasts.as_deref().map(|it| duration("lasts", it));
     let wanted = (wish.holder, wish.may.parse()?, lasts.transpose()?);
     let (workspace, who) = (&asker.principal.workspace, holder(&asker.principal));
-    let which = Which::new(&secret)?;
+    let which = secret.which();
     let made = state.vault.share(&by, workspace, &who, &which, wanted);
     Ok((StatusCode::CREATED, Json(shared(&made.await?))))
 }
@@ -211,11 +212,11 @@ pub(super) async fn unshare(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Query(query): input::Query<ShareQuery>,
 ) -> Result<StatusCode, ApiError> {
     let whose = (query.holder, query.may.parse()?);
-    let which = Which::new(&secret)?;
+    let which = secret.which();
     state.vault.unshare(&by, &workspace, &which, whose).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -228,7 +229,7 @@ pub(super) async fn ask(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(wish): input::Json<NewSecretRequest>,
 ) -> Result<(StatusCode, Json<SecretRequest>), ApiError> {
     let wanted = (
@@ -236,7 +237,7 @@ pub(super) async fn ask(
         wish.may.parse()?,
         duration("lasts", &wish.lasts)?,
     );
-    let which = Which::new(&secret)?;
+    let which = secret.which();
     let workspace = &asker.principal.workspace;
     let made = state.vault.ask(&by, workspace, &which, wanted, wish.reason);
     Ok((StatusCode::CREATED, Json(asked(&made.await?))))

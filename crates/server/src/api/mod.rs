@@ -325,7 +325,11 @@ async fn told(
         request.uri().path().to_owned(),
     );
     let circumstances = asker.circumstances(&state, &method, &path);
-    gate::ask(&state, &act, &asker, about, &circumstances).await?;
+    let secret = gate::ask(&state, &act, &asker, about, &circumstances).await?;
+    if access.kind == "Secret" {
+        let decided = input::Decided(secret.map(Arc::new), of.clone());
+        request.extensions_mut().insert(decided);
+    }
     let purpose = request.headers().get(skep_api::HEADER_PURPOSE);
     let purpose = purpose.map(HeaderValue::as_bytes);
     match validate_operation(&state.frameworks, access.action, purpose) {

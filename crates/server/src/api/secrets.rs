@@ -16,18 +16,16 @@ use skep_api::{
 use skep_core::{Code, units};
 use skep_guard::policy::{Resource, Secret as Asked};
 use skep_vault::renewal::Renewal;
-use skep_vault::{
-    About, Bulk, Generate, Outcome, Query, SecretValue, State as Kept, VaultError, Which,
-};
+use skep_vault::{About, Bulk, Generate, Outcome, Query, SecretValue, State as Kept, VaultError};
 use utoipa::IntoParams;
 
-use super::input::{self, Caller, Ordered, Path};
+use super::input::{self, Caller, Meant, Ordered};
 use super::keys::duration;
 use crate::access::SECRET_WRITE as WRITE;
 use crate::gate::{self, Asker};
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::holder;
+use crate::vault::{KnownSecret, holder};
 
 /// Which secrets.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -231,13 +229,13 @@ pub(super) async fn bulk(
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<Json<Secret>, ApiError> {
-    let found = state.vault.find(&workspace, &Which::new(&secret)?).await?;
+    let found = &secret.secret;
     let renewal = state.vault.renewal(&workspace, found.id).await?;
-    let mut secret = shown(&found);
-    secret.renewal = renewal.as_ref().map(renewing);
-    Ok(Json(secret))
+    let mut shown = shown(found);
+    shown.renewal = renewal.as_ref().map(renewing);
+    Ok(Json(shown))
 }
 
 /// Lets the secret's hook make a new value now. Of what goes on already the step that failed is tried again.
@@ -248,9 +246,9 @@ pub(super) async fn rotate(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<(StatusCode, Json<SecretRenewal>), ApiError> {
-    let found = state.vault.find(&workspace, &Which::new(&secret)?).await?;
+    let found = &secret.secret;
     let name = found.about.name.as_str();
     if !state.renewals.has(&workspace, name) {
         let detail = format!(
@@ -259,8 +257,10 @@ pub(super) async fn rotate(
         );
         return Err(ApiError::new(Code::InvalidSpec, detail));
     }
-    let which = Which::Id(found.id);
-    let renewal = state.vault.renew_value(&by, &workspace, &which).await?;
+    let renewal = state
+        .vault
+        .renew_value(&by, &workspace, &secret.which())
+        .await?;
     state.renewal_work.notify_one();
     Ok((StatusCode::ACCEPTED, Json(renewing(&renewal))))
 }
@@ -273,7 +273,7 @@ pub(super) async fn update(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(change): input::Json<SecretChange>,
 ) -> Result<Json<Secret>, ApiError> {
     let name = change.name.as_deref().map(str::parse).transpose()?;
@@ -285,10 +285,8 @@ pub(super) async fn update(
     };
     let ttl = end("ttl", change.ttl.as_deref())?;
     let every = end("rotate_every", change.rotate_every.as_deref())?;
-    let who = holder(&asker.principal);
     let workspace = &asker.principal.workspace;
-    let which = Which::new(&secret)?;
-    let found = state.vault.find(workspace, &which).await?;
+    let found = &secret.secret;
     let apply = move |about: &mut About| {
         about.name = name.unwrap_or_else(|| about.name.clone());
         about.description = change
@@ -304,28 +302,26 @@ pub(super) async fn update(
     // Policies decide by names and tags: it is asked about the secret as it is to be, too.
     let mut about = found.about.clone();
     apply.clone()(&mut about);
-    let known = crate::vault::known(&state.vault, workspace, &found.id.to_string(), &who).await?;
-    let shared = known.map(|known| known.shared).unwrap_or_default();
     let id = found.id.to_string();
     let after = Asked {
         id: &id,
         name: Some(about.name.as_str()),
         tags: Some(&about.tags),
         canary: about.canary,
-        shared: &shared,
+        shared: &secret.shared,
     };
     if !gate::may(&state, &asker, "secret:update", Resource::Secret(after)).await? {
         let detail = "`secret:update` on the secret as it is to be is not allowed";
         return Err(ApiError::new(Code::Forbidden, detail));
     }
-    let before = found.about;
-    let decided = Which::Id(found.id);
-    let changed = state.vault.update(&by, workspace, &decided, move |about| {
+    let (before, latest) = (found.about.clone(), found.latest);
+    let which = secret.which();
+    let changed = state.vault.update(&by, workspace, &which, move |about| {
         // What was asked about is what is changed.
         if *about != before {
             return Err(VaultError::Changed {
-                latest: found.latest,
-                expected: found.latest,
+                latest,
+                expected: latest,
             });
         }
         apply(about);
@@ -342,12 +338,9 @@ pub(super) async fn remove(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<StatusCode, ApiError> {
-    state
-        .vault
-        .remove(&by, &workspace, &Which::new(&secret)?)
-        .await?;
+    state.vault.remove(&by, &workspace, &secret.which()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -358,9 +351,9 @@ pub(super) async fn remove(
 pub(super) async fn versions(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
 ) -> Result<Json<Page<SecretVersion>>, ApiError> {
-    let found = state.vault.find(&workspace, &Which::new(&secret)?).await?;
+    let found = &secret.secret;
     let versions = state.vault.versions(&workspace, found.id).await?;
     let items = versions.into_iter().map(|version| SecretVersion {
         version: version.number,
@@ -383,7 +376,7 @@ pub(super) async fn put(
     Shared(state): Shared<Arc<State>>,
     asker: Asker,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(new): input::Json<NewVersion>,
 ) -> Result<(StatusCode, Json<Secret>), ApiError> {
     let value = value(
@@ -392,7 +385,7 @@ pub(super) async fn put(
         new.generate.as_deref(),
     )?;
     let ttl = ttl("ttl", new.ttl.as_deref())?;
-    let which = Which::new(&secret)?;
+    let which = secret.which();
     let (workspace, who) = (&asker.principal.workspace, holder(&asker.principal));
     let put = state
         .vault
@@ -408,10 +401,10 @@ pub(super) async fn reveal(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(wish): input::Json<Reveal>,
 ) -> Result<Json<Revealed>, ApiError> {
-    let which = Which::new(&secret)?;
+    let which = secret.which();
     let (id, version, mut value) = state
         .vault
         .reveal(&by, &workspace, &which, wish.version, wish.reason)
@@ -433,13 +426,13 @@ async fn set(
     state: &State,
     workspace: &skep_core::Workspace,
     by: &skep_store::By,
-    secret: &str,
+    secret: &KnownSecret,
     (versions, kept): (Vec<u32>, Kept),
 ) -> Result<Json<Secret>, ApiError> {
     if versions.is_empty() || versions.len() > 1_000 {
         return Err(invalid("versions", "1 to 1,000 of them"));
     }
-    let which = Which::new(secret)?;
+    let which = secret.which();
     let set = state
         .vault
         .set_state(by, workspace, &which, (versions, kept));
@@ -455,7 +448,7 @@ pub(super) async fn delete(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(which): input::Json<SecretVersions>,
 ) -> Result<Json<Secret>, ApiError> {
     set(
@@ -476,7 +469,7 @@ pub(super) async fn undelete(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(which): input::Json<SecretVersions>,
 ) -> Result<Json<Secret>, ApiError> {
     set(
@@ -497,7 +490,7 @@ pub(super) async fn destroy(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
     Ordered(by): Ordered,
-    Path(secret): Path<String>,
+    Meant(secret): Meant,
     input::Json(which): input::Json<SecretVersions>,
 ) -> Result<Json<Secret>, ApiError> {
     set(
