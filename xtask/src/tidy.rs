@@ -55,6 +55,7 @@ const EDGES: [(&str, &[&str]); 22] = [
             "skep-runtime-docker",
             "skep-store",
             "skep-crypto",
+            "skep-sources",
             "skep-vault",
         ],
     ),

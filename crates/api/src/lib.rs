@@ -52,11 +52,11 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use secret::{
-    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, NewRootRotation, NewSeal,
-    NewSecret, NewSecretLease, NewSecretRequest, NewSecretRotation, NewSecretShare, NewVersion,
-    RenewSecretLease, Reveal, Revealed, Secret, SecretChange, SecretDecision, SecretLease,
-    SecretRenewal, SecretRequest, SecretShare, SecretVersion, SecretVersions, Unseal, VaultSeal,
-    VaultStatus,
+    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, MountedSecrets,
+    NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,
+    NewSecretRotation, NewSecretShare, NewVersion, RenewSecretLease, Reveal, Revealed, Secret,
+    SecretChange, SecretDecision, SecretLease, SecretMount, SecretRenewal, SecretRequest,
+    SecretShare, SecretVersion, SecretVersions, Unseal, VaultSeal, VaultStatus,
 };
 pub use security::Detection;
 pub use server::Server;

@@ -331,6 +331,56 @@ pub struct SecretShare {
     pub expires_at: Option<String>,
 }
 
+/// A store that is to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecretMount {
+    /// Below which path its secrets are, such as `prod`. Nothing may be there yet.
+    pub path: String,
+    /// Where it is: `vault:MOUNT/PATH`, `aws:PREFIX`, `azure:NAME`, `gcp:PROJECT`.
+    pub address: String,
+    /// The secret with what opens it: a JSON object of the variables that the store's own programs know.
+    pub with: String,
+    /// For how long it is not asked again for a secret, `0s` to `24h`; default: `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
+    /// For how long after that a value counts when it cannot be asked, `10s` to `7d`; default: `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
+}
+
+/// A store that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretMount {
+    /// `mnt_…`.
+    pub id: String,
+    /// Below which path its secrets are.
+    pub path: String,
+    /// Where it is.
+    pub address: String,
+    /// The secret with what opens it.
+    pub with: String,
+    /// For how long it is not asked again for a secret.
+    pub cache: String,
+    /// For how long after that a value counts when it cannot be asked.
+    pub stale: String,
+    /// Since when (RFC 3339).
+    pub created_at: String,
+    /// Who mounted it.
+    pub created_by: String,
+}
+
+/// What a mounted store has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MountedSecrets {
+    /// It.
+    pub mount: SecretMount,
+    /// Its secrets that are known here now; none when it has over 1,000: they come as they are used.
+    pub secrets: usize,
+    /// Those that can be none here: by their names, or because they are empty or too large.
+    pub skipped: usize,
+}
+
 /// A wish to do something with a secret for a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,10 +5,11 @@ use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_api::{
-    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, NewRootRotation, NewSeal,
-    NewSecret, NewSecretLease, NewSecretRequest, NewSecretRotation, NewSecretShare, NewVersion,
-    Page, RenewSecretLease, Reveal, Revealed, Secret, SecretChange, SecretDecision, SecretLease,
-    SecretRenewal, SecretRequest, SecretShare, SecretVersion, SecretVersions, Unseal, VaultStatus,
+    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, MountedSecrets,
+    NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,
+    NewSecretRotation, NewSecretShare, NewVersion, Page, RenewSecretLease, Reveal, Revealed,
+    Secret, SecretChange, SecretDecision, SecretLease, SecretMount, SecretRenewal, SecretRequest,
+    SecretShare, SecretVersion, SecretVersions, Unseal, VaultStatus,
 };
 
 use crate::request::{PageQuery, Query, encode};
@@ -240,6 +241,40 @@ impl Client {
             .with("holder", Some(holder))
             .with("may", Some(may));
         let path = format!("{}{}", of(secret, "/shares"), query.as_str());
+        self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// The stores that are mounted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn secret_mounts(&self) -> Result<Page<SecretMount>, ClientError> {
+        self.get("/secret-mounts", &Query::default()).await
+    }
+
+    /// Mounts a store.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn mount_secrets(&self, new: &NewSecretMount) -> Result<MountedSecrets, ClientError> {
+        self.post_json("/secret-mounts", new).await
+    }
+
+    /// Asks a mounted store for all that it has, now; `mount` is its id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn refresh_secrets(&self, mount: &str) -> Result<MountedSecrets, ClientError> {
+        let path = format!("/secret-mounts/{}/refresh", encode(mount));
+        self.post(&path).await
+    }
+
+    /// Takes a mount away; `mount` is its id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn unmount_secrets(&self, mount: &str) -> Result<(), ClientError> {
+        let path = format!("/secret-mounts/{}", encode(mount));
         self.api(Method::DELETE, &path, None).await.map(drop)
     }
 

@@ -207,6 +207,10 @@ codes! {
         "It was changed outside of Skep or the disk is damaged: restore a backup (`skep restore`).";
     ProviderUnavailable = "provider-unavailable", 503, "The provider does not answer as it should",
         "Try again in a while; `skep health` shows what is wrong with it.";
+    SecretMounted = "secret-mounted", 409, "The secret lies in a store that is mounted",
+        "Change it where it lies; `skep secrets mounts` tells where that is.";
+    MountUnavailable = "mount-unavailable", 503, "The store that is mounted there does not give the secret",
+        "Try again in a while, or see with `skep secrets refresh PATH` what is wrong with it.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

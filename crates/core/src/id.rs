@@ -126,6 +126,10 @@ id!(
     RotationId, "rot"
 );
 id!(
+    /// Another store of secrets, mounted below a path.
+    MountId, "mnt"
+);
+id!(
     /// A secret.
     SecretId, "sec"
 );

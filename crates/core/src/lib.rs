@@ -16,7 +16,8 @@ pub mod workspace;
 pub use code::{Code, PublicError};
 pub use id::{
     AccessRequestId, AgentId, CallId, DetectionId, InstanceId, InvitationId, KeyId, LeaseId,
-    LinkId, ParseIdError, PersonId, RequestId, RotationId, SecretId, ServerId, SessionId, UserId,
+    LinkId, MountId, ParseIdError, PersonId, RequestId, RotationId, SecretId, ServerId, SessionId,
+    UserId,
 };
 pub use similar::similar;
 pub use time::{Clock, Timestamp};

@@ -169,7 +169,8 @@ pub(crate) async fn ask(
             let holder = crate::vault::holder(&asker.principal);
             let known = crate::vault::known(&state.vault, workspace, text, &holder).await?;
             // Names stay out of the log.
-            let id = known.as_ref().map(|it| it.secret.id.to_string());
+            let here = known.as_ref().filter(|it| it.is_here());
+            let id = here.map(|it| it.secret.id.to_string());
             act.is_about("Secret", id.as_deref().unwrap_or(NOWHERE));
             known
         }
@@ -207,8 +208,23 @@ pub(crate) async fn ask(
         },
     };
     conclude(state, act, asker, &decision, circumstances).await?;
-    Ok(secret)
+    let Some(secret) = secret else {
+        return Ok(None);
+    };
+    let of_value = USES.contains(&act.action());
+    let holder = crate::vault::holder(&asker.principal);
+    let settled = state
+        .mounts
+        .settle(workspace, secret, &holder, of_value)
+        .await?;
+    if let Some(known) = &settled {
+        act.is_about("Secret", &known.secret.id.to_string());
+    }
+    Ok(settled)
 }
+
+/// What a value is needed for as it is now.
+const USES: [&str; 3] = ["secret:reveal", "secret:use", "secret:hold"];
 
 /// Tells of who wants something of a secret that nobody has a reason to touch.
 fn touched(state: &State, act: &Act, asker: &Asker, known: &KnownSecret) {

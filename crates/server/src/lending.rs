@@ -19,6 +19,7 @@ use crate::access::{Access, SECRET_HOLD, SECRET_USE};
 use crate::act::{Act, Own};
 use crate::audit::Audit;
 use crate::gate::{self, Asker};
+use crate::mounts::Mounts;
 use crate::problem::ApiError;
 use crate::state::State;
 use crate::vault::{KnownSecret, known};
@@ -30,6 +31,7 @@ const INSTANCE: &str = "instance";
 pub(crate) struct Lending {
     db: Db,
     vault: Vault,
+    mounts: Arc<Mounts>,
     policies: Arc<Policies>,
     audit: Arc<Audit>,
 }
@@ -75,10 +77,16 @@ async fn check_all(state: &State, asker: &Asker, named: &BTreeSet<Named>) -> Res
         if !state.vault.is_open() {
             return Err(VaultError::Sealed.into());
         }
-        let known = match known {
-            Some(known) if gate::may_known(state, asker, access, &known).await? => known,
+        let allowed = match known {
+            Some(known) if gate::may_known(state, asker, access, &known).await? => {
+                state.mounts.settle(workspace, known, &holder, true).await?
+            }
+            _ => None,
+        };
+        let known = match allowed {
+            Some(known) => known,
             // Whether it is there is not told to who may not know.
-            _ => {
+            None => {
                 let detail = format!(
                     "`env` names the secret `{name}`, which is not there, or on which you may not do `{}`: make it \
                      with `skep secrets create {name}`, or ask for it",
@@ -102,10 +110,12 @@ impl Lending {
         vault: &Vault,
         policies: &Arc<Policies>,
         audit: &Arc<Audit>,
+        mounts: &Arc<Mounts>,
     ) -> Self {
         Self {
             db: db.clone(),
             vault: vault.clone(),
+            mounts: mounts.clone(),
             policies: policies.clone(),
             audit: audit.clone(),
         }
@@ -117,12 +127,7 @@ impl Lending {
         let (name, access) = (&named.name, access(named.how));
         let holder = crate::vault::holder(&asker.principal);
         let known = known(&self.vault, workspace, name, &holder).await;
-        let mut known = known.map_err(later)?.ok_or_else(|| NotLent {
-            reason: format!(
-                "there is no secret `{name}`; make it with `skep secrets create {name}`"
-            ),
-            counts: true,
-        })?;
+        let mut known = known.map_err(later)?.ok_or_else(|| missing(name))?;
         if named.how == Use::Placeholder {
             // Who deployed the agent let it do that.
             known.shared.push("use".to_owned());
@@ -140,6 +145,10 @@ impl Lending {
             });
         act.decided(&decision);
         if decision.allow {
+            let settled = self.mounts.settle(workspace, known, &holder, true).await;
+            let settled = settled.map_err(|error| later_text(&error.public().detail()))?;
+            let known = settled.ok_or_else(|| missing(name))?;
+            act.is_about("Secret", &known.secret.id.to_string());
             return Ok((known, act));
         }
         act.is_refused();
@@ -151,6 +160,13 @@ impl Lending {
             ),
             counts: true,
         })
+    }
+}
+
+fn missing(name: &str) -> NotLent {
+    NotLent {
+        reason: format!("there is no secret `{name}`; make it with `skep secrets create {name}`"),
+        counts: true,
     }
 }
 

@@ -22,6 +22,7 @@ mod lending;
 mod listen;
 mod machine;
 mod metrics;
+mod mounts;
 mod outgoing;
 mod outside;
 mod page;

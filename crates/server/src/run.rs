@@ -32,6 +32,7 @@ use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
+use crate::mounts::Mounts;
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::providers::Logins;
@@ -219,6 +220,10 @@ fn tell(state: &State, kind: &str, detail: &str) {
         .record(&workspace, Event::new(kind, detail.trim_end()));
 }
 
+fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
+    tracer.map(|it| it.clone() as Arc<dyn Spans>)
+}
+
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
@@ -229,10 +234,9 @@ async fn compose(
     let metrics = ServerMetrics::register(&mut registry);
     let backup_metrics = BackupMetrics::register(&mut registry);
     let call_metrics = Metrics::register(&mut registry);
-    let tracer = match &settings.otlp_endpoint {
-        Some(endpoint) => Some(Tracer::start(endpoint, &mut registry)?),
-        None => None,
-    };
+    let endpoint = settings.otlp_endpoint.as_ref();
+    let tracer = endpoint.map(|it| Tracer::start(it, &mut registry));
+    let tracer = tracer.transpose()?;
     let db = open(settings, metrics.clone())?;
     let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
@@ -243,8 +247,8 @@ async fn compose(
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
     let outside = Outside::open(settings, &db, &mut registry)?;
-    let reached_at = reached_at(settings, url);
-    let peers = Peers::new(db.clone(), reached_at, settings, tls.as_ref())?;
+    let at = reached_at(settings, url);
+    let peers = Peers::new(db.clone(), at, settings, tls.as_ref())?;
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
@@ -252,11 +256,11 @@ async fn compose(
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let policies = Arc::new(Policies::new(db.clone()));
-    let lending = Lending::new(&db, &vault, &policies, &audit);
+    let mounts = Mounts::open(settings, &db, &vault)?;
+    let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
     let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending));
     let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
-    let spans = tracer.clone().map(|tracer| tracer as Arc<dyn Spans>);
-    let observed = (call_metrics, spans, quotas.allowed());
+    let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
     forget_imports(&settings.data)?;
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
@@ -281,6 +285,7 @@ async fn compose(
         sessions,
         threats,
         vault,
+        mounts,
         vault_work: Notify::new(),
         renewals: Renewals::open(settings)?,
         renewal_work: Notify::new(),

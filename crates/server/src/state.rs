@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::metrics::ServerMetrics;
+use crate::mounts::Mounts;
 use crate::outside::Outside;
 use crate::peers::Peers;
 use crate::providers::Logins;
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) threats: Threats,
     pub(crate) vault: Vault,
+    /// The stores that are mounted in it.
+    pub(crate) mounts: Arc<Mounts>,
     /// Wakes who carries out rotations.
     pub(crate) vault_work: Notify,
     pub(crate) renewals: Renewals,

@@ -12,7 +12,7 @@ use skep_guard::policy::{PrincipalKind, Resource, Secret as Asked};
 use skep_runtime::Event;
 use skep_store::{By, Db};
 use skep_vault::seal::{Opening, SealKey};
-use skep_vault::{May, Secret, Vault, VaultError, Which, Work};
+use skep_vault::{Known, May, Mount, Secret, Vault, VaultError, Which, Work};
 
 use crate::ServerError;
 use crate::keys::keep_new;
@@ -116,9 +116,16 @@ pub(crate) struct KnownSecret {
     pub(crate) secret: Secret,
     /// What who asks was let do with it.
     pub(crate) shared: Vec<String>,
+    /// The mount that it is below.
+    pub(crate) mount: Option<Mount>,
 }
 
 impl KnownSecret {
+    /// Whether the vault has it. What is below a mount may have been asked for by nobody yet.
+    pub(crate) fn is_here(&self) -> bool {
+        self.secret.latest > 0
+    }
+
     /// It and no other, whatever it is called meanwhile.
     pub(crate) fn which(&self) -> Which {
         Which::Id(self.secret.id)
@@ -150,9 +157,18 @@ pub(crate) async fn known(
         Err(VaultError::Sealed) => return Ok(None),
         other => other?,
     };
-    Ok(known.map(|(secret, may)| KnownSecret {
+    let Some(Known { secret, may, mount }) = known else {
+        return Ok(None);
+    };
+    // Policies decide by its name before anybody asks the store for it.
+    let elsewhere = match (&which, &mount) {
+        (Which::Name(name), Some(mount)) => Some(mount.unseen(name.clone())),
+        _ => None,
+    };
+    Ok(secret.or(elsewhere).map(|secret| KnownSecret {
         secret,
         shared: may.iter().map(May::to_string).collect(),
+        mount,
     }))
 }
 

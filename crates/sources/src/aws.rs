@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
 use crate::sigv4::Signer;
-use crate::{Conflict, MOST_SECRETS, Outcome, SourceError, Variable, fate, refuse};
+use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, fate, refuse};
 
 const SERVICE: &str = "secretsmanager";
 const JSON: &str = "application/x-amz-json-1.1";
@@ -68,7 +68,11 @@ fn is(answer: &Answer, kind: &str) -> bool {
 }
 
 impl Aws {
-    pub(crate) fn of(prefix: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+    pub(crate) fn of(
+        prefix: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
         let unset = || SourceError::Unset(UNSET);
         let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
         let region = region.ok_or_else(unset)?;
@@ -76,7 +80,7 @@ impl Aws {
         let base = variable("AWS_ENDPOINT_URL_SECRETS_MANAGER")
             .or_else(|| variable("AWS_ENDPOINT_URL"))
             .unwrap_or_else(own);
-        let http = Http::new(&base, variable("AWS_CA_BUNDLE").as_deref())?;
+        let http = Http::new(&base, variable("AWS_CA_BUNDLE").as_deref(), reach)?;
         let uri: Uri = http.base().parse().unwrap_or_default();
         Ok(Self {
             host: uri.authority().map(ToString::to_string).unwrap_or_default(),
@@ -160,6 +164,24 @@ impl Aws {
             (None, None) => return Ok(None),
         };
         Ok(Some(Zeroizing::new(bytes)))
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        // As what is read is called.
+        let prefix = &self.prefix;
+        let mut places = vec![format!("{prefix}{name}")];
+        if !prefix.is_empty() && !prefix.ends_with('/') {
+            places.push(format!("{prefix}/{name}"));
+        }
+        if prefix.rsplit('/').find(|it| !it.is_empty()) == Some(name) {
+            places.push(prefix.clone());
+        }
+        for place in places {
+            if let Some(value) = self.value(&place).await? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) async fn read(&self) -> Result<Vec<Entry>, SourceError> {

@@ -9,7 +9,7 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 use crate::http::Http;
-use crate::{Conflict, MOST_SECRETS, Outcome, SourceError, Variable, escaped, fate, refuse};
+use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
 
 const API: &str = "api-version=7.4";
 const SCOPE: &str = "https://vault.azure.net/.default";
@@ -70,7 +70,11 @@ fn there(name: &str) -> Result<String, SourceError> {
 }
 
 impl Azure {
-    pub(crate) fn of(name: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+    pub(crate) fn of(
+        name: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
         let unset = || SourceError::Unset(UNSET);
         let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if !fits {
@@ -84,8 +88,8 @@ impl Azure {
         let base = variable("AZURE_KEYVAULT_URL").unwrap_or_else(own);
         let login = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| LOGIN.to_owned());
         Ok(Self {
-            http: Http::new(&base, None)?,
-            login: Http::new(&login, None)?,
+            http: Http::new(&base, None, reach)?,
+            login: Http::new(&login, None, reach)?,
             tenant: variable("AZURE_TENANT_ID").ok_or_else(unset)?,
             client: variable("AZURE_CLIENT_ID").ok_or_else(unset)?,
             secret: Zeroizing::new(variable("AZURE_CLIENT_SECRET").ok_or_else(unset)?),
@@ -127,6 +131,12 @@ impl Azure {
             404 => Ok(None),
             _ => Ok(Some(Zeroizing::new(answer.json::<Held>()?.value))),
         }
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        let bearer = self.bearer().await?;
+        let value = self.value(&bearer, &there(name)?).await?;
+        Ok(value.map(|it| Zeroizing::new(it.as_bytes().to_vec())))
     }
 
     pub(crate) async fn read(&self) -> Result<Vec<Entry>, SourceError> {
@@ -277,6 +287,9 @@ mod tests {
             ("AZURE_CLIENT_SECRET", "a&b"),
         ];
         let source = open("azure:mine", &env).unwrap();
+        let one = source.get("db/password").await.unwrap();
+        assert_eq!(one.unwrap().as_slice(), b"one");
+        assert_eq!(source.get("none").await.unwrap(), None);
         let found = source.read().await.unwrap();
         assert_eq!(
             told(&found),

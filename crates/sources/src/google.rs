@@ -12,7 +12,7 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
-use crate::{Conflict, MOST_SECRETS, Outcome, SourceError, Variable, escaped, fate, refuse};
+use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
 
 const BASE: &str = "https://secretmanager.googleapis.com";
 const UNSET: &str = "who asks Google is not said: set CLOUDSDK_AUTH_ACCESS_TOKEN, which `gcloud auth \
@@ -63,7 +63,11 @@ fn there(name: &str) -> Result<String, SourceError> {
 }
 
 impl Google {
-    pub(crate) fn of(project: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+    pub(crate) fn of(
+        project: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.');
         if project.is_empty() || !project.chars().all(fits) {
             let address = format!("gcp:{project}");
@@ -73,7 +77,7 @@ impl Google {
         let base = variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER").unwrap_or_else(own);
         let token = variable("CLOUDSDK_AUTH_ACCESS_TOKEN").ok_or(SourceError::Unset(UNSET))?;
         Ok(Self {
-            http: Http::new(&base, None)?,
+            http: Http::new(&base, None, reach)?,
             bearer: Zeroizing::new(format!("Bearer {token}")),
             project: project.to_owned(),
         })
@@ -114,6 +118,10 @@ impl Google {
         let bytes = STANDARD.decode(data);
         let bytes = bytes.map_err(|_| SourceError::Answer("a value is no base64"))?;
         Ok((Some(Zeroizing::new(bytes)), true))
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        Ok(self.value(&there(name)?).await?.0)
     }
 
     pub(crate) async fn read(&self) -> Result<Vec<Entry>, SourceError> {
@@ -277,6 +285,9 @@ mod tests {
             ("CLOUDSDK_AUTH_ACCESS_TOKEN", "the-token"),
         ];
         let source = open("gcp:mine", &env).unwrap();
+        let one = source.get("db/password").await.unwrap();
+        assert_eq!(one.unwrap().as_slice(), b"one");
+        assert_eq!(source.get("empty").await.unwrap(), None);
         let found = source.read().await.unwrap();
         assert_eq!(told(&found), pairs(&[("db/password", "one")]));
         let entries = [

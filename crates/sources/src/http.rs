@@ -1,8 +1,13 @@
 //! Requests to a store: over TLS, bounded in size and time, and never redirected, since a redirect would carry the
 //! credentials elsewhere.
 
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::{Method, Request, Uri};
@@ -11,13 +16,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
+use tower_service::Service;
 
-use crate::SourceError;
+use crate::{Reach, SourceError};
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,9 +70,44 @@ impl Answer {
     }
 }
 
+/// Resolves names to the addresses that may be reached: who connects connects to one of those, and does not ask for
+/// the name again.
+#[derive(Clone)]
+struct Reached(Option<Reach>);
+
+impl Service<Name> for Reached {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let reach = self.0.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let mut all: Vec<SocketAddr> = found.collect();
+            let some = !all.is_empty();
+            all.retain(|it| reach.as_ref().is_none_or(|reach| reach(it.ip())));
+            match some && all.is_empty() {
+                true => Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    OUT_OF_REACH,
+                )),
+                false => Ok(all.into_iter()),
+            }
+        })
+    }
+}
+
+const OUT_OF_REACH: &str =
+    "it is no address of the internet; allow it with `outgoing.allow` if it is meant";
+
 /// A client of one store.
 pub(crate) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Reached>>, Full<Bytes>>,
     base: String,
 }
 
@@ -90,13 +132,17 @@ fn roots(path: &str) -> Result<RootCertStore, SourceError> {
 
 impl Http {
     /// A client of the store at this address; its certificate is checked against the system's, or against those
-    /// of a file.
-    pub(crate) fn new(base: &str, ca: Option<&str>) -> Result<Self, SourceError> {
+    /// of a file. Only what is in reach is connected to.
+    pub(crate) fn new(
+        base: &str,
+        ca: Option<&str>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
         let base = base.trim_end_matches('/');
         let uri: Uri = base.parse().map_err(|_| wrong_address(base))?;
         let host = uri.host().ok_or_else(|| wrong_address(base))?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let address: Option<std::net::IpAddr> = bare.parse().ok();
+        let address: Option<IpAddr> = bare.parse().ok();
         let local = host == "localhost" || address.is_some_and(|it| it.is_loopback());
         match uri.scheme_str() {
             Some("https") => {}
@@ -108,6 +154,10 @@ impl Http {
             host: host.to_owned(),
             detail,
         };
+        // No resolver sees what is an address already.
+        if address.is_some_and(|it| reach.is_some_and(|reach| !reach(it))) {
+            return Err(network(OUT_OF_REACH.to_owned()));
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -122,7 +172,7 @@ impl Http {
                 .with_native_roots()
                 .map_err(|error| network(error.to_string()))?,
         };
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Reached(reach.cloned()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -163,8 +213,13 @@ impl Http {
         let whole = async {
             let answer = self.client.request(request).await;
             let answer = answer.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                network(cause.unwrap_or_else(|| error.to_string()))
+                let first: &dyn std::error::Error = &error;
+                let causes = std::iter::successors(Some(first), |it| it.source());
+                let causes: Vec<String> = causes.skip(1).map(ToString::to_string).collect();
+                network(match causes.is_empty() {
+                    true => error.to_string(),
+                    false => causes.join(": "),
+                })
             })?;
             let status = answer.status().as_u16();
             let body = Limited::new(answer.into_body(), MOST_ANSWER)

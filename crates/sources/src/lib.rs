@@ -16,8 +16,11 @@ mod sigv4;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use skep_exchange::Entry;
+use zeroize::Zeroizing;
 
 pub use error::SourceError;
 
@@ -28,6 +31,9 @@ const DEEPEST: usize = 32;
 
 /// A variable of the environment.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Which addresses may be connected to.
+pub type Reach = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// What becomes of what a store has already with another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,21 +88,25 @@ pub enum Source {
 
 impl Source {
     /// The store at an address, when it is one: `vault:MOUNT/PATH`, `aws:PREFIX`, `azure:NAME`, `gcp:PROJECT`.
-    /// Nothing is sent yet.
+    /// Nothing is sent yet; and later only to addresses in `reach`, when it is given.
     ///
     /// # Errors
     /// [`SourceError`]: what is missing to use it.
-    pub fn of(address: &str, variable: Variable<'_>) -> Result<Option<Self>, SourceError> {
+    pub fn of(
+        address: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Option<Self>, SourceError> {
         let Some((scheme, rest)) = address.split_once(':') else {
             return Ok(None);
         };
         Ok(Some(match scheme {
-            "vault" | "bao" => Self::Vault(vault::Vault::of(rest, variable)?),
-            "aws" => Self::Aws(aws::Aws::of(rest, variable)?),
+            "vault" | "bao" => Self::Vault(vault::Vault::of(rest, variable, reach)?),
+            "aws" => Self::Aws(aws::Aws::of(rest, variable, reach)?),
             #[cfg(feature = "azure")]
-            "azure" => Self::Azure(Box::new(azure::Azure::of(rest, variable)?)),
+            "azure" => Self::Azure(Box::new(azure::Azure::of(rest, variable, reach)?)),
             #[cfg(feature = "google")]
-            "gcp" => Self::Google(google::Google::of(rest, variable)?),
+            "gcp" => Self::Google(google::Google::of(rest, variable, reach)?),
             #[cfg(not(feature = "azure"))]
             "azure" => return Err(SourceError::NotBuilt("azure")),
             #[cfg(not(feature = "google"))]
@@ -117,6 +127,21 @@ impl Source {
             Self::Azure(store) => store.read().await,
             #[cfg(feature = "google")]
             Self::Google(store) => store.read().await,
+        }
+    }
+
+    /// The value of one secret, if there is one.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        match self {
+            Self::Vault(store) => store.get(name).await,
+            Self::Aws(store) => store.get(name).await,
+            #[cfg(feature = "azure")]
+            Self::Azure(store) => store.get(name).await,
+            #[cfg(feature = "google")]
+            Self::Google(store) => store.get(name).await,
         }
     }
 

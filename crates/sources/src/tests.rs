@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A request as a store sees it.
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -78,7 +79,7 @@ pub(crate) async fn serve(
 pub(crate) fn open(address: &str, env: &[(&str, &str)]) -> Result<Source, SourceError> {
     let find = |name: &str| env.iter().find(|(it, _)| *it == name);
     let variable = |name: &str| find(name).map(|(_, value)| (*value).to_owned());
-    Source::of(address, &variable).map(|found| found.expect("an address of a store"))
+    Source::of(address, &variable, None).map(|found| found.expect("an address of a store"))
 }
 
 pub(crate) fn told(entries: &[Entry]) -> Vec<(String, String)> {
@@ -277,6 +278,68 @@ async fn vault_is_read_as_its_api_says() {
     assert_eq!(said.to_string(), "the store said 403: permission denied");
 }
 
+/// One secret at a time, by a role whose token is kept until it is refused.
+#[tokio::test]
+async fn one_secret_is_asked_for_with_a_token_that_is_kept() {
+    let engine = engine();
+    let state = Arc::new(Mutex::new((0, "first".to_owned())));
+    let held = state.clone();
+    let url = serve(move |asked| {
+        let mut asked = asked.clone();
+        let mut held = held.lock().unwrap();
+        if asked.path.ends_with("/login") {
+            held.0 += 1;
+            let auth = json!({ "client_token": held.1, "lease_duration": 3600 });
+            return (200, json!({ "auth": auth }));
+        }
+        if asked.header("x-vault-token") == held.1 {
+            asked
+                .headers
+                .insert("x-vault-token", "the-token".parse().unwrap());
+        }
+        kv(&engine, &asked)
+    })
+    .await;
+    let env = [
+        ("VAULT_ADDR", url.as_str()),
+        ("VAULT_ROLE_ID", "role"),
+        ("VAULT_SECRET_ID", "hidden"),
+        ("VAULT_NAMESPACE", "team"),
+    ];
+    let store = open("vault:secret/app", &env).unwrap();
+    let get = async |name: &str| {
+        let value = store.get(name).await.unwrap();
+        value.map(|it| String::from_utf8(it.to_vec()).unwrap())
+    };
+    assert_eq!(get("db/password").await.as_deref(), Some("new"));
+    assert_eq!(get("top").await.as_deref(), Some("zero"));
+    for none in ["db/none", "none/password", "gone/a", "db"] {
+        assert_eq!(get(none).await, None, "{none}");
+    }
+    assert_eq!(state.lock().unwrap().0, 1, "logins");
+    "second".clone_into(&mut state.lock().unwrap().1);
+    assert_eq!(get("db/port").await.as_deref(), Some("5432"));
+    assert_eq!(state.lock().unwrap().0, 2, "logins");
+}
+
+#[tokio::test]
+async fn what_is_out_of_reach_is_not_connected_to() {
+    let url = serve(|_| panic!("it was asked")).await;
+    let named = url.replace("127.0.0.1", "localhost");
+    let reach: Reach = Arc::new(|it| !it.is_loopback());
+    for base in [url, named] {
+        let env = [("VAULT_ADDR", base.as_str()), ("VAULT_TOKEN", "t")];
+        let find = |name: &str| env.iter().find(|(it, _)| *it == name);
+        let variable = |name: &str| find(name).map(|(_, value)| (*value).to_owned());
+        let said = match Source::of("vault:a/b", &variable, Some(&reach)) {
+            Ok(store) => store.unwrap().read().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("outgoing.allow"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn vault_is_written_with_check_and_set() {
     let engine = engine();
@@ -392,18 +455,18 @@ async fn what_a_store_does_wrong_is_told_without_what_was_sent() {
 fn what_is_missing_is_told_before_anything_is_sent() {
     let none = |_: &str| None;
     for address in ["vault:secret/x", "aws:x"] {
-        let said = Source::of(address, &none);
+        let said = Source::of(address, &none, None);
         assert!(matches!(said, Err(SourceError::Unset(_))), "{address}");
     }
     for file in ["x.json", "-", "C:/x", "https://example.com/x"] {
-        assert!(matches!(Source::of(file, &none), Ok(None)), "{file}");
+        assert!(matches!(Source::of(file, &none, None), Ok(None)), "{file}");
     }
     let with = |address: &'static str| {
         move |name: &str| Some(if name.ends_with("ADDR") { address } else { "x" }.to_owned())
     };
-    let said = Source::of("vault:a/b", &with("http://vault.example.com:8200"));
+    let said = Source::of("vault:a/b", &with("http://vault.example.com:8200"), None);
     assert!(matches!(said, Err(SourceError::Open(_))));
-    let said = Source::of("vault:a/b", &with("vault.example.com"));
+    let said = Source::of("vault:a/b", &with("vault.example.com"), None);
     assert!(matches!(said, Err(SourceError::Address(..))));
     for wrong in [
         "vault:",
@@ -412,7 +475,7 @@ fn what_is_missing_is_told_before_anything_is_sent() {
         "vault:a?version=1",
         "vault:a/b?version=x",
     ] {
-        let said = Source::of(wrong, &with("http://127.0.0.1:1"));
+        let said = Source::of(wrong, &with("http://127.0.0.1:1"), None);
         assert!(matches!(said, Err(SourceError::Address(..))), "{wrong}");
     }
 }

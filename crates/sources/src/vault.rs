@@ -2,18 +2,23 @@
 //! the field `password` of `app/db` is `app/db/password`.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use ::http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use skep_exchange::Entry;
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
 use crate::{
-    Conflict, DEEPEST, MOST_SECRETS, Outcome, SourceError, Variable, escaped_path, fate, refuse,
+    Conflict, DEEPEST, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped_path, fate,
+    refuse,
 };
 
+/// How long the token of a role is shown at the most.
+const LONGEST_KEPT: Duration = Duration::from_secs(300);
 const UNSET: &str = "where Vault is and who asks is not said: set VAULT_ADDR, and VAULT_TOKEN or VAULT_ROLE_ID with \
                      VAULT_SECRET_ID (or BAO_…)";
 const FORM: &str = "write vault:MOUNT/PATH, or vault:MOUNT//PATH when the mount's name has slashes; ?version=N reads \
@@ -36,6 +41,8 @@ pub struct Vault {
     mount: String,
     path: String,
     version: Option<u32>,
+    /// What a role was given, and until when it is shown.
+    kept: Mutex<Option<(Zeroizing<String>, Instant)>>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,8 @@ struct Login {
 #[derive(Deserialize)]
 struct Auth {
     client_token: String,
+    #[serde(default)]
+    lease_duration: u64,
 }
 
 /// Fields as they are, and the version that a change must follow.
@@ -101,7 +110,11 @@ fn split(base: &str, name: &str) -> Result<(String, String), SourceError> {
 }
 
 impl Vault {
-    pub(crate) fn of(rest: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+    pub(crate) fn of(
+        rest: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
         let either = |name: &str| {
             let names = [format!("VAULT_{name}"), format!("BAO_{name}")];
             names.iter().find_map(|name| variable(name))
@@ -128,12 +141,13 @@ impl Vault {
             _ => return Err(SourceError::Unset(UNSET)),
         };
         Ok(Self {
-            http: Http::new(&address, either("CACERT").as_deref())?,
+            http: Http::new(&address, either("CACERT").as_deref(), reach)?,
             namespace: either("NAMESPACE"),
             who,
             mount: mount.to_owned(),
             path: path.to_owned(),
             version,
+            kept: Mutex::default(),
         })
     }
 
@@ -167,10 +181,24 @@ impl Vault {
             Who::Token(token) => return Ok(token.clone()),
             Who::Role { id, secret } => (id, secret),
         };
+        let mut kept = self.kept.lock().await;
+        if let Some((token, _)) = kept.as_ref().filter(|it| it.1 > Instant::now()) {
+            return Ok(token.clone());
+        }
         let body = json!({ "role_id": id, "secret_id": secret.as_str() });
         let path = "auth/approle/login";
         let answer = self.ask(None, Method::POST, path, Some(body)).await?;
-        Ok(Zeroizing::new(answer.json::<Login>()?.auth.client_token))
+        let auth = answer.json::<Login>()?.auth;
+        let token = Zeroizing::new(auth.client_token);
+        // Half of its time: it must still count when it arrives.
+        let lasts = Duration::from_secs(auth.lease_duration / 2).min(LONGEST_KEPT);
+        *kept = Some((token.clone(), Instant::now() + lasts));
+        Ok(token)
+    }
+
+    /// Logs in again for the next request. Tells whether that could help.
+    async fn forget_token(&self) -> bool {
+        self.kept.lock().await.take().is_some()
     }
 
     fn of_engine(&self, part: &str, path: &str) -> String {
@@ -228,6 +256,21 @@ impl Vault {
             true => Err(SourceError::TooMany),
             false => Ok(()),
         }
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        let Ok((path, field)) = split(&self.path, name) else {
+            return Ok(None);
+        };
+        let current = match self.current(&self.token().await?, &path).await {
+            // A token that was kept may be over, or be taken back.
+            Err(SourceError::Refused { status: 403, .. }) if self.forget_token().await => {
+                self.current(&self.token().await?, &path).await?
+            }
+            other => other?,
+        };
+        let value = current.and_then(|it| it.fields.get(&field).map(bytes));
+        Ok(value.map(Zeroizing::new))
     }
 
     pub(crate) async fn read(&self) -> Result<Vec<Entry>, SourceError> {

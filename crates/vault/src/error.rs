@@ -1,6 +1,6 @@
 //! What can go wrong with the vault.
 
-use skep_core::{AccessRequestId, Code, LeaseId, PublicError, RotationId};
+use skep_core::{AccessRequestId, Code, LeaseId, MountId, PublicError, RotationId};
 use skep_crypto::CryptoError;
 use skep_store::StoreError;
 
@@ -68,6 +68,12 @@ pub enum VaultError {
     /// A request was decided already.
     #[error("the request was {0} already")]
     Decided(&'static str),
+    /// There is no such mount.
+    #[error("there is no mount `{0}`")]
+    NoMount(MountId),
+    /// What lies below a mount is changed where it comes from.
+    #[error("what is below `{0}` lies in another store")]
+    Mounted(String),
     /// Nobody says yes to themselves.
     #[error("who asks cannot decide")]
     OwnRequest,
@@ -106,9 +112,12 @@ impl PublicError for VaultError {
             Self::Sealed => Code::VaultSealed,
             Self::WrongOpening => Code::WrongSealKey,
             Self::NotFound(_) | Self::NoVersion { .. } => Code::SecretNotFound,
-            Self::NoSeal(_) | Self::NoRotation(_) | Self::NoRequest(_) | Self::NoLease(_) => {
-                Code::VaultNotFound
-            }
+            Self::NoSeal(_)
+            | Self::NoRotation(_)
+            | Self::NoRequest(_)
+            | Self::NoMount(_)
+            | Self::NoLease(_) => Code::VaultNotFound,
+            Self::Mounted(_) => Code::SecretMounted,
             Self::Exists(_) => Code::SecretExists,
             Self::Changed { .. } => Code::SecretChanged,
             Self::Invalid { .. } => Code::InvalidSpec,

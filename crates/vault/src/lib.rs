@@ -13,6 +13,7 @@ mod error;
 pub mod hooks;
 mod keyring;
 mod lease;
+pub mod mount;
 pub mod name;
 pub mod renewal;
 mod room;
@@ -29,6 +30,7 @@ mod value;
 
 pub use error::VaultError;
 pub use lease::{Lease, NewLease};
+pub use mount::{Known, Mount, NewMount};
 pub use name::{Query, SecretName, Tags};
 pub use schema::MIGRATIONS;
 pub use secret::{About, NewSecret, Secret, State, Version};

@@ -122,6 +122,15 @@ impl Query {
         })
     }
 
+    /// A query that finds all whose names begin with a path, and others.
+    pub(crate) fn of_name(path: &SecretName) -> Self {
+        let words = words_of(path.as_str()).filter(|word| word.chars().count() >= SHORTEST);
+        Self {
+            words: words.collect(),
+            tags: Vec::new(),
+        }
+    }
+
     /// Whether everything is found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -328,6 +328,27 @@ impl Room<'_> {
         Ok(secret)
     }
 
+    /// Forgets a secret with all that hangs on it.
+    pub(crate) fn remove(&mut self, by: &By, id: SecretId) -> Result<(), VaultError> {
+        for version in self.versions(id)? {
+            forget_value(&mut self.scope, id, version.number)?;
+        }
+        forget_value(&mut self.scope, id, ABOUT)?;
+        self.end_renewal(id)?;
+        for sql in [
+            "DELETE FROM secret_versions WHERE workspace = ?1 AND secret = ?2",
+            "DELETE FROM secret_tokens WHERE workspace = ?1 AND secret = ?2",
+            "DELETE FROM secret_leases WHERE workspace = ?1 AND secret = ?2",
+            "DELETE FROM secret_shares WHERE workspace = ?1 AND secret = ?2",
+            "DELETE FROM secret_requests WHERE workspace = ?1 AND secret = ?2",
+            "DELETE FROM secrets WHERE workspace = ?1 AND id = ?2",
+        ] {
+            self.scope.execute(sql, &[id.as_bytes().into()])?;
+        }
+        self.scope.count(COUNT, -1)?;
+        Ok(self.tell(by, "secret:remove", id, "removed")?)
+    }
+
     pub(crate) fn tell(
         &mut self,
         by: &By,
@@ -425,6 +446,7 @@ impl Room<'_> {
         new: &NewSecret,
         how: &Bulk,
     ) -> Result<(Outcome, Option<Told>), VaultError> {
+        self.not_mounted(&new.about.name)?;
         let which = Which::Name(new.about.name.clone());
         let Some(mut secret) = self.find(&which)? else {
             if how.dry {

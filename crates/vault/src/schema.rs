@@ -144,6 +144,15 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 PRIMARY KEY (workspace, secret)
             );
             CREATE INDEX secret_renewals_by_next ON secret_renewals (workspace, next_at);
+            CREATE TABLE secret_mounts (
+                workspace TEXT NOT NULL,
+                id BLOB NOT NULL,
+                sealed BLOB NOT NULL,
+                made_at BIGINT NOT NULL,
+                made_by TEXT NOT NULL,
+                mac BLOB NOT NULL,
+                PRIMARY KEY (workspace, id)
+            );
             CREATE TABLE secret_requests (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -171,6 +180,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "secret_leases",
         "secret_shares",
         "secret_renewals",
+        "secret_mounts",
         "secret_requests",
     ],
 };

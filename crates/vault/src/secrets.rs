@@ -7,9 +7,9 @@ use skep_core::{SecretId, Timestamp, Workspace};
 use skep_store::{By, Unit};
 
 use crate::VaultError;
-use crate::keyring::{ABOUT, Live, forget_value};
+use crate::keyring::Live;
 use crate::name::{Query, SecretName, TOKEN};
-use crate::room::{COUNT, Room, SWEEP};
+use crate::room::{Room, SWEEP};
 use crate::secret::{About, NewSecret, Secret, State, Version, check_ttl};
 use crate::service::Vault;
 use crate::share::check_reason;
@@ -155,6 +155,7 @@ impl Vault {
         check_ttl(new.ttl)?;
         let (by, who) = (by.clone(), who.to_owned());
         self.change(workspace, move |room, live| {
+            room.not_mounted(&new.about.name)?;
             let secret = room.create((live, &by), &who, &new)?;
             room.tell(&by, "secret:create", secret.id, "version 1")?;
             Ok(secret)
@@ -178,6 +179,7 @@ impl Vault {
         let (by, who, which) = (by.clone(), who.to_owned(), which.clone());
         self.change(workspace, move |room, live| {
             let mut secret = room.get(&which)?;
+            room.not_mounted(&secret.about.name)?;
             match follows {
                 Some(expected) if expected != secret.latest => {
                     return Err(VaultError::Changed {
@@ -220,6 +222,8 @@ impl Vault {
                 return Ok(secret);
             }
             if secret.about.name != before.name {
+                room.not_mounted(&before.name)?;
+                room.not_mounted(&secret.about.name)?;
                 let taken = Which::Name(secret.about.name.clone());
                 if room.row(&taken)?.is_some() {
                     return Err(VaultError::Exists(secret.about.name.to_string()));
@@ -394,23 +398,7 @@ impl Vault {
         let (by, which) = (by.clone(), which.clone());
         self.change(workspace, move |room, _| {
             let secret = room.row(&which)?.ok_or_else(|| which.missing())?;
-            for version in room.versions(secret.id)? {
-                forget_value(&mut room.scope, secret.id, version.number)?;
-            }
-            forget_value(&mut room.scope, secret.id, ABOUT)?;
-            room.end_renewal(secret.id)?;
-            for sql in [
-                "DELETE FROM secret_versions WHERE workspace = ?1 AND secret = ?2",
-                "DELETE FROM secret_tokens WHERE workspace = ?1 AND secret = ?2",
-                "DELETE FROM secret_leases WHERE workspace = ?1 AND secret = ?2",
-                "DELETE FROM secret_shares WHERE workspace = ?1 AND secret = ?2",
-                "DELETE FROM secret_requests WHERE workspace = ?1 AND secret = ?2",
-                "DELETE FROM secrets WHERE workspace = ?1 AND id = ?2",
-            ] {
-                room.scope.execute(sql, &[secret.id.as_bytes().into()])?;
-            }
-            room.scope.count(COUNT, -1)?;
-            Ok(room.tell(&by, "secret:remove", secret.id, "removed")?)
+            room.remove(&by, secret.id)
         })
         .await
     }

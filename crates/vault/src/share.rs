@@ -12,7 +12,6 @@ use crate::VaultError;
 use crate::lease::check_holder;
 use crate::room::Room;
 use crate::row::check;
-use crate::secret::Secret;
 use crate::secrets::Which;
 use crate::service::Vault;
 
@@ -230,7 +229,11 @@ impl Room<'_> {
     }
 
     /// What somebody was let do with a secret, as far as it counts.
-    fn own_shares(&mut self, secret: SecretId, holder: &str) -> Result<Vec<May>, VaultError> {
+    pub(crate) fn own_shares(
+        &mut self,
+        secret: SecretId,
+        holder: &str,
+    ) -> Result<Vec<May>, VaultError> {
         let rows = self.scope.query(
             "SELECT secret, holder, may, made_at, made_by, expires_at, mac FROM secret_shares \
              WHERE workspace = ?1 AND secret = ?2 AND holder = ?3",
@@ -336,27 +339,6 @@ impl Room<'_> {
 }
 
 impl Vault {
-    /// The secret that is meant, if there is one, and what somebody was let do with it: what a decision is made of.
-    ///
-    /// # Errors
-    /// [`VaultError::Sealed`].
-    pub async fn known(
-        &self,
-        workspace: &Workspace,
-        which: &Which,
-        holder: &str,
-    ) -> Result<Option<(Secret, Vec<May>)>, VaultError> {
-        let (which, holder) = (which.clone(), holder.to_owned());
-        let known = self.look(workspace, move |room| {
-            let Some(secret) = room.find(&which)? else {
-                return Ok(None);
-            };
-            let may = room.own_shares(secret.id, &holder)?;
-            Ok(Some((secret, may)))
-        });
-        Ok(known.await?.flatten())
-    }
-
     /// Lets somebody do something with a secret.
     ///
     /// # Errors

@@ -15,8 +15,8 @@ use crate::rotation::{Level, Phase};
 use crate::seal::{Opening, SealKey};
 use crate::turn::Work;
 use crate::{
-    About, Bulk, Decision, MIGRATIONS, May, NewLease, NewSecret, Query, SecretValue, State, Vault,
-    VaultError, Which,
+    About, Bulk, Decision, MIGRATIONS, May, Mount, NewLease, NewMount, NewSecret, Query,
+    SecretValue, State, Vault, VaultError, Which,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -837,6 +837,132 @@ async fn keys_of_a_removed_workspace_open_nothing() {
 }
 
 /// What a reader can see of the house: of the secret, and of what may be done with it.
+fn mounted(path: &str, with: SecretId) -> NewMount {
+    NewMount {
+        path: path.parse().unwrap(),
+        address: "vault:secret/MARKED".to_owned(),
+        with,
+        cache: Duration::ZERO,
+        stale: HOUR,
+    }
+}
+
+/// A mount at `prod`, and what keeps what its store says.
+async fn mount(house: &House) -> (Mount, SecretId) {
+    let with = house.create("login", "{}").await;
+    house.create("prod-old/x", "beside").await;
+    let wish = mounted("prod", with);
+    let mount = house.vault.mount(&house.by, &house.workspace, "me", wish);
+    (mount.await.unwrap(), with)
+}
+
+async fn follow(
+    house: &House,
+    mount: &Mount,
+    said: &[(&str, Option<&str>)],
+    all: bool,
+) -> Result<usize, VaultError> {
+    let said = said.iter();
+    let said = said.map(|(name, text)| (name.parse().unwrap(), text.map(value)));
+    let (vault, by, of) = (&house.vault, &house.by, &house.workspace);
+    vault.follow(by, of, mount.id, (said.collect(), all)).await
+}
+
+#[tokio::test]
+async fn what_is_below_a_mount_follows_its_store() {
+    let house = House::new().await;
+    let (vault, by, of) = (&house.vault, &house.by, &house.workspace);
+    let (mount, _) = mount(&house).await;
+    let follow = async |said, all| follow(&house, &mount, said, all).await;
+    let both = [("prod/db", Some("one")), ("prod/no", None)];
+    assert_eq!(follow(&both, false).await, Ok(1));
+    let db = vault.find(of, &named("prod/db")).await.unwrap();
+    assert_eq!(house.read(db.id, None).await.unwrap(), "one");
+    assert_eq!(db.about.tags["mount"], "prod");
+    // The same value is the same version; another is the only one that is kept.
+    follow(&[("prod/db", Some("one"))], false).await.unwrap();
+    assert_eq!(vault.versions(of, db.id).await.unwrap().len(), 1);
+    follow(&[("prod/db", Some("two"))], false).await.unwrap();
+    assert_eq!(house.read(db.id, None).await.unwrap(), "two");
+    assert!(house.read(db.id, Some(1)).await.is_err());
+    // What is gone there is not read here, and comes back when it is there again.
+    assert_eq!(follow(&[("prod/new", Some("n"))], true).await, Ok(1));
+    assert!(house.read(db.id, None).await.is_err());
+    follow(&[("prod/db", Some("two"))], false).await.unwrap();
+    assert_eq!(house.read(db.id, None).await.unwrap(), "two");
+    assert_eq!(vault.unmount(by, of, mount.id).await, Ok(2));
+    assert!(vault.find(of, &named("prod/db")).await.is_err());
+    let late = follow(&[("prod/db", Some("x"))], false).await;
+    assert_eq!(late, Err(VaultError::NoMount(mount.id)));
+    house.create("prod/db", "ours").await;
+}
+
+#[tokio::test]
+async fn nobody_else_writes_below_a_mount() {
+    let house = House::new().await;
+    let (vault, by, of) = (&house.vault, &house.by, &house.workspace);
+    let (mount, with) = mount(&house).await;
+    let db = [("prod/db", Some("one"))];
+    follow(&house, &mount, &db, false).await.unwrap();
+    let db = vault.find(of, &named("prod/db")).await.unwrap();
+    let refused = |result: Result<(), VaultError>| {
+        assert_eq!(result, Err(VaultError::Mounted("prod".to_owned())));
+    };
+    refused(house.put("prod/db", "x").await.map(drop));
+    let made = vault.create(by, of, "me", new("prod/mine", "x")).await;
+    refused(made.map(drop));
+    let name: Result<crate::SecretName, _> = "prod/y".parse();
+    let beside = named("prod-old/x");
+    let renamed = vault.update(by, of, &beside, move |about| {
+        about.name = name?;
+        Ok(())
+    });
+    refused(renamed.await.map(drop));
+    let many = (vec![new("prod/z", "x")], Bulk::default());
+    refused(vault.bulk(by, of, "me", many).await.map(drop));
+    let which = Which::Id(db.id);
+    refused(vault.renew_value(by, of, &which).await.map(drop));
+    // Its store says nothing of what is beside it.
+    let beside = [("prod-old/x", Some("x"))];
+    refused(follow(&house, &mount, &beside, false).await.map(drop));
+    for near in ["prod", "prod/db"] {
+        let second = vault.mount(by, of, "me", mounted(near, with)).await;
+        refused(second.map(drop));
+    }
+    let over = vault.mount(by, of, "me", mounted("prod-old", with)).await;
+    assert!(matches!(over, Err(VaultError::Exists(_))), "{over:?}");
+    let own = vault.mount(by, of, "me", mounted("next", db.id)).await;
+    refused(own.map(drop));
+}
+
+#[tokio::test]
+async fn a_value_of_a_mount_counts_for_its_time() {
+    let house = House::new().await;
+    let (vault, by, of) = (&house.vault, &house.by, &house.workspace);
+    let with = house.create("login", "{}").await;
+    let mount = vault
+        .mount(by, of, "me", mounted("prod", with))
+        .await
+        .unwrap();
+    let said = vec![("prod/db".parse().unwrap(), Some(value("one")))];
+    vault
+        .follow(by, of, mount.id, (said.clone(), false))
+        .await
+        .unwrap();
+    let db = vault.find(of, &named("prod/db")).await.unwrap();
+    let over = async || {
+        let versions = vault.versions(of, db.id).await.unwrap();
+        versions[0].expires_at.unwrap()
+    };
+    let first = over().await;
+    assert_eq!(first.since(db.made_at), HOUR);
+    vault.follow(by, of, mount.id, (said, false)).await.unwrap();
+    assert!(
+        over().await > first,
+        "it counts longer, since it was asked for again"
+    );
+}
+
 async fn seen(house: &House, id: SecretId) -> Result<(String, BTreeSet<String>), VaultError> {
     let (vault, of) = (&house.vault, &house.workspace);
     let secret = vault.find(of, &Which::Id(id)).await?;
@@ -856,6 +982,8 @@ async fn seen(house: &House, id: SecretId) -> Result<(String, BTreeSet<String>),
     let renewals = renewals
         .iter()
         .map(|it| format!("{:?} {:?}", it.renewal, it.value.as_ref().map(text)));
+    let mounts = vault.mounts(of).await?;
+    let renewals = renewals.chain(mounts.iter().map(|it| format!("{it:?}")));
     let rights = leases.iter().map(|it| format!("{it:?}"));
     let rights = rights.chain(renewals);
     let rights = rights.chain(shares.iter().map(|it| format!("{it:?}")));
@@ -885,6 +1013,10 @@ async fn furnished() -> (House, SecretId) {
     let ask = ("user:me".to_owned(), May::Use, HOUR);
     let why = "MARKED-why".to_owned();
     vault.ask(by, of, &which, ask, why).await.unwrap();
+    vault
+        .mount(by, of, "me", mounted("prod", id))
+        .await
+        .unwrap();
     let renewal = vault.renew_value(by, of, &which).await.unwrap();
     let made = Said::Made(value("MARKED-new"));
     let made = vault.renewed(by, of, (id, renewal), made, HOUR);
@@ -913,6 +1045,7 @@ async fn a_bit_that_is_flipped_in_any_row_is_noticed() {
         "secret_shares",
         "secret_requests",
         "secret_renewals",
+        "secret_mounts",
     ] {
         for (row, column, old, new) in flips(&house, table) {
             let sql = format!("UPDATE {table} SET {column} = ?1 WHERE rowid = ?2");

@@ -34,6 +34,7 @@ mod lock_tree;
 mod lock_use;
 mod manifest;
 mod message;
+mod mounts;
 mod moving;
 mod network;
 mod openapi;

@@ -14,23 +14,27 @@ use tempfile::TempDir;
 use crate::cli::command;
 
 /// A value that is looked for where it must not be.
-const MARK: &str = "MARKED-91c2-value";
+pub(crate) const MARK: &str = "MARKED-91c2-value";
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A server, and a folder in which commands run.
-struct Place {
-    server: Server,
+pub(crate) struct Place {
+    pub(crate) server: Server,
     folder: TempDir,
-    env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Place {
     async fn new() -> Self {
+        Self::on(Server::start().await)
+    }
+
+    pub(crate) fn on(server: Server) -> Self {
         Self {
-            server: Server::start().await,
+            server,
             folder: TempDir::new().expect("a folder"),
             env: Vec::new(),
         }
@@ -40,13 +44,13 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    fn file(&self, name: &str, content: &str) {
+    pub(crate) fn file(&self, name: &str, content: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, content).expect("a file");
     }
 
-    fn run(&self, args: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Output {
         let mut command = command(&self.server, &[&["secrets"], args].concat());
         command
             .current_dir(self.folder.path())
@@ -64,7 +68,7 @@ impl Place {
     }
 
     /// What a command prints that must succeed.
-    fn good(&self, args: &[&str]) -> String {
+    pub(crate) fn good(&self, args: &[&str]) -> String {
         let output = self.run(args, "");
         assert!(
             output.status.success(),
@@ -75,7 +79,7 @@ impl Place {
     }
 
     /// What a command says that must fail; it never tells a value.
-    fn bad(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn bad(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args, "");
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
@@ -84,7 +88,7 @@ impl Place {
     }
 
     /// Names and outcomes of an import.
-    fn outcomes(&self, args: &[&str]) -> Vec<(String, String)> {
+    pub(crate) fn outcomes(&self, args: &[&str]) -> Vec<(String, String)> {
         let out = self.good(&[args, &["-o", "json"]].concat());
         let all: Value = serde_json::from_str(&out).expect("pure JSON");
         let word = |it: &Value, name: &str| it[name].as_str().expect("text").to_owned();
@@ -396,13 +400,13 @@ async fn nothing_leaves_in_the_open_unless_it_is_said_and_each_is_written_down()
 }
 
 /// moto, which speaks as AWS does.
-struct Moto {
+pub(crate) struct Moto {
     child: std::process::Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener
             .local_addr()
@@ -428,7 +432,7 @@ impl Moto {
         Self { child, url }
     }
 
-    fn env(&self) -> Vec<(String, String)> {
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
         let all = [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
             ("AWS_ACCESS_KEY_ID", "somebody"),

@@ -15,6 +15,7 @@ mod keys;
 mod leases;
 mod links;
 mod me;
+mod mounts;
 mod policy;
 mod providers;
 mod rollouts;
@@ -33,7 +34,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{RequestExt as _, Router};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::json;
 use skep_compliance::validate_operation;
 use skep_core::{Code, RequestId};
@@ -42,7 +43,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{self, Asks, Told};
+use crate::access::{self, Access, Asks, Told};
 use crate::act::Act;
 use crate::gate::{self, About, Asker, Unasked};
 use crate::problem::{ApiError, REQUEST};
@@ -167,6 +168,9 @@ fn of_secrets() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(leases::requests))
         .routes(routes!(leases::decide))
         .routes(routes!(leases::withdraw))
+        .routes(routes!(mounts::list, mounts::create))
+        .routes(routes!(mounts::refresh))
+        .routes(routes!(mounts::remove))
         .routes(routes!(vault::status))
         .routes(routes!(vault::close))
         .routes(routes!(vault::unseal))
@@ -289,6 +293,31 @@ async fn named(request: &mut Request, kind: &str) -> Result<String, ApiError> {
     found.ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))
 }
 
+/// Takes in what an operation is said to be for, where the frameworks that hold here ask for it.
+async fn purposed(
+    state: &State,
+    act: &Act,
+    access: Access,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    let purpose = headers.get(skep_api::HEADER_PURPOSE);
+    let purpose = purpose.map(HeaderValue::as_bytes);
+    match validate_operation(&state.frameworks, access.action, purpose) {
+        Ok(said) => {
+            if let Some(said) = said {
+                act.is_for(said);
+            }
+            Ok(())
+        }
+        Err(why) => {
+            act.is_refused();
+            state.audit.refuse(act).await;
+            let detail = format!("`{}`: {why}", access.action);
+            Err(ApiError::new(Code::PurposeNeeded, detail))
+        }
+    }
+}
+
 /// Looks up what a route does, asks whether who asks may, and sees to it that it is written down.
 async fn told(
     Shared(state): Shared<Arc<State>>,
@@ -330,21 +359,7 @@ async fn told(
         let decided = input::Decided(secret.map(Arc::new), of.clone());
         request.extensions_mut().insert(decided);
     }
-    let purpose = request.headers().get(skep_api::HEADER_PURPOSE);
-    let purpose = purpose.map(HeaderValue::as_bytes);
-    match validate_operation(&state.frameworks, access.action, purpose) {
-        Ok(said) => {
-            if let Some(said) = said {
-                act.is_for(said);
-            }
-        }
-        Err(why) => {
-            act.is_refused();
-            state.audit.refuse(&act).await;
-            let detail = format!("`{}`: {why}", access.action);
-            return Err(ApiError::new(Code::PurposeNeeded, detail));
-        }
-    }
+    purposed(&state, &act, access, request.headers()).await?;
     if access.told == Told::Ahead {
         state.audit.tell(&act, "begun").await?;
     }

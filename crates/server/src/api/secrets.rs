@@ -185,6 +185,9 @@ pub(super) async fn bulk(
         let Some(known) = crate::vault::known(&state.vault, workspace, name, &who).await? else {
             continue;
         };
+        if let Some(mount) = known.mount {
+            return Err(VaultError::Mounted(mount.of.path.to_string()).into());
+        }
         // One that comes after this look is not among the writable ones, which ends the same way.
         if all.only_new {
             return Err(VaultError::Exists(name.to_owned()).into());

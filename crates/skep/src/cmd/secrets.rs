@@ -4,6 +4,7 @@ mod access;
 mod export;
 mod import;
 mod keys;
+mod mount;
 mod scaffold;
 mod scan;
 mod tree;
@@ -58,6 +59,14 @@ pub(crate) enum SecretsVerb {
     Import(import::ImportArgs),
     /// Write secrets into a file, or into another store; each is revealed
     Export(export::ExportArgs),
+    /// Mount another store of secrets below a path; it is asked as it is used
+    Mount(mount::MountArgs),
+    /// List the stores that are mounted
+    Mounts,
+    /// Ask a mounted store for all that it has, now
+    Refresh(mount::PathArgs),
+    /// Take a mount away; in the store nothing is done
+    Unmount(mount::PathArgs),
     /// Find values that lie in the open, in a tree or in logs; needs no server
     Scan(scan::ScanArgs),
     /// List the secrets that a project needs, and which the vault has
@@ -332,6 +341,10 @@ pub(crate) async fn run(session: &Session, verb: SecretsVerb) -> Result {
                 .output
                 .done(&json!({ "removed": name }), name, &said)
         }
+        SecretsVerb::Mount(args) => mount::mount(session, args).await,
+        SecretsVerb::Mounts => mount::mounts(session).await,
+        SecretsVerb::Refresh(args) => mount::refresh(session, &args).await,
+        SecretsVerb::Unmount(args) => mount::unmount(session, &args).await,
         other => access::run(session, other).await,
     }
 }

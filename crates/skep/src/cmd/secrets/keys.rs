@@ -75,5 +75,5 @@ pub(super) fn told(address: &str, error: &SourceError) -> Failure {
 /// The store of secrets at an address, when it is one.
 pub(super) fn store(address: &str) -> Result<Option<Source>> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Source::of(address, &variable).map_err(|error| told(address, &error))
+    Source::of(address, &variable, None).map_err(|error| told(address, &error))
 }
