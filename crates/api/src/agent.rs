@@ -591,3 +591,48 @@ pub struct Protection {
     /// By what it holds, or what is missing.
     pub detail: String,
 }
+
+/// What an agent has of its lock file (`agent.lock`): in its home as `lock/personality.json` and `lock/memory.json`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentLayers {
+    /// Its prompts, persona, model settings, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub personality: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What it remembers, by name; it writes that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub memory: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Where they came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<LayersOrigin>,
+}
+
+impl std::fmt::Debug for AgentLayers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AgentLayers(…)")
+    }
+}
+
+/// Of which lock file an agent's layers are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayersOrigin {
+    /// The id of the agent in the file.
+    pub agent: String,
+    /// The file's epoch.
+    pub epoch: u64,
+    /// SHA-256, in hex, of the memory that the file had, as canonical JSON (RFC 8785).
+    pub memory: String,
+}
+
+/// An agent that is deployed with layers of its lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployWithLayers {
+    /// What is deployed; its name is that of the path.
+    pub spec: AgentSpec,
+    /// Its layers. Those that are left out stay as they are.
+    pub layers: AgentLayers,
+}

@@ -24,9 +24,9 @@ pub mod server;
 pub mod stats;
 
 pub use agent::{
-    Agent, AgentSpec, CacheSpec, CallSpec, Forgotten, HealthSpec, Instance, InstanceState, Probe,
-    Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
-    RolloutState, RolloutStep, Scaling, VolumeSpec,
+    Agent, AgentLayers, AgentSpec, CacheSpec, CallSpec, DeployWithLayers, Forgotten, HealthSpec,
+    Instance, InstanceState, LayersOrigin, Probe, Protection, Replicas, Resources, RestartSpec,
+    Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
 pub use audit::{
     AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof,

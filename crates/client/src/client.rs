@@ -12,8 +12,8 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::exec::EXEC_PROTOCOL;
 use skep_api::{
-    Agent, AgentSpec, BasicHealth, DetailedHealth, Event, ExecStart, Page, Performance, Problem,
-    Revision, Rollback, Stats,
+    Agent, AgentLayers, AgentSpec, BasicHealth, DeployWithLayers, DetailedHealth, Event, ExecStart,
+    LayersOrigin, Page, Performance, Problem, Revision, Rollback, Stats,
 };
 
 use crate::body::Unreadable;
@@ -330,6 +330,43 @@ impl Client {
     pub async fn agent_archive(&self, name: &str, live: bool) -> Result<Answer, ClientError> {
         let path = agent_path(name, &format!("/archive?live={live}"));
         self.api(Method::GET, &path, None).await
+    }
+
+    /// The layers that an agent has of its lock file, as they are now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn agent_layers(&self, name: &str) -> Result<AgentLayers, ClientError> {
+        self.get(&agent_path(name, "/layers"), &Query::default())
+            .await
+    }
+
+    /// Deploys an agent with layers of its lock file.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn deploy_with_layers(
+        &self,
+        deploy: &DeployWithLayers,
+    ) -> Result<Agent, ClientError> {
+        let path = agent_path(&deploy.spec.name, "/layers");
+        let body = Bytes::from(skep_api::to_json(deploy));
+        let answer = self.api(Method::PUT, &path, Some(body)).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// Says what of an agent's memory is in its lock file now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn layers_are_of(
+        &self,
+        name: &str,
+        origin: &LayersOrigin,
+    ) -> Result<(), ClientError> {
+        let path = agent_path(name, "/layers/origin");
+        let body = Bytes::from(skep_api::to_json(origin));
+        self.api(Method::PUT, &path, Some(body)).await.map(drop)
     }
 
     /// Makes an agent of an archive.

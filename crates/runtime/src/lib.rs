@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod fleet;
 mod held;
+mod layers;
 mod lend;
 pub mod logfile;
 mod logs;
@@ -50,6 +51,7 @@ pub use driver::{
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
 pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
+pub use layers::{Layers, MOST_LAYER};
 pub use lend::{Lender, Lent, NotLent};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
@@ -63,5 +65,5 @@ pub use spec::{
     Sandbox, Scale, Spec, Use, Volume, VolumeSource, named,
 };
 pub use target::{Availability, Endpoint, Split, Target};
-pub use transfer::DataFolders;
+pub use transfer::{DataFolders, place_layers};
 pub use usage::{AgentUsage, InstanceUsage};

@@ -1,6 +1,7 @@
 //! An agent that is taken elsewhere: where its data is, and a new agent whose data is there before it
 //! runs. The form of the file in between is not known here.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::RuntimeError;
 use crate::agents::{AgentRow, Desired, Revision};
 use crate::driver::DriverError;
 use crate::folder;
+use crate::layers::{self, Layers};
 use crate::service::Runtime;
 use crate::slot::AgentInfo;
 use crate::spec::{Spec, VolumeSource};
@@ -132,6 +134,64 @@ impl Runtime {
             Ok(slot.info())
         })
         .await
+    }
+}
+
+impl Runtime {
+    /// The layers that an agent has of its lock file, as they are at this moment.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], and [`RuntimeError::State`] when something odd is in their place.
+    pub async fn layers(&self, workspace: &Workspace, name: &str) -> Result<Layers, RuntimeError> {
+        let (_, folders) = self.data(workspace, name, true)?;
+        let odd = odd_layers(name);
+        blocking(move || layers::read(&folders.home).map_err(odd)).await
+    }
+
+    /// Gives an agent layers, for its instances to come: those that are given, the others stay.
+    ///
+    /// # Errors
+    /// As [`Self::layers`].
+    pub async fn give_layers(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        given: Layers,
+    ) -> Result<(), RuntimeError> {
+        let (_, folders) = self.data(workspace, name, true)?;
+        let odd = odd_layers(name);
+        blocking(move || layers::write(&folders.home, &given).map_err(odd)).await
+    }
+}
+
+/// Puts layers into the home of an agent that is to be.
+///
+/// # Errors
+/// What the file system says.
+pub fn place_layers(folders: &DataFolders, given: &Layers) -> Result<Vec<PathBuf>, RuntimeError> {
+    let failed = |error| folder::failed("the layers of the lock file", &error);
+    layers::write(&folders.home, given).map_err(failed)?;
+    Ok(vec![folders.home.clone()])
+}
+
+fn odd_layers(name: &str) -> impl FnOnce(std::io::Error) -> RuntimeError + use<> {
+    let name = name.to_owned();
+    move |error| {
+        tracing::warn!(agent = name, %error, "the layers of an agent's lock file cannot be used");
+        let odd = [
+            ErrorKind::FileTooLarge,
+            ErrorKind::InvalidData,
+            ErrorKind::NotADirectory,
+        ];
+        let is_link = rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::LOOP);
+        if !is_link && !odd.contains(&error.kind()) {
+            return folder::failed("the layers of the lock file", &error).into();
+        }
+        RuntimeError::State {
+            name,
+            reason: "has something else in the place of the layers of its lock file (`$HOME/lock`)",
+            hint: "See what it has there (`skep export --with-data --live`); the server's log says what is wrong.",
+        }
     }
 }
 

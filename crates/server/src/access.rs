@@ -87,7 +87,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 125] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 128] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
@@ -445,6 +445,21 @@ pub(crate) const ROUTES: [(&str, &str, Access); 125] = [
         "PUT",
         "/api/v1/agents/{agent}/archive",
         change("agent:import", "Agent"),
+    ),
+    (
+        "GET",
+        "/api/v1/agents/{agent}/layers",
+        ahead("agent:export", "Agent"),
+    ),
+    (
+        "PUT",
+        "/api/v1/agents/{agent}/layers",
+        change("agent:import", "Agent"),
+    ),
+    (
+        "PUT",
+        "/api/v1/agents/{agent}/layers/origin",
+        ahead("agent:import", "Agent"),
     ),
     (
         "POST",

@@ -25,6 +25,7 @@ use utoipa::IntoParams;
 
 use super::agents::find;
 use super::input::{Caller, Ordered, Path, Query};
+use super::layers::may_deploy;
 use crate::channel::CheckedBody;
 use crate::gate::Asker;
 use crate::lending;
@@ -135,6 +136,7 @@ pub(super) async fn import(
         ApiError::new(Code::InvalidSpec, detail)
     })?;
     spec.name = name;
+    may_deploy(&state, &asker, &spec).await?;
     CallPolicy::from_spec(&spec.calls)?;
     lending::check(&state, &asker, &spec).await?;
     let desired = match query.stopped {

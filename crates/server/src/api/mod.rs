@@ -12,6 +12,7 @@ mod exec;
 mod health;
 mod input;
 mod keys;
+mod layers;
 mod leases;
 mod links;
 mod me;
@@ -105,6 +106,8 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
         .routes(routes!(stats::performance))
+        .routes(routes!(layers::show, layers::deploy))
+        .routes(routes!(layers::origin))
         .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
         .routes(routes!(events::list))
