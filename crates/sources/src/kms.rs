@@ -16,8 +16,6 @@ use crate::azure::AzureKey;
 use crate::google::GoogleKey;
 use crate::{SourceError, Variable};
 
-/// Bytes that are encrypted.
-pub const MOST_PLAIN: usize = 128;
 /// Letters of a key's name.
 const MOST_NAME: usize = 2_048;
 const WRITE: &str = "write aws:KEY, azure:VAULT/KEY or \
@@ -106,7 +104,7 @@ impl Kms {
         }))
     }
 
-    /// Encrypts up to [`MOST_PLAIN`] bytes.
+    /// Encrypts a few bytes: a key.
     ///
     /// # Errors
     /// [`SourceError`].
