@@ -41,6 +41,7 @@ mod tls;
 mod tokens;
 mod trace;
 mod vault;
+mod ways;
 mod web;
 mod who;
 mod workspace;

@@ -17,6 +17,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet, StoreError};
+use skep_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ use crate::threats::Threats;
 use crate::tls::Tls;
 use crate::tokens::{self, Minting};
 use crate::vault;
+use crate::ways::Ways;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -237,7 +239,9 @@ async fn compose(
     let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
-    let vault = vault::open(&db, settings, &own).await?;
+    let vault = Vault::new(db.clone());
+    let ways = Ways::new(settings, db.folder(), own.clone())?;
+    ways.start(&vault).await?;
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let given = settings.keys_file.as_deref();
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
@@ -281,6 +285,7 @@ async fn compose(
         sessions,
         threats,
         vault,
+        ways,
         vault_work: Notify::new(),
         renewals: Renewals::open(settings)?,
         renewal_work: Notify::new(),

@@ -30,6 +30,7 @@ use crate::renewals::Renewals;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
 use crate::tls::Tls;
+use crate::ways::Ways;
 
 /// The composed server.
 pub(crate) struct State {
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) threats: Threats,
     pub(crate) vault: Vault,
+    /// What the configuration has to open it with.
+    pub(crate) ways: Ways,
     /// Wakes who carries out rotations.
     pub(crate) vault_work: Notify,
     pub(crate) renewals: Renewals,
