@@ -396,13 +396,17 @@ async fn nothing_leaves_in_the_open_unless_it_is_said_and_each_is_written_down()
 }
 
 /// moto, which speaks as AWS does.
-struct Moto {
+pub(crate) struct Moto {
     child: std::process::Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Moto {
-    async fn start() -> Self {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) async fn start() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener
             .local_addr()
@@ -428,7 +432,7 @@ impl Moto {
         Self { child, url }
     }
 
-    fn env(&self) -> Vec<(String, String)> {
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
         let all = [
             ("AWS_ENDPOINT_URL", self.url.as_str()),
             ("AWS_ACCESS_KEY_ID", "somebody"),
