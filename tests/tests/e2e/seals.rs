@@ -408,3 +408,82 @@ async fn a_keychain_holds_the_key_of_who_unseals() {
     assert_eq!(opened.code, Some(0), "{}", opened.err);
     opens(&server).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_opens_with_what_lies_in_a_keychain_or_in_the_vault() {
+    let keychain = Keychain::start();
+    let server = Server::start().await;
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (lock, value) = (path("agent.lock"), path("value"));
+    fs::write(&value, "be kind").expect("a file");
+    let run = |args: &[&str]| keychain.skep(&server, args);
+    let good = |args: &[&str]| {
+        let said = run(args);
+        assert_eq!(said.code, Some(0), "{args:?}: {}", said.err);
+        said.out
+    };
+    let bad = |code: i32, args: &[&str]| {
+        let said = run(args);
+        assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
+        said.err
+    };
+    create(&server, "locks/support", "correct horse battery").await;
+    let made = Command::new("age-keygen").output().expect(INSTALL);
+    let identity = String::from_utf8(made.stdout).expect("text");
+    let words = identity.split_whitespace();
+    let bob = words.into_iter().find(|it| it.starts_with("age1"));
+    let bob = bob.expect("a recipient").to_owned();
+    create(&server, "locks/bob", &identity).await;
+    let good_with =
+        |args: &[&str], more: &[&str]| good(&[args, &["--file", lock.as_str()], more].concat());
+    let bad_with = |code: i32, args: &[&str], more: &[&str]| {
+        bad(code, &[args, &["--file", lock.as_str()], more].concat())
+    };
+    let chain = ["--passphrase-from", "keychain:support"];
+    good_with(
+        &["lock", "init", "support"],
+        &["--new-passphrase-from", "keychain:support"],
+    );
+    let set = ["lock", "set", "personality/prompt"];
+    good_with(&set, &[&chain[..], &["--from-file", &value]].concat());
+    let get = ["lock", "get", "personality/prompt"];
+    assert_eq!(good_with(&get, &chain), "be kind");
+    let new = ["--new-passphrase-from", "vault:locks/support"];
+    good_with(&["lock", "share", "ops"], &[&chain[..], &new].concat());
+    good_with(
+        &["lock", "share", "bob"],
+        &[&chain[..], &["--age", &bob]].concat(),
+    );
+    let vault = ["--passphrase-from", "vault:locks/support"];
+    assert_eq!(good_with(&get, &vault), "be kind");
+    assert_eq!(
+        good_with(&get, &["--identity-from", "vault:locks/bob"]),
+        "be kind"
+    );
+    // Each look into the vault is written down, with the file that it was for.
+    let log = serde_json::to_string(&crate::audit::whole(&server)).expect("JSON");
+    assert!(log.contains(&format!("opens {lock}")), "{log}");
+    assert!(!log.contains("horse"), "{log}");
+    let wrong = bad_with(4, &get, &["--passphrase-from", "keychain:other"]);
+    assert!(wrong.contains("has no entry `other`"), "{wrong}");
+    let wrong = bad_with(1, &get, &["--passphrase-from", "vault:none"]);
+    assert!(wrong.contains("there is no secret"), "{wrong}");
+    let wrong = bad_with(1, &get, &["--identity-from", "vault:locks/support"]);
+    assert!(wrong.contains("no identity of age"), "{wrong}");
+    let wrong = bad_with(2, &get, &["--passphrase-from", "file:x"]);
+    assert!(wrong.contains("write keychain:NAME"), "{wrong}");
+    let wrong = bad_with(
+        2,
+        &get,
+        &[&chain[..], &["--passphrase-file", &value]].concat(),
+    );
+    assert!(wrong.contains("with one of them"), "{wrong}");
+    // The settings name it for everybody who has this folder; a flag counts before them.
+    let settings = path("backpack.toml");
+    fs::write(settings, "[lock]\npassphrase_from = \"keychain:support\"\n").expect("a file");
+    assert_eq!(good_with(&get, &[]), "be kind");
+    assert_eq!(good_with(&get, &vault), "be kind");
+    let wrong = bad_with(4, &get, &["--passphrase-file", &value]);
+    assert!(!wrong.contains("with one of them"), "{wrong}");
+}

@@ -40,11 +40,19 @@ pub(crate) async fn put(session: &Session, entry: &str, text: &str) -> Result {
     put.map_err(|error| failed(&error))
 }
 
-/// Checks that the keychain answers and has no such entry.
-pub(crate) async fn check_free(session: &Session, entry: &str) -> Result {
+/// Whether the keychain has no such entry.
+pub(crate) async fn is_free(session: &Session, entry: &str) -> Result<bool> {
     match keychain::get(entry, attended(session)).await {
-        Ok(_) => Err(failed(&KeychainError::Taken(entry.to_owned()))),
-        Err(KeychainError::NoEntry(_)) => Ok(()),
+        Ok(_) => Ok(false),
+        Err(KeychainError::NoEntry(_)) => Ok(true),
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Checks that the keychain has no such entry.
+pub(crate) async fn check_free(session: &Session, entry: &str) -> Result {
+    match is_free(session, entry).await? {
+        true => Ok(()),
+        false => Err(failed(&KeychainError::Taken(entry.to_owned()))),
     }
 }
