@@ -17,7 +17,6 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet, StoreError};
-use skep_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +44,7 @@ use crate::threats::Threats;
 use crate::tls::Tls;
 use crate::tokens::{self, Minting};
 use crate::vault;
-use crate::ways::Ways;
+use crate::ways;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -239,9 +238,7 @@ async fn compose(
     let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
-    let vault = Vault::new(db.clone());
-    let ways = Ways::new(settings, db.folder(), own.clone())?;
-    ways.start(&vault).await?;
+    let (vault, ways) = ways::vault(&db, settings, &own).await?;
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let given = settings.keys_file.as_deref();
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
@@ -252,13 +249,12 @@ async fn compose(
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
-    let of_health = drivers.clone();
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let policies = Arc::new(Policies::new(db.clone()));
     let lending = Lending::new(&db, &vault, &policies, &audit);
     let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending));
-    let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
+    let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let spans = tracer.clone().map(|tracer| tracer as Arc<dyn Spans>);
     let observed = (call_metrics, spans, quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
@@ -294,7 +290,7 @@ async fn compose(
         metrics,
         tracer,
         min_free: settings.disk_min_free,
-        drivers: of_health,
+        drivers,
         execs: execs(settings),
         stop: options.stop.clone(),
     };

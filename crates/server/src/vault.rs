@@ -93,10 +93,11 @@ pub(crate) async fn keep(state: Arc<State>, by: By) {
         if let Err(error) = state.runtime.sweep_held(state.tenants.all()).await {
             tracing::warn!(error = error.detail(), "files with secrets are swept later");
         }
-        if !state.vault.is_open() && state.ways.is_due() {
-            if let Err(error) = state.ways.open(&state.vault).await {
-                tracing::warn!(%error, "the vault stays sealed");
-            }
+        if !state.vault.is_open()
+            && state.ways.is_due()
+            && let Err(error) = state.ways.open(&state.vault).await
+        {
+            tracing::warn!(%error, "the vault stays sealed");
         }
         if state.vault.is_open() {
             rotate(&state, &by).await;

@@ -10,7 +10,7 @@ use skep_core::config::Settings;
 use skep_crypto::passphrase::Passphrase;
 use skep_keepers::keychain::{self, Attended, KeychainError};
 use skep_keepers::{Keeper, KeeperError};
-use skep_store::By;
+use skep_store::{By, Db};
 use skep_vault::seal::{Opening, SealKey, SealKind};
 use skep_vault::{Vault, VaultError};
 use zeroize::Zeroizing;
@@ -114,9 +114,21 @@ fn token(settings: &Settings) -> Result<Option<Arc<dyn Keeper>>, ServerError> {
         .map_err(|error| wrong("seal.pkcs11", &error))
 }
 
+/// The vault of a store, with the ways into it, open if one of them opens it.
+pub(crate) async fn vault(
+    db: &Db,
+    settings: &Settings,
+    by: &By,
+) -> Result<(Vault, Ways), ServerError> {
+    let vault = Vault::new(db.clone());
+    let ways = Ways::new(settings, db.folder(), by.clone())?;
+    ways.start(&vault).await?;
+    Ok((vault, ways))
+}
+
 impl Ways {
     /// Those of the configuration, the most special first.
-    pub(crate) fn new(settings: &Settings, folder: &Path, by: By) -> Result<Self, ServerError> {
+    fn new(settings: &Settings, folder: &Path, by: By) -> Result<Self, ServerError> {
         let mut all = Vec::new();
         if let Some(text) = &settings.seal_key {
             let key = SealKey::new(text.reveal()).map_err(|error| wrong("seal.key", &error))?;
@@ -156,7 +168,7 @@ impl Ways {
     }
 
     /// Opens the vault when the server starts, or leaves it sealed and says so.
-    pub(crate) async fn start(&self, vault: &Vault) -> Result<(), ServerError> {
+    async fn start(&self, vault: &Vault) -> Result<(), ServerError> {
         match tokio::time::timeout(AT_START, self.open(vault)).await {
             Ok(tried) => tried.map(drop),
             Err(_) => {
@@ -184,7 +196,10 @@ impl Ways {
                 Ok(false) if is_set_up => continue,
                 // What is named first sets it up, or nothing does: another would be a way in that nobody wants.
                 Ok(false) => break,
-                Err(Failed::Server(error)) => return Err(error),
+                Err(Failed::Server(error)) => {
+                    self.note(Some(error.to_string()), true);
+                    return Err(error);
+                }
                 Err(Failed::Way(error)) => error,
             };
             again |= error.is_passing();

@@ -463,11 +463,9 @@ async fn a_keepers_row_that_was_changed_opens_nothing() {
     // What the keeper wrapped for one seal is put into the other's row.
     let swap = "UPDATE vault_seals SET params = (SELECT params FROM vault_seals WHERE id = 3) WHERE id = 2";
     let run = |sql: &'static str| {
-        let changed: _ = house.vault.db.write(move |unit| {
-            let done: Result<(), VaultError> = Ok(unit.server().execute(sql, &[]).map(drop)?);
-            done
-        });
-        changed
+        house.vault.db.write(move |unit| -> Result<(), VaultError> {
+            Ok(unit.server().execute(sql, &[]).map(drop)?)
+        })
     };
     run(swap).await.unwrap();
     // The other is whole still, and opens.

@@ -409,81 +409,111 @@ async fn a_keychain_holds_the_key_of_who_unseals() {
     opens(&server).await;
 }
 
+/// A lock file, whose owner's passphrase lies in a keychain, beside a server.
+struct Locks {
+    keychain: Keychain,
+    server: Server,
+    folder: TempDir,
+    file: String,
+}
+
+/// The command that the tests of a lock look with.
+const GET: [&str; 3] = ["lock", "get", "personality/prompt"];
+/// Where its owner's passphrase lies.
+const OWN: [&str; 2] = ["--passphrase-from", "keychain:support"];
+/// Where another recipient's lies.
+const OTHER: [&str; 2] = ["--passphrase-from", "vault:locks/support"];
+
+impl Locks {
+    async fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let locks = Self {
+            keychain: Keychain::start(),
+            server: Server::start().await,
+            file: folder.path().join("agent.lock").display().to_string(),
+            folder,
+        };
+        create(&locks.server, "locks/support", "correct horse battery").await;
+        let made = ["--new-passphrase-from", "keychain:support"];
+        locks.good(&["lock", "init", "support"], &made);
+        let value = locks.write("value", "be kind");
+        let set = ["lock", "set", "personality/prompt"];
+        locks.good(&set, &[&OWN[..], &["--from-file", &value]].concat());
+        let share = [&OWN[..], &["--new-passphrase-from", "vault:locks/support"]].concat();
+        locks.good(&["lock", "share", "ops"], &share);
+        locks
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    }
+
+    fn run(&self, args: &[&str], more: &[&str]) -> Said {
+        let all = [args, &["--file", &self.file], more].concat();
+        self.keychain.skep(&self.server, &all)
+    }
+
+    fn good(&self, args: &[&str], more: &[&str]) -> String {
+        let said = self.run(args, more);
+        assert_eq!(said.code, Some(0), "{args:?} {more:?}: {}", said.err);
+        said.out
+    }
+
+    fn bad(&self, code: i32, more: &[&str], why: &str) {
+        let said = self.run(&GET, more);
+        assert_eq!(said.code, Some(code), "{more:?}: {}", said.err);
+        assert!(said.err.contains(why), "{}", said.err);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_opens_with_what_lies_in_a_keychain_or_in_the_vault() {
-    let keychain = Keychain::start();
-    let server = Server::start().await;
-    let folder = TempDir::new().expect("a folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let (lock, value) = (path("agent.lock"), path("value"));
-    fs::write(&value, "be kind").expect("a file");
-    let run = |args: &[&str]| keychain.skep(&server, args);
-    let good = |args: &[&str]| {
-        let said = run(args);
-        assert_eq!(said.code, Some(0), "{args:?}: {}", said.err);
-        said.out
-    };
-    let bad = |code: i32, args: &[&str]| {
-        let said = run(args);
-        assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
-        said.err
-    };
-    create(&server, "locks/support", "correct horse battery").await;
+    let locks = Locks::new().await;
     let made = Command::new("age-keygen").output().expect(INSTALL);
     let identity = String::from_utf8(made.stdout).expect("text");
-    let words = identity.split_whitespace();
-    let bob = words.into_iter().find(|it| it.starts_with("age1"));
+    let mut words = identity.split_whitespace();
+    let bob = words.find(|it| it.starts_with("age1"));
     let bob = bob.expect("a recipient").to_owned();
-    create(&server, "locks/bob", &identity).await;
-    let good_with =
-        |args: &[&str], more: &[&str]| good(&[args, &["--file", lock.as_str()], more].concat());
-    let bad_with = |code: i32, args: &[&str], more: &[&str]| {
-        bad(code, &[args, &["--file", lock.as_str()], more].concat())
-    };
-    let chain = ["--passphrase-from", "keychain:support"];
-    good_with(
-        &["lock", "init", "support"],
-        &["--new-passphrase-from", "keychain:support"],
-    );
-    let set = ["lock", "set", "personality/prompt"];
-    good_with(&set, &[&chain[..], &["--from-file", &value]].concat());
-    let get = ["lock", "get", "personality/prompt"];
-    assert_eq!(good_with(&get, &chain), "be kind");
-    let new = ["--new-passphrase-from", "vault:locks/support"];
-    good_with(&["lock", "share", "ops"], &[&chain[..], &new].concat());
-    good_with(
-        &["lock", "share", "bob"],
-        &[&chain[..], &["--age", &bob]].concat(),
-    );
-    let vault = ["--passphrase-from", "vault:locks/support"];
-    assert_eq!(good_with(&get, &vault), "be kind");
-    assert_eq!(
-        good_with(&get, &["--identity-from", "vault:locks/bob"]),
-        "be kind"
-    );
+    create(&locks.server, "locks/bob", &identity).await;
+    let share = [&OWN[..], &["--age", &bob]].concat();
+    locks.good(&["lock", "share", "bob"], &share);
+    assert_eq!(locks.good(&GET, &OWN), "be kind");
+    assert_eq!(locks.good(&GET, &OTHER), "be kind");
+    let with = ["--identity-from", "vault:locks/bob"];
+    assert_eq!(locks.good(&GET, &with), "be kind");
     // Each look into the vault is written down, with the file that it was for.
-    let log = serde_json::to_string(&crate::audit::whole(&server)).expect("JSON");
-    assert!(log.contains(&format!("opens {lock}")), "{log}");
+    let log = serde_json::to_string(&crate::audit::whole(&locks.server)).expect("JSON");
+    assert!(log.contains(&format!("opens {}", locks.file)), "{log}");
     assert!(!log.contains("horse"), "{log}");
-    let wrong = bad_with(4, &get, &["--passphrase-from", "keychain:other"]);
-    assert!(wrong.contains("has no entry `other`"), "{wrong}");
-    let wrong = bad_with(1, &get, &["--passphrase-from", "vault:none"]);
-    assert!(wrong.contains("there is no secret"), "{wrong}");
-    let wrong = bad_with(1, &get, &["--identity-from", "vault:locks/support"]);
-    assert!(wrong.contains("no identity of age"), "{wrong}");
-    let wrong = bad_with(2, &get, &["--passphrase-from", "file:x"]);
-    assert!(wrong.contains("write keychain:NAME"), "{wrong}");
-    let wrong = bad_with(
-        2,
-        &get,
-        &[&chain[..], &["--passphrase-file", &value]].concat(),
-    );
-    assert!(wrong.contains("with one of them"), "{wrong}");
     // The settings name it for everybody who has this folder; a flag counts before them.
-    let settings = path("backpack.toml");
-    fs::write(settings, "[lock]\npassphrase_from = \"keychain:support\"\n").expect("a file");
-    assert_eq!(good_with(&get, &[]), "be kind");
-    assert_eq!(good_with(&get, &vault), "be kind");
-    let wrong = bad_with(4, &get, &["--passphrase-file", &value]);
-    assert!(!wrong.contains("with one of them"), "{wrong}");
+    locks.write(
+        "backpack.toml",
+        "[lock]\npassphrase_from = \"keychain:support\"\n",
+    );
+    assert_eq!(locks.good(&GET, &[]), "be kind");
+    assert_eq!(locks.good(&GET, &OTHER), "be kind");
+    let wrong = locks.write("words", "another passphrase");
+    let flag = ["--passphrase-file", wrong.as_str()];
+    locks.bad(4, &flag, "`skep lock show` says who opens it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_has_no_key_for_a_lock_says_so() {
+    let locks = Locks::new().await;
+    let value = locks.write("words", "another passphrase");
+    let from = "--passphrase-from";
+    locks.bad(4, &[from, "keychain:other"], "has no entry `other`");
+    locks.bad(1, &[from, "vault:none"], "there is no secret");
+    locks.bad(2, &[from, "file:x"], "write keychain:NAME");
+    let no_identity = ["--identity-from", "vault:locks/support"];
+    locks.bad(1, &no_identity, "no identity of age");
+    let two = [&OWN[..], &["--passphrase-file", &value]].concat();
+    locks.bad(2, &two, "with one of them");
+    locks.keychain.lock();
+    let asks_nobody = [&OWN[..], &["--no-input"]].concat();
+    locks.bad(1, &asks_nobody, "it is locked");
+    create(&locks.server, "locks/other", "not their passphrase").await;
+    locks.bad(4, &[from, "vault:locks/other"], "skep lock show");
 }
