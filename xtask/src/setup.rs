@@ -36,6 +36,11 @@ const TEST: &[Need] = &[
     ("docker-registry", "docker-registry"),
     ("age", "age"),
     ("zstd", "zstd"),
+    // A token in software, what makes keys on tokens, and a keychain with its bus.
+    ("softhsm2-util", "softhsm2"),
+    ("pkcs11-tool", "opensc"),
+    ("dbus-run-session", "dbus"),
+    ("gnome-keyring-daemon", "gnome-keyring"),
     // What runs in the containers of the tests: images are made, not pulled.
     ("busybox", "busybox-static"),
 ];

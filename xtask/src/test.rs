@@ -58,6 +58,9 @@ pub(crate) fn run_all(only_tests: bool) -> Result<()> {
             "--all-features",
         ],
     )?;
+    // And what can be left out of it can be.
+    let without = ["--package", "skep-keepers", "--no-default-features"];
+    shell("cargo", &[&["nextest", "run"], &without[..]].concat())?;
     fuzz::run(FUZZ_SECONDS, None)
 }
 

@@ -15,10 +15,10 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 460;
+const MOST_PACKAGES: usize = 470;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 22] = [
+const EDGES: [(&str, &[&str]); 23] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -34,6 +34,10 @@ const EDGES: [(&str, &[&str]); 22] = [
     ("skep-scan", &[]),
     ("skep-sources", &["skep-core", "skep-exchange"]),
     ("skep-vault", &["skep-core", "skep-crypto", "skep-store"]),
+    (
+        "skep-keepers",
+        &["skep-crypto", "skep-sources", "skep-vault"],
+    ),
     ("skep-audit", &["skep-core", "skep-store"]),
     ("skep-guard", &["skep-core", "skep-store", "skep-crypto"]),
     ("skep-compliance", &["skep-core"]),
@@ -51,6 +55,7 @@ const EDGES: [(&str, &[&str]); 22] = [
             "skep-core",
             "skep-guard",
             "skep-ingress",
+            "skep-keepers",
             "skep-runtime",
             "skep-runtime-docker",
             "skep-store",
@@ -70,6 +75,7 @@ const EDGES: [(&str, &[&str]); 22] = [
             "skep-core",
             "skep-guard",
             "skep-ingress",
+            "skep-keepers",
             "skep-runtime",
             "skep-runtime-docker",
             "skep-server",

@@ -445,15 +445,18 @@ pub struct VaultStatus {
 pub struct VaultSeal {
     /// Its number.
     pub id: i64,
-    /// `key` or `passphrase`.
+    /// `key`, `passphrase`, `pkcs11` or `kms`.
     pub kind: String,
     /// What people call it.
     pub name: String,
+    /// Which key of a token or of a KMS it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<String>,
     /// When it was made (RFC 3339).
     pub created_at: String,
 }
 
-/// What opens the vault: one of both.
+/// What opens the vault: one of them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unseal {
@@ -463,6 +466,9 @@ pub struct Unseal {
     /// A passphrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase: Option<String>,
+    /// What the server's configuration names: a token, a KMS, a keychain, a file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configured: bool,
 }
 
 impl std::fmt::Debug for Unseal {
@@ -471,7 +477,7 @@ impl std::fmt::Debug for Unseal {
     }
 }
 
-/// A new way in. Without a passphrase it is a key that the vault makes and tells once.
+/// A new way in. With a name only it is a key that the vault makes and tells once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSeal {
@@ -480,6 +486,9 @@ pub struct NewSeal {
     /// A passphrase of at least 12 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase: Option<String>,
+    /// `pkcs11` or `kms`: the key of the token or of the KMS that the server's configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<String>,
 }
 
 impl std::fmt::Debug for NewSeal {

@@ -191,6 +191,8 @@ codes! {
         "Open it with `skep vault unseal`, or give the server its seal key (SKEP_SEAL_KEY_FILE).";
     WrongSealKey = "wrong-seal-key", 403, "This does not open the vault",
         "Use a key or passphrase of a seal that `skep vault status` shows.";
+    SealKeeper = "seal-keeper", 503, "The key that opens the vault is not to be had",
+        "Do what the detail says; then `skep vault unseal --configured` tries again.";
     SecretNotFound = "secret-not-found", 404, "There is no such secret",
         "`skep secrets list` shows those that there are.";
     VaultNotFound = "vault-not-found", 404, "There is no such thing in the vault",

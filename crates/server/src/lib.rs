@@ -42,6 +42,7 @@ mod tls;
 mod tokens;
 mod trace;
 mod vault;
+mod ways;
 mod web;
 mod who;
 mod workspace;

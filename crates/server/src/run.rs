@@ -45,6 +45,7 @@ use crate::threats::Threats;
 use crate::tls::Tls;
 use crate::tokens::{self, Minting};
 use crate::vault;
+use crate::ways;
 use crate::{ServerError, api, machine};
 
 /// Commands in agents' boxes that may run at once.
@@ -241,7 +242,7 @@ async fn compose(
     let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
-    let vault = vault::open(&db, settings, &own).await?;
+    let (vault, ways) = ways::vault(&db, settings, &own).await?;
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let given = settings.keys_file.as_deref();
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
@@ -252,14 +253,13 @@ async fn compose(
     // The others know where to reach this one before it has an agent.
     peers.look(0).await?;
     let drivers = drivers(settings, &options.shim);
-    let of_health = drivers.clone();
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let policies = Arc::new(Policies::new(db.clone()));
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
     let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending));
-    let runtime = Runtime::open(db.clone(), of_runtime, drivers, tenants.all()).await?;
+    let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
     forget_imports(&settings.data)?;
@@ -286,6 +286,7 @@ async fn compose(
         threats,
         vault,
         mounts,
+        ways,
         vault_work: Notify::new(),
         renewals: Renewals::open(settings)?,
         renewal_work: Notify::new(),
@@ -294,7 +295,7 @@ async fn compose(
         metrics,
         tracer,
         min_free: settings.disk_min_free,
-        drivers: of_health,
+        drivers,
         execs: execs(settings),
         stop: options.stop.clone(),
     };

@@ -31,6 +31,7 @@ use crate::renewals::Renewals;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
 use crate::tls::Tls;
+use crate::ways::Ways;
 
 /// The composed server.
 pub(crate) struct State {
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) vault: Vault,
     /// The stores that are mounted in it.
     pub(crate) mounts: Arc<Mounts>,
+    /// What the configuration has to open it with.
+    pub(crate) ways: Ways,
     /// Wakes who carries out rotations.
     pub(crate) vault_work: Notify,
     pub(crate) renewals: Renewals,

@@ -1,105 +1,22 @@
-//! The vault as the server has it: opened at the start if its key is there, kept in order in the background.
+//! The vault as the server has it: kept in order in the background (how it is opened: `ways.rs`).
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_core::config::Settings;
 use skep_core::{PublicError as _, Workspace};
-use skep_crypto::passphrase::Passphrase;
 use skep_guard::Principal;
 use skep_guard::policy::{PrincipalKind, Resource, Secret as Asked};
 use skep_runtime::Event;
-use skep_store::{By, Db};
-use skep_vault::seal::{Opening, SealKey};
+use skep_store::By;
 use skep_vault::{Known, May, Mount, Secret, Vault, VaultError, Which, Work};
 
-use crate::ServerError;
-use crate::keys::keep_new;
 use crate::lending;
 use crate::state::State;
 
-/// The key file in the data folder.
-const FILE: &str = "seal.key";
-/// What the first seal is called when the start makes it.
-const FIRST: &str = "server";
 /// How often it is looked for what rotates, has expired or is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often secrets that are due are told of again.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
-
-fn of_file(path: &Path) -> Result<Option<Opening>, ServerError> {
-    let failed = |reason: String| ServerError::File {
-        path: path.to_owned(),
-        reason,
-    };
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let text = zeroize::Zeroizing::new(text);
-            let key = SealKey::new(&text).map_err(|error| failed(error.to_string()))?;
-            Ok(Some(Opening::Key(key)))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error.to_string())),
-    }
-}
-
-/// What the configuration gives to open the vault with, the most special first.
-fn openings(settings: &Settings, file: &Path) -> Result<Vec<Opening>, ServerError> {
-    let wrong = |key: &'static str, error: &dyn std::fmt::Display| ServerError::Seal {
-        key,
-        reason: error.to_string(),
-    };
-    let mut all = Vec::new();
-    if let Some(text) = &settings.seal_key {
-        let key = SealKey::new(text.reveal()).map_err(|error| wrong("seal.key", &error))?;
-        all.push(Opening::Key(key));
-    }
-    if let Some(text) = &settings.seal_passphrase {
-        let passphrase =
-            Passphrase::new(text.reveal()).map_err(|error| wrong("seal.passphrase", &error))?;
-        all.push(Opening::Passphrase(passphrase));
-    }
-    all.extend(of_file(file)?);
-    Ok(all)
-}
-
-/// The vault of a store, open if the configuration has what opens it; set up if nobody has and it may.
-pub(crate) async fn open(db: &Db, settings: &Settings, by: &By) -> Result<Vault, ServerError> {
-    let vault = Vault::new(db.clone());
-    let file = settings.seal_file.clone();
-    let file: PathBuf = file.unwrap_or_else(|| db.folder().join(FILE));
-    let mut openings = openings(settings, &file)?;
-    let failed = |error: VaultError| match error {
-        VaultError::Store(error) => ServerError::from(error),
-        other => ServerError::Seal {
-            key: "seal",
-            reason: other.to_string(),
-        },
-    };
-    if !vault.is_set_up().await.map_err(failed)? {
-        if openings.is_empty() && settings.seal_auto {
-            let key = SealKey::random().map_err(failed)?;
-            // The file first: what it opens is made only when it is safe.
-            keep_new(&file, &format!("{}\n", key.text()))?;
-            openings.extend(of_file(&file)?);
-        }
-        match openings.into_iter().next() {
-            Some(opening) => vault.set_up(by, opening, FIRST).await.map_err(failed)?,
-            None => tracing::info!("nobody has set the vault up; `skep vault seals add` does"),
-        }
-        return Ok(vault);
-    }
-    for opening in openings {
-        match vault.unseal(opening).await {
-            Ok(()) => return Ok(vault),
-            Err(VaultError::WrongOpening) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    tracing::warn!("the vault stays sealed: the configuration has nothing that opens it");
-    Ok(vault)
-}
 
 /// How the vault names who asks.
 pub(crate) fn holder(principal: &Principal) -> String {
@@ -194,6 +111,12 @@ pub(crate) async fn keep(state: Arc<State>, by: By) {
     loop {
         if let Err(error) = state.runtime.sweep_held(state.tenants.all()).await {
             tracing::warn!(error = error.detail(), "files with secrets are swept later");
+        }
+        if !state.vault.is_open()
+            && state.ways.is_due()
+            && let Err(error) = state.ways.open(&state.vault).await
+        {
+            tracing::warn!(%error, "the vault stays sealed");
         }
         if state.vault.is_open() {
             rotate(&state, &by).await;

@@ -23,6 +23,7 @@ pub(crate) mod exec;
 pub(crate) mod health;
 pub(crate) mod healthcheck;
 pub(crate) mod init;
+pub(crate) mod keychain;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod lock;

@@ -2,22 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ::http::{Method, Uri};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use skep_core::Timestamp;
 use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
-use crate::http::{Answer, Http};
-use crate::sigv4::Signer;
+use crate::amazon::{Client, is};
+use crate::http::Answer;
 use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, fate, refuse};
 
 const SERVICE: &str = "secretsmanager";
-const JSON: &str = "application/x-amz-json-1.1";
-const UNSET: &str = "who asks AWS and where is not said: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION";
 /// Secrets of a page.
 const PAGE: u32 = 100;
 /// Letters of a name.
@@ -25,12 +21,7 @@ const MOST_NAME: usize = 512;
 
 /// The secrets whose names begin in one way.
 pub struct Aws {
-    http: Http,
-    host: String,
-    access_key: String,
-    secret_key: Zeroizing<String>,
-    session: Option<Zeroizing<String>>,
-    region: String,
+    client: Client,
     prefix: String,
 }
 
@@ -55,70 +46,24 @@ struct Got {
     secret_binary: Option<String>,
 }
 
-/// The name of an error.
-#[derive(Default, Deserialize)]
-struct Wrong {
-    #[serde(default, rename = "__type")]
-    kind: String,
-}
-
-fn is(answer: &Answer, kind: &str) -> bool {
-    let wrong: Wrong = serde_json::from_slice(&answer.body).unwrap_or_default();
-    answer.status >= 400 && wrong.kind.rsplit('#').next() == Some(kind)
-}
-
 impl Aws {
     pub(crate) fn of(
         prefix: &str,
         variable: Variable<'_>,
         reach: Option<&Reach>,
     ) -> Result<Self, SourceError> {
-        let unset = || SourceError::Unset(UNSET);
-        let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-        let region = region.ok_or_else(unset)?;
-        let own = || format!("https://{SERVICE}.{region}.amazonaws.com");
-        let base = variable("AWS_ENDPOINT_URL_SECRETS_MANAGER")
-            .or_else(|| variable("AWS_ENDPOINT_URL"))
-            .unwrap_or_else(own);
-        let http = Http::new(&base, variable("AWS_CA_BUNDLE").as_deref(), reach)?;
-        let uri: Uri = http.base().parse().unwrap_or_default();
+        let own = "AWS_ENDPOINT_URL_SECRETS_MANAGER";
         Ok(Self {
-            host: uri.authority().map(ToString::to_string).unwrap_or_default(),
-            http,
-            access_key: variable("AWS_ACCESS_KEY_ID").ok_or_else(unset)?,
-            secret_key: Zeroizing::new(variable("AWS_SECRET_ACCESS_KEY").ok_or_else(unset)?),
-            session: variable("AWS_SESSION_TOKEN").map(Zeroizing::new),
-            region,
+            client: Client::of((SERVICE, own), None, variable, reach)?,
             prefix: prefix.to_owned(),
         })
     }
 
     async fn ask(&self, action: &str, body: &Value) -> Result<Answer, SourceError> {
-        let body = body.to_string().into_bytes();
-        let now = Timestamp::system_now().to_string();
-        let now: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-        let now = format!("{}Z", now.split('.').next().unwrap_or_default());
         let target = format!("{SERVICE}.{action}");
-        let mut headers = vec![
-            ("content-type", JSON),
-            ("host", self.host.as_str()),
-            ("x-amz-date", now.as_str()),
-        ];
-        headers.extend(
-            self.session
-                .as_ref()
-                .map(|it| ("x-amz-security-token", it.as_str())),
-        );
-        headers.push(("x-amz-target", target.as_str()));
-        let signer = Signer {
-            access_key: &self.access_key,
-            secret_key: &self.secret_key,
-            region: &self.region,
-            service: SERVICE,
-        };
-        let signed = signer.authorization("POST", &headers, &body, &now);
-        headers.push(("authorization", signed.as_str()));
-        self.http.ask(Method::POST, "/", &headers, body).await
+        self.client
+            .ask(&target, body.to_string().into_bytes())
+            .await
     }
 
     /// The whole names of what is there.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ::http::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
-use crate::http::Http;
+use crate::http::{Answer, Http};
 use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
 
 const API: &str = "api-version=7.4";
@@ -20,10 +22,33 @@ const UNSET: &str =
 /// A key vault.
 pub struct Azure {
     http: Http,
-    login: Http,
+    login: Login,
+}
+
+/// Who asks.
+struct Login {
+    http: Http,
     tenant: String,
     client: String,
     secret: Zeroizing<String>,
+}
+
+/// A key of a key vault, RSA by its hardware or not: whoever has its public half can encrypt, too.
+pub(crate) struct AzureKey {
+    http: Http,
+    login: Login,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Wrapped {
+    kid: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct Unwrapped {
+    value: Zeroizing<String>,
 }
 
 #[derive(Deserialize)]
@@ -69,27 +94,22 @@ fn there(name: &str) -> Result<String, SourceError> {
     }
 }
 
-impl Azure {
-    pub(crate) fn of(
-        name: &str,
-        variable: Variable<'_>,
-        reach: Option<&Reach>,
-    ) -> Result<Self, SourceError> {
+/// The address of a key vault.
+fn base(name: &str, variable: Variable<'_>) -> String {
+    let own = || format!("https://{name}.vault.azure.net");
+    variable("AZURE_KEYVAULT_URL").unwrap_or_else(own)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+impl Login {
+    fn of(variable: Variable<'_>, reach: Option<&Reach>) -> Result<Self, SourceError> {
         let unset = || SourceError::Unset(UNSET);
-        let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        if !fits {
-            let address = format!("azure:{name}");
-            return Err(SourceError::Address(
-                address,
-                "write azure:NAME-OF-THE-KEY-VAULT",
-            ));
-        }
-        let own = || format!("https://{name}.vault.azure.net");
-        let base = variable("AZURE_KEYVAULT_URL").unwrap_or_else(own);
         let login = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| LOGIN.to_owned());
         Ok(Self {
-            http: Http::new(&base, None, reach)?,
-            login: Http::new(&login, None, reach)?,
+            http: Http::new(&login, None, reach)?,
             tenant: variable("AZURE_TENANT_ID").ok_or_else(unset)?,
             client: variable("AZURE_CLIENT_ID").ok_or_else(unset)?,
             secret: Zeroizing::new(variable("AZURE_CLIENT_SECRET").ok_or_else(unset)?),
@@ -107,13 +127,93 @@ impl Azure {
         let path = format!("/{}/oauth2/v2.0/token", escaped(&self.tenant));
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let answer = self
-            .login
+            .http
             .ask(Method::POST, &path, &headers, form.into_bytes())
             .await?;
         Ok(Zeroizing::new(format!(
             "Bearer {}",
             answer.json::<Token>()?.access_token
         )))
+    }
+}
+
+impl AzureKey {
+    /// VAULT/KEY in its parts.
+    pub(crate) fn parts(text: &str) -> Option<(&str, &str)> {
+        let (vault, name) = text.split_once('/')?;
+        (is_name(vault) && is_name(name)).then_some((vault, name))
+    }
+
+    pub(crate) fn of(text: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+        let (vault, name) = Self::parts(text).unwrap_or_default();
+        Ok(Self {
+            http: Http::new(&base(vault, variable), None, None)?,
+            login: Login::of(variable, None)?,
+            name: name.to_owned(),
+        })
+    }
+
+    async fn ask(&self, version: &str, what: &str, value: &[u8]) -> Result<Answer, SourceError> {
+        let bearer = self.login.bearer().await?;
+        let path = format!("/keys/{}/{version}/{what}?{API}", self.name);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = json!({ "alg": "RSA-OAEP-256", "value": URL_SAFE_NO_PAD.encode(value) });
+        let body = body.to_string().into_bytes();
+        self.http.ask(Method::POST, &path, &headers, body).await
+    }
+
+    /// Encrypts with the newest version of the key: that version, a colon, and what was encrypted.
+    pub(crate) async fn wrap(&self, plain: &[u8]) -> Result<Vec<u8>, SourceError> {
+        // Without a version the newest one is meant.
+        let wrapped: Wrapped = self.ask("", "wrapkey", plain).await?.json()?;
+        let version = wrapped.kid.rsplit('/').next().unwrap_or_default();
+        let cipher = URL_SAFE_NO_PAD.decode(wrapped.value);
+        let cipher = cipher.map_err(|_| SourceError::Answer("it is no base64"))?;
+        Ok([version.as_bytes(), b":", &cipher].concat())
+    }
+
+    /// Decrypts with the version that encrypted it.
+    pub(crate) async fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let at = wrapped.iter().position(|byte| *byte == b':');
+        let (version, cipher) = at
+            .and_then(|at| Some((wrapped.get(..at)?, wrapped.get(at + 1..)?)))
+            .ok_or(SourceError::NotOurs)?;
+        let version = std::str::from_utf8(version).unwrap_or_default();
+        if !is_name(version) {
+            return Err(SourceError::NotOurs);
+        }
+        let answer = self.ask(version, "unwrapkey", cipher).await?;
+        // A version that is not there, or what it does not open.
+        if matches!(answer.status, 400 | 404) {
+            return Err(SourceError::NotOurs);
+        }
+        let value = answer.json::<Unwrapped>()?.value;
+        let plain = URL_SAFE_NO_PAD.decode(value.as_bytes());
+        let plain = plain.map_err(|_| SourceError::Answer("it is no base64"))?;
+        Ok(Zeroizing::new(plain))
+    }
+}
+
+impl Azure {
+    pub(crate) fn of(
+        name: &str,
+        variable: Variable<'_>,
+        reach: Option<&Reach>,
+    ) -> Result<Self, SourceError> {
+        if !is_name(name) {
+            let address = format!("azure:{name}");
+            return Err(SourceError::Address(
+                address,
+                "write azure:NAME-OF-THE-KEY-VAULT",
+            ));
+        }
+        Ok(Self {
+            http: Http::new(&base(name, variable), None, reach)?,
+            login: Login::of(variable, reach)?,
+        })
     }
 
     async fn value(
@@ -140,7 +240,7 @@ impl Azure {
     }
 
     pub(crate) async fn read(&self) -> Result<Vec<Entry>, SourceError> {
-        let bearer = self.bearer().await?;
+        let bearer = self.login.bearer().await?;
         let mut names = Vec::new();
         let mut path = format!("/secrets?{API}&maxresults=25");
         loop {
@@ -195,7 +295,7 @@ impl Azure {
             })?;
             wanted.push((entry, there(&entry.name)?, text));
         }
-        let bearer = self.bearer().await?;
+        let bearer = self.login.bearer().await?;
         let mut outcomes = BTreeMap::new();
         for (entry, name, _) in &wanted {
             let value = self.value(&bearer, name).await?;
@@ -310,5 +410,65 @@ mod tests {
         "http://127.0.0.1:9".clone_into(&mut base.lock().unwrap());
         let said = source.read().await;
         assert!(matches!(said, Err(SourceError::Answer(_))), "{said:?}");
+    }
+
+    /// Keys as learn.microsoft.com/rest/api/keyvault/keys/wrap-key and unwrap-key have them. What is "encrypted" here
+    /// is turned round.
+    #[tokio::test]
+    async fn keys_of_azure_wrap_and_the_version_that_did_unwraps() {
+        let newest = Arc::new(Mutex::new("one".to_owned()));
+        let version = newest.clone();
+        let url = serve(move |asked| {
+            if asked.path == "/tenant/oauth2/v2.0/token" {
+                return (200, json!({ "access_token": "the-token" }));
+            }
+            assert_eq!(asked.method, Method::POST);
+            assert_eq!(asked.query, "api-version=7.4");
+            assert_eq!(asked.header("authorization"), "Bearer the-token");
+            assert_eq!(asked.body["alg"], "RSA-OAEP-256");
+            let turned = |version: &str| {
+                let bytes = URL_SAFE_NO_PAD.decode(asked.body["value"].as_str().unwrap());
+                let mut bytes = bytes.unwrap();
+                bytes.reverse();
+                let kid = format!("https://mine.vault.azure.net/keys/seal/{version}");
+                (
+                    200,
+                    json!({ "kid": kid, "value": URL_SAFE_NO_PAD.encode(bytes) }),
+                )
+            };
+            match asked.path.as_str() {
+                "/keys/seal//wrapkey" => turned(&version.lock().unwrap()),
+                "/keys/seal/one/unwrapkey" => turned("one"),
+                _ => (
+                    404,
+                    json!({ "error": { "code": "KeyNotFound", "message": "none" } }),
+                ),
+            }
+        })
+        .await;
+        let all = [
+            ("AZURE_TENANT_ID", "tenant"),
+            ("AZURE_CLIENT_ID", "me"),
+            ("AZURE_CLIENT_SECRET", "a"),
+            ("AZURE_AUTHORITY_HOST", url.as_str()),
+            ("AZURE_KEYVAULT_URL", url.as_str()),
+        ];
+        let variable = |name: &str| {
+            let found = all.iter().find(|(it, _)| *it == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let key = crate::Kms::of("azure:mine/seal", &variable).unwrap();
+        let wrapped = key.encrypt(b"abc", "here").await.unwrap();
+        assert_eq!(wrapped, b"one:cba");
+        "two".clone_into(&mut newest.lock().unwrap());
+        assert_eq!(key.decrypt(&wrapped, "here").await.unwrap()[..], *b"abc");
+        for wrong in [&b"two:cba"[..], b"cba", b"../x:cba"] {
+            let said = key.decrypt(wrong, "here").await;
+            assert!(matches!(said, Err(SourceError::NotOurs)), "{said:?}");
+        }
+        for wrong in ["azure:mine", "azure:mine/", "azure:m.x/seal", "azure:"] {
+            let said = crate::Kms::check(wrong);
+            assert!(matches!(said, Err(SourceError::Address(..))), "{said:?}");
+        }
     }
 }

@@ -45,6 +45,9 @@ pub enum SourceError {
     /// What it says is not understood.
     #[error("the store's answer is not understood: {0}")]
     Answer(&'static str),
+    /// A KMS does not take back what it should have encrypted.
+    #[error("it was not encrypted by this key, under another context, or it was changed")]
+    NotOurs,
     /// There is nothing there.
     #[error("there is no secret at `{0}`")]
     Missing(String),
@@ -82,6 +85,16 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Whether the same may succeed later by itself.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Network { .. } | Self::Late(_) => true,
+            Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+
     /// What went wrong with a secret, after so many were written.
     pub(crate) fn after(self, written: usize, name: &str) -> Self {
         match written {

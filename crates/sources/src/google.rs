@@ -15,6 +15,7 @@ use crate::http::{Answer, Http};
 use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
 
 const BASE: &str = "https://secretmanager.googleapis.com";
+const KMS_BASE: &str = "https://cloudkms.googleapis.com";
 const UNSET: &str = "who asks Google is not said: set CLOUDSDK_AUTH_ACCESS_TOKEN, which `gcloud auth \
                      print-access-token` prints";
 
@@ -198,6 +199,90 @@ impl Google {
     }
 }
 
+/// A key of Google Cloud KMS (API v1).
+pub(crate) struct GoogleKey {
+    http: Http,
+    bearer: Zeroizing<String>,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Encrypted {
+    ciphertext: String,
+}
+
+#[derive(Deserialize)]
+struct Decrypted {
+    plaintext: Zeroizing<String>,
+}
+
+impl GoogleKey {
+    /// Whether it is `projects/…/locations/…/keyRings/…/cryptoKeys/…`.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let parts: Vec<&str> = name.split('/').collect();
+        let fits = |part: &str| {
+            let odd = |c: char| !(c.is_ascii_alphanumeric() || "-_.:".contains(c));
+            !part.is_empty() && !part.contains(odd) && part != "." && part != ".."
+        };
+        let words = ["projects", "locations", "keyRings", "cryptoKeys"];
+        parts.len() == 8
+            && parts.iter().all(|part| fits(part))
+            && parts.iter().step_by(2).eq(words.iter())
+    }
+
+    pub(crate) fn of(name: &str, variable: Variable<'_>) -> Result<Self, SourceError> {
+        let base = variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS");
+        let base = base.unwrap_or_else(|| KMS_BASE.to_owned());
+        let token = variable("CLOUDSDK_AUTH_ACCESS_TOKEN").ok_or(SourceError::Unset(UNSET))?;
+        Ok(Self {
+            http: Http::new(&base, None, None)?,
+            bearer: Zeroizing::new(format!("Bearer {token}")),
+            name: name.to_owned(),
+        })
+    }
+
+    async fn ask(&self, what: &str, body: &Value) -> Result<Answer, SourceError> {
+        let headers = [
+            ("authorization", self.bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("/v1/{}:{what}", self.name);
+        let body = body.to_string().into_bytes();
+        self.http.ask(Method::POST, &path, &headers, body).await
+    }
+
+    pub(crate) async fn encrypt(
+        &self,
+        plain: &[u8],
+        context: &str,
+    ) -> Result<Vec<u8>, SourceError> {
+        let plain = Zeroizing::new(STANDARD.encode(plain));
+        let body = json!({
+            "plaintext": plain.as_str(),
+            "additionalAuthenticatedData": STANDARD.encode(context),
+        });
+        let answer = self.ask("encrypt", &body).await?;
+        let cipher = answer.json::<Encrypted>()?.ciphertext;
+        Ok(crate::kms::bytes(&cipher)?.to_vec())
+    }
+
+    pub(crate) async fn decrypt(
+        &self,
+        cipher: &[u8],
+        context: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let body = json!({
+            "ciphertext": STANDARD.encode(cipher),
+            "additionalAuthenticatedData": STANDARD.encode(context),
+        });
+        let answer = self.ask("decrypt", &body).await?;
+        if answer.status == 400 {
+            return Err(SourceError::NotOurs);
+        }
+        crate::kms::bytes(&answer.json::<Decrypted>()?.plaintext)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -306,5 +391,58 @@ mod tests {
         let wrong = [env[0], ("CLOUDSDK_AUTH_ACCESS_TOKEN", "other")];
         let said = open("gcp:mine", &wrong).unwrap().read().await.unwrap_err();
         assert_eq!(said.to_string(), "the store said 401: who?");
+    }
+
+    /// A key as cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys has it. What is
+    /// "encrypted" here stands behind what is authenticated.
+    #[tokio::test]
+    async fn keys_of_google_encrypt_under_a_context() {
+        const NAME: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/seal";
+        let url = serve(|asked| {
+            if asked.header("authorization") != "Bearer the-token" {
+                return (401, json!({ "error": { "code": 401, "message": "who?" } }));
+            }
+            let field = |name: &str| {
+                let text = asked.body[name].as_str().unwrap();
+                String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
+            };
+            let bound = format!("{}|", field("additionalAuthenticatedData"));
+            let what = asked.path.strip_prefix(&format!("/v1/{NAME}:"));
+            match (&asked.method, what) {
+                (&Method::POST, Some("encrypt")) => {
+                    let cipher = STANDARD.encode(bound + &field("plaintext"));
+                    (200, json!({ "name": NAME, "ciphertext": cipher }))
+                }
+                (&Method::POST, Some("decrypt")) => {
+                    match field("ciphertext").strip_prefix(&bound) {
+                        Some(plain) => (200, json!({ "plaintext": STANDARD.encode(plain) })),
+                        None => {
+                            let error = json!({ "code": 400, "status": "INVALID_ARGUMENT" });
+                            (400, json!({ "error": error }))
+                        }
+                    }
+                }
+                _ => (404, json!({ "error": { "message": "none" } })),
+            }
+        })
+        .await;
+        let variable = |name: &str| match name {
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS" => Some(url.clone()),
+            "CLOUDSDK_AUTH_ACCESS_TOKEN" => Some("the-token".to_owned()),
+            _ => None,
+        };
+        let key = crate::Kms::of(&format!("gcp:{NAME}"), &variable).unwrap();
+        let cipher = key.encrypt(b"abc", "here").await.unwrap();
+        assert_eq!(cipher, b"here|abc");
+        assert_eq!(key.decrypt(&cipher, "here").await.unwrap()[..], *b"abc");
+        let said = key.decrypt(&cipher, "there").await;
+        assert!(matches!(said, Err(SourceError::NotOurs)), "{said:?}");
+        for wrong in [
+            "gcp:p",
+            "gcp:projects/p/locations/../keyRings/r/cryptoKeys/x",
+        ] {
+            let said = crate::Kms::check(wrong);
+            assert!(matches!(said, Err(SourceError::Address(..))), "{said:?}");
+        }
     }
 }

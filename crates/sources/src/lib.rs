@@ -2,9 +2,10 @@
 //! they are compiled in, Azure Key Vault and Google Secret Manager. Secrets are read from there and written there.
 //!
 //! Who may is told by the variables that the stores' own programs know (`VAULT_TOKEN`, `AWS_ACCESS_KEY_ID`, …), so
-//! that no credential stands in a command. There are no clients of the vendors here: what is used of each API is a
+//! that no credential stands in a command. [`Kms`] is the same for keys that a cloud keeps. There are no clients of the vendors here: what is used of each API is a
 //! few requests, and their clients would double the packages of this workspace.
 
+mod amazon;
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;
@@ -12,6 +13,7 @@ mod error;
 #[cfg(feature = "google")]
 mod google;
 mod http;
+mod kms;
 mod sigv4;
 mod vault;
 
@@ -23,6 +25,7 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 pub use error::SourceError;
+pub use kms::Kms;
 
 /// Secrets of a store that are read at once.
 pub const MOST_SECRETS: usize = 10_000;

@@ -479,3 +479,64 @@ fn what_is_missing_is_told_before_anything_is_sent() {
         assert!(matches!(said, Err(SourceError::Address(..))), "{wrong}");
     }
 }
+
+/// AWS KMS as docs.aws.amazon.com/kms/latest/APIReference has it; moto does the same in the end-to-end tests.
+#[tokio::test]
+async fn aws_kms_is_asked_as_its_api_says() {
+    const KEY: &str = "arn:aws:kms:eu-west-3:1:key/abc";
+    let url = serve(|asked| {
+        assert_eq!(asked.header("content-type"), "application/x-amz-json-1.1");
+        // The region of the key counts, not the one of the environment.
+        let signed = asked.header("authorization");
+        assert!(signed.contains("/eu-west-3/kms/aws4_request"), "{signed}");
+        assert_eq!(asked.body["KeyId"], KEY);
+        match asked.header("x-amz-target") {
+            "TrentService.Encrypt" => {
+                assert_eq!(asked.body["EncryptionContext"], json!({ "skep": "here" }));
+                (
+                    200,
+                    json!({ "KeyId": KEY, "CiphertextBlob": asked.body["Plaintext"] }),
+                )
+            }
+            "TrentService.Decrypt" if asked.body["EncryptionContext"]["skep"] == "here" => (
+                200,
+                json!({ "KeyId": KEY, "Plaintext": asked.body["CiphertextBlob"] }),
+            ),
+            "TrentService.Decrypt" if asked.body["EncryptionContext"]["skep"] == "fast" => {
+                let said = json!({ "__type": "ThrottlingException", "message": "Rate exceeded" });
+                (400, said)
+            }
+            "TrentService.Decrypt" if asked.body["EncryptionContext"]["skep"] == "mine" => (
+                400,
+                json!({ "__type": "AccessDeniedException", "Message": "not for you" }),
+            ),
+            _ => (400, json!({ "__type": "InvalidCiphertextException" })),
+        }
+    })
+    .await;
+    let variable = |name: &str| match name {
+        "AWS_ENDPOINT_URL_KMS" => Some(url.clone()),
+        "AWS_REGION" => Some("eu-central-1".to_owned()),
+        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("x".to_owned()),
+        _ => None,
+    };
+    let key = Kms::of(&format!("aws:{KEY}"), &variable).unwrap();
+    let cipher = key.encrypt(b"abc", "here").await.unwrap();
+    assert_eq!(key.decrypt(&cipher, "here").await.unwrap()[..], *b"abc");
+    let said = key.decrypt(&cipher, "there").await;
+    assert!(matches!(said, Err(SourceError::NotOurs)), "{said:?}");
+    let said = key.decrypt(&cipher, "fast").await.unwrap_err();
+    assert!(said.is_passing(), "{said}");
+    let said = key.decrypt(&cipher, "mine").await.unwrap_err();
+    assert_eq!(said.to_string(), "the store said 400: not for you");
+    assert!(!said.is_passing());
+    for wrong in ["", "aws", "aws:", "aws:a b", "vault:x", "AWS:x"] {
+        let said = Kms::check(wrong);
+        assert!(matches!(said, Err(SourceError::Address(..))), "{said:?}");
+    }
+    // A key does not say where credentials go.
+    let said = Kms::of("aws:arn:aws:kms:evil.example.com/:1:key/x", &variable).err();
+    assert!(matches!(said, Some(SourceError::Address(..))), "{said:?}");
+    let said = Kms::of("aws:abc", &|_| None).err();
+    assert!(matches!(said, Some(SourceError::Unset(_))), "{said:?}");
+}

@@ -4,6 +4,7 @@ use skep_core::{AccessRequestId, Code, LeaseId, MountId, PublicError, RotationId
 use skep_crypto::CryptoError;
 use skep_store::StoreError;
 
+use crate::keeper::KeeperError;
 use crate::rotation::RotationError;
 
 /// An error of the vault. None says anything of a value or of a key.
@@ -15,6 +16,9 @@ pub enum VaultError {
     /// A key or passphrase opens none of the ways in.
     #[error("this key or passphrase does not open the vault")]
     WrongOpening,
+    /// Who keeps the key of a way in does not give it.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
     /// There is no such way in.
     #[error("there is no seal {0}")]
     NoSeal(i64),
@@ -111,6 +115,7 @@ impl PublicError for VaultError {
         match self {
             Self::Sealed => Code::VaultSealed,
             Self::WrongOpening => Code::WrongSealKey,
+            Self::Keeper(_) => Code::SealKeeper,
             Self::NotFound(_) | Self::NoVersion { .. } => Code::SecretNotFound,
             Self::NoSeal(_)
             | Self::NoRotation(_)

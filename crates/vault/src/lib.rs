@@ -11,6 +11,7 @@
 
 mod error;
 pub mod hooks;
+pub mod keeper;
 mod keyring;
 mod lease;
 pub mod mount;

@@ -1,4 +1,5 @@
-//! What opens the vault: a passphrase, or a key in a file or the environment.
+//! What opens the vault: a passphrase, a key in a file, the environment or a keychain, or a key that a token or
+//! a KMS keeps.
 //!
 //! Each way in is a row with its kind, the parameters that are not secret, and the *unlock key* encrypted by
 //! what the way in gives. There may be several (a key file for the server, a passphrase in a safe); any one
@@ -6,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -16,6 +18,8 @@ use skep_crypto::passphrase::{Passphrase, Recipe, SALT};
 use zeroize::Zeroizing;
 
 use crate::VaultError;
+use crate::keeper::{Keeper, KeeperError, MOST_WRAPPED};
+use crate::service::slow;
 
 /// What the text of a seal key begins with.
 pub const PREFIX: &str = "skep_seal_";
@@ -31,6 +35,10 @@ pub enum SealKind {
     Key,
     /// A passphrase, by Argon2id.
     Passphrase,
+    /// A key of a token, by PKCS#11.
+    Pkcs11,
+    /// A key of a cloud's KMS.
+    Kms,
 }
 
 impl SealKind {
@@ -40,6 +48,8 @@ impl SealKind {
         match self {
             Self::Key => "key",
             Self::Passphrase => "passphrase",
+            Self::Pkcs11 => "pkcs11",
+            Self::Kms => "kms",
         }
     }
 }
@@ -57,7 +67,11 @@ impl FromStr for SealKind {
         match text {
             "key" => Ok(Self::Key),
             "passphrase" => Ok(Self::Passphrase),
-            _ => Err(format!("`{text}` is none of key and passphrase")),
+            "pkcs11" => Ok(Self::Pkcs11),
+            "kms" => Ok(Self::Kms),
+            _ => Err(format!(
+                "`{text}` is none of key, passphrase, pkcs11 and kms"
+            )),
         }
     }
 }
@@ -125,15 +139,18 @@ pub enum Opening {
     Key(SealKey),
     /// A passphrase.
     Passphrase(Passphrase),
+    /// The right to ask a keeper.
+    Keeper(Arc<dyn Keeper>),
 }
 
 impl Opening {
     /// For which ways in it is.
     #[must_use]
-    pub const fn kind(&self) -> SealKind {
+    pub fn kind(&self) -> SealKind {
         match self {
             Self::Key(_) => SealKind::Key,
             Self::Passphrase(_) => SealKind::Passphrase,
+            Self::Keeper(keeper) => keeper.kind(),
         }
     }
 }
@@ -151,29 +168,71 @@ pub(crate) enum Params {
         lanes: u32,
         salt: String,
     },
+    /// A random key that a keeper has encrypted: which of its keys, and what it made of it.
+    Keeper { key: String, wrapped: String },
 }
 
 const PURPOSE: &str = "skep vault seal";
 
 impl Params {
-    /// New ones for a way in.
-    pub(crate) fn new(kind: SealKind) -> Result<Self, VaultError> {
-        match kind {
-            SealKind::Key => Ok(Self::Hkdf {}),
-            SealKind::Passphrase => {
+    /// New ones for the way in of a number, and the key that wraps the unlock key there.
+    pub(crate) async fn new(opening: &Opening, seal: i64) -> Result<(Self, Key), VaultError> {
+        let params = match opening {
+            Opening::Key(_) => Self::Hkdf {},
+            Opening::Passphrase(_) => {
                 let recipe = Recipe::new()?;
-                Ok(Self::Argon2id {
+                Self::Argon2id {
                     memory_kib: recipe.memory_kib,
                     passes: recipe.passes,
                     lanes: recipe.lanes,
                     salt: STANDARD_NO_PAD.encode(recipe.salt),
-                })
+                }
             }
+            Opening::Keeper(keeper) => {
+                let random = Key::random()?;
+                let wrapped = keeper.wrap(&random, &context(seal)).await?;
+                if wrapped.is_empty() || wrapped.len() > MOST_WRAPPED {
+                    return Err(KeeperError::Wrong(keeper.key().to_owned()).into());
+                }
+                // What cannot be taken back is no way in.
+                let back = keeper.unwrap(&wrapped, &context(seal)).await?;
+                if !back.is(&random) {
+                    return Err(KeeperError::Wrong(keeper.key().to_owned()).into());
+                }
+                let params = Self::Keeper {
+                    key: keeper.key().to_owned(),
+                    wrapped: STANDARD_NO_PAD.encode(&wrapped),
+                };
+                return Ok((params, back.derive(PURPOSE)?));
+            }
+        };
+        let key = params.key(opening, seal).await?;
+        Ok((params, key))
+    }
+
+    /// The key of a keeper that it is of.
+    pub(crate) fn kept_by(&self) -> Option<&str> {
+        match self {
+            Self::Keeper { key, .. } => Some(key),
+            Self::Hkdf {} | Self::Argon2id { .. } => None,
         }
     }
 
-    /// The key that wraps the unlock key. With a passphrase it takes a third of a second.
-    pub(crate) fn key(&self, opening: &Opening) -> Result<Key, VaultError> {
+    /// Whether an opening can be one of it.
+    pub(crate) fn fits(&self, opening: &Opening) -> bool {
+        match (self, opening) {
+            (Self::Hkdf {}, Opening::Key(_)) | (Self::Argon2id { .. }, Opening::Passphrase(_)) => {
+                true
+            }
+            // Whoever can write rows does not choose which key is asked for.
+            (Self::Keeper { key, .. }, Opening::Keeper(keeper)) => key == keeper.key(),
+            _ => false,
+        }
+    }
+
+    /// The key that wraps the unlock key. With a passphrase it takes a third of a second, with a keeper as long
+    /// as that takes.
+    pub(crate) async fn key(&self, opening: &Opening, seal: i64) -> Result<Key, VaultError> {
         match (self, opening) {
             (Self::Hkdf {}, Opening::Key(key)) => Ok(key.key()?.derive(PURPOSE)?),
             (
@@ -193,11 +252,24 @@ impl Params {
                     lanes: *lanes,
                     salt: salt.ok_or(skep_crypto::CryptoError::Parameters)?,
                 };
-                Ok(recipe.key(passphrase)?.derive(PURPOSE)?)
+                let passphrase = passphrase.clone();
+                slow(move || Ok(recipe.key(&passphrase)?.derive(PURPOSE)?)).await
+            }
+            (Self::Keeper { key, wrapped }, Opening::Keeper(keeper)) if key == keeper.key() => {
+                let wrapped = STANDARD_NO_PAD.decode(wrapped);
+                let wrong = |_| VaultError::Corrupt("the parameters of a seal".to_owned());
+                let wrapped = wrapped.map_err(wrong)?;
+                let key = keeper.unwrap(&wrapped, &context(seal)).await?;
+                Ok(key.derive(PURPOSE)?)
             }
             _ => Err(VaultError::WrongOpening),
         }
     }
+}
+
+/// What a keeper binds its answer to.
+fn context(seal: i64) -> String {
+    format!("{PURPOSE} {seal}")
 }
 
 /// A way in, as everybody may know it.
@@ -209,6 +281,8 @@ pub struct Seal {
     pub kind: SealKind,
     /// What people call it.
     pub name: String,
+    /// Which key of a keeper it is of, if it is of one.
+    pub kept_by: Option<String>,
     /// When it was made.
     pub made_at: Timestamp,
 }
@@ -228,17 +302,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn parameters_that_are_too_weak_are_refused_when_they_are_read() {
+    #[tokio::test]
+    async fn parameters_that_are_too_weak_are_refused_when_they_are_read() {
         let opening = Opening::Passphrase(Passphrase::new("correct horse battery").unwrap());
-        let params = Params::new(SealKind::Passphrase).unwrap();
+        let (params, _) = Params::new(&opening, 1).await.unwrap();
         let text = serde_json::to_string(&params).unwrap();
         let weak = text.replace("65536", "8");
         assert_ne!(text, weak);
         let weak: Params = serde_json::from_str(&weak).unwrap();
-        assert!(matches!(weak.key(&opening), Err(VaultError::Crypto(_))));
-        assert!(params.key(&opening).is_ok());
+        let said = weak.key(&opening, 1).await;
+        assert!(matches!(said, Err(VaultError::Crypto(_))));
+        assert!(params.key(&opening, 1).await.is_ok());
         let key = Opening::Key(SealKey::random().unwrap());
-        assert!(matches!(params.key(&key), Err(VaultError::WrongOpening)));
+        assert!(!params.fits(&key));
+        let said = params.key(&key, 1).await;
+        assert!(matches!(said, Err(VaultError::WrongOpening)));
     }
 }

@@ -8,6 +8,7 @@ use skep_crypto::Key;
 use skep_store::{By, Change, Db, Row, ServerScope, StoreError, Unit};
 
 use crate::VaultError;
+use crate::keeper::KeeperError;
 use crate::keyring::{Context, Keyring};
 use crate::seal::{MOST_SEALS, Opening, Params, Seal, SealKind};
 
@@ -161,20 +162,32 @@ impl Vault {
 
     /// The unlock key, by the first way in that this opens.
     async fn unlock(&self, opening: Opening) -> Result<Key, VaultError> {
+        let mut failed = VaultError::WrongOpening;
         for stored in self.stored().await? {
-            if stored.seal.kind != opening.kind() {
+            if !stored.params.fits(&opening) {
                 continue;
             }
-            let (opening, id) = (opening.clone(), stored.seal.id);
-            let opened = slow(move || {
-                let key = stored.params.key(&opening)?;
-                Ok(key.unwrap(&Context::unlock(id).0, &stored.wrapped))
-            });
-            if let Ok(key) = opened.await? {
-                return Ok(key);
+            let id = stored.seal.id;
+            let key = match stored.params.key(&opening, id).await {
+                Ok(key) => key,
+                // Another way in may be of the same keeper, and whole.
+                Err(error @ VaultError::Keeper(KeeperError::Wrong(_))) => {
+                    failed = error;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match key.unwrap(&Context::unlock(id).0, &stored.wrapped) {
+                Ok(key) => return Ok(key),
+                Err(_) => {
+                    failed = match stored.seal.kept_by {
+                        Some(key) => KeeperError::Wrong(key).into(),
+                        None => failed,
+                    };
+                }
             }
         }
-        Err(VaultError::WrongOpening)
+        Err(failed)
     }
 
     /// Seals it: the keys are wiped from this server's memory as soon as nobody uses them.
@@ -214,6 +227,7 @@ impl Vault {
             id,
             kind: seal.kind,
             name: name.to_owned(),
+            kept_by: seal.kept_by.clone(),
             made_at: self.clock().now(),
         };
         let (by, stored) = (by.clone(), made.clone());
@@ -291,26 +305,23 @@ impl Vault {
 /// A way in as it is about to be stored.
 struct Wrapped {
     kind: SealKind,
+    kept_by: Option<String>,
     params: String,
     wrapped: Vec<u8>,
 }
 
 async fn wrap(opening: &Opening, id: i64, unlock: &Key) -> Result<Wrapped, VaultError> {
-    let (opening, unlock) = (opening.clone(), unlock.clone());
-    slow(move || {
-        let kind = opening.kind();
-        let params = Params::new(kind)?;
-        let key = params.key(&opening)?;
-        let wrapped = key.wrap(&Context::unlock(id).0, &unlock)?;
-        let params = serde_json::to_string(&params)
-            .map_err(|error| VaultError::Corrupt(error.to_string()))?;
-        Ok(Wrapped {
-            kind,
-            params,
-            wrapped,
-        })
+    let (params, key) = Params::new(opening, id).await?;
+    let wrapped = key.wrap(&Context::unlock(id).0, unlock)?;
+    let kept_by = params.kept_by().map(str::to_owned);
+    let params =
+        serde_json::to_string(&params).map_err(|error| VaultError::Corrupt(error.to_string()))?;
+    Ok(Wrapped {
+        kind: opening.kind(),
+        kept_by,
+        params,
+        wrapped,
     })
-    .await
 }
 
 /// What takes too long for a task.
@@ -357,13 +368,14 @@ fn insert_seal(
 
 fn read_seal(row: &Row) -> Result<Stored, VaultError> {
     let kind = row.text(1)?.parse().map_err(VaultError::Corrupt)?;
-    let params = serde_json::from_str(row.text(3)?)
+    let params: Params = serde_json::from_str(row.text(3)?)
         .map_err(|_| VaultError::Corrupt("the parameters of a seal".to_owned()))?;
     Ok(Stored {
         seal: Seal {
             id: row.int(0)?,
             kind,
             name: row.text(2)?.to_owned(),
+            kept_by: params.kept_by().map(str::to_owned),
             made_at: row.time(5)?,
         },
         params,

@@ -2,17 +2,20 @@
 //! somebody changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::Value;
 use skep_core::{SecretId, Workspace};
+use skep_crypto::Key;
 use skep_crypto::passphrase::Passphrase;
 use skep_store::{By, Db, Options};
 use tempfile::TempDir;
 
+use crate::keeper::{Keeper, KeeperError};
 use crate::renewal::{self, Said};
 use crate::rotation::{Level, Phase};
-use crate::seal::{Opening, SealKey};
+use crate::seal::{Opening, SealKey, SealKind};
 use crate::turn::Work;
 use crate::{
     About, Bulk, Decision, MIGRATIONS, May, Mount, NewLease, NewMount, NewSecret, Query,
@@ -352,6 +355,125 @@ async fn it_opens_by_each_seal_and_by_nothing_else() {
         .await
         .unwrap();
     assert!(other.is_open());
+}
+
+/// How a keeper answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Honest,
+    Away,
+    Lying,
+}
+
+/// A keeper that has its key here, and answers as it is told to.
+#[derive(Debug)]
+struct Box256 {
+    name: String,
+    key: Key,
+    mood: parking_lot::Mutex<Mood>,
+}
+
+impl Box256 {
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            key: Key::random().unwrap(),
+            mood: parking_lot::Mutex::new(Mood::Honest),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Keeper for Box256 {
+    fn kind(&self) -> SealKind {
+        SealKind::Kms
+    }
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    async fn wrap(&self, key: &Key, context: &str) -> Result<Vec<u8>, KeeperError> {
+        Ok(self.key.wrap(context.as_bytes(), key).unwrap())
+    }
+
+    async fn unwrap(&self, wrapped: &[u8], context: &str) -> Result<Key, KeeperError> {
+        match *self.mood.lock() {
+            Mood::Away => Err(KeeperError::Away("gone fishing".to_owned())),
+            Mood::Lying => Ok(Key::random().unwrap()),
+            Mood::Honest => {
+                let opened = self.key.unwrap(context.as_bytes(), wrapped);
+                opened.map_err(|_| KeeperError::Wrong(self.name.clone()))
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_keeper_opens_it_and_what_it_says_is_checked() {
+    let house = House::new().await;
+    let id = house.create("stripe", "one").await;
+    let keeper = Box256::new("aws:ours");
+    let with = |keeper: &Arc<Box256>| Opening::Keeper(keeper.clone());
+    let set = |mood| *keeper.mood.lock() = mood;
+    // What it cannot take back is not made a way in.
+    set(Mood::Lying);
+    let made = house.vault.add_seal(&house.by, with(&keeper), "cloud");
+    let wrong = Err(VaultError::Keeper(KeeperError::Wrong("aws:ours".into())));
+    assert_eq!(made.await.map(drop), wrong);
+    set(Mood::Honest);
+    let made = house.vault.add_seal(&house.by, with(&keeper), "cloud");
+    let made = made.await.unwrap();
+    assert_eq!((made.id, made.kind), (2, SealKind::Kms));
+    assert_eq!(house.vault.status().await.unwrap().seals[1], made);
+    assert_eq!(made.kept_by.as_deref(), Some("aws:ours"));
+    house.vault.seal(&house.by).await.unwrap();
+    for (mood, expected) in [
+        (
+            Mood::Away,
+            Err(VaultError::Keeper(KeeperError::Away("gone fishing".into()))),
+        ),
+        (Mood::Lying, wrong.clone()),
+    ] {
+        set(mood);
+        assert_eq!(house.vault.unseal(with(&keeper)).await, expected);
+        assert!(!house.vault.is_open());
+    }
+    set(Mood::Honest);
+    // Another key of the same name opens nothing; one of another name is not even asked.
+    let said = house.vault.unseal(with(&Box256::new("aws:ours"))).await;
+    assert_eq!(said, wrong);
+    let said = house.vault.unseal(with(&Box256::new("aws:theirs"))).await;
+    assert_eq!(said, Err(VaultError::WrongOpening));
+    house.vault.unseal(with(&keeper)).await.unwrap();
+    assert_eq!(house.read(id, None).await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_keepers_row_that_was_changed_opens_nothing() {
+    let house = House::new().await;
+    let keeper = Box256::new("aws:ours");
+    let with = || Opening::Keeper(keeper.clone());
+    for name in ["two", "three"] {
+        let made = house.vault.add_seal(&house.by, with(), name).await;
+        made.unwrap();
+    }
+    house.vault.remove_seal(&house.by, 1).await.unwrap();
+    house.vault.seal(&house.by).await.unwrap();
+    // What the keeper wrapped for one seal is put into the other's row.
+    let swap = "UPDATE vault_seals SET params = (SELECT params FROM vault_seals WHERE id = 3) WHERE id = 2";
+    let run = |sql: &'static str| {
+        house.vault.db.write(move |unit| -> Result<(), VaultError> {
+            Ok(unit.server().execute(sql, &[]).map(drop)?)
+        })
+    };
+    run(swap).await.unwrap();
+    // The other is whole still, and opens.
+    house.vault.unseal(with()).await.unwrap();
+    house.vault.seal(&house.by).await.unwrap();
+    run("DELETE FROM vault_seals WHERE id = 3").await.unwrap();
+    let wrong = Err(VaultError::Keeper(KeeperError::Wrong("aws:ours".into())));
+    assert_eq!(house.vault.unseal(with()).await, wrong);
 }
 
 #[tokio::test]

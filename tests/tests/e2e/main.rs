@@ -54,6 +54,7 @@ mod replay;
 mod rollout;
 mod sandbox;
 mod scale;
+mod seals;
 mod security;
 mod servers;
 mod smuggling;

@@ -22,14 +22,14 @@ async fn send(client: &Client, method: Method, path: &str, body: &Value) -> Answ
     client.send(request).await.expect("an answer")
 }
 
-async fn create(server: &Server, name: &str, value: &str) -> Value {
+pub(crate) async fn create(server: &Server, name: &str, value: &str) -> Value {
     let wish = json!({ "name": name, "value": value });
     let made = server.client.post_json("/api/v1/secrets", &wish).await;
     assert_eq!(made.status, 201, "{}", made.text());
     made.json()
 }
 
-async fn reveal(client: &Client, name: &str) -> Answer {
+pub(crate) async fn reveal(client: &Client, name: &str) -> Answer {
     let path = format!("/api/v1/secrets/{}/reveal", name.replace('/', "%2F"));
     let wish = json!({ "reason": "a test looks" });
     client.post_json(&path, &wish).await

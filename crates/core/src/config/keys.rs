@@ -664,8 +664,20 @@ settings! {
     seal_key("seal.key"): Option<SecretText> = "";
     /// The passphrase that opens the vault, instead of a key.
     seal_passphrase("seal.passphrase"): Option<SecretText> = "";
-    /// Make a key file when nobody has set the vault up and no key is given; without it the vault waits for
-    /// `skep vault seals add`.
+    /// The entry of the server's own keychain (Secret Service) with the key that opens the vault, instead of a file;
+    /// the first start makes it.
+    seal_keychain("seal.keychain"): Option<String> = "";
+    /// The key of a cloud that opens the vault: `aws:KEY`, `azure:VAULT/KEY` or `gcp:projects/…/cryptoKeys/KEY`. Who
+    /// asks is told by the variables of the cloud's own programs, each with `_FILE` for one in a file.
+    seal_kms("seal.kms"): Option<String> = "";
+    /// The AES key of a token that opens the vault, such as `pkcs11:token=TOKEN;object=KEY` (RFC 7512).
+    seal_pkcs11("seal.pkcs11"): Option<String> = "";
+    /// The token's PKCS#11 module, a library that is loaded into the server.
+    seal_pkcs11_module("seal.pkcs11_module"): Option<PathBuf> = "";
+    /// The token's PIN.
+    seal_pkcs11_pin("seal.pkcs11_pin"): Option<SecretText> = "";
+    /// Make a key (in the keychain if `seal.keychain` names an entry, else in the file) when nobody has set the vault
+    /// up and no key is given; without it the vault waits for `skep vault seals add`.
     seal_auto("seal.auto"): bool = "true";
     /// Whether `/metrics` answers without a key.
     metrics_public("metrics.public"): bool = "false";

@@ -106,18 +106,28 @@ fn servers(state: &State) -> Option<Check> {
 
 /// Whether secrets can be used. A vault that nobody has set up is nobody's worry.
 async fn vault(state: &State) -> Check {
+    let why = state.ways.why().map(|why| format!("; {why}"));
+    let told = |text: &str| format!("{text}{}", why.clone().unwrap_or_default());
     let (status, detail) = match state.vault.is_open() {
-        true => (Health::Ok, "open"),
+        true => (Health::Ok, "open".to_owned()),
         false => match state.vault.is_set_up().await {
-            Ok(false) => (Health::Ok, "nobody has set it up"),
-            Ok(true) => (Health::Degraded, "sealed: what needs a secret is refused"),
-            Err(_) => (Health::Degraded, "the store does not say how it is"),
+            // What the configuration names should have set it up.
+            Ok(false) if why.is_some() => (Health::Degraded, told("nobody has set it up")),
+            Ok(false) => (Health::Ok, told("nobody has set it up")),
+            Ok(true) => (
+                Health::Degraded,
+                told("sealed: what needs a secret is refused"),
+            ),
+            Err(_) => (
+                Health::Degraded,
+                "the store does not say how it is".to_owned(),
+            ),
         },
     };
     Check {
         name: "vault".to_owned(),
         status,
-        detail: detail.to_owned(),
+        detail,
     }
 }
 

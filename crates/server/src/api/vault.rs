@@ -13,13 +13,14 @@ use skep_api::{
 use skep_core::{Code, RotationId, Workspace};
 use skep_crypto::passphrase::Passphrase;
 use skep_vault::rotation::Level;
-use skep_vault::seal::{Opening, Seal, SealKey};
+use skep_vault::seal::{Opening, Seal, SealKey, SealKind};
 use skep_vault::{Rotation, Status, VaultError};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::keys::duration;
 use crate::problem::ApiError;
 use crate::state::State;
+use crate::ways::Tried;
 
 /// For how long one can go back after a rotation, unless it is said.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -29,6 +30,7 @@ fn seal(seal: &Seal) -> VaultSeal {
         id: seal.id,
         kind: seal.kind.to_string(),
         name: seal.name.clone(),
+        kept_by: seal.kept_by.clone(),
         created_at: seal.made_at.to_string(),
     }
 }
@@ -69,8 +71,43 @@ pub(super) async fn close(
     Shared(state): Shared<Arc<State>>,
     Ordered(by): Ordered,
 ) -> Result<Json<VaultStatus>, ApiError> {
+    // Nothing opens by itself what somebody sealed.
+    state.ways.rest();
     state.vault.seal(&by).await?;
     Ok(Json(status_of(&state.vault.status().await?)))
+}
+
+/// Opens the vault with what the configuration names.
+async fn configured(state: &State) -> Result<(), ApiError> {
+    match state.ways.open(&state.vault).await {
+        Ok(Tried::Open) => {
+            state.vault_work.notify_one();
+            Ok(())
+        }
+        Ok(Tried::Sealed(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the vault stays sealed");
+            Err(ApiError::new(Code::SealKeeper, error.to_string()))
+        }
+    }
+}
+
+/// The key of a token or a KMS that the configuration names.
+fn keeper(state: &State, kind: &str) -> Result<Opening, ApiError> {
+    let (kind, setting) = match kind {
+        "pkcs11" => (SealKind::Pkcs11, "seal.pkcs11"),
+        "kms" => (SealKind::Kms, "seal.kms"),
+        _ => {
+            let detail = "`kept_by`: write pkcs11 or kms";
+            return Err(ApiError::new(Code::InvalidSpec, detail));
+        }
+    };
+    state.ways.keeper(kind).ok_or_else(|| {
+        let detail = format!(
+            "the server's configuration names no such key: set `{setting}` and start it again"
+        );
+        ApiError::new(Code::InvalidSpec, detail)
+    })
 }
 
 /// Opens the vault on this server.
@@ -80,15 +117,20 @@ pub(super) async fn unseal(
     Shared(state): Shared<Arc<State>>,
     input::Json(with): input::Json<Unseal>,
 ) -> Result<Json<VaultStatus>, ApiError> {
-    let opening = match (with.key, with.passphrase) {
-        (Some(key), None) => Opening::Key(SealKey::new(&key)?),
-        (None, Some(text)) => passphrase(text)?,
+    let opening = match (with.key, with.passphrase, with.configured) {
+        (Some(key), None, false) => Opening::Key(SealKey::new(&key)?),
+        (None, Some(text), false) => passphrase(text)?,
+        (None, None, true) => {
+            configured(&state).await?;
+            return Ok(Json(status_of(&state.vault.status().await?)));
+        }
         _ => {
-            let detail = "send one of `key` and `passphrase`";
+            let detail = "send one of `key`, `passphrase` and `configured`";
             return Err(ApiError::new(Code::InvalidSpec, detail));
         }
     };
     state.vault.unseal(opening).await?;
+    state.ways.rest();
     state.vault_work.notify_one();
     Ok(Json(status_of(&state.vault.status().await?)))
 }
@@ -101,9 +143,14 @@ pub(super) async fn add(
     Ordered(by): Ordered,
     input::Json(new): input::Json<NewSeal>,
 ) -> Result<(StatusCode, Json<CreatedSeal>), ApiError> {
-    let (opening, key) = match new.passphrase {
-        Some(text) => (passphrase(text)?, None),
-        None => {
+    let (opening, key) = match (new.passphrase, new.kept_by) {
+        (Some(text), None) => (passphrase(text)?, None),
+        (None, Some(kind)) => (keeper(&state, &kind)?, None),
+        (Some(_), Some(_)) => {
+            let detail = "send one of `passphrase` and `kept_by`";
+            return Err(ApiError::new(Code::InvalidSpec, detail));
+        }
+        (None, None) => {
             let key = SealKey::random()?;
             let text = key.text().to_owned();
             (Opening::Key(key), Some(text))

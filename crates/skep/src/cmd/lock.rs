@@ -1,4 +1,5 @@
-//! `lock`: an agent in one encrypted file, `agent.lock`. No server takes part.
+//! `lock`: an agent in one encrypted file, `agent.lock`. No server takes part, unless its vault is named as the
+//! place of a passphrase or an identity.
 
 mod compare;
 mod consent;
@@ -7,6 +8,7 @@ mod dotenv;
 mod edit;
 mod file;
 mod migrate;
+mod places;
 mod recipients;
 mod run;
 mod settings;
@@ -27,7 +29,8 @@ use zeroize::Zeroizing;
 use crate::cmd::secrets::value;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
-use file::{Held, KeyArgs, refused};
+use file::{Held, KeyArgs, SecretArgs, refused};
+use recipients::ToArgs;
 use settings::LogLevel;
 
 /// Bytes of a value.
@@ -219,6 +222,54 @@ impl LockVerb {
             Self::Diff(_) | Self::Merge(_) | Self::Keygen(_) => Path::new("agent.lock"),
         }
     }
+
+    /// What it opens a file with, when it opens one.
+    const fn secret(&mut self) -> Option<&mut SecretArgs> {
+        Some(match self {
+            Self::Validate(args) if args.form => return None,
+            // The files of before are put back, or let go.
+            Self::Rotate(args) if args.undo || args.forget => return None,
+            Self::Set(args) => &mut args.key.secret,
+            Self::Get(args) => &mut args.key.secret,
+            Self::Remove(args) => &mut args.key.secret,
+            Self::Validate(args) => &mut args.key.secret,
+            Self::Edit(args) => &mut args.key.secret,
+            Self::Export(args) => &mut args.key.secret,
+            Self::Import(args) => &mut args.key.secret,
+            Self::Run(args) => &mut args.key.secret,
+            Self::Rotate(args) => &mut args.keep.key.secret,
+            Self::Rekey(args) => &mut args.keep.key.secret,
+            Self::Share(args) => &mut args.key.secret,
+            Self::Unshare(args) => &mut args.keep.key.secret,
+            Self::Diff(args) => &mut args.secret,
+            Self::Merge(args) => &mut args.secret,
+            _ => return None,
+        })
+    }
+
+    /// For whom it makes keys, when it makes some.
+    const fn to(&mut self) -> Option<&mut ToArgs> {
+        match self {
+            Self::Init(args) => Some(&mut args.to),
+            Self::Share(args) => Some(&mut args.to),
+            Self::Rekey(args) => Some(&mut args.to),
+            Self::Migrate(args) => Some(&mut args.to),
+            _ => None,
+        }
+    }
+
+    /// Fetches what lies elsewhere, before anything is done.
+    async fn find(&mut self, session: &Session) -> Result {
+        let file = self.file().to_owned();
+        if let Some(secret) = self.secret() {
+            let settings = settings::of(&file)?;
+            secret.find(session, &file, &settings).await?;
+        }
+        match self.to() {
+            Some(to) => to.find(session, &file).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// The session as the settings want it, where no flag says otherwise.
@@ -236,8 +287,9 @@ fn settled(session: &Session, file: &Path) -> Result<Session> {
     Ok(session)
 }
 
-pub(crate) async fn run(session: &Session, verb: LockVerb) -> Result {
+pub(crate) async fn run(session: &Session, mut verb: LockVerb) -> Result {
     let session = &settled(session, verb.file())?;
+    verb.find(session).await?;
     match verb {
         LockVerb::Edit(args) => edit::edit(session, &args).await,
         LockVerb::Export(args) => transfer::export(session, &args),

@@ -8,9 +8,12 @@ use skep_api::{
     CreatedSeal, KeyRotation, NewRootRotation, NewSeal, NewSecretRotation, Unseal, VaultSeal,
     VaultStatus,
 };
+use skep_client::Client;
 use skep_core::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::cmd::account::password;
+use crate::cmd::keychain;
 use crate::failure::Result;
 use crate::output::{Format, Row, age};
 use crate::session::Session;
@@ -40,7 +43,7 @@ pub(crate) enum VaultVerb {
 /// Ways into the vault.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SealsVerb {
-    /// Add a way in: a key that is printed once, or a passphrase
+    /// Add a way in: a key that is printed once, a passphrase, a key outside
     Add(AddArgs),
     /// Take a way in away
     Remove(RemoveArgs),
@@ -51,18 +54,37 @@ pub(crate) enum SealsVerb {
 #[command(after_help = "\
 Examples:
   skep vault unseal                       # asks for the passphrase
-  skep vault unseal --key-file seal.key")]
+  skep vault unseal --key-file seal.key
+  skep vault unseal --keychain vault
+  skep vault unseal --configured          # the token is plugged in now")]
 pub(crate) struct UnsealArgs {
     /// A file with a seal key; `-` is the standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    #[arg(long, value_name = "FILE", group = "with")]
     key_file: Option<PathBuf>,
     /// A file with the passphrase; `-` is the standard input [default: asked]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "with")]
     passphrase_file: Option<PathBuf>,
+    /// A seal key in an entry of your keychain
+    #[arg(long, value_name = "ENTRY", group = "with")]
+    keychain: Option<String>,
+    /// What the server's configuration names: a token, a KMS, its keychain,
+    /// a file
+    #[arg(long, group = "with")]
+    configured: bool,
 }
 
 /// Flags of `vault seals add`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The key of a token or of a KMS is the one that the server's configuration names
+(seal.pkcs11, seal.kms): the server asks for it, with what it has.
+
+Examples:
+  skep vault seals add operator > operator.key
+  skep vault seals add safe --passphrase
+  skep vault seals add laptop --keychain vault
+  skep vault seals add hsm --pkcs11
+  skep vault seals add cloud --kms")]
 pub(crate) struct AddArgs {
     /// What people call it
     name: String,
@@ -70,8 +92,22 @@ pub(crate) struct AddArgs {
     #[arg(long)]
     passphrase: bool,
     /// A file with the passphrase; `-` is the standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "with")]
     passphrase_file: Option<PathBuf>,
+    /// Put the key into a new entry of your keychain
+    #[arg(
+        long,
+        value_name = "ENTRY",
+        group = "with",
+        conflicts_with = "passphrase"
+    )]
+    keychain: Option<String>,
+    /// The key of the server's token
+    #[arg(long, group = "with", conflicts_with = "passphrase")]
+    pkcs11: bool,
+    /// The key of the server's KMS
+    #[arg(long, group = "with", conflicts_with = "passphrase")]
+    kms: bool,
 }
 
 /// Flags of `vault seals remove`.
@@ -119,7 +155,7 @@ pub(crate) struct OrderArgs {
 }
 
 impl Row for VaultSeal {
-    const HEADERS: &'static [&'static str] = &["SEAL", "KIND", "NAME", "AGE"];
+    const HEADERS: &'static [&'static str] = &["SEAL", "KIND", "NAME", "KEPT BY", "AGE"];
 
     fn name(&self) -> String {
         self.id.to_string()
@@ -130,6 +166,7 @@ impl Row for VaultSeal {
             self.id.to_string(),
             self.kind.clone(),
             self.name.clone(),
+            self.kept_by.clone().unwrap_or_default(),
             age(&self.created_at, now),
         ]
     }
@@ -196,18 +233,68 @@ fn tell_rotation(session: &Session, rotation: &KeyRotation) -> Result {
 }
 
 /// What somebody opens the vault with.
-fn opening(session: &Session, args: &UnsealArgs) -> Result<Unseal> {
-    if let Some(file) = args.key_file.as_deref() {
+async fn opening(session: &Session, args: &UnsealArgs) -> Result<Unseal> {
+    if args.configured {
         return Ok(Unseal {
-            key: Some(password(session, Some(file), "Key")?),
-            passphrase: None,
+            configured: true,
+            ..Unseal::default()
         });
     }
+    let key = match (&args.keychain, args.key_file.as_deref()) {
+        (Some(entry), _) => Some(keychain::get(session, entry).await?.to_string()),
+        (None, Some(file)) => Some(password(session, Some(file), "Key")?),
+        (None, None) => None,
+    };
     let file = args.passphrase_file.as_deref();
+    let passphrase = match key {
+        Some(_) => None,
+        None => Some(password(session, file, "Passphrase")?),
+    };
     Ok(Unseal {
-        key: None,
-        passphrase: Some(password(session, file, "Passphrase")?),
+        key,
+        passphrase,
+        configured: false,
     })
+}
+
+/// Adds a way in. A key for the keychain is there before anybody is told that it is made.
+async fn add(session: &Session, client: &Client, args: AddArgs) -> Result {
+    let file = args.passphrase_file.as_deref();
+    let passphrase = match args.passphrase || file.is_some() {
+        true => Some(password(session, file, "Passphrase")?),
+        false => None,
+    };
+    let kept_by = match (args.pkcs11, args.kms) {
+        (true, _) => Some("pkcs11".to_owned()),
+        (_, true) => Some("kms".to_owned()),
+        _ => None,
+    };
+    if let Some(entry) = &args.keychain {
+        keychain::check_free(session, entry).await?;
+    }
+    let new = NewSeal {
+        name: args.name,
+        passphrase,
+        kept_by,
+    };
+    let mut made = client.add_seal(&new).await?;
+    let (Some(entry), Some(key)) = (&args.keychain, made.key.take().map(Zeroizing::new)) else {
+        return tell_seal(session, &made);
+    };
+    if let Err(failure) = keychain::put(session, entry, &key).await {
+        let id = made.seal.id;
+        return Err(match client.remove_seal(id).await {
+            Ok(()) => failure,
+            // The first one is the last one, too.
+            Err(_) => failure.hint(format!(
+                "Nobody has the key of seal {id}: add another seal, then `skep vault seals remove {id}`."
+            )),
+        });
+    }
+    session
+        .output
+        .note(&format!("Its key lies in your keychain, as `{entry}`."));
+    tell_seal(session, &made)
 }
 
 pub(crate) async fn run(session: &Session, verb: VaultVerb) -> Result {
@@ -221,21 +308,10 @@ pub(crate) async fn run(session: &Session, verb: VaultVerb) -> Result {
             tell(session, &client.seal_vault().await?)
         }
         VaultVerb::Unseal(args) => {
-            let with = opening(session, &args)?;
+            let with = opening(session, &args).await?;
             tell(session, &client.unseal_vault(&with).await?)
         }
-        VaultVerb::Seals(SealsVerb::Add(args)) => {
-            let file = args.passphrase_file.as_deref();
-            let passphrase = match args.passphrase || file.is_some() {
-                true => Some(password(session, file, "Passphrase")?),
-                false => None,
-            };
-            let new = NewSeal {
-                name: args.name,
-                passphrase,
-            };
-            tell_seal(session, &client.add_seal(&new).await?)
-        }
+        VaultVerb::Seals(SealsVerb::Add(args)) => add(session, &client, args).await,
         VaultVerb::Seals(SealsVerb::Remove(RemoveArgs { id })) => {
             session.confirm(&format!(
                 "Remove seal {id}? What it is of opens the vault no more."

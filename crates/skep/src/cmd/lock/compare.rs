@@ -27,7 +27,7 @@ pub(crate) struct DiffArgs {
     /// The file to compare it with; exit code 1 when they differ
     new: Option<PathBuf>,
     #[command(flatten)]
-    secret: SecretArgs,
+    pub(super) secret: SecretArgs,
 }
 
 /// Flags of `lock merge`.
@@ -39,7 +39,8 @@ both sides changed in different ways is told, and OURS stays as it is. For git:
   git config merge.agentlock.driver 'skep lock merge %O %A %B'
   echo 'agent.lock diff=agentlock merge=agentlock' >> .gitattributes
 
-The key comes from SKEP_LOCK_IDENTITY_FILE or SKEP_LOCK_PASSPHRASE_FILE.")]
+The key comes from SKEP_LOCK_IDENTITY_FILE, SKEP_LOCK_PASSPHRASE_FILE or
+SKEP_LOCK_PASSPHRASE_FROM.")]
 pub(crate) struct MergeArgs {
     /// The file that both follow
     base: PathBuf,
@@ -48,7 +49,7 @@ pub(crate) struct MergeArgs {
     /// The other side
     theirs: PathBuf,
     #[command(flatten)]
-    secret: SecretArgs,
+    pub(super) secret: SecretArgs,
 }
 
 /// The text of an entry, in lines that each say where they are from.

@@ -14,6 +14,8 @@ use skep_crypto::passphrase::Passphrase;
 use skep_lock::{Lock, LockError, MOST_FILE, Open, Secret};
 use zeroize::Zeroizing;
 
+use super::places::{Found, Place};
+use super::settings::Settings;
 use crate::cmd::account::password;
 use crate::cmd::message;
 use crate::failure::{Exit, Failure, Result};
@@ -42,6 +44,32 @@ pub(crate) struct SecretArgs {
         hide_env_values = true
     )]
     passphrase_file: Option<PathBuf>,
+    /// Open it with the identity in this place: keychain:NAME, vault:SECRET
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SKEP_LOCK_IDENTITY_FROM",
+        hide_env_values = true
+    )]
+    identity_from: Option<Place>,
+    /// Open it with the passphrase in this place: keychain:NAME, vault:SECRET
+    #[arg(
+        long,
+        value_name = "PLACE",
+        env = "SKEP_LOCK_PASSPHRASE_FROM",
+        hide_env_values = true
+    )]
+    passphrase_from: Option<Place>,
+    /// What the place held, an identity or a passphrase.
+    #[arg(skip)]
+    found: Option<(Kind, Found)>,
+}
+
+/// What lies at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Identity,
+    Passphrase,
 }
 
 /// A file and what opens it.
@@ -99,32 +127,71 @@ impl KeyArgs {
 impl SecretArgs {
     /// Whether there is something that need not be asked for.
     pub(super) const fn is_given(&self) -> bool {
-        self.identity.is_some() || self.passphrase_file.is_some()
+        self.identity.is_some() || self.passphrase_file.is_some() || self.found.is_some()
+    }
+
+    /// Fetches what lies at the place that is named here or, when nothing is, in the settings.
+    pub(super) async fn find(
+        &mut self,
+        session: &Session,
+        file: &Path,
+        settings: &Settings,
+    ) -> Result {
+        let is_here = self.identity.is_some() || self.passphrase_file.is_some();
+        let own = (self.identity_from.as_ref(), self.passphrase_from.as_ref());
+        let of_settings = (
+            settings.identity_from.as_ref(),
+            settings.passphrase_from.as_ref(),
+        );
+        let places = match own {
+            (None, None) if !is_here => of_settings,
+            own => own,
+        };
+        let (kind, place) = match places {
+            (None, None) => return Ok(()),
+            (Some(place), None) if !is_here => (Kind::Identity, place),
+            (None, Some(place)) if !is_here => (Kind::Passphrase, place),
+            _ => return Err(two()),
+        };
+        self.found = Some((kind, place.find(session, file).await?));
+        Ok(())
     }
 
     /// What opens this file.
     pub(super) fn secret(&self, session: &Session, file: &Path) -> Result<Secret> {
-        match (&self.identity, &self.passphrase_file) {
-            (Some(path), None) => {
-                let text = read_secret(path)?;
-                let identity = Identity::parse(&text).map_err(|_| {
-                    Failure::plain(format!("{}: it is no identity of age", path.display()))
-                        .hint("`age-keygen` makes one; it is the line with AGE-SECRET-KEY-1.")
-                })?;
-                Ok(Secret::Age(identity))
+        let place = |path: &Path| path.display().to_string();
+        match (&self.found, &self.identity, &self.passphrase_file) {
+            (Some((Kind::Identity, found)), None, None) => identity(found.text(), "the place"),
+            (Some((Kind::Passphrase, found)), None, None) => {
+                passphrase(found.text().to_owned(), file)
             }
-            (None, path) => {
+            (None, Some(path), None) => identity(&read_secret(path)?, &place(path)),
+            (None, None, path) => {
                 let read = password(session, path.as_deref(), "Passphrase of the file")?;
-                // One that is too short to be anybody's is just as wrong.
-                let passphrase =
-                    Passphrase::new(read).map_err(|_| refused(file, LockError::WrongKey))?;
-                Ok(Secret::Passphrase(passphrase))
+                passphrase(read, file)
             }
-            (Some(_), Some(_)) => Err(Failure::usage(
-                "the file is opened with an identity or with a passphrase, not with both",
-            )),
+            _ => Err(two()),
         }
     }
+}
+
+fn two() -> Failure {
+    Failure::usage("the file is opened with an identity or with a passphrase, and with one of them")
+        .hint("Name one, in a flag, a variable or the settings.")
+}
+
+fn identity(text: &str, place: &str) -> Result<Secret> {
+    let identity = Identity::parse(text).map_err(|_| {
+        Failure::plain(format!("{place}: it is no identity of age"))
+            .hint("`age-keygen` makes one; it is the line with AGE-SECRET-KEY-1.")
+    })?;
+    Ok(Secret::Age(identity))
+}
+
+fn passphrase(text: String, file: &Path) -> Result<Secret> {
+    // One that is too short to be anybody's is just as wrong.
+    let passphrase = Passphrase::new(text).map_err(|_| refused(file, LockError::WrongKey))?;
+    Ok(Secret::Passphrase(passphrase))
 }
 
 /// Why a file is not taken, and what to do.
@@ -136,7 +203,7 @@ pub(super) fn refused(path: &Path, error: LockError) -> Failure {
     let detail = format!("{}: {error}", path.display());
     match error {
         LockError::WrongKey => Failure::new(Exit::Auth, detail)
-            .hint("`skep lock show` says who opens it; name another key with --identity or --passphrase-file."),
+            .hint("`skep lock show` says who opens it; name another key with --identity, --passphrase-file or --passphrase-from."),
         LockError::NoSuchKind(_) | LockError::NoRecipient(_) => {
             Failure::new(Exit::Auth, detail).hint("`skep lock show` says who opens it.")
         }

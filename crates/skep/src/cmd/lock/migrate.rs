@@ -47,7 +47,7 @@ pub(crate) struct MigrateArgs {
     #[arg(long, value_name = "NAME", default_value = "owner")]
     recipient: String,
     #[command(flatten)]
-    to: ToArgs,
+    pub(super) to: ToArgs,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -9,6 +9,7 @@ use skep_lock::{Entries, Kdf, May, Open, Secret, To};
 
 use super::content::Content;
 use super::file::{self, Held, KeyArgs, failed, refused};
+use super::places::{Found, Place};
 use super::settings::{self, Named, Settings};
 use super::tree::{self, Order};
 use super::{LAYERS, saved, transfer};
@@ -29,11 +30,18 @@ enum KdfName {
 #[derive(Debug, Args)]
 pub(crate) struct ToArgs {
     /// A recipient of age, instead of a passphrase: age1…
-    #[arg(long, value_name = "AGE", conflicts_with = "new_passphrase_file")]
+    #[arg(long, value_name = "AGE", conflicts_with_all = ["new_passphrase_file", "new_passphrase_from"])]
     age: Option<String>,
     /// A file with the passphrase; `-` is the standard input [default: asked]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase_from")]
     new_passphrase_file: Option<PathBuf>,
+    /// The passphrase in this place: vault:SECRET, or keychain:NAME, where a
+    /// random one is put when there is none
+    #[arg(long, value_name = "PLACE")]
+    new_passphrase_from: Option<Place>,
+    /// What the place held.
+    #[arg(skip)]
+    found: Option<Found>,
     /// How the key is made of it
     #[arg(long, value_enum, default_value = "argon2id", value_name = "KDF")]
     kdf: KdfName,
@@ -57,6 +65,7 @@ nearest above, may name recipients whom each new file is for. Without --age and
 
 Examples:
   skep lock init support
+  skep lock init support --new-passphrase-from keychain:support
   skep lock init support --template support-agent
   skep lock init support --recipient ada --age age1…")]
 pub(crate) struct InitArgs {
@@ -76,7 +85,7 @@ pub(crate) struct InitArgs {
     #[arg(long)]
     alone: bool,
     #[command(flatten)]
-    to: ToArgs,
+    pub(super) to: ToArgs,
 }
 
 impl InitArgs {
@@ -106,7 +115,7 @@ pub(crate) struct ShareArgs {
     #[arg(long)]
     read: bool,
     #[command(flatten)]
-    to: ToArgs,
+    pub(super) to: ToArgs,
     #[command(flatten)]
     pub(super) key: KeyArgs,
 }
@@ -140,10 +149,10 @@ pub(crate) struct RotateArgs {
     tree: Option<PathBuf>,
     /// Put the files of before back
     #[arg(long, requires = "tree", conflicts_with = "forget")]
-    undo: bool,
+    pub(super) undo: bool,
     /// Let the files of before go
     #[arg(long, requires = "tree")]
-    forget: bool,
+    pub(super) forget: bool,
     #[command(flatten)]
     pub(super) keep: KeepArgs,
 }
@@ -166,12 +175,25 @@ pub(crate) struct RekeyArgs {
     /// The recipient
     name: String,
     #[command(flatten)]
-    to: ToArgs,
+    pub(super) to: ToArgs,
     #[command(flatten)]
     pub(super) keep: KeepArgs,
 }
 
 impl ToArgs {
+    /// Whether it says whom keys are for.
+    const fn is_given(&self) -> bool {
+        self.age.is_some() || self.new_passphrase_file.is_some() || self.found.is_some()
+    }
+
+    /// Fetches what lies at the place that is named.
+    pub(super) async fn find(&mut self, session: &Session, file: &Path) -> Result {
+        if let Some(place) = &self.new_passphrase_from {
+            self.found = Some(place.find_or_make(session, file).await?);
+        }
+        Ok(())
+    }
+
     fn kdf(&self) -> Result<Kdf> {
         let wrong = |flag| Err(Failure::usage(format!("{flag} does not go with --kdf")));
         let made = match self.kdf {
@@ -205,6 +227,9 @@ impl ToArgs {
             return Ok(To::Age(recipient));
         }
         let kdf = self.kdf()?;
+        if let Some(found) = &self.found {
+            return Ok(To::Passphrase(phrase(found.text().to_owned())?, kdf));
+        }
         let file = self.new_passphrase_file.as_deref();
         let text = password(session, file, "New passphrase")?;
         if file.is_none() && password(session, None, "Once more")? != text {
@@ -232,7 +257,7 @@ pub(super) fn init(session: &Session, args: &InitArgs) -> Result {
         true => Vec::new(),
         false => settings.recipients,
     };
-    let given = args.to.age.is_some() || args.to.new_passphrase_file.is_some();
+    let given = args.to.is_given();
     let first = others.iter().position(Named::is_owner).filter(|_| !given);
     let (name, to) = match first {
         Some(place) => {

@@ -9,6 +9,7 @@ use skep_crypto::age::Recipient;
 use skep_lock::{May, is_name};
 
 use super::file::failed;
+use super::places::Place;
 use crate::failure::{Failure, Result};
 
 /// The files, and whether they hold nothing else.
@@ -79,6 +80,8 @@ pub(super) struct Settings {
     pub(super) recipients: Vec<Named>,
     pub(super) templates: Option<PathBuf>,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) passphrase_from: Option<Place>,
+    pub(super) identity_from: Option<Place>,
 }
 
 /// A file that holds other things as well.
@@ -131,7 +134,7 @@ fn parse(path: &Path, text: &str, is_own: bool) -> Result<Option<Settings>> {
         let at = error.span().map_or(0, |span| span.start);
         let (line, column) = place(text, at);
         let why = format!("line {line}, column {column}: {}", error.message());
-        failed(path, why).hint("The section [lock] has: recipients, templates, log_level.")
+        failed(path, why).hint("The section [lock] has: recipients, templates, log_level, passphrase_from, identity_from.")
     })?;
     Ok(settings.map(|mut settings| {
         // A path in a file is meant from where the file is.
@@ -288,6 +291,11 @@ mod tests {
                 BOB,
                 "age1x",
                 "line 8, column 7: `age1x` is no recipient of age",
+            ),
+            (
+                "[lock]",
+                "[lock]\npassphrase_from = \"file:x\"",
+                "line 4, column 19: `file:x` is no place",
             ),
             ("[lock]", "[lock", "line 3, column 6"),
         ] {
