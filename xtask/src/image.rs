@@ -47,6 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 TARGET,
                 "--package",
                 "skep",
+                // A static program loads no modules of tokens, and a container has no desktop.
+                "--no-default-features",
             ];
             shell("cargo", &words).context(
                 "is the target there? rustup target add x86_64-unknown-linux-musl; \

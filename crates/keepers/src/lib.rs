@@ -1,5 +1,5 @@
 //! Where keys lie that Skep does not keep itself: the keychain of the desktop ([`keychain`]), a token
-//! ([`pkcs11`]), a cloud's KMS ([`kms`]).
+//! ([`pkcs11()`]), a cloud's KMS ([`kms()`]).
 //!
 //! A keychain gives a text out: a seal key, a passphrase. The other two are a [`Keeper`] of the vault: their key
 //! stays with them. Each of them may be slow or gone. So each is asked in a thread of its own, no longer than a

@@ -94,13 +94,6 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// [`NameError`].
-#[cfg_attr(
-    not(feature = "pkcs11"),
-    expect(
-        clippy::needless_pass_by_value,
-        reason = "it is kept where it is built"
-    )
-)]
 pub fn pkcs11(
     module: &Path,
     key: &str,
