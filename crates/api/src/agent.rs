@@ -623,7 +623,7 @@ pub struct LayersOrigin {
     pub agent: String,
     /// The file's epoch.
     pub epoch: u64,
-    /// SHA-256, in hex, of the memory that the file had, as canonical JSON (RFC 8785).
+    /// SHA-256, in hex, of the memory that the file had: its JSON with names in order and without spaces.
     pub memory: String,
 }
 
@@ -635,4 +635,7 @@ pub struct DeployWithLayers {
     pub spec: AgentSpec,
     /// Its layers. Those that are left out stay as they are.
     pub layers: AgentLayers,
+    /// Whether the memory of an agent that has one stays as it is.
+    #[serde(default)]
+    pub keep_memory: bool,
 }

@@ -148,7 +148,8 @@ impl Runtime {
         blocking(move || layers::read(&folders.home).map_err(odd)).await
     }
 
-    /// Gives an agent layers, for its instances to come: those that are given, the others stay.
+    /// Gives an agent layers, for its instances to come: those that are given, the others stay. With `keep` so does a
+    /// memory that it has.
     ///
     /// # Errors
     /// As [`Self::layers`].
@@ -156,11 +157,18 @@ impl Runtime {
         &self,
         workspace: &Workspace,
         name: &str,
-        given: Layers,
+        (mut given, keep): (Layers, bool),
     ) -> Result<(), RuntimeError> {
         let (_, folders) = self.data(workspace, name, true)?;
         let odd = odd_layers(name);
-        blocking(move || layers::write(&folders.home, &given).map_err(odd)).await
+        let mut give = move || {
+            if keep && layers::read(&folders.home)?.memory.is_some() {
+                // It came from where it came from.
+                (given.memory, given.origin) = (None, None);
+            }
+            layers::write(&folders.home, &given)
+        };
+        blocking(move || give().map_err(odd)).await
     }
 }
 

@@ -30,6 +30,7 @@ mod keys;
 mod kill;
 mod lending;
 mod lock;
+mod lock_deploy;
 mod lock_tree;
 mod lock_use;
 mod manifest;

@@ -118,7 +118,7 @@ pub(super) async fn deploy(
         Ok(_) => {
             state
                 .runtime
-                .give_layers(&workspace, &spec.name, layers)
+                .give_layers(&workspace, &spec.name, (layers, wish.keep_memory))
                 .await?;
             let deployed = state.runtime.deploy(&by, &workspace, spec.clone()).await?;
             if !deployed.changed {
@@ -145,6 +145,9 @@ pub(super) async fn origin(
         origin: written(Some(&origin))?,
         ..Layers::default()
     };
-    state.runtime.give_layers(&workspace, &name, layers).await?;
+    state
+        .runtime
+        .give_layers(&workspace, &name, (layers, false))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use skep_api::{Agent, AgentSpec, Replicas, Scaling};
+use skep_api::{Agent, AgentSpec, DeployWithLayers, Replicas, Scaling};
 use skep_client::Client;
 
+use super::lock::carry::{self, Carried, CarryArgs};
 use super::wait::{Goal, Patience, wait_for};
 use crate::failure::{Failure, Result};
 use crate::manifest::Manifest;
@@ -20,10 +21,11 @@ const CONTAINERS: &str = "docker";
   skep deploy hello --command \"python3 agent.py\"
   skep deploy hello --image registry.example.com/hello:1
   skep deploy hello --env MODE=fast --memory 1GiB -- python3 agent.py --fast
-  skep deploy -f stack.yaml --dry-run")]
+  skep deploy -f stack.yaml --dry-run
+  skep deploy -f agent.yaml --lock agent.lock --identity key.txt")]
 pub(crate) struct DeployArgs {
     /// The agent's name; the file's own when there is a file
-    #[arg(required_unless_present = "file")]
+    #[arg(required_unless_present_any = ["file", "lock"])]
     name: Option<String>,
     /// The container image that it is in: Docker Engine runs it
     #[arg(long, value_name = "IMAGE")]
@@ -63,12 +65,15 @@ pub(crate) struct DeployArgs {
     dry_run: bool,
     #[command(flatten)]
     patience: Patience,
+    #[command(flatten, next_help_heading = "Lock file")]
+    carry: CarryArgs,
 }
 
 pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
     let here = std::env::current_dir()?;
-    let manifest = specifications(&args, &here)?;
+    let mut manifest = specifications(&args, &here)?;
     super::manifest::tell_notes(session, &manifest);
+    let mut carried = carry::carry(session, args.carry, &mut manifest.agents).await?;
     let client = session.client()?;
     if args.dry_run {
         let changes = super::manifest::changes(&client, &manifest.agents).await?;
@@ -78,7 +83,10 @@ pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
     let many = manifest.agents.len() > 1;
     let (mut agents, mut told) = (Vec::new(), Vec::new());
     for spec in &manifest.agents {
-        let (agent, said) = one(session, &client, spec, &args.patience).await?;
+        if let Some(carried) = &mut carried {
+            carried.store(session, &client, &spec.name).await?;
+        }
+        let (agent, said) = one(session, &client, (spec, carried.take()), &args.patience).await?;
         if many {
             session.output.note(&said);
         }
@@ -106,17 +114,31 @@ pub(crate) async fn deploy(session: &Session, args: DeployArgs) -> Result {
 async fn one(
     session: &Session,
     client: &Client,
-    spec: &AgentSpec,
+    (spec, carried): (&AgentSpec, Option<Carried>),
     patience: &Patience,
 ) -> Result<(Agent, String)> {
-    let deployed = client.deploy(spec).await?;
-    let mut agent = deployed.agent;
+    let (mut agent, created) = match carried {
+        None => {
+            let deployed = client.deploy(spec).await?;
+            (deployed.agent, deployed.created)
+        }
+        Some(carried) => {
+            let wish = DeployWithLayers {
+                spec: spec.clone(),
+                layers: carried.layers,
+                keep_memory: carried.keep_memory,
+            };
+            let agent = client.deploy_with_layers(&wish).await?;
+            let is_first = agent.revision == 1;
+            (agent, is_first)
+        }
+    };
     if !patience.no_wait {
         let goal = Goal::Revision(agent.revision);
         agent = wait_for(session, client, &agent.name, &goal, patience.timeout).await?;
     }
     let (name, state) = (&agent.name, agent.state.as_str());
-    let what = match deployed.created {
+    let what = match created {
         true => "is deployed".to_owned(),
         false => format!("is at revision {}", agent.revision),
     };

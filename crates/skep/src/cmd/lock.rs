@@ -1,6 +1,7 @@
 //! `lock`: an agent in one encrypted file, `agent.lock`. No server takes part, unless its vault is named as the
-//! place of a passphrase or an identity.
+//! place of a passphrase or an identity, or `pull` asks it for a memory.
 
+pub(crate) mod carry;
 mod compare;
 mod consent;
 mod content;
@@ -56,6 +57,9 @@ pub(crate) enum LockVerb {
     Export(transfer::ExportArgs),
     /// Take entries from JSON, YAML or .env into a file
     Import(transfer::ImportArgs),
+    /// Take the memory of an agent of the server into its file, when it
+    /// has grown
+    Pull(carry::PullArgs),
     /// Start a program with its credentials, after asking
     Run(run::RunArgs),
     /// List what `run` was allowed for longer, or take it back
@@ -209,6 +213,7 @@ impl LockVerb {
             Self::Edit(args) => &args.key.file,
             Self::Export(args) => &args.key.file,
             Self::Import(args) => &args.key.file,
+            Self::Pull(args) => &args.key.file,
             Self::Run(args) => &args.key.file,
             Self::Consents(args) => &args.path.file,
             Self::Migrate(args) => args.file.as_ref().unwrap_or(&args.from),
@@ -236,6 +241,7 @@ impl LockVerb {
             Self::Edit(args) => &mut args.key.secret,
             Self::Export(args) => &mut args.key.secret,
             Self::Import(args) => &mut args.key.secret,
+            Self::Pull(args) => &mut args.key.secret,
             Self::Run(args) => &mut args.key.secret,
             Self::Rotate(args) => &mut args.keep.key.secret,
             Self::Rekey(args) => &mut args.keep.key.secret,
@@ -294,6 +300,7 @@ pub(crate) async fn run(session: &Session, mut verb: LockVerb) -> Result {
         LockVerb::Edit(args) => edit::edit(session, &args).await,
         LockVerb::Export(args) => transfer::export(session, &args),
         LockVerb::Import(args) => transfer::import(session, &args),
+        LockVerb::Pull(args) => carry::pull(session, &args).await,
         LockVerb::Run(args) => run::run(session, &args),
         LockVerb::Consents(args) => run::consents(session, &args),
         LockVerb::Migrate(args) => migrate::migrate(session, &args),
