@@ -23,6 +23,9 @@ pub enum SourceError {
     /// The token would travel in the open.
     #[error("`{0}` is not encrypted, and credentials would go there in the open: use https")]
     Open(String),
+    /// What comes from there could be anybody's.
+    #[error("`{0}` is neither https nor this machine: what comes from there could be anybody's")]
+    Unsafe(String),
     /// It cannot be reached, or does not speak as it should.
     #[error("{host}: {detail}")]
     Network {

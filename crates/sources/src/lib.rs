@@ -4,11 +4,14 @@
 //! Who may is told by the variables that the stores' own programs know (`VAULT_TOKEN`, `AWS_ACCESS_KEY_ID`, …), so
 //! that no credential stands in a command. There are no clients of the vendors here: what is used of each API is a
 //! few requests, and their clients would double the packages of this workspace.
+//!
+//! [`fetch()`] gets what anybody may read, such as a template: without credentials, and by the same rules.
 
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;
 mod error;
+mod fetch;
 #[cfg(feature = "google")]
 mod google;
 mod http;
@@ -20,6 +23,7 @@ use std::collections::BTreeMap;
 use skep_exchange::Entry;
 
 pub use error::SourceError;
+pub use fetch::fetch;
 
 /// Secrets of a store that are read at once.
 pub const MOST_SECRETS: usize = 10_000;
