@@ -42,6 +42,7 @@ pub(crate) mod servers;
 pub(crate) mod sso;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod templates;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod users;
