@@ -57,6 +57,12 @@ pub fn pack(template: &Template) -> Result<Vec<u8>, TemplateError> {
     }
 }
 
+/// Compresses as [`pack`] does, what is no archive as well: for who tries what hostile ones do.
+#[must_use]
+pub fn gzip(tar: &[u8]) -> Vec<u8> {
+    gzip::pack(tar)
+}
+
 /// Reads a packed template.
 ///
 /// # Errors

@@ -87,6 +87,9 @@ async fn read(address: &str, most: usize) -> Result<Vec<u8>, Unread> {
             SourceError::Refused { .. } => {
                 Unread::Away(failure.hint("Ask its publisher where it is now."))
             }
+            SourceError::Unsafe(_) | SourceError::Address(..) => Unread::Refused(
+                failure.hint("Give its https address, without a name or a password."),
+            ),
             _ => Unread::Refused(failure),
         }
     })

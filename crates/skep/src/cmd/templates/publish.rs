@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +11,7 @@ use serde::Serialize;
 use skep_core::{Timestamp, units};
 use skep_scan::Scanner;
 use skep_templates::{
-    ENDING, Index, LAST_SERIAL, Listed, MANIFEST, MOST_INDEX, Note, Template, digest, is_name,
-    tally,
+    ENDING, Index, LAST_SERIAL, Listed, MANIFEST, MOST_INDEX, Note, Template, digest, tally,
 };
 
 use super::ratings;
@@ -257,17 +256,17 @@ pub(super) fn index(session: &Session, args: &IndexDirArgs) -> Result {
     let index = index.map_err(|error| refused(&path.display().to_string(), error))?;
     message::replace(&path, index.render().as_bytes())?;
     // Others are to read it, whatever made it.
-    let readable = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let readable = fs::Permissions::from_mode(0o644);
     fs::set_permissions(&path, readable).map_err(|error| failed(&path, error))?;
     let publisher = key.publisher().map_err(anyhow::Error::from)?;
     let said = format!(
-        "{} lists {} templates, has the serial {serial} and counts until {}.\n\
+        "{} lists {} template{}, has the serial {serial} and counts until {}.\n\
          It is signed by {publisher}; tell that to who uses it.",
         path.display(),
         index.templates.len(),
+        if index.templates.len() == 1 { "" } else { "s" },
         index.expires
     );
-    debug_assert!(index.templates.iter().all(|it| is_name(&it.name)));
     session
         .output
         .done(&index, &path.display().to_string(), &said)

@@ -154,7 +154,8 @@ pub(super) fn ratings(session: &Session, args: &RatingsArgs) -> Result {
         file.sync_all()
     });
     written.map_err(|error| failed(path, error))?;
-    let said = format!("{} has {} notes.", path.display(), notes.len());
+    let ending = if notes.len() == 1 { "" } else { "s" };
+    let said = format!("{} has {} note{ending}.", path.display(), notes.len());
     session
         .output
         .done(&notes, &path.display().to_string(), &said)
