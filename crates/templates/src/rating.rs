@@ -20,7 +20,7 @@ use crate::{
 /// What is signed begins with this and a byte 0.
 const SIGNED: &str = "skep template rating v1";
 
-/// A note that was read, is well-formed and was signed by [`Note::rater`].
+/// A note that was read, is well-formed and was signed by its rater.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Note {

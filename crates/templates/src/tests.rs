@@ -123,68 +123,71 @@ fn variables_have_values_that_stand_in_quotes() {
     assert_eq!(made.unwrap().files[4].1.bytes, b"You work for {{tone}}.");
 }
 
+/// What is changed in the form, into what, and what is told then.
+const WRONG: &[(&str, &str, &str)] = &[
+    ("format = 1", "format = 2", "version 2 of its form"),
+    (
+        "format = 1",
+        "formats = 1",
+        "line 2, column 1: unknown field",
+    ),
+    ("\"greeter\"", "\"Greeter\"", "name: a name is made of"),
+    ("\"1.2.0\"", "\"1.2\"", "line 4, column 11"),
+    (
+        "\"greets people\"",
+        "\"greets\\u001b[2J\"",
+        "about: it is not one line",
+    ),
+    ("\"README.md\", ", "", "has `README.md`"),
+    (
+        "\"run.sh\"",
+        "\"../run.sh\"",
+        "\"../run.sh\": a path leads down",
+    ),
+    ("\"run.sh\"", "\"/run.sh\"", "a path leads down"),
+    ("\"run.sh\"", "\"a//run.sh\"", "a path leads down"),
+    ("\"run.sh\"", "\"a/./run.sh\"", "a path leads down"),
+    ("\"run.sh\"", "\"C:run.sh\"", "printable ASCII"),
+    ("\"run.sh\"", "\"a\\\\run.sh\"", "printable ASCII"),
+    ("\"run.sh\"", "\".git/hooks/post-checkout\"", "no place for"),
+    ("\"run.sh\"", "\".GIT/config\"", "no place for"),
+    ("\"run.sh\"", "\"agent.lock\"", "no place for"),
+    ("\"run.sh\"", "\"readme.MD\"", "named twice"),
+    (
+        "\"run.sh\"",
+        "\"agent.yaml/x\"",
+        "one of its folders is a file",
+    ),
+    ("name = \"shop\"", "name = \"name\"", "there twice"),
+    ("name = \"shop\"", "name = \"Shop\"", "begins with a letter"),
+    ("default = \"the shop\"", "default = \"a\\\"b\"", "`\"`"),
+    (
+        "one_of = [",
+        "default = \"loud\"\none_of = [",
+        "none of `one_of`",
+    ),
+    ("OPENAI_API_KEY", "OPENAI-KEY", "a name is made of"),
+    (
+        "{ file = \"prompt.md\" }",
+        "{ file = \"other.md\" }",
+        "none of `files`",
+    ),
+    (
+        "{ file = \"prompt.md\" }",
+        "{ file = \"logo.bin\" }",
+        "no UTF-8 text",
+    ),
+    (
+        "tone = \"{{tone}}\"",
+        "tone = 1979-05-27",
+        "no value in JSON",
+    ),
+    ("tone = \"{{tone}}\"", "tone = nan", "no value in JSON"),
+];
+
 #[test]
 fn what_is_wrong_with_a_form_has_its_place() {
-    for (from, to, expected) in [
-        ("format = 1", "format = 2", "version 2 of its form"),
-        (
-            "format = 1",
-            "formats = 1",
-            "line 2, column 1: unknown field",
-        ),
-        ("\"greeter\"", "\"Greeter\"", "name: a name is made of"),
-        ("\"1.2.0\"", "\"1.2\"", "line 4, column 11"),
-        (
-            "\"greets people\"",
-            "\"greets\\u001b[2J\"",
-            "about: it is not one line",
-        ),
-        ("\"README.md\", ", "", "has `README.md`"),
-        (
-            "\"run.sh\"",
-            "\"../run.sh\"",
-            "\"../run.sh\": a path leads down",
-        ),
-        ("\"run.sh\"", "\"/run.sh\"", "a path leads down"),
-        ("\"run.sh\"", "\"a//run.sh\"", "a path leads down"),
-        ("\"run.sh\"", "\"a/./run.sh\"", "a path leads down"),
-        ("\"run.sh\"", "\"C:run.sh\"", "printable ASCII"),
-        ("\"run.sh\"", "\"a\\\\run.sh\"", "printable ASCII"),
-        ("\"run.sh\"", "\".git/hooks/post-checkout\"", "no place for"),
-        ("\"run.sh\"", "\".GIT/config\"", "no place for"),
-        ("\"run.sh\"", "\"agent.lock\"", "no place for"),
-        ("\"run.sh\"", "\"readme.MD\"", "named twice"),
-        (
-            "\"run.sh\"",
-            "\"agent.yaml/x\"",
-            "one of its folders is a file",
-        ),
-        ("name = \"shop\"", "name = \"name\"", "there twice"),
-        ("name = \"shop\"", "name = \"Shop\"", "begins with a letter"),
-        ("default = \"the shop\"", "default = \"a\\\"b\"", "`\"`"),
-        (
-            "one_of = [",
-            "default = \"loud\"\none_of = [",
-            "none of `one_of`",
-        ),
-        ("OPENAI_API_KEY", "OPENAI-KEY", "a name is made of"),
-        (
-            "{ file = \"prompt.md\" }",
-            "{ file = \"other.md\" }",
-            "none of `files`",
-        ),
-        (
-            "{ file = \"prompt.md\" }",
-            "{ file = \"logo.bin\" }",
-            "no UTF-8 text",
-        ),
-        (
-            "tone = \"{{tone}}\"",
-            "tone = 1979-05-27",
-            "no value in JSON",
-        ),
-        ("tone = \"{{tone}}\"", "tone = nan", "no value in JSON"),
-    ] {
+    for (from, to, expected) in WRONG {
         assert!(TOML.contains(from), "{from}");
         let told = Template::of(TOML.replacen(from, to, 1).as_bytes(), files());
         let told = told.unwrap_err().to_string();

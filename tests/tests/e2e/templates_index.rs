@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -199,7 +199,7 @@ fn rows(said: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_template_is_published_found_installed_and_used_without_a_network() {
+fn a_template_is_published_found_and_installed() {
     let market = Market::new();
     let sha256 = market.pack_again();
     let (index, _) = market.index("ada", &[]);
@@ -236,12 +236,23 @@ fn a_template_is_published_found_installed_and_used_without_a_network() {
         said.contains(&format!("signed by {}", market.public("ada"))),
         "{said}"
     );
-    // What is installed needs nobody.
+    // What is installed is shown without asking.
     *served.is_away.lock().expect("no panic") = true;
     let heard = served.heard();
     let (shown, _) = market.good(&["show", "greeter", "-o", "json"]);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(shown["publisher"], json!(market.public("ada")));
+    assert_eq!(served.heard(), heard);
+}
+
+#[test]
+fn what_is_installed_makes_projects_without_a_network() {
+    let market = Market::new();
+    market.index("ada", &[]);
+    let served = market.serve();
+    market.good(&["install", "greeter", "--index", &served.index()]);
+    *served.is_away.lock().expect("no panic") = true;
+    let heard = served.heard();
     let missing = market.run(&["init", "shop", "-t", "greeter"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(
@@ -352,7 +363,7 @@ fn a_folder_a_file_and_a_url_are_installed_by_themselves() {
         market.good(&["remove", "greeter"]);
     }
     let told = market.bad(&["install", "http://example.com/x.tar.gz"]);
-    assert!(told.contains("neither https nor this machine"), "{told}");
+    assert!(told.contains("is not https"), "{told}");
     // What another program packed, with folders and `./` before each name.
     let tar = market
         .0
@@ -366,6 +377,80 @@ fn a_folder_a_file_and_a_url_are_installed_by_themselves() {
     let listed = rows(&listed);
     let greeter = listed.iter().find(|it| it["name"] == "greeter");
     assert_eq!(greeter.map(|it| &it["from"]), Some(&json!("installed")));
+}
+
+/// Serves the registry over TLS, and sends those who ask for `/down` to another address.
+const TLS: &str = "import functools, http.server, ssl, sys\n\
+    class Handler(http.server.SimpleHTTPRequestHandler):\n\
+    \x20   def do_GET(self):\n\
+    \x20       if self.path != '/down': return super().do_GET()\n\
+    \x20       self.send_response(302)\n\
+    \x20       self.send_header('Location', sys.argv[1])\n\
+    \x20       self.send_header('Content-Length', '0')\n\
+    \x20       self.end_headers()\n\
+    handler = functools.partial(Handler, directory='registry')\n\
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+    context.load_cert_chain('tls.pem', 'tls.key')\n\
+    server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+    print(server.server_port, flush=True)\n\
+    server.serve_forever()\n";
+
+#[test]
+fn over_tls_the_certificate_counts_and_nothing_leads_out_of_it() {
+    let market = Market::new();
+    let (index, _) = market.index("ada", &[]);
+    let served = market.serve();
+    let made = market.0.run(
+        "openssl",
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "tls.key",
+            "-out",
+            "tls.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ],
+        "",
+    );
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let mut command = market.0.command("python3", &["-c", TLS, &served.index()]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut port = String::new();
+    let mut said = BufReader::new(child.stdout.take().expect("its output"));
+    said.read_line(&mut port).expect("a port");
+    let url = format!("https://localhost:{}", port.trim());
+    let (at, down) = (format!("{url}/index.json"), format!("{url}/down"));
+    let stranger = market.bad(&["install", "greeter", "--index", &at]);
+    let refused = market.bad(&["search", "--index", &down, "--ca-file", "tls.pem"]);
+    let (said, _) = market.good(&["install", "greeter", "--index", &at, "--ca-file", "tls.pem"]);
+    child.kill().expect("it ends");
+    child.wait().expect("it ends");
+    assert!(stranger.contains("certificate"), "{stranger}");
+    assert!(refused.contains("is not https"), "{refused}");
+    assert_eq!(served.heard(), 0);
+    let name = index["templates"][0]["name"].as_str().expect("a name");
+    assert!(
+        said.contains(&format!("{name} 1.0.0 is installed from {url}")),
+        "{said}"
+    );
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn unpacked(packed: Vec<u8>, from: &str) -> Result<Found> {
 }
 
 /// What is at a path or a URL: nobody's word but its bytes'.
-async fn by_itself(named: &str, sha256: Option<&str>) -> Result<Got> {
+async fn by_itself(session: &Session, named: &str, sha256: Option<&str>) -> Result<Got> {
     let checked = |packed: &[u8]| {
         let is = digest(packed);
         match sha256.is_none_or(|wanted| wanted == is) {
@@ -348,7 +348,7 @@ async fn by_itself(named: &str, sha256: Option<&str>) -> Result<Got> {
     };
     let found = match named.contains("://") {
         true => {
-            let packed = indexes::load(named, MOST_PACKED).await?;
+            let packed = indexes::load(session, named, MOST_PACKED).await?;
             checked(&packed)?;
             unpacked(packed, named)?
         }
@@ -413,7 +413,7 @@ async fn of_index(session: &Session, settings: &Settings, args: &InstallArgs) ->
     }
     let address = joined(&taken.address, &listed.address);
     let address = address.map_err(|error| refused(&taken.address, error))?;
-    let packed = indexes::load(&address, MOST_PACKED).await?;
+    let packed = indexes::load(session, &address, MOST_PACKED).await?;
     let wrong = |error| refused(&address, error);
     listed.bytes_are(&packed).map_err(wrong)?;
     let found = unpacked(packed, &address)?;
@@ -436,7 +436,7 @@ async fn install(session: &Session, settings: &Settings, args: &InstallArgs) -> 
     }
     let is_by_itself = args.template.contains("://") || shelf::is_path(&args.template);
     let got = match is_by_itself {
-        true => by_itself(&args.template, args.sha256.as_deref()).await?,
+        true => by_itself(session, &args.template, args.sha256.as_deref()).await?,
         false => of_index(session, settings, args).await?,
     };
     let shelf = match &args.to {

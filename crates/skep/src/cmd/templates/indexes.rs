@@ -73,11 +73,12 @@ impl From<Unread> for Failure {
     }
 }
 
-async fn read(address: &str, most: usize) -> Result<Vec<u8>, Unread> {
+async fn read(session: &Session, address: &str, most: usize) -> Result<Vec<u8>, Unread> {
     if !address.contains("://") {
         return shelf::read(Path::new(address), most).map_err(Unread::Refused);
     }
-    let bytes = skep_sources::fetch(address, most).await;
+    let ca = session.global.ca_file.as_deref().map(Path::to_string_lossy);
+    let bytes = skep_sources::fetch(address, most, ca.as_deref()).await;
     bytes.map(Vec::from).map_err(|error| {
         let failure = Failure::plain(format!("{address}: {error}"));
         match error {
@@ -96,8 +97,8 @@ async fn read(address: &str, most: usize) -> Result<Vec<u8>, Unread> {
 }
 
 /// What is at a URL, or in a file.
-pub(super) async fn load(address: &str, most: usize) -> Result<Vec<u8>> {
-    Ok(read(address, most).await?)
+pub(super) async fn load(session: &Session, address: &str, most: usize) -> Result<Vec<u8>> {
+    Ok(read(session, address, most).await?)
 }
 
 /// Where what was seen of an index is kept.
@@ -127,7 +128,7 @@ fn seen(path: &Path) -> Result<Option<Index>> {
 /// Gets an index and checks it against what is known of it, which it is from then on.
 pub(super) async fn take(session: &Session, of: &IndexOf, args: &IndexArgs) -> Result<Taken> {
     let address = &of.address;
-    let got = read(address, MOST_INDEX).await;
+    let got = read(session, address, MOST_INDEX).await;
     let kept = seen_path(address)?;
     let _held = kept.as_deref().map(message::lock).transpose()?;
     let seen = match &kept {
