@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skep_tests::server::skep_binary;
+use skep_tests::terminal::Terminal;
 
 use crate::lock::{Place, finished, text};
 
@@ -318,6 +319,56 @@ fn what_is_installed_makes_projects_without_a_network() {
             .bad(&["remove", "greeter"])
             .contains("is not installed")
     );
+}
+
+#[test]
+fn credentials_are_asked_for_without_showing_them() {
+    let market = Market::new();
+    let init = |folder: &str| {
+        let program = skep_binary();
+        let args = [
+            "init",
+            folder,
+            "-t",
+            "./greeter",
+            "--set",
+            "shop=Fern",
+            "--lock",
+            "--new-passphrase-file",
+            "ada",
+        ];
+        let command = market.0.command(program.to_str().expect("its path"), &args);
+        let mut terminal = Terminal::run(command, 120, 24);
+        terminal.shows("API_KEY (the shop's key; Enter leaves it out)");
+        terminal
+    };
+    let credentials = |folder: &str| {
+        let file = format!("{folder}/agent.lock");
+        market.lock(&[
+            "get",
+            "credentials",
+            "--file",
+            &file,
+            "--passphrase-file",
+            "ada",
+        ])
+    };
+    let mut given = init("given");
+    given.press("canary-77\r");
+    let (code, said, _) = given.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !said.contains("canary") && !said.contains("Missing"),
+        "{said}"
+    );
+    let held: Value = serde_json::from_str(&credentials("given")).expect("JSON");
+    assert_eq!(held, json!({ "API_KEY": "canary-77" }));
+    let mut left = init("left");
+    left.press("\r");
+    let (code, said, _) = left.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Missing: API_KEY (the shop's key)"), "{said}");
+    assert_eq!(credentials("left").trim(), "{}");
 }
 
 impl Market {
