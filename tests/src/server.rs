@@ -16,6 +16,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// The packages of a framework that a template wants, as `cargo xtask set-up` has installed them: the folder that a
+/// project has, `.venv` or `node_modules`.
+///
+/// # Panics
+/// When neither `HOME` nor `XDG_CACHE_HOME` is set.
+#[must_use]
+pub fn framework(template: &str) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = cache.or_else(home).expect("a home folder");
+    let folder = cache.join("skep-tests").join("frameworks").join(template);
+    let name = if template == "ai-sdk" {
+        "node_modules"
+    } else {
+        ".venv"
+    };
+    folder.join(name)
+}
+
 /// The `skep` binary that was built.
 ///
 /// # Panics

@@ -1,6 +1,7 @@
 //! What tasks need of the machine, installed when it is missing.
 
 mod docker;
+mod frameworks;
 mod provider;
 
 use anyhow::{Result, bail};
@@ -95,6 +96,7 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
             }
         }
         provider::install()?;
+        frameworks::install()?;
         docker::start()?;
     }
     Ok(())

@@ -4,9 +4,10 @@
 //! There is one construction for everything that is encrypted at rest, [`chunked`]; keys come from
 //! passphrases by [`passphrase`]. What people and agents send each other is sealed by [`message`]; what a
 //! program of others must open, too, by [`age`], and single values for SOPS by [`gcm`]. Files are signed by
-//! [`signing`]. What an older program wrote is read by [`fernet`].
+//! [`signing`], and what is signed is spelled by [`canonical`]. What an older program wrote is read by [`fernet`].
 
 pub mod age;
+pub mod canonical;
 pub mod chunked;
 pub mod fernet;
 pub mod gcm;

@@ -6,11 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
+use skep_crypto::canonical;
 use skep_crypto::signing::{Publisher, SigningKey};
 
 use crate::{
     LAST_EPOCH, LockError, MOST_FILE, MOST_LAYERS, MOST_PASSPHRASES, MOST_RECIPIENTS, VERSION,
-    Writer, canonical, is_name,
+    Writer, is_name,
 };
 
 const SIGNED: &[u8] = b"skep agent.lock v2 signature\0";

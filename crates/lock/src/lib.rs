@@ -4,7 +4,6 @@
 //! A [`Lock`] is a file that was read and is well-formed; [`Lock::open`] checks it with a key and gives an
 //! [`Open`], whose layers can be read and changed; [`Open::finish`] makes a file again.
 
-mod canonical;
 mod entries;
 mod error;
 mod form;

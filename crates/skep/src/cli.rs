@@ -9,7 +9,7 @@ use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
     compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
     logs, manifest, message, orders, performance, policy, replay, rollout, secrets, security,
-    stats, store, top, up, users, vault, workspaces,
+    stats, store, templates, top, up, users, vault, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -102,6 +102,9 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Make a project from a template
     Init(init::InitArgs),
+    /// Templates: find, install, rate and publish what projects begin with
+    #[command(subcommand)]
+    Templates(templates::TemplatesVerb),
     /// Run an agent from a folder, again after each change
     Dev(dev::DevArgs),
     /// Make a container image, from a Dockerfile or of one program

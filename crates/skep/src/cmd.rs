@@ -43,6 +43,7 @@ pub(crate) mod servers;
 pub(crate) mod sso;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod templates;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod users;

@@ -117,6 +117,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Users(verb) => cmd::users::run(session, verb).await,
         Verb::Workspaces(verb) => cmd::workspaces::run(session, verb).await,
         Verb::Lock(verb) => cmd::lock::run(session, verb).await,
+        Verb::Templates(verb) => cmd::templates::run(session, verb).await,
         Verb::Message(verb) => cmd::message::run(session, verb).await,
         Verb::Secrets(verb) => cmd::secrets::run(session, verb).await,
         Verb::Vault(verb) => cmd::vault::run(session, verb).await,

@@ -88,6 +88,13 @@ pub(crate) fn state_home() -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/state")))
 }
 
+/// The user's folder for what programs keep.
+pub(crate) fn data_home() -> Option<PathBuf> {
+    let xdg = variable("XDG_DATA_HOME").map(PathBuf::from);
+    xdg.filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")))
+}
+
 /// The file that is made when a key is set and there is none.
 pub(crate) fn default_config_file() -> Option<PathBuf> {
     config_home().map(|home| home.join("skep").join(config::FILE_NAME))

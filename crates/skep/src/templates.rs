@@ -1,16 +1,18 @@
-//! The projects that `init` makes: folders under `templates/`, held in the binary. What lives here
-//! is the table of them; `{{name}}` in a file stands for the agent's name.
+//! The templates that are held in the binary: folders under `templates/`, in the form of any other template. What
+//! lives here is the table of their files, some of which several share.
 
-/// A project to begin with.
+use std::collections::BTreeMap;
+
+use skep_templates::{File, Template, TemplateError};
+
+/// A template in the binary.
 #[derive(Debug)]
-pub(crate) struct Template {
+pub(crate) struct BuiltIn {
     pub(crate) name: &'static str,
-    /// What it is, in a line.
-    pub(crate) about: &'static str,
-    /// What its README calls first: words behind `skep call NAME`.
-    pub(crate) first_call: &'static str,
+    /// Its `template.toml`.
+    form: &'static str,
     /// Path in the project, and text.
-    pub(crate) files: &'static [(&'static str, &'static str)],
+    files: &'static [(&'static str, &'static str)],
 }
 
 macro_rules! text {
@@ -24,137 +26,182 @@ const WEB: (&str, &str) = ("web.py", text!("shared/web.py"));
 const MODEL: (&str, &str) = ("model.py", text!("shared/model.py"));
 const PYTHON: (&str, &str) = ("agent.yaml", text!("shared/python.yaml"));
 const PERSONA: (&str, &str) = ("agent.yaml", text!("shared/persona.yaml"));
+const VENV: (&str, &str) = ("agent.yaml", text!("shared/venv.yaml"));
 const GREETING: (&str, &str) = ("request.json", text!("shared/greet.json"));
 
-/// A file of a template's own.
-macro_rules! own {
-    ($template:literal, $path:literal) => {
-        (
-            $path,
-            include_str!(concat!("../templates/", $template, "/", $path)),
-        )
-    };
-}
-
-/// An agent with a prompt and tools.
-macro_rules! persona {
-    ($name:literal, $about:literal $(, $more:literal)*) => {
-        Template {
+/// A template: its name, its own files, then files that it shares or that lie under another name.
+macro_rules! template {
+    ($name:literal, [$($own:literal),*], [$($file:expr),*]) => {
+        BuiltIn {
             name: $name,
-            about: $about,
-            first_call: "/ask -d @request.json",
+            form: include_str!(concat!("../templates/", $name, "/template.toml")),
             files: &[
-                own!($name, "agent.py"),
-                MODEL,
-                WEB,
-                PERSONA,
-                own!($name, "README.md"),
-                own!($name, "request.json"),
-                GITIGNORE,
-                $(own!($name, $more),)*
+                $(($own, include_str!(concat!("../templates/", $name, "/", $own))),)*
+                $($file,)*
             ],
         }
     };
 }
 
+/// An agent with a prompt and tools.
+macro_rules! persona {
+    ($name:literal $(, $more:literal)*) => {
+        template!(
+            $name,
+            ["agent.py", "prompt.md", "README.md", "request.json" $(, $more)*],
+            [MODEL, WEB, PERSONA, GITIGNORE]
+        )
+    };
+}
+
 /// Every template, the simplest first.
-pub(crate) const ALL: &[Template] = &[
-    Template {
-        name: "http-python",
-        about: "plain HTTP in Python, one file",
-        first_call: "/greet -d @request.json",
-        files: &[
+pub(crate) const ALL: &[BuiltIn] = &[
+    template!(
+        "http-python",
+        ["README.md"],
+        [
             (
                 "agent.py",
-                include_str!("../../../examples/agents/hello/agent.py"),
+                include_str!("../../../examples/agents/hello/agent.py")
             ),
             PYTHON,
-            own!("http-python", "README.md"),
             GREETING,
-            GITIGNORE,
-        ],
-    },
-    Template {
-        name: "http-node",
-        about: "plain HTTP in Node, one file",
-        first_call: "/greet -d @request.json",
-        files: &[
-            own!("http-node", "agent.mjs"),
-            own!("http-node", "package.json"),
-            own!("http-node", "agent.yaml"),
-            own!("http-node", "README.md"),
-            GREETING,
-            (".gitignore", text!("http-node/gitignore")),
-        ],
-    },
-    Template {
-        name: "http-rust",
-        about: "plain HTTP in Rust, without crates",
-        first_call: "/count -d @request.json",
-        files: &[
-            own!("http-rust", "src/main.rs"),
+            GITIGNORE
+        ]
+    ),
+    template!(
+        "http-node",
+        ["agent.mjs", "package.json", "agent.yaml", "README.md"],
+        [GREETING, (".gitignore", text!("http-node/gitignore"))]
+    ),
+    template!(
+        "http-rust",
+        ["src/main.rs", "agent.yaml", "README.md", "request.json"],
+        [
             ("Cargo.toml", text!("http-rust/package.toml")),
-            own!("http-rust", "agent.yaml"),
-            own!("http-rust", "README.md"),
-            own!("http-rust", "request.json"),
-            (".gitignore", text!("http-rust/gitignore")),
-        ],
-    },
-    Template {
-        name: "agui",
-        about: "streams AG-UI 1.0 events to user interfaces (Python)",
-        first_call: "/ -d @request.json",
-        files: &[
-            own!("agui", "agent.py"),
-            WEB,
-            PYTHON,
-            own!("agui", "README.md"),
-            own!("agui", "request.json"),
-            GITIGNORE,
-        ],
-    },
-    Template {
-        name: "a2a",
-        about: "answers other agents by A2A 1.0 and 0.3 (Python)",
-        first_call: "/ -H \"A2A-Version: 1.0\" -d @request.json",
-        files: &[
-            own!("a2a", "agent.py"),
-            WEB,
-            PYTHON,
-            own!("a2a", "README.md"),
-            own!("a2a", "request.json"),
-            GITIGNORE,
-        ],
-    },
-    persona!("code-reviewer", "finds problems in a diff"),
-    persona!("data-analyst", "computes with a CSV and explains it"),
-    persona!(
-        "customer-support",
-        "answers from an FAQ, opens tickets",
-        "faq.md"
+            (".gitignore", text!("http-rust/gitignore"))
+        ]
     ),
-    persona!(
-        "research-assistant",
-        "answers from a folder of notes, with places",
-        "notes/dance.md",
-        "notes/winter.md"
+    template!(
+        "agui",
+        ["agent.py", "README.md", "request.json"],
+        [WEB, PYTHON, GITIGNORE]
     ),
-    persona!("content-generator", "makes a text of an outline"),
+    template!(
+        "a2a",
+        ["agent.py", "README.md", "request.json"],
+        [WEB, PYTHON, GITIGNORE]
+    ),
+    template!(
+        "langgraph",
+        [
+            "agent.py",
+            "requirements.txt",
+            "prompt.md",
+            "README.md",
+            "request.json"
+        ],
+        [WEB, VENV, (".gitignore", text!("shared/venv.gitignore"))]
+    ),
+    template!(
+        "openai-agents",
+        [
+            "agent.py",
+            "requirements.txt",
+            "prompt.md",
+            "README.md",
+            "request.json"
+        ],
+        [WEB, VENV, (".gitignore", text!("shared/venv.gitignore"))]
+    ),
+    template!(
+        "ai-sdk",
+        [
+            "agent.mjs",
+            "package.json",
+            "agent.yaml",
+            "prompt.md",
+            "README.md",
+            "request.json"
+        ],
+        [(".gitignore", text!("http-node/gitignore"))]
+    ),
+    persona!("code-reviewer"),
+    persona!("data-analyst"),
+    persona!("customer-support", "faq.md"),
+    persona!("research-assistant", "notes/dance.md", "notes/winter.md"),
+    persona!("content-generator"),
 ];
 
 /// The template of this name.
-pub(crate) fn find(name: &str) -> Option<&'static Template> {
+pub(crate) fn find(name: &str) -> Option<&'static BuiltIn> {
     ALL.iter().find(|template| template.name == name)
 }
 
-impl Template {
-    /// The files, for an agent of this name.
-    pub(crate) fn made_for<'a>(
-        &'a self,
-        name: &'a str,
-    ) -> impl Iterator<Item = (&'static str, String)> + 'a {
-        let made =
-            move |(path, text): &(&'static str, &str)| (*path, text.replace("{{name}}", name));
-        self.files.iter().map(made)
+impl BuiltIn {
+    /// It as a template.
+    pub(crate) fn template(&self) -> Result<Template, TemplateError> {
+        let file = |(path, text): &(&'static str, &'static str)| {
+            let bytes = text.as_bytes().to_vec();
+            let is_program = false;
+            ((*path).to_owned(), File { bytes, is_program })
+        };
+        let files: BTreeMap<_, _> = self.files.iter().map(file).collect();
+        Template::of(self.form.as_bytes(), files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_of_templates_is_in_the_table_and_whole() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
+        let mut folders: Vec<_> = std::fs::read_dir(root)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "shared")
+            .collect();
+        let mut names: Vec<_> = ALL.iter().map(|it| it.name.to_owned()).collect();
+        folders.sort();
+        names.sort();
+        assert_eq!(folders, names);
+        for built_in in ALL {
+            let template = built_in.template();
+            let template = template.unwrap_or_else(|error| panic!("{}: {error}", built_in.name));
+            let form = &template.form;
+            assert_eq!(form.name, built_in.name);
+            let made = template.made("some-name", &BTreeMap::new()).unwrap();
+            for wanted in [".gitignore", "request.json"] {
+                assert!(form.files.iter().any(|it| it == wanted), "{}", form.name);
+            }
+            let text = |path: &str| {
+                let found = made.files.iter().find(|(it, _)| it == path);
+                String::from_utf8(found.unwrap().1.bytes.clone()).unwrap()
+            };
+            for (path, _) in &made.files {
+                assert!(!text(path).contains("{{name"), "{}: {path}", form.name);
+            }
+            let first = form.first_call.as_deref().unwrap_or_default();
+            let first = format!("skep call some-name {first}");
+            assert!(text("README.md").contains(&first), "{}: {first}", form.name);
+            let has = |tag: &str| form.tags.iter().any(|it| it == tag);
+            // Whoever has a prompt has it in the lock file, too.
+            let prompt = made.layers["personality"].get("prompt").cloned();
+            let is_there = has("persona") || has("framework");
+            assert_eq!(
+                prompt,
+                is_there.then(|| text("prompt.md").into()),
+                "{}",
+                form.name
+            );
+        }
+        let with = |tag: &str| {
+            let all = ALL.iter().map(|it| it.template().unwrap());
+            all.filter(|it| it.form.tags.iter().any(|it| it == tag))
+                .count()
+        };
+        assert!(with("persona") >= 5 && with("framework") >= 3);
     }
 }

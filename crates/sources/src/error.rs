@@ -7,7 +7,7 @@ pub enum SourceError {
     #[error("this program was built without it: build it with `--features {0}`")]
     NotBuilt(&'static str),
     /// The address is none.
-    #[error("`{0}` is no address of a store: {1}")]
+    #[error("`{0}` is no address to ask: {1}")]
     Address(String, &'static str),
     /// Something is missing in the environment.
     #[error("{0}")]
@@ -23,6 +23,9 @@ pub enum SourceError {
     /// The token would travel in the open.
     #[error("`{0}` is not encrypted, and credentials would go there in the open: use https")]
     Open(String),
+    /// What comes from there could be anybody's.
+    #[error("`{0}` is not https: what comes from there could be anybody's")]
+    Unsafe(String),
     /// It cannot be reached, or does not speak as it should.
     #[error("{host}: {detail}")]
     Network {

@@ -1,5 +1,5 @@
-//! Requests to a store: over TLS, bounded in size and time, and never redirected, since a redirect would carry the
-//! credentials elsewhere.
+//! Requests: over TLS, bounded in size and time. Those with credentials are never redirected, since that would carry
+//! them elsewhere.
 
 use std::future::Future;
 use std::io;
@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{Method, Request, Uri};
+use ::http::{Method, Request, Response, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -105,6 +106,14 @@ impl Service<Name> for Reached {
 const OUT_OF_REACH: &str =
     "it is no address of the internet; allow it with `outgoing.allow` if it is meant";
 
+/// What is at a path.
+pub(crate) enum Got {
+    /// These bytes.
+    Here(Bytes),
+    /// Nothing; it is said to be at another address.
+    Elsewhere(String),
+}
+
 /// A client of one store.
 pub(crate) struct Http {
     client: Client<HttpsConnector<HttpConnector<Reached>>, Full<Bytes>>,
@@ -189,18 +198,43 @@ impl Http {
         &self.base
     }
 
-    /// Asks for a path with its query, which are escaped.
-    pub(crate) async fn ask(
+    /// Gets what anybody may read at a path with its query, of at most so many bytes. An answer that sends elsewhere
+    /// comes back as such, with where.
+    pub(crate) async fn get(&self, path: &str, most: usize) -> Result<Got, SourceError> {
+        let whole = async {
+            let answer = self.send(Method::GET, path, &[], Vec::new()).await?;
+            let status = answer.status().as_u16();
+            if (300..400).contains(&status) {
+                let to = answer.headers().get("location");
+                let to = to.and_then(|it| it.to_str().ok());
+                return Ok(Got::Elsewhere(to.unwrap_or_default().to_owned()));
+            }
+            let body = Limited::new(answer.into_body(), most).collect().await;
+            let body = body.map_err(|error| self.network(error.to_string()))?;
+            let body = body.to_bytes();
+            match status {
+                200 => Ok(Got::Here(body)),
+                _ => Err(Answer { status, body }.refused()),
+            }
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, whole).await;
+        answer.map_err(|_| SourceError::Late(self.base.clone()))?
+    }
+
+    fn network(&self, detail: String) -> SourceError {
+        SourceError::Network {
+            host: self.base.clone(),
+            detail,
+        }
+    }
+
+    async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-    ) -> Result<Answer, SourceError> {
-        let network = |detail: String| SourceError::Network {
-            host: self.base.clone(),
-            detail,
-        };
+    ) -> Result<Response<Incoming>, SourceError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -209,29 +243,41 @@ impl Http {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body)));
-        let request = request.map_err(|error| network(error.to_string()))?;
+        let request = request.map_err(|error| self.network(error.to_string()))?;
+        let answer = self.client.request(request).await;
+        answer.map_err(|error| {
+            let first: &dyn std::error::Error = &error;
+            let causes = std::iter::successors(Some(first), |it| it.source());
+            let causes: Vec<String> = causes.skip(1).map(ToString::to_string).collect();
+            self.network(match causes.is_empty() {
+                true => error.to_string(),
+                false => causes.join(": "),
+            })
+        })
+    }
+
+    /// Asks for a path with its query, which are escaped.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, SourceError> {
         let whole = async {
-            let answer = self.client.request(request).await;
-            let answer = answer.map_err(|error| {
-                let first: &dyn std::error::Error = &error;
-                let causes = std::iter::successors(Some(first), |it| it.source());
-                let causes: Vec<String> = causes.skip(1).map(ToString::to_string).collect();
-                network(match causes.is_empty() {
-                    true => error.to_string(),
-                    false => causes.join(": "),
-                })
-            })?;
+            let answer = self.send(method, path, headers, body).await?;
             let status = answer.status().as_u16();
             let body = Limited::new(answer.into_body(), MOST_ANSWER)
                 .collect()
                 .await;
-            let body = body.map_err(|error| network(error.to_string()))?.to_bytes();
+            let body = body.map_err(|error| self.network(error.to_string()))?;
+            let body = body.to_bytes();
             Ok(Answer { status, body })
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, whole).await;
         let answer = answer.map_err(|_| SourceError::Late(self.base.clone()))??;
         match answer.status {
-            300..400 => Err(network(
+            300..400 => Err(self.network(
                 "it sends its callers elsewhere, where credentials do not go by themselves"
                     .to_owned(),
             )),

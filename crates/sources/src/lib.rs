@@ -4,12 +4,15 @@
 //! Who may is told by the variables that the stores' own programs know (`VAULT_TOKEN`, `AWS_ACCESS_KEY_ID`, …), so
 //! that no credential stands in a command. [`Kms`] is the same for keys that a cloud keeps. There are no clients of the vendors here: what is used of each API is a
 //! few requests, and their clients would double the packages of this workspace.
+//!
+//! [`fetch()`] gets what anybody may read, such as a template: without credentials, and by the same rules.
 
 mod amazon;
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;
 mod error;
+mod fetch;
 #[cfg(feature = "google")]
 mod google;
 mod http;
@@ -25,6 +28,7 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 pub use error::SourceError;
+pub use fetch::fetch;
 pub use kms::Kms;
 
 /// Secrets of a store that are read at once.

@@ -632,7 +632,7 @@ fn settings_of_the_project_say_for_whom_and_of_what_a_file_is_made() {
         "{}\n"
     );
     let told = place.bad(
-        1,
+        2,
         &[
             "init",
             "x",

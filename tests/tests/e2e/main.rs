@@ -62,6 +62,7 @@ mod smuggling;
 mod stalls;
 mod streams;
 mod templates;
+mod templates_index;
 mod tls;
 mod tokens;
 mod tour;

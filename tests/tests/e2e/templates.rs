@@ -29,10 +29,13 @@ impl Projects {
         let folder = self.at(template);
         let made = skep(server, &["init", &text(&folder), "-t", template]);
         assert_eq!(made.code, Some(0), "{}", made.err);
+        let manifest = text(&folder.join("agent.yaml"));
+        let valid = skep(server, &["validate", "-f", &manifest]);
+        assert_eq!(valid.code, Some(0), "{template}: {}", valid.err);
+        prepare(template, &folder);
         if template == "http-rust" {
             build(&folder);
         }
-        let manifest = text(&folder.join("agent.yaml"));
         let deployed = skep(server, &[&["deploy", "-f", &manifest], words].concat());
         assert_eq!(deployed.code, Some(0), "{template}: {}", deployed.err);
         folder
@@ -41,6 +44,23 @@ impl Projects {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Puts the packages of a framework into a project: those that set-up has installed, as the template wants them.
+fn prepare(template: &str, folder: &Path) {
+    let installed = ["langgraph", "openai-agents", "ai-sdk"];
+    if !installed.contains(&template) {
+        return;
+    }
+    let packages = skep_tests::server::framework(template);
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(&packages).arg(folder);
+    let status = copy.status().expect("cp runs");
+    assert!(
+        status.success(),
+        "`cargo xtask set-up` installs {}",
+        text(&packages)
+    );
 }
 
 fn build(folder: &Path) {
@@ -256,9 +276,9 @@ async fn what_support_does_not_know_becomes_one_ticket() {
     assert_eq!(tickets, [json!(1), json!(1), json!(2)]);
 }
 
-/// A server that answers as an OpenAI-compatible one would: first it wants a tool, then it is done.
-/// It stands in for what costs money; the agent speaks real HTTP to it.
-fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
+/// A server that answers as an OpenAI-compatible one would: first it wants a tool with these arguments, then it says
+/// this. It stands in for what costs money; the agent speaks real HTTP to it.
+fn model(arguments: &Value, answer: &str) -> (String, Arc<Mutex<Vec<Value>>>) {
     // Agents may connect to ports below 20000 only.
     let listener = (17_000..20_000)
         .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
@@ -266,6 +286,7 @@ fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
     let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     let heard = Arc::new(Mutex::new(Vec::new()));
     let asked = heard.clone();
+    let (arguments, answer) = (arguments.to_string(), answer.to_owned());
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             let mut reader = BufReader::new(connection);
@@ -280,18 +301,26 @@ fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
             reader.read_exact(&mut body).expect("a body");
             let body: Value = serde_json::from_slice(&body).expect("JSON");
             let call = json!({ "id": "1", "type": "function", "function": {
-                "name": body["tools"][0]["function"]["name"], "arguments": "{\"column\":\"sold\"}" }});
-            let message = match body["messages"].as_array().map_or(0, Vec::len) {
-                2 => json!({ "role": "assistant", "content": null, "tool_calls": [call] }),
-                _ => json!({ "role": "assistant", "content": "The mean is 10.0." }),
+                "name": body["tools"][0]["function"]["name"], "arguments": arguments }});
+            let (message, why) = match body["messages"].as_array().map_or(0, Vec::len) {
+                2 => (
+                    json!({ "role": "assistant", "content": null, "tool_calls": [call] }),
+                    "tool_calls",
+                ),
+                _ => (json!({ "role": "assistant", "content": answer }), "stop"),
             };
+            let said = json!({
+                "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
+                "choices": [{ "index": 0, "message": message, "finish_reason": why }],
+                "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 },
+            })
+            .to_string();
             asked.lock().expect("no panic").push(body);
-            let answer = json!({ "choices": [{ "message": message }] }).to_string();
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-            let length = answer.len();
+            let length = said.len();
             let _ = write!(
                 reader.get_mut(),
-                "{head}\r\ncontent-length: {length}\r\n\r\n{answer}"
+                "{head}\r\ncontent-length: {length}\r\n\r\n{said}"
             );
         }
     });
@@ -301,7 +330,7 @@ fn model() -> (String, Arc<Mutex<Vec<Value>>>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_persona_asks_a_model_and_runs_its_tools() {
     let (server, projects) = (Server::start().await, Projects::new());
-    let (url, heard) = model();
+    let (url, heard) = model(&json!({ "column": "sold" }), "The mean is 10.0.");
     let base = format!("OPENAI_BASE_URL={url}");
     let folder = projects.deployed(
         &server,
@@ -313,10 +342,76 @@ async fn a_persona_asks_a_model_and_runs_its_tools() {
     assert_eq!(said, expected);
     let heard = heard.lock().expect("no panic");
     assert_eq!((heard.len(), &heard[0]["model"]), (2, &json!("m")));
+    // The prompt is the file's, which people change.
+    let prompt = fs::read_to_string(folder.join("prompt.md")).expect("a prompt");
+    let system = heard[0]["messages"][0]["content"].as_str();
+    assert!(system.is_some_and(|it| it.starts_with(&prompt)));
     let tool: Value =
         serde_json::from_str(heard[1]["messages"][3]["content"].as_str().expect("a text"))
             .expect("JSON");
     assert_eq!((&tool["mean"], &tool["count"]), (&json!(10.0), &json!(6)));
+}
+
+/// An agent on a framework, as its README says: with its packages, first without a model and then with one.
+async fn framework(template: &str) {
+    let (server, projects) = (Server::start().await, Projects::new());
+    let folder = projects.deployed(&server, template, &[]);
+    let said = server
+        .post(template, "/ask", r#"{"message":"What is 17 % of 2340?"}"#)
+        .await;
+    assert_eq!(said.status, 500, "{}", said.text());
+    let told = said.json();
+    let missing = told["error"]
+        .as_str()
+        .is_some_and(|it| it.starts_with("no model: set OPENAI_API_KEY, or OPENAI_BASE_URL"));
+    assert!(missing, "{told}");
+    let empty = server.post(template, "/ask", "{}").await;
+    assert_eq!(empty.status, 400, "{}", empty.text());
+    let arguments = json!({ "expression": "2340 * 0.17 + -(1 - 1)" });
+    let (url, heard) = model(&arguments, "It is 397.8.");
+    let manifest = text(&folder.join("agent.yaml"));
+    let base = format!("OPENAI_BASE_URL={url}");
+    let words = [
+        "deploy",
+        "-f",
+        &manifest,
+        "-e",
+        &base,
+        "-e",
+        "OPENAI_MODEL=m",
+    ];
+    let deployed = skep(&server, &words);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+    let said = answered(&first_call(&server, &folder, &["/ask"]));
+    assert_eq!(
+        said,
+        json!({ "answer": "It is 397.8.", "tools": ["calculate"] })
+    );
+    let heard = heard.lock().expect("no panic");
+    assert_eq!((heard.len(), &heard[0]["model"]), (2, &json!("m")));
+    let prompt = fs::read_to_string(folder.join("prompt.md")).expect("a prompt");
+    assert_eq!(
+        heard[0]["messages"][0],
+        json!({ "role": "system", "content": prompt })
+    );
+    let result = &heard[1]["messages"][3];
+    let value = (&result["role"], &result["content"]);
+    assert_eq!(value, (&json!("tool"), &json!("397.8")), "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn langgraph_runs_as_it_is() {
+    framework("langgraph").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_openai_agents_sdk_runs_as_it_is() {
+    framework("openai-agents").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ai_sdk_runs_as_it_is() {
+    framework("ai-sdk").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,7 +443,7 @@ async fn nothing_is_overwritten_and_mistakes_are_guessed() {
         unknown.err
     );
     let list = skep(&server, &["init", "--list", "-o", "name"]);
-    assert_eq!(list.out.lines().count(), 10);
+    assert_eq!(list.out.lines().count(), 13);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

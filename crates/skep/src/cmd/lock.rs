@@ -10,9 +10,9 @@ mod edit;
 mod file;
 mod migrate;
 mod places;
-mod recipients;
+pub(super) mod recipients;
 mod run;
-mod settings;
+pub(super) mod settings;
 mod transfer;
 mod tree;
 
@@ -32,7 +32,7 @@ use crate::failure::{Failure, Result};
 use crate::session::Session;
 use file::{Held, KeyArgs, SecretArgs, refused};
 use recipients::ToArgs;
-use settings::LogLevel;
+use settings::{LogLevel, Settings};
 
 /// Bytes of a value.
 const MOST_VALUE: u64 = 32 << 20;
@@ -177,8 +177,9 @@ pub(crate) struct SignArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The publisher who must have signed it: skepsig1_…
+    /// [default: the settings']
     #[arg(long, value_name = "PUBLIC")]
-    publisher: String,
+    publisher: Option<String>,
     #[command(flatten)]
     path: PathArgs,
 }
@@ -265,11 +266,10 @@ impl LockVerb {
     }
 
     /// Fetches what lies elsewhere, before anything is done.
-    async fn find(&mut self, session: &Session) -> Result {
+    async fn find(&mut self, session: &Session, settings: &Settings) -> Result {
         let file = self.file().to_owned();
         if let Some(secret) = self.secret() {
-            let settings = settings::of(&file)?;
-            secret.find(session, &file, &settings).await?;
+            secret.find(session, &file, settings).await?;
         }
         match self.to() {
             Some(to) => to.find(session, &file).await,
@@ -278,24 +278,60 @@ impl LockVerb {
     }
 }
 
+impl LockVerb {
+    /// Where the publisher stands whose signature is wanted, of the verbs that open a file or check one.
+    fn publisher(&mut self) -> Option<&mut Option<String>> {
+        let key = match self {
+            Self::Set(args) => &mut args.key,
+            Self::Get(args) => &mut args.key,
+            Self::Remove(args) => &mut args.key,
+            Self::Validate(args) => &mut args.key,
+            Self::Edit(args) => &mut args.key,
+            Self::Export(args) => &mut args.key,
+            Self::Import(args) => &mut args.key,
+            Self::Pull(args) => &mut args.key,
+            Self::Run(args) => &mut args.key,
+            Self::Rotate(args) => &mut args.keep.key,
+            Self::Rekey(args) => &mut args.keep.key,
+            Self::Share(args) => &mut args.key,
+            Self::Unshare(args) => &mut args.keep.key,
+            Self::Verify(args) => return Some(&mut args.publisher),
+            // They open no file that is there, or show who signed it.
+            Self::Init(_)
+            | Self::Show(_)
+            | Self::Consents(_)
+            | Self::Migrate(_)
+            | Self::Diff(_)
+            | Self::Merge(_)
+            | Self::Keygen(_)
+            | Self::Sign(_) => return None,
+        };
+        Some(&mut key.publisher)
+    }
+}
+
 /// The session as the settings want it, where no flag says otherwise.
-fn settled(session: &Session, file: &Path) -> Result<Session> {
+fn settled(session: &Session, settings: &Settings) -> Session {
     let mut session = Session {
         global: session.global.clone(),
         output: session.output.clone(),
     };
     let is_set = session.global.quiet || session.global.verbose > 0;
-    match settings::of(file)?.log_level {
+    match settings.log_level {
         Some(LogLevel::Error) if !is_set => session.output.quiet = true,
         Some(LogLevel::Debug) if !is_set => session.output.verbose = true,
         _ => {}
     }
-    Ok(session)
+    session
 }
 
 pub(crate) async fn run(session: &Session, mut verb: LockVerb) -> Result {
-    let session = &settled(session, verb.file())?;
-    verb.find(session).await?;
+    let settings = settings::of(verb.file())?;
+    let session = &settled(session, &settings);
+    if let (Some(pinned), Some(wanted)) = (settings.publisher, verb.publisher()) {
+        wanted.get_or_insert_with(|| pinned.to_string());
+    }
+    verb.find(session, &settings).await?;
     match verb {
         LockVerb::Edit(args) => edit::edit(session, &args).await,
         LockVerb::Export(args) => transfer::export(session, &args),
@@ -537,12 +573,17 @@ fn keygen(session: &Session, path: &Path) -> Result {
     session.output.raw(format!("{public}\n").as_bytes())
 }
 
-fn sign(session: &Session, args: &SignArgs) -> Result {
-    let text = file::read_secret(&args.key)?;
-    let key = SigningKey::parse(&text).map_err(|_| {
-        Failure::plain(format!("{}: there is no key in it", args.key.display()))
+/// The key that a file of [`keygen`] holds.
+pub(super) fn signing_key(path: &Path) -> Result<SigningKey> {
+    let text = file::read_secret(path)?;
+    SigningKey::parse(&text).map_err(|_| {
+        Failure::plain(format!("{}: there is no key in it", path.display()))
             .hint("`skep lock keygen` makes one.")
-    })?;
+    })
+}
+
+fn sign(session: &Session, args: &SignArgs) -> Result {
+    let key = signing_key(&args.key)?;
     let held = Held::of(session, &args.path.file)?;
     let mut lock = file::read(&held.path)?;
     lock.sign(&key)
@@ -556,7 +597,11 @@ fn sign(session: &Session, args: &SignArgs) -> Result {
 }
 
 fn verify(session: &Session, args: &VerifyArgs) -> Result {
-    let publisher = publisher(&args.publisher)?;
+    let wanted = args.publisher.as_deref().ok_or_else(|| {
+        Failure::usage("nobody says who must have signed it")
+            .hint("Name them with --publisher, or as `publisher` in the settings.")
+    })?;
+    let publisher = publisher(wanted)?;
     let lock = file::read(&args.path.file)?;
     let verified = lock.verify(&publisher);
     verified.map_err(|error| refused(&args.path.file, error))?;
@@ -566,7 +611,7 @@ fn verify(session: &Session, args: &VerifyArgs) -> Result {
         .done(&about(&lock), &lock.agent().name, &said)
 }
 
-fn publisher(text: &str) -> Result<Publisher> {
+pub(super) fn publisher(text: &str) -> Result<Publisher> {
     text.parse().map_err(|_| {
         Failure::usage(format!(
             "`{text}` is no publisher; one begins with skepsig1_"

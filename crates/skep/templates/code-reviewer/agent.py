@@ -2,13 +2,12 @@
 for the rest when there is one."""
 
 import re
+from pathlib import Path
 
 import model
 from web import serve
 
-SYSTEM = """You review changes to code. Begin with the most serious problem. For each: file and
-line, what goes wrong, and how to mend it. Use the tool `check_diff` first; its findings are certain.
-Do not praise, and do not speak of style that a formatter sets right. When nothing is wrong, say so."""
+SYSTEM = Path(__file__).with_name("prompt.md").read_text()
 
 CHECKS = [
     (r"^(<<<<<<<|>>>>>>>|=======$)", "a marker of a merge conflict"),

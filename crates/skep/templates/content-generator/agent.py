@@ -2,13 +2,12 @@
 says, and marks what is still to be written."""
 
 import re
+from pathlib import Path
 
 import model
 from web import Refused, serve
 
-SYSTEM = """You write texts from outlines, in plain and lively words. Every point of the outline is in
-the text, in its order; nothing is claimed that is not in the outline or commonly known. Write Markdown.
-When the draft is done, give it to `check_text`, and mend sentences that are too long."""
+SYSTEM = Path(__file__).with_name("prompt.md").read_text()
 
 LONG_WORDS = 25
 TO_WRITE = "[to be written]"

@@ -8,9 +8,7 @@ from pathlib import Path
 import model
 from web import serve
 
-SYSTEM = """You answer customers of a shop, friendly and short. Look in the tool `look_up` before each
-answer, and say only what it says. When it says nothing that fits, or the customer wants a person, use
-`open_ticket` and tell the customer its number. Never promise money, dates or exceptions."""
+SYSTEM = Path(__file__).with_name("prompt.md").read_text()
 
 FAQ = Path(__file__).with_name("faq.md")
 # The home folder lasts over restarts and new versions.

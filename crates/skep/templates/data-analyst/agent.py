@@ -5,13 +5,12 @@ import csv
 import io
 import statistics
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import model
 from web import Refused, serve
 
-SYSTEM = """You are a data analyst. Every number that you say comes from a tool; never compute in your
-head. Begin with the answer, then the numbers that carry it, then what the data cannot tell (few rows,
-missing values). Columns of the data: """
+SYSTEM = Path(__file__).with_name("prompt.md").read_text()
 
 MOST_ROWS = 100_000
 
@@ -84,7 +83,8 @@ def ask(request):
     question = request.text("message", "What is in this data?")
     describe, group = tools_of(table)
     if model.is_there():
-        answer, tools = model.ask(SYSTEM + ", ".join(table.names), question, [describe, group])
+        system = f"{SYSTEM}\nColumns of the data: {', '.join(table.names)}"
+        answer, tools = model.ask(system, question, [describe, group])
         return {"answer": answer, "by": "model", "tools": tools}
     columns = {name: describe(name) for name in table.names}
     # What the question names is looked at together.

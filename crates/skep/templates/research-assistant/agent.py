@@ -8,9 +8,7 @@ from pathlib import Path
 import model
 from web import serve
 
-SYSTEM = """You are a research assistant. Answer from the notes only: search with `search_notes`, read
-on with `read_note`. Behind each claim stands its place, as (file:line). When the notes disagree, say so;
-when they say nothing, say that, and what to look for elsewhere."""
+SYSTEM = Path(__file__).with_name("prompt.md").read_text()
 
 NOTES = Path(__file__).with_name("notes")
 MOST_PASSAGES = 5

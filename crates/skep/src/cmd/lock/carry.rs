@@ -146,14 +146,14 @@ pub(crate) async fn carry(
         return Err(Failure::usage("a lock file is for one agent")
             .hint("Deploy the agents of the manifest one by one."));
     };
-    args.secret
-        .find(session, &file, &settings::of(&file)?)
-        .await?;
+    let settings = settings::of(&file)?;
+    args.secret.find(session, &file, &settings).await?;
+    let pinned = settings.publisher.map(|it| it.to_string());
     let key = KeyArgs {
         file,
         secret: args.secret,
         recipient: None,
-        publisher: args.publisher,
+        publisher: args.publisher.or(pinned),
         writer: None,
         allow_older: args.allow_older,
     };

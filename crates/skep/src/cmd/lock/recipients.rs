@@ -8,14 +8,18 @@ use skep_crypto::passphrase::{Passphrase, Recipe, Rounds};
 use skep_lock::{Entries, Kdf, May, Open, Secret, To};
 
 use super::content::Content;
-use super::file::{self, Held, KeyArgs, failed, refused};
+use super::file::{self, Held, KeyArgs, refused};
 use super::places::{Found, Place};
 use super::settings::{self, Named, Settings};
 use super::tree::{self, Order};
 use super::{LAYERS, saved, transfer};
 use crate::cmd::account::password;
+use crate::cmd::templates::shelf::{self, Shelf};
 use crate::failure::{Failure, Result};
 use crate::session::Session;
+
+/// What the first recipient is called, unless somebody says otherwise.
+pub(in crate::cmd) const OWNER: &str = "owner";
 
 /// How a key is made of a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,22 +74,22 @@ Examples:
   skep lock init support --recipient ada --age age1…")]
 pub(crate) struct InitArgs {
     /// The agent's name
-    name: String,
+    pub(in crate::cmd) name: String,
     /// The file to make; it must not be there yet
     #[arg(long, value_name = "FILE", default_value = "agent.lock")]
-    file: PathBuf,
+    pub(in crate::cmd) file: PathBuf,
     /// What its first recipient is called, who opens every layer
-    #[arg(long, value_name = "NAME", default_value = "owner")]
-    recipient: String,
-    /// Fill it from this template: a file, or its name in the templates
-    /// folder of the settings
+    #[arg(long, value_name = "NAME", default_value = OWNER)]
+    pub(in crate::cmd) recipient: String,
+    /// Fill it from this template: a file, or a name that `skep templates
+    /// list` has or that is in the templates folder of the settings
     #[arg(long, value_name = "TEMPLATE")]
-    template: Option<PathBuf>,
+    pub(in crate::cmd) template: Option<PathBuf>,
     /// Leave out the recipients of the settings
     #[arg(long)]
-    alone: bool,
+    pub(in crate::cmd) alone: bool,
     #[command(flatten)]
-    pub(super) to: ToArgs,
+    pub(in crate::cmd) to: ToArgs,
 }
 
 impl InitArgs {
@@ -181,6 +185,20 @@ pub(crate) struct RekeyArgs {
 }
 
 impl ToArgs {
+    /// For a recipient of age, a passphrase in a file, or one that is asked for.
+    pub(in crate::cmd) const fn new(age: Option<String>, file: Option<PathBuf>) -> Self {
+        Self {
+            age,
+            new_passphrase_file: file,
+            new_passphrase_from: None,
+            found: None,
+            kdf: KdfName::Argon2id,
+            memory: None,
+            passes: None,
+            rounds: None,
+        }
+    }
+
     /// Whether it says whom keys are for.
     const fn is_given(&self) -> bool {
         self.age.is_some() || self.new_passphrase_file.is_some() || self.found.is_some()
@@ -244,6 +262,34 @@ fn phrase(text: String) -> Result<Passphrase> {
 }
 
 pub(super) fn init(session: &Session, args: &InitArgs) -> Result {
+    let content = |settings: &Settings| template(session, args, settings);
+    let New { held, open, said } = made(session, args, content)?;
+    saved(session, &held, open, &said)
+}
+
+/// A file that is made and not written yet.
+pub(in crate::cmd) struct New {
+    held: Held,
+    open: Open,
+    said: String,
+}
+
+impl New {
+    /// Writes it, and gives what to say of it.
+    pub(in crate::cmd) fn write(self) -> Result<String> {
+        let lock = self.open.finish();
+        let lock = lock.map_err(|error| refused(&self.held.path, error))?;
+        self.held.save(&lock)?;
+        Ok(self.said)
+    }
+}
+
+/// Makes a file for whom it is to be, with this content.
+pub(in crate::cmd) fn made(
+    session: &Session,
+    args: &InitArgs,
+    content: impl FnOnce(&Settings) -> Result<Content>,
+) -> Result<New> {
     let held = Held::of(session, &args.file)?;
     if held.path.symlink_metadata().is_ok() {
         return Err(
@@ -252,7 +298,7 @@ pub(super) fn init(session: &Session, args: &InitArgs) -> Result {
         );
     }
     let settings = settings::of(&held.path)?;
-    let content = template(session, args, &settings)?;
+    let content = content(&settings)?;
     let mut others = match args.alone {
         true => Vec::new(),
         false => settings.recipients,
@@ -293,30 +339,39 @@ pub(super) fn init(session: &Session, args: &InitArgs) -> Result {
         args.name,
         who.join(", ")
     );
-    saved(session, &held, open, &said)
+    Ok(New { held, open, said })
 }
 
-/// What a template has for a new file: layers in the open, as `lock export` writes them.
+/// What a template has for a new file: layers in the open, as `lock export` writes them, or a template of agents.
 fn template(session: &Session, args: &InitArgs, settings: &Settings) -> Result<Content> {
     let Some(named) = &args.template else {
         return Ok(Content::new());
     };
-    let folder = match &settings.templates {
-        Some(folder) if named.components().count() == 1 && !named.is_file() => folder,
-        _ => return transfer::read(session, named, None),
-    };
-    let endings = ["yaml", "yml", "json"];
-    let paths = endings.map(|ending| folder.join(format!("{}.{ending}", named.display())));
-    match paths.iter().find(|path| path.is_file()) {
-        Some(path) => transfer::read(session, path, None),
-        None => Err(failed(
-            folder,
-            format!("there is no template `{}`", named.display()),
-        )
-        .hint(
-            "A template is a file NAME.yaml or NAME.json there, as `skep lock export` writes it.",
-        )),
+    let is_template = named.to_string_lossy().ends_with(skep_templates::ENDING);
+    let is_there = named.metadata().is_ok_and(|about| !about.is_dir());
+    if named == Path::new("-") || is_there && !is_template {
+        return transfer::read(session, named, None);
     }
+    let folder = settings.templates.as_deref();
+    if let Some(folder) = folder.filter(|_| named.components().count() == 1) {
+        let endings = ["yaml", "yml", "json"];
+        let mut paths = endings
+            .map(|it| folder.join(format!("{}.{it}", named.display())))
+            .into_iter();
+        if let Some(path) = paths.find(|path| path.is_file()) {
+            return transfer::read(session, &path, None);
+        }
+    }
+    skeleton(session, &args.name, &named.to_string_lossy(), settings)
+}
+
+/// What a template of agents has for a new file; the credentials that it lacks are named.
+fn skeleton(session: &Session, agent: &str, named: &str, settings: &Settings) -> Result<Content> {
+    let found = Shelf::of(settings).find(named)?;
+    let made = found.template.made(agent, &BTreeMap::new());
+    let made = made.map_err(|error| shelf::refused(named, error))?;
+    shelf::tell_missing(session, &found.template.form.credentials);
+    Ok(shelf::content(&made))
 }
 
 pub(super) fn share(session: &Session, args: &ShareArgs) -> Result {

@@ -1,4 +1,4 @@
-//! Settings of `skep lock` in a project: the section `[lock]` of `skep.toml` or `backpack.toml`, in the folder
+//! Settings of `skep lock`, `templates` and `init` in a project: the section `[lock]` of `skep.toml` or `backpack.toml`, in the folder
 //! of the lock file or the nearest above it that has one. Flags count before variables, these before files.
 
 use std::os::unix::fs::MetadataExt;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 use skep_crypto::age::Recipient;
+use skep_crypto::signing::Publisher;
 use skep_lock::{May, is_name};
 
 use super::file::failed;
@@ -22,6 +23,9 @@ const MOST: u64 = 1 << 20;
 const RECIPIENTS: &str = "SKEP_LOCK_RECIPIENTS";
 const TEMPLATES: &str = "SKEP_LOCK_TEMPLATES";
 const LOG_LEVEL: &str = "SKEP_LOCK_LOG_LEVEL";
+const PUBLISHER: &str = "SKEP_LOCK_PUBLISHER";
+/// The publisher that takes the settings' away for one command.
+const ANY: &str = "any";
 
 /// How much is said on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -72,13 +76,31 @@ impl Named {
     }
 }
 
+/// An index of templates.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::cmd) struct IndexOf {
+    /// Its URL, or its file.
+    pub(in crate::cmd) address: String,
+    /// Who must have signed it; else who signed the first that was seen.
+    #[serde(default, deserialize_with = "publisher")]
+    pub(in crate::cmd) publisher: Option<Publisher>,
+}
+
 /// The settings that count.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+pub(in crate::cmd) struct Settings {
     #[serde(default)]
     pub(super) recipients: Vec<Named>,
-    pub(super) templates: Option<PathBuf>,
+    /// The folder of templates.
+    pub(in crate::cmd) templates: Option<PathBuf>,
+    /// Where templates are found.
+    #[serde(default)]
+    pub(in crate::cmd) indexes: Vec<IndexOf>,
+    /// Who must have signed each lock file that is taken.
+    #[serde(default, deserialize_with = "publisher")]
+    pub(super) publisher: Option<Publisher>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) passphrase_from: Option<Place>,
     pub(super) identity_from: Option<Place>,
@@ -111,6 +133,12 @@ fn recipient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Recipient, D:
     text.parse().map_err(wrong)
 }
 
+fn publisher<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Publisher>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = |_| serde::de::Error::custom(format!("`{text}` is no publisher: skepsig1_…"));
+    text.parse().map(Some).map_err(wrong)
+}
+
 /// Where in a text something is: line and column, from 1.
 fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
@@ -134,12 +162,19 @@ fn parse(path: &Path, text: &str, is_own: bool) -> Result<Option<Settings>> {
         let at = error.span().map_or(0, |span| span.start);
         let (line, column) = place(text, at);
         let why = format!("line {line}, column {column}: {}", error.message());
-        failed(path, why).hint("The section [lock] has: recipients, templates, log_level, passphrase_from, identity_from.")
+        failed(path, why).hint(
+            "The section [lock] has: recipients, templates, indexes, publisher, log_level, passphrase_from, identity_from.",
+        )
     })?;
     Ok(settings.map(|mut settings| {
         // A path in a file is meant from where the file is.
         let folder = path.parent().unwrap_or(Path::new(""));
         settings.templates = settings.templates.map(|it| folder.join(it));
+        for index in &mut settings.indexes {
+            if !index.address.contains("://") {
+                index.address = folder.join(&index.address).display().to_string();
+            }
+        }
         settings
     }))
 }
@@ -219,7 +254,7 @@ fn of_text(text: &str) -> Result<Vec<Named>> {
 }
 
 /// The settings for a lock file.
-pub(super) fn of(lock: &Path) -> Result<Settings> {
+pub(in crate::cmd) fn of(lock: &Path) -> Result<Settings> {
     let folder = lock.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = std::fs::canonicalize(folder.unwrap_or(Path::new(".")));
     let home = std::env::var_os("HOME").and_then(|home| std::fs::canonicalize(home).ok());
@@ -233,6 +268,12 @@ pub(super) fn of(lock: &Path) -> Result<Settings> {
     }
     if let Some(text) = variable(TEMPLATES) {
         settings.templates = Some(PathBuf::from(text));
+    }
+    if let Some(text) = variable(PUBLISHER) {
+        settings.publisher = match text == ANY {
+            true => None,
+            false => Some(super::publisher(&text)?),
+        };
     }
     if let Some(text) = variable(LOG_LEVEL) {
         settings.log_level = Some(match text.as_str() {
@@ -297,11 +338,36 @@ mod tests {
                 "[lock]\npassphrase_from = \"file:x\"",
                 "line 4, column 19: `file:x` is no place",
             ),
+            (
+                "log_level = \"error\"",
+                "publisher = \"skepsig1_x\"",
+                "line 5, column 13: `skepsig1_x` is no publisher",
+            ),
             ("[lock]", "[lock", "line 3, column 6"),
         ] {
             let told = told(&text.replacen(from, to, 1), false);
             assert!(told.contains(expected), "{told}");
         }
+    }
+
+    #[test]
+    fn indexes_are_found_from_where_the_file_is() {
+        let key = skep_crypto::signing::SigningKey::generate().unwrap();
+        let key = key.publisher().unwrap();
+        let text = format!(
+            "[lock]\npublisher = \"{key}\"\n[[lock.indexes]]\naddress = \"t/index.json\"\n\
+             [[lock.indexes]]\naddress = \"https://t.example/i\"\npublisher = \"{key}\"\n"
+        );
+        let settings = parse(Path::new("/p/skep.toml"), &text, false);
+        let settings = settings.unwrap().unwrap();
+        assert_eq!(settings.publisher, Some(key));
+        let indexes = settings.indexes.iter();
+        let indexes: Vec<_> = indexes.map(|it| (&it.address[..], it.publisher)).collect();
+        let expected = [
+            ("/p/t/index.json", None),
+            ("https://t.example/i", Some(key)),
+        ];
+        assert_eq!(indexes, expected);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-/// Writes a value in the one way.
-pub(crate) fn write(value: &Json, out: &mut String) {
+/// Writes a value in the one way, behind what is there already.
+pub fn write(value: &Json, out: &mut String) {
     match value {
         Json::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
