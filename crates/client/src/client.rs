@@ -12,8 +12,8 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use skep_api::exec::EXEC_PROTOCOL;
 use skep_api::{
-    Agent, AgentLayers, AgentSpec, BasicHealth, DeployWithLayers, DetailedHealth, Event, ExecStart,
-    LayersOrigin, Page, Performance, Problem, Revision, Rollback, Stats,
+    Agent, AgentSpec, BasicHealth, DetailedHealth, Event, ExecStart, Page, Performance, Problem,
+    Revision, Rollback, Stats,
 };
 
 use crate::body::Unreadable;
@@ -322,73 +322,6 @@ impl Client {
         Ok(Logs::new(self.api(Method::GET, &path, None).await?))
     }
 
-    /// An agent with its data: the archive comes in pieces, and an error says when it is cut short.
-    /// With `live` also while the agent runs.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn agent_archive(&self, name: &str, live: bool) -> Result<Answer, ClientError> {
-        let path = agent_path(name, &format!("/archive?live={live}"));
-        self.api(Method::GET, &path, None).await
-    }
-
-    /// The layers that an agent has of its lock file, as they are now.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn agent_layers(&self, name: &str) -> Result<AgentLayers, ClientError> {
-        self.get(&agent_path(name, "/layers"), &Query::default())
-            .await
-    }
-
-    /// Deploys an agent with layers of its lock file.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn deploy_with_layers(
-        &self,
-        deploy: &DeployWithLayers,
-    ) -> Result<Agent, ClientError> {
-        let path = agent_path(&deploy.spec.name, "/layers");
-        let body = Bytes::from(skep_api::to_json(deploy));
-        let answer = self.api(Method::PUT, &path, Some(body)).await?;
-        self.in_time(answer.json()).await
-    }
-
-    /// Says what of an agent's memory is in its lock file now.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn layers_are_of(
-        &self,
-        name: &str,
-        origin: &LayersOrigin,
-    ) -> Result<(), ClientError> {
-        let path = agent_path(name, "/layers/origin");
-        let body = Bytes::from(skep_api::to_json(origin));
-        self.api(Method::PUT, &path, Some(body)).await.map(drop)
-    }
-
-    /// Makes an agent of an archive.
-    ///
-    /// # Errors
-    /// [`ClientError`]. There is no time limit: what takes long is the archive on its way.
-    pub async fn import_agent(
-        &self,
-        name: &str,
-        archive: PathBuf,
-        stopped: bool,
-    ) -> Result<Agent, ClientError> {
-        let path = agent_path(name, &format!("/archive?stopped={stopped}"));
-        let path = format!("/api/v1{path}");
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
-        let body = RequestBody::File(archive);
-        let sent = self.send(Method::PUT, &path, headers, body);
-        let answer = success(unless_refused(sent.await?).await?)?;
-        self.in_time(answer.json()).await
-    }
-
     /// Runs a command in the box of an instance: of this one, else of one that is ready. Whether
     /// the command runs is heard.
     ///
@@ -668,7 +601,7 @@ pub(crate) fn call_path(id: &str, rest: &str) -> String {
     format!("/calls/{}{rest}", encode(id))
 }
 
-fn success(answer: Answer) -> Result<Answer, ClientError> {
+pub(crate) fn success(answer: Answer) -> Result<Answer, ClientError> {
     match answer.status().is_success() {
         true => Ok(answer),
         false => Err(answer.strange(format!("status {}", answer.status()))),

@@ -17,6 +17,7 @@
 mod audit;
 mod body;
 mod calls;
+mod carried;
 mod client;
 mod compliance;
 mod error;
