@@ -9,7 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use crate::generate;
 use crate::shell::{output, root, run as shell, run_with};
 
-const TARGETS: [&str; 5] = ["lock", "sealed", "exchange", "scan", "templates"];
+const TARGETS: [&str; 7] = [
+    "lock",
+    "sealed",
+    "exchange",
+    "scan",
+    "hooks",
+    "references",
+    "templates",
+];
 /// What makes a program tell libFuzzer where it has been (rustc's SanitizerCoverage pass).
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

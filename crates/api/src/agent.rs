@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::call::StateCounts;
@@ -593,17 +594,17 @@ pub struct Protection {
 }
 
 /// What an agent has of its lock file (`agent.lock`): in its home as `lock/personality.json` and `lock/memory.json`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentLayers {
-    /// Its prompts, persona, model settings, by name.
+    /// Its prompts, persona, model settings: an object of values by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub personality: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What it remembers, by name; it writes that itself.
+    pub personality: Option<Box<RawValue>>,
+    /// What it remembers, an object, too; it writes that itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub memory: Option<serde_json::Map<String, serde_json::Value>>,
+    pub memory: Option<Box<RawValue>>,
     /// Where they came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<LayersOrigin>,
@@ -628,7 +629,7 @@ pub struct LayersOrigin {
 }
 
 /// An agent that is deployed with layers of its lock file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeployWithLayers {
     /// What is deployed; its name is that of the path.

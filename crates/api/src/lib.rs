@@ -52,7 +52,7 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use secret::{
-    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, MountedSecrets,
+    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, LockOpening, MountedSecrets,
     NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,
     NewSecretRotation, NewSecretShare, NewVersion, RenewSecretLease, Reveal, Revealed, Secret,
     SecretChange, SecretDecision, SecretLease, SecretMount, SecretRenewal, SecretRequest,

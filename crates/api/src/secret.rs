@@ -331,6 +331,18 @@ pub struct SecretShare {
     pub expires_at: Option<String>,
 }
 
+/// That somebody opens a lock file (`agent.lock`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockOpening {
+    /// The id of the agent in the file.
+    pub agent: String,
+    /// The file's epoch.
+    pub epoch: u64,
+    /// What it is opened for: `get`, `run`, …
+    pub command: String,
+}
+
 /// A store that is to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@ use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_api::{
-    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, MountedSecrets,
+    BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, LockOpening, MountedSecrets,
     NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,
     NewSecretRotation, NewSecretShare, NewVersion, Page, RenewSecretLease, Reveal, Revealed,
     Secret, SecretChange, SecretDecision, SecretLease, SecretMount, SecretRenewal, SecretRequest,
@@ -242,6 +242,17 @@ impl Client {
             .with("may", Some(may));
         let path = format!("{}{}", of(secret, "/shares"), query.as_str());
         self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Tells that a lock file is opened.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tell_opening(&self, opening: &LockOpening) -> Result<(), ClientError> {
+        let body = Bytes::from(skep_api::to_json(opening));
+        self.api(Method::POST, "/lock-openings", Some(body))
+            .await
+            .map(drop)
     }
 
     /// The stores that are mounted.

@@ -16,7 +16,9 @@ const PERSONALITY: &str = "personality.json";
 const MEMORY: &str = "memory.json";
 const ORIGIN: &str = "origin.json";
 /// Bytes of a layer.
-pub const MOST_LAYER: u64 = 48 << 20;
+pub const MOST_LAYER: u64 = 32 << 20;
+/// Bytes of where they came from.
+const MOST_ORIGIN: u64 = 64 << 10;
 
 /// Layers as an agent finds them: texts of JSON.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -39,7 +41,7 @@ fn folder(home: &Path) -> io::Result<OwnedFd> {
     Ok(openat(&home, FOLDER, FOLDER_FLAGS, Mode::empty())?)
 }
 
-fn read_one(folder: impl AsFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+fn read_one(folder: impl AsFd, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
     // One that is a pipe must not be waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
@@ -53,11 +55,10 @@ fn read_one(folder: impl AsFd, name: &str) -> io::Result<Option<Vec<u8>>> {
         ));
     }
     let mut bytes = Vec::new();
-    file.take(MOST_LAYER + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MOST_LAYER {
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
         true => {
-            let most = MOST_LAYER >> 20;
-            let detail = format!("{FOLDER}/{name} has over {most} MiB");
+            let detail = format!("{FOLDER}/{name} has over {most} bytes");
             Err(io::Error::new(io::ErrorKind::FileTooLarge, detail))
         }
         false => Ok(Some(bytes)),
@@ -74,9 +75,9 @@ pub(crate) fn read(home: &Path) -> io::Result<Layers> {
         other => other?,
     };
     Ok(Layers {
-        personality: read_one(&folder, PERSONALITY)?,
-        memory: read_one(&folder, MEMORY)?,
-        origin: read_one(&folder, ORIGIN)?,
+        personality: read_one(&folder, PERSONALITY, MOST_LAYER)?,
+        memory: read_one(&folder, MEMORY, MOST_LAYER)?,
+        origin: read_one(&folder, ORIGIN, MOST_ORIGIN)?,
     })
 }
 

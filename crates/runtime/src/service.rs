@@ -263,12 +263,11 @@ impl Runtime {
             .unwrap_or_else(|error| Err(DriverError::Failed(error.to_string()).into()))
     }
 
-    /// Whether a specification could be run.
-    pub(crate) async fn check(
-        &self,
-        workspace: &Workspace,
-        spec: &AgentSpec,
-    ) -> Result<(), RuntimeError> {
+    /// Whether a specification can be deployed here.
+    ///
+    /// # Errors
+    /// [`RuntimeError::InvalidSpec`], and what its driver says.
+    pub async fn check(&self, workspace: &Workspace, spec: &AgentSpec) -> Result<(), RuntimeError> {
         let parsed = Spec::parse(spec, &self.inner.shared.kinds())?;
         match self.inner.shared.driver(&spec.driver) {
             Some(driver) => driver.check(workspace, &parsed).await,

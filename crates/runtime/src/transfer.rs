@@ -149,26 +149,33 @@ impl Runtime {
     }
 
     /// Gives an agent layers, for its instances to come: those that are given, the others stay. With `keep` so does a
-    /// memory that it has.
+    /// memory that it has; one that is replaced is nobody's to write meanwhile.
     ///
     /// # Errors
-    /// As [`Self::layers`].
+    /// As [`Self::layers`]; [`RuntimeError::State`] when the memory is replaced of an agent that is not stopped.
     pub async fn give_layers(
         &self,
         workspace: &Workspace,
         name: &str,
         (mut given, keep): (Layers, bool),
     ) -> Result<(), RuntimeError> {
-        let (_, folders) = self.data(workspace, name, true)?;
-        let odd = odd_layers(name);
-        let mut give = move || {
-            if keep && layers::read(&folders.home)?.memory.is_some() {
-                // It came from where it came from.
-                (given.memory, given.origin) = (None, None);
+        self.change(workspace, name, move |this, workspace, name| async move {
+            let (_, folders) = this.data(&workspace, &name, true)?;
+            let home = folders.home.clone();
+            let odd = odd_layers(&name);
+            let there = blocking(move || layers::read(&home).map_err(odd)).await?;
+            if given.memory.is_some() && there.memory.is_some() {
+                if keep {
+                    // It came from where it came from.
+                    (given.memory, given.origin) = (None, None);
+                } else {
+                    this.data(&workspace, &name, false)?;
+                }
             }
-            layers::write(&folders.home, &given)
-        };
-        blocking(move || give().map_err(odd)).await
+            let home = folders.home;
+            blocking(move || layers::write(&home, &given).map_err(odd_layers(&name))).await
+        })
+        .await
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 128] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 129] = [
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (
@@ -284,6 +284,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 128] = [
         "POST",
         "/api/v1/vault/rotations/{rotation}/finish",
         change("vault:rotate", "Server"),
+    ),
+    (
+        "POST",
+        "/api/v1/lock-openings",
+        change("lock:open", "Workspace"),
     ),
     (
         "GET",

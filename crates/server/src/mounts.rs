@@ -1,7 +1,7 @@
 //! Stores that are mounted in the vault: asked for what is meant when what is kept of it is too old. Policies decide
 //! before a store is asked, so that nobody finds out by waiting what is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use crate::vault::{KnownSecret, known};
 const TIME: Duration = Duration::from_secs(10);
 /// And for all of them.
 const TIME_OF_ALL: Duration = Duration::from_secs(60);
-/// Questions to stores at once.
-const AT_ONCE: usize = 16;
+/// Questions to one store at once.
+const AT_ONCE: usize = 4;
+/// Stores of which all is read at once.
+const WHOLE_AT_ONCE: usize = 2;
 /// How long a store that failed is not asked again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Answers that are remembered; then all are forgotten, and asked for again.
@@ -39,8 +41,48 @@ enum Said {
     There,
     /// It has none of that name.
     Gone,
-    /// It could not be asked, or did not answer as it should.
-    Failed(String),
+    /// It could not be asked, or said no.
+    Failed(Failed),
+}
+
+/// Why a store does not give a secret.
+#[derive(Debug, Clone)]
+struct Failed {
+    /// For who asks: nothing of where it is, or of what it says.
+    why: String,
+    /// Whether it may be otherwise soon by itself: then what is kept counts meanwhile.
+    passing: bool,
+}
+
+impl Failed {
+    fn new(error: &SourceError) -> Self {
+        let why = match error {
+            SourceError::Refused { status, .. } => format!("the store said {status}"),
+            SourceError::Network { .. } | SourceError::Late(_) => {
+                "the store cannot be reached".to_owned()
+            }
+            SourceError::Name { .. } => "the store can have no secret of that name".to_owned(),
+            _ => "the store cannot be asked, or is not understood".to_owned(),
+        };
+        Self {
+            why,
+            passing: error.is_passing(),
+        }
+    }
+
+    fn ours(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            passing: false,
+        }
+    }
+}
+
+/// How a store is doing.
+struct Store {
+    places: Arc<Semaphore>,
+    /// It could not be reached: nobody asks again until then.
+    rests: Option<(Timestamp, Failed)>,
 }
 
 /// When a secret was asked for, and what was said. Who asks holds it; the others wait for that.
@@ -52,6 +94,7 @@ type Opened = (u32, Arc<Source>);
 /// What a store has.
 pub(crate) struct All {
     said: Vec<(SecretName, Option<SecretValue>)>,
+    asked: Timestamp,
     /// Names that no secret here can have, and values that are too large or empty.
     pub(crate) odd: usize,
 }
@@ -63,7 +106,8 @@ pub(crate) struct Mounts {
     reach: Reach,
     opened: Mutex<HashMap<MountId, Opened>>,
     seen: Mutex<HashMap<(MountId, SecretName), Seen>>,
-    places: Semaphore,
+    stores: Mutex<HashMap<MountId, Store>>,
+    whole: Semaphore,
 }
 
 /// A store by its address and what opens it: variables by name, as a JSON object.
@@ -103,7 +147,8 @@ impl Mounts {
             reach: Arc::new(move |address| guard.permits(address)),
             opened: Mutex::default(),
             seen: Mutex::default(),
-            places: Semaphore::new(AT_ONCE),
+            stores: Mutex::default(),
+            whole: Semaphore::new(WHOLE_AT_ONCE),
         }))
     }
 
@@ -136,40 +181,57 @@ impl Mounts {
         Ok(opened.1)
     }
 
-    async fn ask(
+    /// Where one asks a store, unless it rests.
+    fn places(&self, mount: MountId, now: Timestamp) -> Result<Arc<Semaphore>, Failed> {
+        let mut stores = self.stores.lock();
+        let store = stores.entry(mount).or_insert_with(|| Store {
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            rests: None,
+        });
+        match &store.rests {
+            Some((until, failed)) if *until > now => Err(failed.clone()),
+            _ => Ok(store.places.clone()),
+        }
+    }
+
+    /// The value of a secret in a store.
+    async fn value(
         &self,
         of: &Workspace,
         mount: &Mount,
         name: &SecretName,
-    ) -> Result<Said, VaultError> {
+    ) -> Result<Option<SecretValue>, Failed> {
         let there = mount.below(name).unwrap_or_default();
+        let closed = |_| Failed::ours("the server ends");
+        let places = self.places(mount.id, self.db.clock().now())?;
+        let _place = places.acquire().await.map_err(closed)?;
+        // Who waited for a place may have waited for nothing.
+        self.places(mount.id, self.db.clock().now())?;
         let asked = async {
-            let _place = self
-                .places
-                .acquire()
-                .await
-                .map_err(|error| error.to_string())?;
-            let source = self.opened(of, mount).await?;
-            source.get(there).await.map_err(|error| error.to_string())
+            let source = self.opened(of, mount).await.map_err(Failed::ours)?;
+            source.get(there).await.map_err(|error| {
+                let (mount, workspace) = (mount.id, of);
+                tracing::warn!(%mount, %workspace, %error, "a mounted store does not give a secret");
+                Failed::new(&error)
+            })
+        };
+        let late = || {
+            Err(Failed {
+                why: "the store gave no answer in time".to_owned(),
+                passing: true,
+            })
         };
         let asked = tokio::time::timeout(TIME, asked).await;
-        let value = match asked.unwrap_or_else(|_| Err("it gave no answer in time".to_owned())) {
-            Ok(value) => value.map(|it| SecretValue::new(it.to_vec())),
-            Err(why) => return Ok(Said::Failed(why)),
-        };
-        let value = match value.transpose() {
-            Ok(value) => value,
-            Err(error) => return Ok(Said::Failed(error.detail())),
-        };
-        let said = vec![(name.clone(), value)];
-        let there = self
-            .vault
-            .follow(&self.own(), of, mount.id, (said, false))
-            .await?;
-        Ok(match there {
-            0 => Said::Gone,
-            _ => Said::There,
-        })
+        let value = asked.unwrap_or_else(|_| late()).inspect_err(|failed| {
+            let until = self.db.clock().now().plus(AGAIN);
+            if let Some(store) = self.stores.lock().get_mut(&mount.id)
+                && failed.passing
+            {
+                store.rests = Some((until, failed.clone()));
+            }
+        })?;
+        let value = value.map(|it| SecretValue::new(it.to_vec())).transpose();
+        value.map_err(|error| Failed::ours(error.detail()))
     }
 
     /// What the store says of a secret, unless it was asked a moment ago.
@@ -188,22 +250,29 @@ impl Mounts {
             all.entry((mount.id, name.clone())).or_default().clone()
         };
         let mut seen = seen.lock().await;
-        let now = self.db.clock().now();
+        let asked = self.db.clock().now();
         if let Some((at, said)) = &*seen {
             let lasts = match said {
                 Said::Failed(_) => AGAIN,
                 Said::There | Said::Gone => mount.of.cache,
             };
             // Who waited while it was asked has their answer.
-            if *at >= came || now.since(*at) < lasts {
+            if *at >= came || asked.since(*at) < lasts {
                 return Ok(said.clone());
             }
         }
-        let said = self.ask(of, mount, name).await?;
-        if let Said::Failed(why) = &said {
-            tracing::warn!(mount = %mount.id, workspace = %of, why, "a mounted store does not give a secret");
-        }
-        *seen = Some((now, said.clone()));
+        let said = match self.value(of, mount, name).await {
+            Err(failed) => Said::Failed(failed),
+            Ok(value) => {
+                let said = (vec![(name.clone(), value)], false);
+                let own = self.own();
+                match self.vault.follow(&own, of, mount.id, said, asked).await? {
+                    0 => Said::Gone,
+                    _ => Said::There,
+                }
+            }
+        };
+        *seen = Some((self.db.clock().now(), said.clone()));
         Ok(said)
     }
 
@@ -228,20 +297,37 @@ impl Mounts {
         let name = before.secret.about.name.clone();
         match self.look(of, mount, &name).await? {
             Said::There | Said::Gone => {}
-            Said::Failed(why) => {
-                let kept = self.vault.read(of, before.secret.id, None).await;
-                if kept.is_err() {
+            Said::Failed(Failed { why, passing }) => {
+                // A no is a no; only who cannot be asked is believed for a while.
+                let counts = passing && self.vault.read(of, before.secret.id, None).await.is_ok();
+                if !counts {
                     let detail = format!("`{}` does not give it: {why}", mount.of.path);
                     return Err(ApiError::new(Code::MountUnavailable, detail));
                 }
             }
         }
         let after = known(&self.vault, of, name.as_str(), holder).await?;
-        Ok(after.filter(KnownSecret::is_here))
+        // What was decided on, and nothing that has its name meanwhile.
+        let is_it = |after: &KnownSecret| match before.is_here() {
+            true => after.secret.id == before.secret.id,
+            false => {
+                let (one, other) = (&after.secret.about, &before.secret.about);
+                after.mount.as_ref().is_some_and(|it| it.id == mount.id)
+                    && (&one.tags, one.canary) == (&other.tags, other.canary)
+                    && after.shared == before.shared
+            }
+        };
+        Ok(after.filter(|it| it.is_here() && is_it(it)))
     }
 
     /// All that a store has.
     async fn all(&self, source: &Source, path: &SecretName) -> Result<All, String> {
+        let _place = self
+            .whole
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
+        let asked = self.db.clock().now();
         let read = tokio::time::timeout(TIME_OF_ALL, source.read()).await;
         let entries = match read.unwrap_or_else(|_| Err(SourceError::Late(path.to_string()))) {
             Ok(entries) => entries,
@@ -249,15 +335,22 @@ impl Mounts {
             Err(error) => return Err(error.to_string()),
         };
         let count = entries.len();
-        let said = entries.into_iter().filter_map(|entry| {
-            let name = format!("{path}/{}", entry.name).parse().ok()?;
-            let value = SecretValue::new(entry.value.to_vec()).ok()?;
-            Some((name, Some(value)))
-        });
+        let mut said: BTreeMap<SecretName, Vec<SecretValue>> = BTreeMap::new();
+        for entry in entries {
+            let name = format!("{path}/{}", entry.name).parse();
+            let value = SecretValue::new(entry.value.to_vec());
+            if let (Ok(name), Ok(value)) = (name, value) {
+                said.entry(name).or_default().push(value);
+            }
+        }
+        // Of two with one name none is the one that is meant.
+        let said = said.into_iter().filter(|(_, values)| values.len() == 1);
+        let said = said.map(|(name, mut values)| (name, values.pop()));
         let said: Vec<_> = said.collect();
         Ok(All {
             odd: count - said.len(),
             said,
+            asked,
         })
     }
 
@@ -290,7 +383,7 @@ impl Mounts {
         }
         let kept = self
             .vault
-            .follow(&self.own(), of, mount.id, (all.said, true))
+            .follow(&self.own(), of, mount.id, (all.said, true), all.asked)
             .await?;
         self.forget(mount.id);
         Ok(kept)
@@ -314,6 +407,7 @@ impl Mounts {
     /// Forgets what a store said, so that it is asked again.
     pub(crate) fn forget(&self, mount: MountId) {
         self.opened.lock().remove(&mount);
+        self.stores.lock().remove(&mount);
         self.seen.lock().retain(|(of, _), _| *of != mount);
     }
 

@@ -1,6 +1,7 @@
 //! The ways into the vault that the configuration names: tried at the start, by order, and again in the background
 //! when a keychain, a token or a KMS was not there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ struct Last {
     why: Option<String>,
     again: Option<Instant>,
     pause: Duration,
+    /// The ways that said no, by their places: they are asked again by order only.
+    refused: BTreeMap<usize, KeeperError>,
 }
 
 /// The ways in.
@@ -187,7 +190,17 @@ impl Ways {
         let is_set_up = vault.is_set_up().await.map_err(failed)?;
         let mut said: Vec<String> = Vec::new();
         let (mut again, mut last) = (false, VaultError::WrongOpening);
-        for way in &self.all {
+        for (at, way) in self.all.iter().enumerate() {
+            // A no is not asked for again by itself: one more wrong PIN may lock a token.
+            let refused = self.last.lock().refused.get(&at).cloned();
+            if let Some(error) = refused {
+                said.push(error.to_string());
+                last = error.into();
+                match is_set_up {
+                    true => continue,
+                    false => break,
+                }
+            }
             let error = match self.one(way, is_set_up, vault).await {
                 Ok(true) => {
                     self.rest();
@@ -203,6 +216,9 @@ impl Ways {
                 Err(Failed::Way(error)) => error,
             };
             again |= error.is_passing();
+            if !error.is_passing() {
+                self.last.lock().refused.insert(at, error.clone());
+            }
             said.push(error.to_string());
             last = error.into();
             if !is_set_up {
@@ -274,6 +290,16 @@ impl Ways {
     pub(crate) fn is_due(&self) -> bool {
         let again = self.last.lock().again;
         again.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Asks those again that said no: somebody orders it.
+    pub(crate) fn forgive(&self) {
+        self.last.lock().refused.clear();
+    }
+
+    /// Waits until nobody tries.
+    pub(crate) async fn settled(&self) {
+        drop(self.turn.lock().await);
     }
 
     /// Tries nothing again: it is open, or somebody sealed it.

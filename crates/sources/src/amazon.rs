@@ -52,7 +52,7 @@ impl Client {
         // It becomes a part of a host's name, to which credentials go.
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if region.is_empty() || !region.chars().all(fits) {
-            return Err(SourceError::Address(region, "it is no region of AWS"));
+            return Err(SourceError::Unset("AWS_REGION is no region of AWS"));
         }
         let own = || format!("https://{service}.{region}.amazonaws.com");
         let base = variable(address)

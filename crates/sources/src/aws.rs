@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::amazon::{Client, is};
 use crate::http::Answer;
-use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, fate, refuse};
+use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, fate, refuse, within};
 
 const SERVICE: &str = "secretsmanager";
 /// Secrets of a page.
@@ -141,6 +141,7 @@ impl Aws {
             };
             if let Some(value) = self.value(&name).await? {
                 out.push(Entry::new(short, value.to_vec()));
+                within(&out)?;
             }
         }
         match out.is_empty() {

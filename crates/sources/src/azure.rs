@@ -11,7 +11,9 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
-use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
+use crate::{
+    Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse, within,
+};
 
 const API: &str = "api-version=7.4";
 const SCOPE: &str = "https://vault.azure.net/.default";
@@ -234,7 +236,7 @@ impl Azure {
     }
 
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
-        let bearer = self.bearer().await?;
+        let bearer = self.login.bearer().await?;
         let value = self.value(&bearer, &there(name)?).await?;
         Ok(value.map(|it| Zeroizing::new(it.as_bytes().to_vec())))
     }
@@ -274,6 +276,7 @@ impl Azure {
         for name in names {
             if let Some(value) = self.value(&bearer, &name).await? {
                 out.push(Entry::new(name.replace("--", "/"), value.as_bytes()));
+                within(&out)?;
             }
         }
         match out.is_empty() {

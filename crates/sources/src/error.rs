@@ -56,8 +56,9 @@ pub enum SourceError {
     Missing(String),
     /// It has too much.
     #[error(
-        "there are over {} secrets, or folders over {} deep",
+        "there are over {} secrets or {} MiB of them, or folders over {} deep",
         crate::MOST_SECRETS,
+        crate::MOST_BYTES >> 20,
         crate::DEEPEST
     )]
     TooMany,

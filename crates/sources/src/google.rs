@@ -12,7 +12,9 @@ use skep_exchange::Entry;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
-use crate::{Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse};
+use crate::{
+    Conflict, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped, fate, refuse, within,
+};
 
 const BASE: &str = "https://secretmanager.googleapis.com";
 const KMS_BASE: &str = "https://cloudkms.googleapis.com";
@@ -147,6 +149,7 @@ impl Google {
         for name in names {
             if let (Some(value), _) = self.value(&name).await? {
                 out.push(Entry::new(name.replace("--", "/"), value.to_vec()));
+                within(&out)?;
             }
         }
         match out.is_empty() {

@@ -150,6 +150,13 @@ impl Http {
         let base = base.trim_end_matches('/');
         let uri: Uri = base.parse().map_err(|_| wrong_address(base))?;
         let host = uri.host().ok_or_else(|| wrong_address(base))?;
+        // A password in an address would be shown wherever that is.
+        if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+            return Err(SourceError::Address(
+                "…@…".to_owned(),
+                "a name or a password stands in it",
+            ));
+        }
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address: Option<IpAddr> = bare.parse().ok();
         let local = host == "localhost" || address.is_some_and(|it| it.is_loopback());

@@ -33,6 +33,8 @@ pub use kms::Kms;
 
 /// Secrets of a store that are read at once.
 pub const MOST_SECRETS: usize = 10_000;
+/// Bytes of all values that are read at once.
+const MOST_BYTES: usize = 64 << 20;
 /// Folders of a store inside of each other.
 const DEEPEST: usize = 32;
 
@@ -170,6 +172,18 @@ impl Source {
             #[cfg(feature = "google")]
             Self::Google(store) => store.write(entries, conflict).await,
         }
+    }
+}
+
+/// Refuses what is too much to be held.
+fn within(entries: &[Entry]) -> Result<(), SourceError> {
+    let bytes: usize = entries
+        .iter()
+        .map(|it| it.name.len() + it.value.len())
+        .sum();
+    match entries.len() > MOST_SECRETS || bytes > MOST_BYTES {
+        true => Err(SourceError::TooMany),
+        false => Ok(()),
     }
 }
 

@@ -14,11 +14,13 @@ use zeroize::Zeroizing;
 use crate::http::{Answer, Http};
 use crate::{
     Conflict, DEEPEST, MOST_SECRETS, Outcome, Reach, SourceError, Variable, escaped_path, fate,
-    refuse,
+    refuse, within,
 };
 
 /// How long the token of a role is shown at the most.
 const LONGEST_KEPT: Duration = Duration::from_secs(300);
+/// For how long at least, whatever the answers are.
+const FRESH: Duration = Duration::from_secs(10);
 const UNSET: &str = "where Vault is and who asks is not said: set VAULT_ADDR, and VAULT_TOKEN or VAULT_ROLE_ID with \
                      VAULT_SECRET_ID (or BAO_…)";
 const FORM: &str = "write vault:MOUNT/PATH, or vault:MOUNT//PATH when the mount's name has slashes; ?version=N reads \
@@ -41,8 +43,16 @@ pub struct Vault {
     mount: String,
     path: String,
     version: Option<u32>,
-    /// What a role was given, and until when it is shown.
-    kept: Mutex<Option<(Zeroizing<String>, Instant)>>,
+    /// What a role was given.
+    kept: Mutex<Option<Kept>>,
+}
+
+/// A token that a role was given.
+struct Kept {
+    token: Zeroizing<String>,
+    made: Instant,
+    /// For how long it is shown.
+    lasts: Duration,
 }
 
 #[derive(Deserialize)]
@@ -182,8 +192,8 @@ impl Vault {
             Who::Role { id, secret } => (id, secret),
         };
         let mut kept = self.kept.lock().await;
-        if let Some((token, _)) = kept.as_ref().filter(|it| it.1 > Instant::now()) {
-            return Ok(token.clone());
+        if let Some(it) = kept.as_ref().filter(|it| it.made.elapsed() < it.lasts) {
+            return Ok(it.token.clone());
         }
         let body = json!({ "role_id": id, "secret_id": secret.as_str() });
         let path = "auth/approle/login";
@@ -192,13 +202,20 @@ impl Vault {
         let token = Zeroizing::new(auth.client_token);
         // Half of its time: it must still count when it arrives.
         let lasts = Duration::from_secs(auth.lease_duration / 2).min(LONGEST_KEPT);
-        *kept = Some((token.clone(), Instant::now() + lasts));
+        *kept = Some(Kept {
+            token: token.clone(),
+            made: Instant::now(),
+            lasts: lasts.max(FRESH),
+        });
         Ok(token)
     }
 
-    /// Logs in again for the next request. Tells whether that could help.
+    /// Logs in again for the next request, unless that was done just now: a no is an ordinary answer. Tells whether
+    /// that could help.
     async fn forget_token(&self) -> bool {
-        self.kept.lock().await.take().is_some()
+        let mut kept = self.kept.lock().await;
+        let is_old = |it: &Kept| it.made.elapsed() > FRESH;
+        kept.take_if(|it| is_old(it)).is_some()
     }
 
     fn of_engine(&self, part: &str, path: &str) -> String {
@@ -252,10 +269,7 @@ impl Vault {
             };
             out.push(Entry::new(name, bytes(value)));
         }
-        match out.len() > MOST_SECRETS {
-            true => Err(SourceError::TooMany),
-            false => Ok(()),
-        }
+        within(out)
     }
 
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {

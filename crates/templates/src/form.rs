@@ -15,7 +15,15 @@ use crate::{
 /// The variable that every template has: what the agent is called.
 pub(crate) const NAME: &str = "name";
 /// Paths that are never a template's: what a program of its own keeps there, or a secret.
-const TAKEN: [&str; 5] = [".git", ".skep", ".env", "agent.lock", FORM];
+const TAKEN: [&str; 7] = [
+    ".git",
+    ".skep",
+    ".env",
+    "agent.lock",
+    "skep.toml",
+    "backpack.toml",
+    FORM,
+];
 /// Characters that some file systems, or shells in documents, do not take as they are.
 const ODD: &[u8] = b"\\:*?\"<>|";
 

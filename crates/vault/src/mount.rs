@@ -222,12 +222,16 @@ impl Room<'_> {
         (live, by): (&Live, &By),
         mount: &Mount,
         name: &SecretName,
-        value: Option<&SecretValue>,
+        (value, asked): (Option<&SecretValue>, Timestamp),
     ) -> Result<bool, VaultError> {
         if mount.below(name).is_none() {
             return Err(VaultError::Mounted(mount.of.path.to_string()));
         }
         let there = self.find(&Which::Name(name.clone()))?;
+        // Another server asked later, and was faster.
+        if there.as_ref().is_some_and(|it| it.changed_at > asked) {
+            return Ok(true);
+        }
         let counts = mount.of.cache + mount.of.stale;
         let from = format!("mount:{}", mount.id);
         let Some(value) = value else {
@@ -420,7 +424,7 @@ impl Vault {
     }
 
     /// Keeps what the store of a mount said of some of its secrets, or of all of them: their values, or that they are not
-    /// there. Tells how many are.
+    /// there. `asked` is when that was. Tells how many are.
     ///
     /// # Errors
     /// [`VaultError::NoMount`] when it was taken away meanwhile.
@@ -429,27 +433,39 @@ impl Vault {
         by: &By,
         workspace: &Workspace,
         mount: MountId,
-        (said, all): (Vec<(SecretName, Option<SecretValue>)>, bool),
+        (mut said, all): (Vec<(SecretName, Option<SecretValue>)>, bool),
+        asked: Timestamp,
     ) -> Result<usize, VaultError> {
-        let by = by.clone();
-        self.change(workspace, move |room, live| {
-            let there = room.mounts()?.into_iter().find(|it| it.id == mount);
-            let mount = there.ok_or(VaultError::NoMount(mount))?;
-            if all {
-                let named: BTreeSet<&SecretName> = said.iter().map(|(name, _)| name).collect();
-                for id in room.below(&mount, usize::MAX)? {
-                    let name = room.get(&Which::Id(id))?.about.name;
-                    if !named.contains(&name) {
-                        room.follow((live, &by), &mount, &name, None)?;
-                    }
+        if all {
+            // The writer is not held while all are looked through.
+            let there = self.look(workspace, move |room| {
+                let there = room.mounts()?.into_iter().find(|it| it.id == mount);
+                let mount = there.ok_or(VaultError::NoMount(mount))?;
+                let ids = room.below(&mount, usize::MAX)?;
+                let names = ids.into_iter();
+                let names = names.map(|id| Ok(room.get(&Which::Id(id))?.about.name));
+                names.collect::<Result<Vec<SecretName>, VaultError>>()
+            });
+            let named: BTreeSet<SecretName> = said.iter().map(|(name, _)| name.clone()).collect();
+            let gone = there.await?.unwrap_or_default().into_iter();
+            said.extend(gone.filter(|it| !named.contains(it)).map(|it| (it, None)));
+        }
+        let mut count = 0;
+        while !said.is_empty() {
+            let some = said.split_off(said.len().saturating_sub(FORGET));
+            let by = by.clone();
+            let kept = self.change(workspace, move |room, live| {
+                let there = room.mounts()?.into_iter().find(|it| it.id == mount);
+                let mount = there.ok_or(VaultError::NoMount(mount))?;
+                let mut count = 0;
+                for (name, value) in &some {
+                    let said = (value.as_ref(), asked);
+                    count += usize::from(room.follow((live, &by), &mount, name, said)?);
                 }
-            }
-            let mut count = 0;
-            for (name, value) in &said {
-                count += usize::from(room.follow((live, &by), &mount, name, value.as_ref())?);
-            }
-            Ok(count)
-        })
-        .await
+                Ok(count)
+            });
+            count += kept.await?;
+        }
+        Ok(count)
     }
 }

@@ -352,6 +352,7 @@ impl Vault {
         let (by, which) = (by.clone(), which.clone());
         self.change(workspace, move |room, _| {
             let secret = room.get(&which)?;
+            room.not_mounted(&secret.about.name)?;
             let mut told = Vec::new();
             for number in versions {
                 let mut version = room.version(secret.id, number)?;
@@ -397,7 +398,8 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let (by, which) = (by.clone(), which.clone());
         self.change(workspace, move |room, _| {
-            let secret = room.row(&which)?.ok_or_else(|| which.missing())?;
+            let secret = room.get(&which)?;
+            room.not_mounted(&secret.about.name)?;
             room.remove(&by, secret.id)
         })
         .await

@@ -987,7 +987,10 @@ async fn follow(
     let said = said.iter();
     let said = said.map(|(name, text)| (name.parse().unwrap(), text.map(value)));
     let (vault, by, of) = (&house.vault, &house.by, &house.workspace);
-    vault.follow(by, of, mount.id, (said.collect(), all)).await
+    let now = vault.clock().now();
+    vault
+        .follow(by, of, mount.id, (said.collect(), all), now)
+        .await
 }
 
 #[tokio::test]
@@ -1044,6 +1047,9 @@ async fn nobody_else_writes_below_a_mount() {
     refused(vault.bulk(by, of, "me", many).await.map(drop));
     let which = Which::Id(db.id);
     refused(vault.renew_value(by, of, &which).await.map(drop));
+    let states = (vec![1], State::Live);
+    refused(vault.set_state(by, of, &which, states).await.map(drop));
+    refused(vault.remove(by, of, &which).await);
     // Its store says nothing of what is beside it.
     let beside = [("prod-old/x", Some("x"))];
     refused(follow(&house, &mount, &beside, false).await.map(drop));
@@ -1068,7 +1074,7 @@ async fn a_value_of_a_mount_counts_for_its_time() {
         .unwrap();
     let said = vec![("prod/db".parse().unwrap(), Some(value("one")))];
     vault
-        .follow(by, of, mount.id, (said.clone(), false))
+        .follow(by, of, mount.id, (said.clone(), false), vault.clock().now())
         .await
         .unwrap();
     let db = vault.find(of, &named("prod/db")).await.unwrap();
@@ -1078,7 +1084,10 @@ async fn a_value_of_a_mount_counts_for_its_time() {
     };
     let first = over().await;
     assert_eq!(first.since(db.made_at), HOUR);
-    vault.follow(by, of, mount.id, (said, false)).await.unwrap();
+    vault
+        .follow(by, of, mount.id, (said, false), vault.clock().now())
+        .await
+        .unwrap();
     assert!(
         over().await > first,
         "it counts longer, since it was asked for again"

@@ -169,7 +169,11 @@ async fn an_agent_is_what_its_lock_file_says_and_its_memory_comes_back() {
         told["began"]["heard"],
         json!(["\"one\"", "\"two\"", "\"three\""])
     );
-    house.deployed(&["--lock-memory", "replace"]);
+    let replace = ["--lock-memory", "replace"];
+    let said = house.refused(&replace);
+    assert!(said.contains("may write its data just now"), "{said}");
+    house.good(&["stop", "demo"]);
+    house.deployed(&replace);
     let told = house.told().await;
     assert_eq!(told["began"]["heard"], json!(["\"one\"", "\"two\""]));
 }
@@ -226,6 +230,20 @@ async fn what_both_sides_changed_is_nobodys_to_lose() {
         "true",
     ]);
     assert_eq!(code, Some(4), "{said}");
+}
+
+/// A memory that has grown far goes there and back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_memory_goes_there_and_back() {
+    let house = House::new().await;
+    let large = "x".repeat(5 << 20);
+    house.set("memory/large", &large);
+    house.deployed(&[]);
+    house.hears("one").await;
+    house.good(&PULL);
+    let memory = house.memory();
+    assert_eq!(memory["large"].as_str().map(str::len), Some(large.len()));
+    assert_eq!(memory["heard"], json!(["\"one\""]));
 }
 
 /// What an agent puts in the place of its layers leads nobody anywhere.

@@ -6,13 +6,12 @@ use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use skep_api::{Agent, AgentLayers, AgentSpec, DeployWithLayers, LayersOrigin, Problem};
 use skep_core::Code;
 use skep_guard::policy::Resource;
 use skep_ingress::CallPolicy;
-use skep_runtime::{DataFolders, Desired, Layers, place_layers};
+use skep_runtime::{DataFolders, Desired, Layers, MOST_LAYER, place_layers};
 
 use super::agents::find;
 use super::input::{Caller, Json as Body, Ordered, Path};
@@ -21,23 +20,44 @@ use crate::lending;
 use crate::problem::ApiError;
 use crate::state::State;
 
-fn written<T: Serialize>(layer: Option<&T>) -> Result<Option<Vec<u8>>, ApiError> {
-    let bytes = layer.map(serde_json::to_vec).transpose();
+/// A layer that somebody sends: an object, of which nothing else is looked at.
+fn given(name: &str, layer: Option<Box<RawValue>>) -> Result<Option<Vec<u8>>, ApiError> {
+    let Some(layer) = layer else {
+        return Ok(None);
+    };
+    let text = layer.get();
+    if !text.starts_with('{') || text.len() as u64 > MOST_LAYER {
+        let most = MOST_LAYER >> 20;
+        let detail = format!("`layers.{name}`: an object of up to {most} MiB");
+        return Err(ApiError::new(Code::InvalidSpec, detail));
+    }
+    Ok(Some(text.as_bytes().to_vec()))
+}
+
+fn written(origin: &LayersOrigin) -> Result<Vec<u8>, ApiError> {
+    let bytes = serde_json::to_vec(origin);
     bytes.map_err(|_| ApiError::new(Code::Internal, Code::Internal.title()))
 }
 
-/// A file of an agent, which may have written anything into it.
-fn read<T: DeserializeOwned>(name: &str, bytes: Option<Vec<u8>>) -> Result<Option<T>, ApiError> {
-    let read = bytes
-        .map(|bytes| serde_json::from_slice(&bytes))
-        .transpose();
-    read.map_err(|error| {
-        let detail = format!(
-            "`$HOME/lock/{name}` is not the JSON that it must be, at line {}: the agent may be writing it; try again",
-            error.line()
-        );
-        ApiError::new(Code::AgentState, detail)
-    })
+/// A file of an agent, which may have written anything into it: checked, and not taken apart.
+fn layer(name: &str, bytes: Option<Vec<u8>>) -> Result<Option<Box<RawValue>>, ApiError> {
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).map_err(|_| odd(name, "it is no text"))?;
+    let layer = RawValue::from_string(text);
+    let layer = layer.map_err(|error| odd(name, &format!("line {}", error.line())))?;
+    match layer.get().starts_with('{') {
+        true => Ok(Some(layer)),
+        false => Err(odd(name, "it is no object")),
+    }
+}
+
+fn odd(name: &str, why: &str) -> ApiError {
+    let detail = format!(
+        "`$HOME/lock/{name}` is not the JSON that it must be ({why}): the agent may be writing it; try again"
+    );
+    ApiError::new(Code::AgentState, detail)
 }
 
 /// Whether somebody may deploy that, whichever way it comes.
@@ -71,11 +91,20 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<AgentLayers>, ApiError> {
     let layers = state.runtime.layers(&workspace, &name).await?;
-    Ok(Json(AgentLayers {
-        personality: read("personality.json", layers.personality)?,
-        memory: read("memory.json", layers.memory)?,
-        origin: read("origin.json", layers.origin)?,
-    }))
+    let checked = tokio::task::spawn_blocking(move || {
+        let origin = layers.origin.map(|bytes| serde_json::from_slice(&bytes));
+        Ok(AgentLayers {
+            personality: layer("personality.json", layers.personality)?,
+            memory: layer("memory.json", layers.memory)?,
+            origin: origin
+                .transpose()
+                .map_err(|_| odd("origin.json", "it is of another form"))?,
+        })
+    });
+    let checked = checked.await;
+    checked
+        .unwrap_or_else(|_| Err(ApiError::new(Code::Internal, Code::Internal.title())))
+        .map(Json)
 }
 
 /// Deploys an agent with layers of its lock file in place before it starts. One that is there is restarted when
@@ -97,11 +126,13 @@ pub(super) async fn deploy(
     spec.name = name;
     may_deploy(&state, &asker, &spec).await?;
     CallPolicy::from_spec(&spec.calls)?;
+    // Nothing is written for what cannot be deployed.
+    state.runtime.check(&workspace, &spec).await?;
     lending::check(&state, &asker, &spec).await?;
     let layers = Layers {
-        personality: written(wish.layers.personality.as_ref())?,
-        memory: written(wish.layers.memory.as_ref())?,
-        origin: written(wish.layers.origin.as_ref())?,
+        personality: given("personality", wish.layers.personality)?,
+        memory: given("memory", wish.layers.memory)?,
+        origin: wish.layers.origin.as_ref().map(written).transpose()?,
     };
     let there = find(&state, &workspace, &spec.name).await;
     let status = match there {
@@ -121,7 +152,9 @@ pub(super) async fn deploy(
                 .give_layers(&workspace, &spec.name, (layers, wish.keep_memory))
                 .await?;
             let deployed = state.runtime.deploy(&by, &workspace, spec.clone()).await?;
-            if !deployed.changed {
+            if deployed.agent.desired == Desired::Stopped {
+                state.runtime.start(&by, &workspace, &spec.name).await?;
+            } else if !deployed.changed {
                 state.runtime.restart(&by, &workspace, &spec.name).await?;
             }
             StatusCode::OK
@@ -142,7 +175,7 @@ pub(super) async fn origin(
     Body(origin): Body<LayersOrigin>,
 ) -> Result<StatusCode, ApiError> {
     let layers = Layers {
-        origin: written(Some(&origin))?,
+        origin: Some(written(&origin)?),
         ..Layers::default()
     };
     state

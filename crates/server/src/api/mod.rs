@@ -17,6 +17,7 @@ mod leases;
 mod links;
 mod me;
 mod mounts;
+mod openings;
 mod policy;
 mod providers;
 mod rollouts;
@@ -31,7 +32,7 @@ mod workspaces;
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, RawPathParams, Request, State as Shared};
+use axum::extract::{DefaultBodyLimit, MatchedPath, RawPathParams, Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{RequestExt as _, Router};
@@ -41,7 +42,7 @@ use skep_compliance::validate_operation;
 use skep_core::{Code, RequestId};
 use skep_store::By;
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::access::{self, Access, Asks, Told};
@@ -106,7 +107,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(stats::stats))
         .routes(routes!(stats::all_stats))
         .routes(routes!(stats::performance))
-        .routes(routes!(layers::show, layers::deploy))
+        .routes(routes!(layers::show, layers::deploy).layer(DefaultBodyLimit::max(MOST_LAYERS)))
         .routes(routes!(layers::origin))
         .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
@@ -171,6 +172,7 @@ fn of_secrets() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(leases::requests))
         .routes(routes!(leases::decide))
         .routes(routes!(leases::withdraw))
+        .routes(routes!(openings::tell))
         .routes(routes!(mounts::list, mounts::create))
         .routes(routes!(mounts::refresh))
         .routes(routes!(mounts::remove))
@@ -279,6 +281,9 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
         })
         .collect()
 }
+
+/// Bytes of a deploy with two layers; `limits.body` counts, too.
+const MOST_LAYERS: usize = 2 * (skep_runtime::MOST_LAYER as usize) + (1 << 20);
 
 /// The thing that a path names, as its handler reads it.
 async fn named(request: &mut Request, kind: &str) -> Result<String, ApiError> {

@@ -74,11 +74,18 @@ pub(super) async fn close(
     // Nothing opens by itself what somebody sealed.
     state.ways.rest();
     state.vault.seal(&by).await?;
+    // Nor by a try that had begun.
+    state.ways.settled().await;
+    if state.vault.is_open() {
+        state.ways.rest();
+        state.vault.seal(&by).await?;
+    }
     Ok(Json(status_of(&state.vault.status().await?)))
 }
 
 /// Opens the vault with what the configuration names.
 async fn configured(state: &State) -> Result<(), ApiError> {
+    state.ways.forgive();
     match state.ways.open(&state.vault).await {
         Ok(Tried::Open) => {
             state.vault_work.notify_one();

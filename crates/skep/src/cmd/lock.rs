@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
+use skep_api::LockOpening;
 use skep_crypto::signing::{Publisher, SigningKey};
 use skep_lock::{
     CREDENTIALS, Entries, Lock, LockError, MEMORY, Open, Opens, PERSONALITY, Recipient, Value,
@@ -32,7 +33,7 @@ use crate::failure::{Failure, Result};
 use crate::session::Session;
 use file::{Held, KeyArgs, SecretArgs, refused};
 use recipients::ToArgs;
-use settings::{LogLevel, Settings};
+use settings::{LogLevel, Settings, Telling};
 
 /// Bytes of a value.
 const MOST_VALUE: u64 = 32 << 20;
@@ -254,6 +255,28 @@ impl LockVerb {
         })
     }
 
+    /// What a file is opened for, as the audit log has it.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Set(_) => "set",
+            Self::Get(_) => "get",
+            Self::Remove(_) => "remove",
+            Self::Validate(_) => "validate",
+            Self::Edit(_) => "edit",
+            Self::Export(_) => "export",
+            Self::Import(_) => "import",
+            Self::Pull(_) => "pull",
+            Self::Run(_) => "run",
+            Self::Rotate(_) => "rotate",
+            Self::Rekey(_) => "rekey",
+            Self::Share(_) => "share",
+            Self::Unshare(_) => "unshare",
+            Self::Diff(_) => "diff",
+            Self::Merge(_) => "merge",
+            _ => "open",
+        }
+    }
+
     /// For whom it makes keys, when it makes some.
     const fn to(&mut self) -> Option<&mut ToArgs> {
         match self {
@@ -270,6 +293,7 @@ impl LockVerb {
         let file = self.file().to_owned();
         if let Some(secret) = self.secret() {
             secret.find(session, &file, settings).await?;
+            told(session, &file, settings, self.word()).await?;
         }
         match self.to() {
             Some(to) => to.find(session, &file).await,
@@ -307,6 +331,42 @@ impl LockVerb {
             | Self::Sign(_) => return None,
         };
         Some(&mut key.publisher)
+    }
+}
+
+/// Tells the server that a file is opened, where the settings want that.
+pub(super) async fn told(
+    session: &Session,
+    path: &Path,
+    settings: &Settings,
+    command: &str,
+) -> Result {
+    let Some(telling) = settings.audit else {
+        return Ok(());
+    };
+    // What cannot be read is told by who opens it; a tree has files of its own.
+    let Ok(lock) = file::read(path) else {
+        return Ok(());
+    };
+    let opening = LockOpening {
+        agent: lock.agent().id.clone(),
+        epoch: lock.epoch(),
+        command: command.to_owned(),
+    };
+    let told = match session.client() {
+        Ok(client) => client.tell_opening(&opening).await.map_err(Failure::from),
+        Err(error) => Err(error),
+    };
+    match (told, telling) {
+        (Ok(()), _) => Ok(()),
+        (Err(error), Telling::Must) => Err(error
+            .hint("The settings of this file want each opening in the server's audit log (`audit = \"must\"`).")),
+        (Err(error), Telling::Try) => {
+            session
+                .output
+                .note(&format!("The server does not know that it was opened: {error}."));
+            Ok(())
+        }
     }
 }
 

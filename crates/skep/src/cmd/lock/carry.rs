@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use skep_api::{AgentLayers, AgentSpec, BulkSecrets, LayersOrigin, NewSecret};
 use skep_client::Client;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::dotenv::is_variable;
 use super::file::{self, Held, KeyArgs, SecretArgs, failed, refused};
-use super::{layer_or_none, settings};
+use super::{content, layer_or_none, settings};
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 
@@ -102,11 +103,8 @@ fn of_vault(agent: &str, credential: &str) -> String {
     format!("{agent}/{credential}")
 }
 
-fn object(entries: &Entries) -> Result<serde_json::Map<String, serde_json::Value>> {
-    match serde_json::to_value(entries) {
-        Ok(serde_json::Value::Object(all)) => Ok(all),
-        _ => Err(Failure::plain("a layer cannot be written as JSON")),
-    }
+fn object(entries: &Entries) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(entries).map_err(|error| Failure::plain(error.to_string()))
 }
 
 /// Of which file and which memory an agent's memory is.
@@ -148,6 +146,7 @@ pub(crate) async fn carry(
     };
     let settings = settings::of(&file)?;
     args.secret.find(session, &file, &settings).await?;
+    super::told(session, &file, &settings, "deploy").await?;
     let pinned = settings.publisher.map(|it| it.to_string());
     let key = KeyArgs {
         file,
@@ -227,8 +226,14 @@ impl Carried {
                     "Say whose count: --lock-credentials replace takes the file's, keep the vault's.",
                 ));
             }
-            Some(Credentials::Keep) => all.secrets.retain(|it| !others.contains(&it.name)),
-            _ => {}
+            Some(Credentials::Replace) => {}
+            // Only what is new, and nothing when somebody makes one of them meanwhile.
+            _ => {
+                let new = fates.iter().filter(|it| it.outcome == "created");
+                let new: Vec<&String> = new.map(|it| &it.name).collect();
+                all.secrets.retain(|it| new.contains(&&it.name));
+                all.only_new = true;
+            }
         }
         all.dry_run = false;
         if !all.secrets.is_empty() {
@@ -261,10 +266,11 @@ pub(super) async fn pull(session: &Session, args: &PullArgs) -> Result {
             failed(&held.path, detail).hint("Name the file that it was deployed with, as --file.")
         );
     }
-    let theirs: Entries = memory
-        .into_iter()
-        .map(|(name, value)| (name, Value::from(value)))
-        .collect();
+    let theirs = content::entries(memory.get());
+    let theirs = theirs.map_err(|why| {
+        let detail = format!("{}'s memory: {why}", args.agent);
+        Failure::plain(detail).hint("It is `lock/memory.json` in the agent's home.")
+    })?;
     let ours = layer_or_none(&held, &open, MEMORY)?;
     if ours == theirs {
         let said = format!("{path} has all of {}'s memory already.", args.agent);

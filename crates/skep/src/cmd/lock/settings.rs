@@ -104,6 +104,18 @@ pub(in crate::cmd) struct Settings {
     pub(super) log_level: Option<LogLevel>,
     pub(super) passphrase_from: Option<Place>,
     pub(super) identity_from: Option<Place>,
+    /// Whether openings are told to the server, and what when it cannot be told.
+    pub(super) audit: Option<Telling>,
+}
+
+/// What becomes of an opening that the server cannot be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Telling {
+    /// A note says so.
+    Try,
+    /// The file is not opened.
+    Must,
 }
 
 /// A file that holds other things as well.
@@ -163,7 +175,7 @@ fn parse(path: &Path, text: &str, is_own: bool) -> Result<Option<Settings>> {
         let (line, column) = place(text, at);
         let why = format!("line {line}, column {column}: {}", error.message());
         failed(path, why).hint(
-            "The section [lock] has: recipients, templates, indexes, publisher, log_level, passphrase_from, identity_from.",
+            "The section [lock] has: recipients, templates, indexes, publisher, log_level, passphrase_from, identity_from, audit.",
         )
     })?;
     Ok(settings.map(|mut settings| {
