@@ -272,3 +272,43 @@ async fn an_agents_folder_is_not_trusted() {
     let said = house.bad(&["lock", "pull", "plain", "--passphrase-file", "ada"]);
     assert!(said.contains("has no memory of a lock file"), "{said}");
 }
+
+/// Where the settings want it, an opening stands in the audit log before it happens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openings_stand_in_the_log_where_that_is_wanted() {
+    let mut house = House::new().await;
+    let get = [
+        "lock",
+        "get",
+        "personality/prompt",
+        "--passphrase-file",
+        "ada",
+    ];
+    house.place.write("skep.toml", "[lock]\naudit = \"must\"\n");
+    assert!(house.good(&get).contains("Be kind."));
+    let log = house
+        .server
+        .client
+        .get("/api/v1/audit/entries?limit=1000")
+        .await
+        .json();
+    let entries = log["items"].as_array().expect("a list");
+    let opened: Vec<&Value> = entries
+        .iter()
+        .filter(|it| it["entry"]["action"] == "lock:open")
+        .collect();
+    assert_eq!(opened.len(), 1, "{log}");
+    let shown: Value =
+        serde_json::from_str(&house.place.good(&["show", "-o", "json"], "")).expect("JSON");
+    assert_eq!(opened[0]["entry"]["resource"]["id"], shown["agent"]["id"]);
+    house.server.kill();
+    let (code, said) = house.skep(&get);
+    assert!(code != Some(0) && !said.contains("Be kind."), "{said}");
+    assert!(said.contains("audit = \"must\""), "{said}");
+    house.place.write("skep.toml", "[lock]\naudit = \"try\"\n");
+    let said = house.good(&get);
+    assert!(
+        said.contains("Be kind.") && said.contains("does not know that it was opened"),
+        "{said}"
+    );
+}
