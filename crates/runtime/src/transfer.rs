@@ -141,7 +141,7 @@ impl Runtime {
     /// The layers that an agent has of its lock file, as they are at this moment.
     ///
     /// # Errors
-    /// [`RuntimeError::NotFound`], and [`RuntimeError::State`] when something odd is in their place.
+    /// [`RuntimeError::AgentNotFound`], and [`RuntimeError::State`] when something odd is in their place.
     pub async fn layers(&self, workspace: &Workspace, name: &str) -> Result<Layers, RuntimeError> {
         let (_, folders) = self.data(workspace, name, true)?;
         let odd = odd_layers(name);
