@@ -45,6 +45,8 @@ pub struct Vault {
     version: Option<u32>,
     /// What a role was given.
     kept: Mutex<Option<Kept>>,
+    /// How long a token is not taken for one that has ended.
+    pub(crate) fresh: Duration,
 }
 
 /// A token that a role was given.
@@ -158,6 +160,7 @@ impl Vault {
             path: path.to_owned(),
             version,
             kept: Mutex::default(),
+            fresh: FRESH,
         })
     }
 
@@ -214,7 +217,7 @@ impl Vault {
     /// that could help.
     async fn forget_token(&self) -> bool {
         let mut kept = self.kept.lock().await;
-        let is_old = |it: &Kept| it.made.elapsed() > FRESH;
+        let is_old = |it: &Kept| it.made.elapsed() > self.fresh;
         kept.take_if(|it| is_old(it)).is_some()
     }
 
