@@ -140,11 +140,11 @@ impl Mounts {
         db: &Db,
         vault: &Vault,
     ) -> Result<Arc<Self>, ServerError> {
-        let guard = outgoing::guard(settings)?;
+        let reach = outgoing::reach(&outgoing::guard(settings)?);
         Ok(Arc::new(Self {
             db: db.clone(),
             vault: vault.clone(),
-            reach: Arc::new(move |address| guard.permits(address)),
+            reach,
             opened: Mutex::default(),
             seen: Mutex::default(),
             stores: Mutex::default(),

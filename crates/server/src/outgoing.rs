@@ -1,18 +1,12 @@
-//! The guard of what Skep asks: a resolver that gives only addresses that may be asked, so that who connects
-//! connects to one of those and not to the name again.
+//! The guard of what Skep asks, for the resolver of [`skep_sources::Reached`]: which addresses may be asked.
 
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::Uri;
-use hyper_util::client::legacy::connect::dns::Name;
 use skep_core::config::Settings;
 use skep_guard::outgoing::{Block, Outgoing};
-use tower_service::Service;
+use skep_sources::{Reach, out_of_reach};
 
 use crate::ServerError;
 
@@ -27,8 +21,10 @@ pub(crate) fn guard(settings: &Settings) -> Result<Arc<Outgoing>, ServerError> {
     Ok(Arc::new(Outgoing::new(blocks)))
 }
 
-fn refused(what: &str) -> String {
-    format!("{what} is no address of the internet; allow it with `outgoing.allow` if it is meant")
+/// What the guard lets be reached.
+pub(crate) fn reach(guard: &Arc<Outgoing>) -> Reach {
+    let guard = guard.clone();
+    Arc::new(move |address| guard.permits(address))
 }
 
 /// Whether a URL may be asked whose host is an address: no resolver sees it.
@@ -36,50 +32,24 @@ pub(crate) fn check(guard: &Outgoing, uri: &Uri) -> Result<(), String> {
     let host = uri.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>() {
-        Ok(address) if !guard.permits(address) => Err(refused(host)),
+        Ok(address) if !guard.permits(address) => Err(out_of_reach(host)),
         _ => Ok(()),
-    }
-}
-
-/// Resolves names to what may be asked.
-#[derive(Debug, Clone)]
-pub(crate) struct Guarded(pub(crate) Arc<Outgoing>);
-
-impl Service<Name> for Guarded {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let all: Vec<SocketAddr> = found.collect();
-            let some = !all.is_empty();
-            let may: Vec<SocketAddr> = all
-                .into_iter()
-                .filter(|address| guard.permits(address.ip()))
-                .collect();
-            if some && may.is_empty() {
-                let kind = io::ErrorKind::PermissionDenied;
-                return Err(io::Error::new(kind, refused(name.as_str())));
-            }
-            Ok(may.into_iter())
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use skep_sources::Reached;
+    use tower_service::Service;
+
     use super::*;
 
     async fn resolve(allowed: &[&str], name: &str) -> io::Result<Vec<IpAddr>> {
         let blocks = allowed.iter().map(|text| text.parse().unwrap());
-        let mut guarded = Guarded(Arc::new(Outgoing::new(blocks.collect())));
+        let guard = Arc::new(Outgoing::new(blocks.collect()));
+        let mut guarded = Reached::within(reach(&guard));
         let found = guarded.call(name.parse().unwrap()).await?;
         Ok(found.map(|address| address.ip()).collect())
     }

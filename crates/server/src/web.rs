@@ -16,15 +16,16 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use skep_guard::jwt::{Fetch, Fetched, MOST_KEY_SET};
 use skep_guard::outgoing::Outgoing;
+use skep_sources::Reached;
 
-use crate::outgoing::{self, Guarded};
+use crate::outgoing;
 use crate::problem::chain;
 
 /// Time for a whole answer, usually.
 pub(crate) const TIME: Duration = Duration::from_secs(5);
 const KEY_SET: &str = "application/jwk-set+json, application/json";
 
-type Connector = HttpsConnector<HttpConnector<Guarded>>;
+type Connector = HttpsConnector<HttpConnector<Reached>>;
 
 /// Who asks.
 pub(crate) struct Web(pub(crate) Arc<Outgoing>);
@@ -45,7 +46,7 @@ pub(crate) struct Question<'a> {
 
 impl Web {
     fn client(&self, tls: bool) -> Result<Client<Connector, Full<Bytes>>, String> {
-        let mut http = HttpConnector::new_with_resolver(Guarded(self.0.clone()));
+        let mut http = HttpConnector::new_with_resolver(Reached::within(outgoing::reach(&self.0)));
         http.enforce_http(false);
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let builder = HttpsConnectorBuilder::new();

@@ -74,7 +74,15 @@ impl Answer {
 /// Resolves names to the addresses that may be reached: who connects connects to one of those, and does not ask for
 /// the name again.
 #[derive(Clone)]
-struct Reached(Option<Reach>);
+pub struct Reached(Option<Reach>);
+
+impl Reached {
+    /// Of these addresses alone.
+    #[must_use]
+    pub const fn within(reach: Reach) -> Self {
+        Self(Some(reach))
+    }
+}
 
 impl Service<Name> for Reached {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -93,18 +101,21 @@ impl Service<Name> for Reached {
             let some = !all.is_empty();
             all.retain(|it| reach.as_ref().is_none_or(|reach| reach(it.ip())));
             match some && all.is_empty() {
-                true => Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    OUT_OF_REACH,
-                )),
+                true => {
+                    let kind = io::ErrorKind::PermissionDenied;
+                    Err(io::Error::new(kind, out_of_reach(name.as_str())))
+                }
                 false => Ok(all.into_iter()),
             }
         })
     }
 }
 
-const OUT_OF_REACH: &str =
-    "it is no address of the internet; allow it with `outgoing.allow` if it is meant";
+/// That an address, or a name that leads to such, may not be reached.
+#[must_use]
+pub fn out_of_reach(what: &str) -> String {
+    format!("{what} is no address of the internet; allow it with `outgoing.allow` if it is meant")
+}
 
 /// What is at a path.
 pub(crate) enum Got {
@@ -172,7 +183,7 @@ impl Http {
         };
         // No resolver sees what is an address already.
         if address.is_some_and(|it| reach.is_some_and(|reach| !reach(it))) {
-            return Err(network(OUT_OF_REACH.to_owned()));
+            return Err(network(out_of_reach("it")));
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 
 pub use error::SourceError;
 pub use fetch::fetch;
+pub use http::{Reached, out_of_reach};
 pub use kms::Kms;
 
 /// Secrets of a store that are read at once.
