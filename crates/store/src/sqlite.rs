@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use skep_core::Timestamp;
@@ -63,6 +64,10 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .map_err(|e| translate(path, &e))?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        // A statement keeps its plan whatever is bound to it; without this many are planned anew each time they run.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(|e| translate(path, &e))?;
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -233,15 +238,15 @@ impl Session for Sqlite {
 
 impl Engine for Sqlite {
     fn begin_write(&mut self) -> Result<(), StoreError> {
-        self.run("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE", &[]).map(drop)
     }
 
     fn begin_read(&mut self) -> Result<(), StoreError> {
-        self.run("BEGIN")
+        self.execute("BEGIN", &[]).map(drop)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        self.run("COMMIT")
+        self.execute("COMMIT", &[]).map(drop)
     }
 
     fn roll_back(&mut self) {

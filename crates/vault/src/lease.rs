@@ -297,8 +297,8 @@ impl Vault {
         if let Some(parent) = &new.parent {
             check_holder("parent", parent)?;
         }
-        let by = by.clone();
-        self.change(workspace, move |room, _| {
+        let (by, which) = (by.clone(), new.secret.clone());
+        let lease = self.touch(workspace, move |room| {
             let secret = room.get(&new.secret)?;
             let now = room.now;
             room.lendable(&secret, new.version, new.field.as_deref())?;
@@ -321,8 +321,8 @@ impl Vault {
             };
             room.lend(&by, &lease)?;
             Ok(lease)
-        })
-        .await
+        });
+        lease.await?.ok_or_else(|| which.missing())
     }
 
     /// Lends secrets, or fields of them, to something that runs: all or none, in the order in which they

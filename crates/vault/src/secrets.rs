@@ -89,7 +89,7 @@ pub enum Outcome {
 }
 
 impl Vault {
-    /// Changes something in a workspace's room, in one unit.
+    /// Changes something in a workspace's room, in one unit, with the keys that values are written under.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         workspace: &Workspace,
@@ -111,6 +111,32 @@ impl Vault {
                     now,
                 };
                 work(&mut room, &live)
+            })
+            .await
+    }
+
+    /// As [`Vault::change`], where no value is written: its keys are not looked for. There is no room before a
+    /// workspace's first secret.
+    pub(crate) async fn touch<T: Send + 'static>(
+        &self,
+        workspace: &Workspace,
+        work: impl FnOnce(&mut Room<'_>) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<Option<T>, VaultError> {
+        let (keyring, of) = (self.keyring()?, workspace.clone());
+        self.db
+            .write(move |unit: &mut Unit<'_>| {
+                let now = unit.now();
+                let mut scope = unit.scope(&of);
+                let Some(index) = keyring.index(&mut scope)? else {
+                    return Ok(None);
+                };
+                let mut room = Room {
+                    scope,
+                    keyring,
+                    index,
+                    now,
+                };
+                work(&mut room).map(Some)
             })
             .await
     }
@@ -301,16 +327,16 @@ impl Vault {
         reason: String,
     ) -> Result<(SecretId, u32, SecretValue), VaultError> {
         check_reason(&reason)?;
-        let (by, which) = (by.clone(), which.clone());
-        self.change(workspace, move |room, _| {
-            let stored = room.row(&which)?.ok_or_else(|| which.missing())?;
+        let (by, wanted) = (by.clone(), which.clone());
+        let revealed = self.touch(workspace, move |room| {
+            let stored = room.row(&wanted)?.ok_or_else(|| wanted.missing())?;
             let number = version.unwrap_or(stored.latest);
             let value = room.read(stored.id, number)?;
             let what = format!("version {number}: {reason}");
             room.tell(&by, "secret:reveal", stored.id, &what)?;
             Ok((stored.id, number, value))
-        })
-        .await
+        });
+        revealed.await?.ok_or_else(|| which.missing())
     }
 
     /// Secrets by their ids, those that a query finds. `limit` is held to 200.

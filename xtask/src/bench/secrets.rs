@@ -170,9 +170,10 @@ fn report(
     let count = options.secrets;
     let machine = describe()?;
     println!(
-        "\n{machine}; load before: {before}, after: {}; fdatasync p50 {} µs; {count} secrets made in {:.1} s\n",
+        "\n{machine}; load before: {before}, after: {}; fdatasync p50 {} µs, p99 {} µs; {count} secrets made in {:.1} s\n",
         load(),
         percentile(syncs, 50).as_micros(),
+        percentile(syncs, 99).as_micros(),
         filled.as_secs_f64()
     );
     println!("| reveal | connections | per second | p50 µs | p99 µs | cores |");
