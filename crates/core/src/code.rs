@@ -213,6 +213,14 @@ codes! {
         "Change it where it lies; `skep secrets mounts` tells where that is.";
     MountUnavailable = "mount-unavailable", 503, "The store that is mounted there does not give the secret",
         "Try again in a while, or see with `skep secrets refresh PATH` what is wrong with it.";
+    ModelNotFound = "model-not-found", 404, "No provider here has this model",
+        "See with `skep models` which there are; `skep models add` adds a provider.";
+    OverBudget = "over-budget", 429, "A budget has not enough left",
+        "Raise it, or wait until its time is over: `skep models budgets` shows how all of them stand.";
+    ProviderKey = "provider-key", 503, "The provider's key is not to be had",
+        "The detail says why; `skep models test PROVIDER` tries it again.";
+    ProviderUnreachable = "provider-unreachable", 502, "The provider of the model does not answer",
+        "Try again in a while; `skep models test PROVIDER` says what is wrong with it.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

@@ -134,6 +134,10 @@ id!(
     SecretId, "sec"
 );
 id!(
+    /// One request to a model, with its answer.
+    ExchangeId, "exc"
+);
+id!(
     /// A person.
     UserId, "usr"
 );

@@ -15,7 +15,7 @@ pub mod workspace;
 
 pub use code::{Code, PublicError};
 pub use id::{
-    AccessRequestId, AgentId, CallId, DetectionId, InstanceId, InvitationId, KeyId, LeaseId,
+    AccessRequestId, AgentId, CallId, DetectionId, ExchangeId, InstanceId, InvitationId, KeyId, LeaseId,
     LinkId, MountId, ParseIdError, PersonId, RequestId, RotationId, SecretId, ServerId, SessionId,
     UserId,
 };

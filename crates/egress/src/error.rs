@@ -1,0 +1,103 @@
+//! What goes wrong on the way out.
+
+use std::time::Duration;
+
+use skep_core::{Code, PublicError};
+use skep_store::StoreError;
+
+/// Why nothing was let out, or nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// What was asked for is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such way out.
+    #[error("{0}")]
+    NotFound(String),
+    /// The model cannot be reached by what was asked.
+    #[error("{0}")]
+    NoModel(String),
+    /// A budget has not enough left.
+    #[error("the budget `{budget}` has not enough left for this request")]
+    OverBudget {
+        /// Which.
+        budget: String,
+        /// When there is more; never, for a total.
+        rest: Option<Duration>,
+    },
+    /// The key of a provider cannot be had.
+    #[error("the key of the provider `{provider}` cannot be had: {why}")]
+    Key {
+        /// Whose.
+        provider: String,
+        /// Why.
+        why: String,
+    },
+    /// The provider does not answer.
+    #[error("the provider `{provider}` does not answer: {why}")]
+    Unreachable {
+        /// Which.
+        provider: String,
+        /// Why.
+        why: String,
+    },
+    /// The body is larger than what is let out.
+    #[error("the body has more than {0} bytes")]
+    TooLarge(u64),
+    /// The ledger cannot be written.
+    #[error("the ledger cannot be written: {0}")]
+    Ledger(String),
+    /// More has ended than the store has taken in.
+    #[error("the store is behind with what exchanges cost")]
+    Busy,
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PublicError for EgressError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::BadRequest,
+            Self::NotFound(_) => Code::NotFound,
+            Self::NoModel(_) => Code::ModelNotFound,
+            Self::OverBudget { .. } => Code::OverBudget,
+            Self::Key { .. } => Code::ProviderKey,
+            Self::Unreachable { .. } => Code::ProviderUnreachable,
+            Self::TooLarge(_) => Code::BodyTooLarge,
+            Self::Ledger(_) | Self::Busy => Code::StoreUnavailable,
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Store(error) => error.detail(),
+            other => other.to_string(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::OverBudget { rest: None, .. } => {
+                "Raise the budget, or use another model: `skep models budgets` shows how all of them stand.".to_owned()
+            }
+            Self::OverBudget { .. } => {
+                "Try again when its time is over, or raise it: `skep models budgets` shows how all of them stand."
+                    .to_owned()
+            }
+            other => other.code().hint().to_owned(),
+        }
+    }
+
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            // Rounded up: a second too early is too early.
+            Self::OverBudget { rest, .. } => rest.map(|it| it.as_secs() + 1),
+            Self::Busy => Some(1),
+            Self::Store(error) => error.retry_after_s(),
+            _ => None,
+        }
+    }
+}

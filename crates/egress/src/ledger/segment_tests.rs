@@ -1,0 +1,100 @@
+use std::io::Write as _;
+
+use super::*;
+
+pub(crate) fn opened(id: u8) -> Opened {
+    Opened {
+        id: [id; 16],
+        workspace: Workspace::default(),
+        at: Timestamp::from_micros(1_000_000),
+        kind: "agent".to_owned(),
+        who: "ada".to_owned(),
+        provider: "openai".to_owned(),
+        model: "gpt-4o".to_owned(),
+        asked: "fast".to_owned(),
+        reserved: Amount {
+            money: Money::dollars(1),
+            tokens: 1_000,
+        },
+        prices: "1".to_owned(),
+        entry: b"{\"x\":1}".to_vec(),
+    }
+}
+
+pub(crate) fn settled(id: u8) -> Settled {
+    Settled {
+        opened: opened(id),
+        outcome: "200".to_owned(),
+        input: 10,
+        cache_read: 2,
+        cache_write: 1,
+        output: 5,
+        reasoning: 3,
+        cost: Money::from_nanos(7),
+        estimated: false,
+        first_us: 4,
+        whole_us: 5,
+        entry: vec![0, 255, 10],
+    }
+}
+
+#[test]
+fn lines_are_read_as_they_were_written_up_to_one_that_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Segment::begin(folder.path(), 0).unwrap();
+    let mut second = Segment::begin(folder.path(), 1).unwrap();
+    let lines = [
+        Line::Opened(opened(1)),
+        Line::Settled(settled(1)),
+        Line::Opened(opened(2)),
+    ];
+    first.write(&lines[0]).unwrap();
+    first.write(&lines[1]).unwrap();
+    second.write(&lines[2]).unwrap();
+    let (paths, read) = read_all(folder.path()).unwrap();
+    assert_eq!((paths.len(), &read[..]), (2, &lines[..]));
+    let whole = std::fs::read(first.path()).unwrap();
+    for length in 0..whole.len() {
+        std::fs::write(first.path(), &whole[..length]).unwrap();
+        let (_, read) = read_all(folder.path()).unwrap();
+        let expected = match length {
+            it if it < whole.len() / 3 => 0,
+            _ => read.len() - 1,
+        };
+        assert!(read.len() == expected + 1 && read.len() <= 2, "{length}");
+    }
+    // What stands behind it is no line, whatever it says of itself.
+    std::fs::write(first.path(), &whole).unwrap();
+    let mut flipped = whole.clone();
+    let at = flipped.len() - 3;
+    flipped[at] ^= 1;
+    std::fs::write(first.path(), flipped).unwrap();
+    assert_eq!(
+        read_all(folder.path()).unwrap().1,
+        [lines[0].clone(), lines[2].clone()]
+    );
+}
+
+#[test]
+fn half_a_line_is_taken_away_before_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut segment = Segment::begin(folder.path(), 0).unwrap();
+    segment.write(&Line::Opened(opened(1))).unwrap();
+    segment.file.write_all(b"half").unwrap();
+    segment.torn = true;
+    segment.write(&Line::Opened(opened(2))).unwrap();
+    let (_, read) = read_all(folder.path()).unwrap();
+    assert_eq!(read, [Line::Opened(opened(1)), Line::Opened(opened(2))]);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut segment = Segment::begin(folder.path(), 0).unwrap();
+    let long = Opened {
+        entry: vec![0; MOST],
+        ..opened(1)
+    };
+    assert!(segment.write(&Line::Opened(long)).is_err());
+    assert_eq!(segment.size(), 0);
+}

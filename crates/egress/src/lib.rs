@@ -1,0 +1,14 @@
+//! The second door: what agents ask of models goes through here. Who they are was found out and what they may was
+//! decided elsewhere; here the provider's key is put in, money is set aside and counted, and each exchange is told.
+//! Nothing of routes, people or policies.
+
+mod error;
+pub mod ledger;
+pub mod llm;
+mod money;
+mod rows;
+
+pub use error::EgressError;
+pub use ledger::Ledger;
+pub use money::{Money, NoMoney};
+pub use rows::{Day, DayFilter, MIGRATIONS, Usage};

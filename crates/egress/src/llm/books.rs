@@ -1,0 +1,382 @@
+//! Budgets while money is spent: what each exchange may cost at most is set aside before it begins, and what it did
+//! cost counts when it has ended. No I/O; time is given.
+
+use std::time::Duration;
+
+use skep_core::Timestamp;
+
+use crate::EgressError;
+use crate::money::Money;
+
+const MOST_NAME: usize = 64;
+const MOST_SUBJECT: usize = 200;
+
+/// What an exchange costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// In money.
+    pub money: Money,
+    /// In tokens, in and out.
+    pub tokens: u64,
+}
+
+/// A time over which a budget counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// A minute of the clock.
+    Minute,
+    /// A day (UTC).
+    Day,
+    /// A month (UTC).
+    Month,
+    /// For ever.
+    Total,
+}
+
+/// Whose costs count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The whole workspace's.
+    Workspace,
+    /// Those of one agent.
+    Agent(String),
+    /// Those of an API key, by its name.
+    Key(String),
+    /// Those of a person, by their id.
+    User(String),
+    /// Those of a model: `provider/model`.
+    Model(String),
+}
+
+/// How much may be spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Most {
+    /// So much money.
+    Money(Money),
+    /// So many tokens.
+    Tokens(u64),
+}
+
+/// A budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Its name, of which there is one in a workspace.
+    pub name: String,
+    /// Whose costs count.
+    pub subject: Subject,
+    /// Over which time.
+    pub window: Window,
+    /// How much there may be of them.
+    pub most: Most,
+}
+
+/// Who spends, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spender<'a> {
+    /// What kind of principal: `agent`, `key`, `user`.
+    pub kind: &'a str,
+    /// Its id.
+    pub id: &'a str,
+    /// On which model: `provider/model`.
+    pub model: &'a str,
+}
+
+/// Days from 1970-01-01 to the first of the month that a day is in.
+fn month(day: i64) -> i64 {
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: the days since the month began.
+    let shifted = day + 719_468;
+    let of_era = shifted.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    day - (of_year - (153 * march + 2) / 5)
+}
+
+const MINUTE: i64 = 60_000_000;
+const DAY: i64 = 24 * 60 * MINUTE;
+
+impl Window {
+    /// When the one that holds a time began.
+    #[must_use]
+    pub fn start(self, now: Timestamp) -> Timestamp {
+        let now = now.as_micros();
+        let micros = match self {
+            Self::Minute => now - now.rem_euclid(MINUTE),
+            Self::Day => now - now.rem_euclid(DAY),
+            Self::Month => month(now.div_euclid(DAY)) * DAY,
+            Self::Total => 0,
+        };
+        Timestamp::from_micros(micros)
+    }
+
+    /// How long until the next one begins; a total has none.
+    #[must_use]
+    pub fn rest(self, now: Timestamp) -> Option<Duration> {
+        const LONGEST_MONTH: i64 = 31;
+        let start = self.start(now).as_micros();
+        let next = match self {
+            Self::Minute => start + MINUTE,
+            Self::Day => start + DAY,
+            Self::Month => month(start.div_euclid(DAY) + LONGEST_MONTH) * DAY,
+            Self::Total => return None,
+        };
+        Some(Timestamp::from_micros(next).since(now))
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Minute, Self::Day, Self::Month, Self::Total];
+
+    /// The window of a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == word)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Total => "total",
+        }
+    }
+}
+
+impl Subject {
+    /// The word for its kind, and whose it is; nothing for the workspace.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Workspace => ("workspace", ""),
+            Self::Agent(name) => ("agent", name),
+            Self::Key(name) => ("key", name),
+            Self::User(id) => ("user", id),
+            Self::Model(model) => ("model", model),
+        }
+    }
+
+    /// The subject of a word and whose it is.
+    #[must_use]
+    pub fn of(kind: &str, whose: &str) -> Option<Self> {
+        let whose = whose.to_owned();
+        match kind {
+            "workspace" => Some(Self::Workspace),
+            "agent" => Some(Self::Agent(whose)),
+            "key" => Some(Self::Key(whose)),
+            "user" => Some(Self::User(whose)),
+            "model" => Some(Self::Model(whose)),
+            _ => None,
+        }
+    }
+
+    /// Whether what somebody spends counts.
+    #[must_use]
+    pub fn counts(&self, spender: &Spender<'_>) -> bool {
+        match self {
+            Self::Workspace => true,
+            Self::Agent(name) => spender.kind == "agent" && spender.id == name,
+            Self::Key(name) => spender.kind == "key" && spender.id == name,
+            Self::User(id) => spender.kind == "user" && spender.id == id,
+            Self::Model(model) => spender.model == model,
+        }
+    }
+}
+
+impl Budget {
+    /// Whether all is as it may be.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], with the field.
+    pub fn check(&self) -> Result<(), EgressError> {
+        let wrong = |field: &str, why: &str| Err(EgressError::Invalid(format!("`{field}`: {why}")));
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > MOST_NAME || !self.name.chars().all(plain) {
+            return wrong("name", "1 to 64 of a-z, 0-9 and `-`");
+        }
+        let subject = match &self.subject {
+            Subject::Workspace => return Ok(()),
+            Subject::Agent(text)
+            | Subject::Key(text)
+            | Subject::User(text)
+            | Subject::Model(text) => text,
+        };
+        match subject.is_empty()
+            || subject.len() > MOST_SUBJECT
+            || subject.chars().any(char::is_control)
+        {
+            true => wrong("of", "a name of 1 to 200 characters"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Most {
+    /// How much of an amount counts, and how much there may be.
+    const fn measure(self, amount: &Amount) -> (i128, i128) {
+        match self {
+            Self::Money(most) => (amount.money.nanos() as i128, most.nanos() as i128),
+            Self::Tokens(most) => (amount.tokens as i128, most as i128),
+        }
+    }
+}
+
+/// A budget, with what was spent of it in its window.
+#[derive(Debug, Clone)]
+struct Book {
+    budget: Budget,
+    start: Timestamp,
+    spent: i128,
+    reserved: i128,
+}
+
+impl Book {
+    fn turn(&mut self, now: Timestamp) {
+        let start = self.budget.window.start(now);
+        // A clock that is set back begins no new window.
+        if start > self.start {
+            (self.start, self.spent, self.reserved) = (start, 0, 0);
+        }
+    }
+}
+
+/// The budgets of one workspace.
+#[derive(Debug, Clone, Default)]
+pub struct Books(Vec<Book>);
+
+/// What is set aside. It must be settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Reservation {
+    amount: Amount,
+    /// Of which budgets, in which of their windows.
+    parts: Vec<(String, Timestamp)>,
+}
+
+/// There is not enough left of a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// Its name.
+    pub budget: String,
+    /// Over which time it counts.
+    pub window: Window,
+    /// When there is more.
+    pub rest: Option<Duration>,
+}
+
+/// How a budget stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub budget: Budget,
+    /// What was spent in its window: billionths of a dollar, or tokens.
+    pub spent: i128,
+    /// What is set aside.
+    pub reserved: i128,
+    /// When its window began.
+    pub start: Timestamp,
+}
+
+impl Books {
+    /// Takes a budget in, with what was spent of it in the window that holds `now`. One of its name is replaced; what
+    /// is set aside of that stays so.
+    pub fn put(&mut self, budget: Budget, spent: Amount, now: Timestamp) {
+        let start = budget.window.start(now);
+        let spent = budget.most.measure(&spent).0;
+        let same = |it: &&mut Book| {
+            it.budget.name == budget.name
+                && it.budget.window == budget.window
+                && it.budget.subject == budget.subject
+        };
+        if let Some(book) = self.0.iter_mut().find(same)
+            && std::mem::discriminant(&book.budget.most) == std::mem::discriminant(&budget.most)
+        {
+            book.budget = budget;
+            return;
+        }
+        self.keep(|name| name != budget.name);
+        self.0.push(Book {
+            budget,
+            start,
+            spent,
+            reserved: 0,
+        });
+    }
+
+    /// Takes away those whose names are not kept.
+    pub fn keep(&mut self, kept: impl Fn(&str) -> bool) {
+        self.0.retain(|it| kept(&it.budget.name));
+    }
+
+    /// The first budget that counts money, and counts for this.
+    #[must_use]
+    pub fn counts_money(&self, spender: &Spender<'_>) -> Option<&str> {
+        let counts = |it: &&Book| {
+            matches!(it.budget.most, Most::Money(_)) && it.budget.subject.counts(spender)
+        };
+        self.0.iter().find(counts).map(|it| it.budget.name.as_str())
+    }
+
+    /// Sets aside what an exchange may cost at most, in all budgets that it counts for, or in none.
+    ///
+    /// # Errors
+    /// [`Over`], of the first that has not enough left.
+    pub fn reserve(
+        &mut self,
+        spender: &Spender<'_>,
+        amount: Amount,
+        now: Timestamp,
+    ) -> Result<Reservation, Over> {
+        let counting = |it: &&mut Book| it.budget.subject.counts(spender);
+        for book in self.0.iter_mut().filter(counting) {
+            book.turn(now);
+            let (wanted, most) = book.budget.most.measure(&amount);
+            if book.spent + book.reserved + wanted > most {
+                return Err(Over {
+                    budget: book.budget.name.clone(),
+                    window: book.budget.window,
+                    rest: book.budget.window.rest(now),
+                });
+            }
+        }
+        let mut parts = Vec::new();
+        for book in self.0.iter_mut().filter(counting) {
+            book.reserved += book.budget.most.measure(&amount).0;
+            parts.push((book.budget.name.clone(), book.start));
+        }
+        Ok(Reservation { amount, parts })
+    }
+
+    /// What was set aside is free again, and what the exchange did cost counts: in the windows in which it began.
+    pub fn settle(&mut self, reservation: &Reservation, actual: Amount) {
+        for (name, start) in &reservation.parts {
+            let same = |it: &&mut Book| it.budget.name == *name && it.start == *start;
+            if let Some(book) = self.0.iter_mut().find(same) {
+                let reserved = book.budget.most.measure(&reservation.amount).0;
+                // One that was replaced meanwhile has not set it aside.
+                book.reserved = (book.reserved - reserved).max(0);
+                book.spent += book.budget.most.measure(&actual).0;
+            }
+        }
+    }
+
+    /// How all of them stand.
+    #[must_use]
+    pub fn standing(&mut self, now: Timestamp) -> Vec<Standing> {
+        let all = self.0.iter_mut().map(|book| {
+            book.turn(now);
+            Standing {
+                budget: book.budget.clone(),
+                spent: book.spent,
+                reserved: book.reserved,
+                start: book.start,
+            }
+        });
+        all.collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

@@ -1,0 +1,278 @@
+//! One exchange while its answer passes: watched frame by frame, and settled before its end is let through; or when the
+//! client leaves, or the provider does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use skep_core::Timestamp;
+use skep_dialects::{Tap, Usage, WithoutUsage};
+use tokio::time::{Instant, Sleep};
+
+use super::books::{Amount, Reservation};
+use super::plan::Plan;
+use super::prices::Price;
+use super::service::{Inner, Witness};
+use crate::ledger::{Opened, Settled};
+
+/// How long a provider may say nothing in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// What an exchange holds until it is settled.
+pub(super) struct Open {
+    pub(super) inner: Arc<Inner>,
+    pub(super) opened: Opened,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) price: Option<Price>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) witness: Arc<dyn Witness>,
+    pub(super) began: Instant,
+    pub(super) first: Option<Duration>,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Open {
+    /// It has ended: what it cost is told to the ledger and to the budgets. `usage` is what the provider says of it,
+    /// and whether that was all.
+    pub(super) fn settle(self, outcome: &str, usage: Option<Usage>, estimated: bool) {
+        let now: Timestamp = self.inner.db.clock().now();
+        let usage = usage.unwrap_or_default();
+        let cost = self.price.as_ref().map(|price| price.cost(&usage));
+        let cost = cost.unwrap_or_default();
+        if let Some(reservation) = &self.reservation {
+            let tokens = usage.input.saturating_add(usage.output);
+            let actual = Amount {
+                money: cost,
+                tokens,
+            };
+            self.inner
+                .settle(&self.opened.workspace, reservation, actual);
+        }
+        let whole = self.began.elapsed();
+        let settled = Settled {
+            entry: self.witness.entry(outcome, &self.opened, now),
+            outcome: outcome.to_owned(),
+            input: usage.input,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write,
+            output: usage.output,
+            reasoning: usage.reasoning,
+            cost,
+            estimated,
+            first_us: micros(self.first.unwrap_or(whole)),
+            whole_us: micros(whole),
+            opened: self.opened,
+        };
+        self.inner.ledger.end(settled);
+    }
+}
+
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An answer on its way to the client.
+pub struct Body {
+    answer: Incoming,
+    tap: Tap,
+    without: Option<WithoutUsage>,
+    status: u16,
+    open: Option<Open>,
+    silence: Pin<Box<Sleep>>,
+    /// With strict durability, the frame that ends it, or the end itself, and what that waits for.
+    held: Option<(Option<Frame<Bytes>>, Wait)>,
+    ended: bool,
+}
+
+/// Why an answer ends in the middle.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// The provider ended the connection.
+    #[error("the provider cut its answer: {0}")]
+    Provider(hyper::Error),
+    /// It said nothing for long.
+    #[error("the provider said nothing for {} s", SILENCE.as_secs())]
+    Silent,
+}
+
+impl Body {
+    pub(super) fn new(answer: Incoming, status: u16, open: Open, without: bool) -> Self {
+        let tap = Tap::new(open.plan.dialect, open.plan.streams());
+        Self {
+            answer,
+            tap,
+            without: without.then(WithoutUsage::new),
+            status,
+            open: Some(open),
+            silence: Box::pin(tokio::time::sleep(SILENCE)),
+            held: None,
+            ended: false,
+        }
+    }
+
+    /// Settles the exchange, once.
+    fn settle(&mut self, cut: Option<&str>) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let good = (200..300).contains(&self.status) && open.plan.costs();
+        let known = self.tap.usage().filter(|_| good);
+        // What a cut stream said in its middle is not all of it.
+        let whole = known.filter(|_| self.tap.is_complete() || cut.is_none());
+        let estimate = || {
+            let guess = open.plan.estimate(self.tap.output_bytes());
+            match known {
+                // Its beginning says what the prompt was.
+                Some(known) => Usage {
+                    output: known.output.max(guess.output),
+                    ..known
+                },
+                None => guess,
+            }
+        };
+        let usage = match (whole, good) {
+            (Some(whole), _) => Some(whole),
+            (None, true) => Some(estimate()),
+            (None, false) => None,
+        };
+        let outcome = match cut {
+            Some(cut) if !self.tap.is_complete() => cut.to_owned(),
+            _ => self.status.to_string(),
+        };
+        open.settle(&outcome, usage, good && whole.is_none());
+    }
+
+    /// A piece of the answer has come.
+    fn take(&mut self, data: Bytes) -> Option<Frame<Bytes>> {
+        if let Some(open) = &mut self.open
+            && open.first.is_none()
+        {
+            open.first = Some(open.began.elapsed());
+        }
+        self.tap.push(&data);
+        let data = match &mut self.without {
+            None => data,
+            Some(without) => without.push(&data).into(),
+        };
+        (!data.is_empty()).then(|| Frame::data(data))
+    }
+
+    /// The end has come: what is left, and nothing after it.
+    fn finish(&mut self) -> Option<Frame<Bytes>> {
+        self.tap.finish();
+        self.ended = true;
+        let rest = self.without.as_mut().map(WithoutUsage::finish);
+        rest.filter(|it| !it.is_empty())
+            .map(|it| Frame::data(it.into()))
+    }
+
+    /// How it was cut, when it ends here. A stream has an end of its own.
+    fn cut(&self) -> Option<&'static str> {
+        let should_end = self.ended && (200..300).contains(&self.status);
+        let streams = self.open.as_ref().is_some_and(|it| it.plan.streams());
+        (should_end && streams && !self.tap.is_complete()).then_some("cut")
+    }
+
+    /// Lets a frame through, or the end: what ends an exchange, after that is written down.
+    fn let_through(
+        &mut self,
+        frame: Option<Frame<Bytes>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Frame<Bytes>>> {
+        let is_end =
+            self.ended || self.tap.is_complete() || http_body::Body::is_end_stream(&self.answer);
+        let inner = match &self.open {
+            Some(open) if is_end => open.inner.clone(),
+            _ => return Poll::Ready(frame),
+        };
+        self.settle(self.cut());
+        if !inner.strict {
+            return Poll::Ready(frame);
+        }
+        let mut wait: Wait = Box::pin(async move { inner.ledger.on_disk().await });
+        match wait.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(frame),
+            Poll::Pending => {
+                self.held = Some((frame, wait));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // The client left.
+        self.settle(Some("left"));
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        if let Some((_, wait)) = &mut this.held {
+            if wait.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            return Poll::Ready(this.held.take().and_then(|(frame, _)| frame).map(Ok));
+        }
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let frame = match Pin::new(&mut this.answer).poll_frame(cx) {
+                Poll::Pending => {
+                    if this.silence.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.ended = true;
+                    this.settle(Some("silent"));
+                    return Poll::Ready(Some(Err(Cut::Silent)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.ended = true;
+                    this.settle(Some("cut"));
+                    return Poll::Ready(Some(Err(Cut::Provider(error))));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.silence.as_mut().reset(Instant::now() + SILENCE);
+                    match frame.into_data() {
+                        Ok(data) => this.take(data),
+                        Err(trailers) => Some(trailers),
+                    }
+                }
+                Poll::Ready(None) => {
+                    let rest = this.finish();
+                    return this.let_through(rest, cx).map(|it| it.map(Ok));
+                }
+            };
+            if frame.is_some() {
+                return this.let_through(frame, cx).map(|it| it.map(Ok));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none()
+            && (self.ended || (self.open.is_none() && http_body::Body::is_end_stream(&self.answer)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.without {
+            None => http_body::Body::size_hint(&self.answer),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

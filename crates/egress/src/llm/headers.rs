@@ -1,0 +1,133 @@
+//! Which headers pass: of a request to a provider, and of its answer.
+
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName,
+    HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+};
+
+/// Of one connection (RFC 9110, section 7.6.1), and what old programs take for such.
+const OF_CONNECTION: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
+];
+/// What tells a provider who asks, or from where, and is none of its business.
+const OF_SKEP: [&str; 9] = [
+    "x-api-key",
+    "x-goog-api-key",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "referer",
+];
+/// What such headers begin with.
+const PREFIXES: [&str; 2] = ["skep-", "x-forwarded-"];
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let names = values
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','));
+    names.filter_map(|it| it.trim().parse().ok()).collect()
+}
+
+fn is_of_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
+    OF_CONNECTION.contains(&name.as_str()) || *name == TRANSFER_ENCODING || named.contains(name)
+}
+
+/// The headers that a provider gets: what the client's SDK says, without anything that shows who it is. The key is put
+/// in besides.
+pub(super) fn to_provider(headers: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let text = name.as_str();
+        let is_own = OF_SKEP.contains(&text) || PREFIXES.iter().any(|it| text.starts_with(it));
+        let is_framing =
+            [HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION, ACCEPT_ENCODING].contains(name);
+        if !is_own && !is_framing && !is_of_connection(name, &named) {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    // What is compressed cannot be watched as it passes.
+    passed.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    passed
+}
+
+/// The headers of an answer that pass. `changes`: its body does not stay as it is.
+pub(super) fn to_client(headers: &mut HeaderMap, changes: bool) {
+    let named = named_by_connection(headers);
+    let gone: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let is_framing = changes && **name == CONTENT_LENGTH;
+            is_of_connection(name, &named) || **name == SET_COOKIE || is_framing
+        })
+        .cloned()
+        .collect();
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        let pairs: Vec<(HeaderName, HeaderValue)> = all.iter().map(pair).collect();
+        pairs.into_iter().collect()
+    }
+
+    #[test]
+    fn nothing_that_tells_who_asks_leaves() {
+        let passed = to_provider(&headers(&[
+            ("Authorization", "Bearer skep"),
+            ("X-Api-Key", "skep"),
+            ("x-goog-api-key", "skep"),
+            ("Cookie", "a=b"),
+            ("Skep-Call-Id", "call_1"),
+            ("traceparent", "00-1"),
+            ("X-Forwarded-For", "10.0.0.1"),
+            ("Connection", "close, X-Own"),
+            ("X-Own", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "3"),
+            ("Accept-Encoding", "gzip"),
+            ("anthropic-version", "2023-06-01"),
+            ("Content-Type", "application/json"),
+        ]));
+        let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["accept-encoding", "anthropic-version", "content-type"]
+        );
+        assert_eq!(passed[ACCEPT_ENCODING], "identity");
+    }
+
+    #[test]
+    fn an_answer_keeps_what_its_reader_needs() {
+        let mut answer = headers(&[
+            ("Content-Length", "3"),
+            ("Set-Cookie", "a=b"),
+            ("Connection", "keep-alive"),
+            ("x-request-id", "1"),
+            ("retry-after", "2"),
+        ]);
+        to_client(&mut answer, false);
+        assert_eq!(answer.len(), 3);
+        to_client(&mut answer, true);
+        assert_eq!(answer.len(), 2);
+    }
+}

@@ -1,0 +1,20 @@
+//! Models: providers, what they cost, what may be spent on them, and the exchanges with them.
+
+mod books;
+mod exchange;
+mod headers;
+mod plan;
+mod prices;
+mod provider;
+mod service;
+mod stored;
+mod upstream;
+
+pub use books::{
+    Amount, Books, Budget, Most, Over, Reservation, Spender, Standing, Subject, Window,
+};
+pub use exchange::Body;
+pub use plan::{Plan, Target};
+pub use prices::{BadPrices, Price, Prices};
+pub use provider::{Door, Kind, Provider, Wish};
+pub use service::{Keys, Models, Options, Who, Witness};

@@ -1,0 +1,380 @@
+//! What is asked of a model, read before anything is decided: which model, and which providers could answer. No I/O.
+
+use std::sync::Arc;
+
+use http::Method;
+use skep_dialects::{Dialect, Glance, Usage, glance};
+
+use super::books::Amount;
+use super::prices::Price;
+use super::provider::{Door, Kind, Provider, Wish};
+use crate::EgressError;
+
+/// Bytes of a model's name.
+const MOST_NAME: usize = 300;
+/// Tokens that a picture or a file may have.
+const OF_MEDIA: u64 = 2_000;
+/// Tokens of what a provider adds to a prompt.
+const OF_FRAME: u64 = 64;
+/// Bytes of text that are one token: in an estimate, and in what is set aside.
+const BYTES: u64 = 4;
+const FEWEST_BYTES: u64 = 2;
+
+/// Who could answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The provider.
+    pub provider: Arc<Provider>,
+    /// The model, as it calls it.
+    pub model: String,
+}
+
+impl Target {
+    /// How policies and budgets name it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.provider.name, self.model)
+    }
+}
+
+/// A request that is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The model that was asked for; none, when the question is which there are.
+    pub asked: Option<String>,
+    /// Who could answer, in their order.
+    pub targets: Vec<Target>,
+    pub(super) door: Door,
+    pub(super) wish: Wish,
+    pub(super) dialect: Dialect,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) glance: Glance,
+    pub(super) body_bytes: u64,
+}
+
+/// A query without the key that Google's SDKs may put there.
+fn without_key(query: &str) -> Option<String> {
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|it| !it.starts_with("key=") && !it.is_empty())
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// The providers that a model may be had from: the one that is named before it, else those that name it, else those
+/// that take any.
+pub(super) fn targets(all: &[Arc<Provider>], door: Door, asked: &str) -> Vec<Target> {
+    let of_door = |it: &&Arc<Provider>| it.kind.door() == door;
+    let target = |provider: &Arc<Provider>, model: &str| Target {
+        provider: provider.clone(),
+        model: model.to_owned(),
+    };
+    if let Some((name, model)) = asked.split_once('/')
+        && let Some(named) = all.iter().filter(of_door).find(|it| it.name == name)
+        && named.has(model)
+    {
+        return vec![target(named, model)];
+    }
+    let naming: Vec<Target> = all
+        .iter()
+        .filter(of_door)
+        .filter(|it| it.names(asked))
+        .map(|it| target(it, asked))
+        .collect();
+    match naming.is_empty() {
+        false => naming,
+        true => {
+            let any = all.iter().filter(of_door).filter(|it| it.models.is_empty());
+            any.map(|it| target(it, asked)).collect()
+        }
+    }
+}
+
+impl Plan {
+    /// Reads a request. The path begins behind the door's own.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`] for a path that the door has not, [`EgressError::Invalid`] for a body that is no
+    /// request, [`EgressError::NoModel`] when no provider has the model.
+    pub(super) fn read(
+        all: &[Arc<Provider>],
+        door: Door,
+        (method, path, query): (&Method, &str, Option<&str>),
+        body: &[u8],
+    ) -> Result<Self, EgressError> {
+        let wish = door.wish(path).filter(|wish| {
+            let looks = matches!(wish, Wish::Models | Wish::Model(_));
+            *method == if looks { Method::GET } else { Method::POST }
+        });
+        let wish = wish.ok_or_else(|| {
+            EgressError::NotFound(format!(
+                "nothing that Skep passes on is at `{method} {path}`"
+            ))
+        })?;
+        let dialect = match (&wish, door) {
+            (Wish::Work { dialect, .. }, _) => *dialect,
+            (_, Door::OpenAi) => Dialect::Chat,
+            (_, Door::Anthropic) => Dialect::Messages,
+            (_, Door::Google) => Dialect::Gemini,
+        };
+        let (glance, asked) = match &wish {
+            Wish::Models => (Glance::default(), None),
+            Wish::Model(model) => (Glance::default(), Some(model.clone())),
+            Wish::Work { model, .. } | Wish::Embed { model } | Wish::Count { model } => {
+                let found = glance(dialect, body);
+                let found = found.map_err(|error| EgressError::Invalid(error.to_string()))?;
+                let asked = model.clone().or_else(|| found.model.clone());
+                let asked = asked.filter(|it| !it.is_empty());
+                let asked = asked
+                    .ok_or_else(|| EgressError::Invalid("the body names no `model`".to_owned()))?;
+                (found, Some(asked))
+            }
+        };
+        if asked
+            .as_ref()
+            .is_some_and(|it| it.len() > MOST_NAME || it.chars().any(char::is_control))
+        {
+            let why = format!("the name of a model has {MOST_NAME} bytes at most");
+            return Err(EgressError::Invalid(why));
+        }
+        let targets = match &asked {
+            Some(asked) => targets(all, door, asked),
+            None => {
+                let first = all.iter().find(|it| it.kind.door() == door);
+                let target = |provider: &Arc<Provider>| Target {
+                    provider: provider.clone(),
+                    model: String::new(),
+                };
+                first.map(target).into_iter().collect()
+            }
+        };
+        if targets.is_empty() {
+            return Err(EgressError::NoModel(match &asked {
+                Some(asked) => format!("no provider of this kind has the model `{asked}` here"),
+                None => "there is no provider of this kind here".to_owned(),
+            }));
+        }
+        Ok(Self {
+            asked,
+            targets,
+            door,
+            wish,
+            dialect,
+            method: method.clone(),
+            path: path.to_owned(),
+            query: query.and_then(without_key),
+            glance,
+            body_bytes: body.len() as u64,
+        })
+    }
+
+    /// Whether a model works, which costs something.
+    #[must_use]
+    pub const fn costs(&self) -> bool {
+        matches!(self.wish, Wish::Work { .. } | Wish::Embed { .. })
+    }
+
+    /// Whether the answer comes piece by piece.
+    pub(super) fn streams(&self) -> bool {
+        self.glance.stream || self.path.ends_with(":streamGenerateContent")
+    }
+
+    /// The path for a target: Gemini has the model in it.
+    pub(super) fn path_for(&self, target: &Target) -> String {
+        match &self.wish {
+            Wish::Work {
+                model: Some(asked), ..
+            }
+            | Wish::Embed { model: Some(asked) }
+            | Wish::Count { model: Some(asked) }
+            | Wish::Model(asked)
+                if *asked != target.model =>
+            {
+                self.path.replacen(asked, &target.model, 1)
+            }
+            _ => self.path.clone(),
+        }
+    }
+
+    /// Whether Skep asks for the usage of a stream whose client did not.
+    pub(super) fn asks_usage(&self, kind: Kind) -> bool {
+        self.dialect == Dialect::Chat
+            && self.costs()
+            && self.glance.stream
+            && !self.glance.usage_asked
+            // It tells its usage anyway, and refuses what it does not know.
+            && kind != Kind::Mistral
+    }
+
+    const fn prompt_bytes(&self) -> u64 {
+        match self.glance.text_bytes {
+            // Texts where they are not looked for.
+            0 => self.body_bytes,
+            some => some,
+        }
+    }
+
+    /// What it may cost at most.
+    pub(super) fn most(&self, price: Option<&Price>) -> Amount {
+        let media = self.glance.media.saturating_mul(OF_MEDIA);
+        let input = self.prompt_bytes() / FEWEST_BYTES + media + OF_FRAME;
+        let longest = || price.map_or_else(|| Price::default().longest(), Price::longest);
+        let output = match (self.dialect, &self.wish) {
+            (Dialect::Embeddings, _) | (_, Wish::Embed { .. }) => 0,
+            _ => self.glance.most_output.unwrap_or_else(longest),
+        };
+        let output = output.saturating_mul(self.glance.answers.max(1));
+        Amount {
+            money: price.map(|it| it.most(input, output)).unwrap_or_default(),
+            tokens: input.saturating_add(output),
+        }
+    }
+
+    /// What it used, when the provider does not say.
+    pub(super) fn estimate(&self, output_bytes: u64) -> Usage {
+        let media = self.glance.media.saturating_mul(OF_MEDIA);
+        Usage {
+            input: self.prompt_bytes().div_ceil(BYTES) + media,
+            output: output_bytes.div_ceil(BYTES),
+            ..Usage::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(name: &str, kind: Kind, models: &[&str]) -> Arc<Provider> {
+        Arc::new(Provider {
+            name: name.to_owned(),
+            kind,
+            url: None,
+            secrets: vec!["key".to_owned()],
+            models: models.iter().map(|it| (*it).to_owned()).collect(),
+        })
+    }
+
+    fn all() -> Vec<Arc<Provider>> {
+        vec![
+            provider("any", Kind::OpenAi, &[]),
+            provider("claude", Kind::Anthropic, &[]),
+            provider("gemini", Kind::Google, &[]),
+            provider("llama", Kind::Groq, &["meta/llama-*"]),
+            provider("llama-too", Kind::Groq, &["*llama*"]),
+        ]
+    }
+
+    fn read(door: Door, target: &str, body: &str) -> Result<Plan, EgressError> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let method = match body {
+            "" => Method::GET,
+            _ => Method::POST,
+        };
+        Plan::read(&all(), door, (&method, path, query), body.as_bytes())
+    }
+
+    #[test]
+    fn a_model_is_had_from_who_is_named_who_names_it_or_who_takes_any() {
+        for (door, asked, expected) in [
+            (Door::OpenAi, "gpt-4o", vec!["any/gpt-4o"]),
+            (Door::OpenAi, "any/gpt-4o", vec!["any/gpt-4o"]),
+            (
+                Door::OpenAi,
+                "meta/llama-3",
+                vec!["llama/meta/llama-3", "llama-too/meta/llama-3"],
+            ),
+            (Door::OpenAi, "llama-too/llama", vec!["llama-too/llama"]),
+            // A provider that does not have it is none that is named.
+            (Door::OpenAi, "llama/gpt", vec!["llama-too/llama/gpt"]),
+            (Door::Anthropic, "any/claude-x", vec!["claude/any/claude-x"]),
+        ] {
+            let found: Vec<String> = targets(&all(), door, asked)
+                .iter()
+                .map(Target::name)
+                .collect();
+            assert_eq!(found, expected, "{asked}");
+        }
+        assert!(targets(&all()[1..], Door::OpenAi, "gpt-4o").is_empty());
+    }
+
+    #[test]
+    fn requests_are_understood_or_refused_with_a_reason() {
+        let chat = read(
+            Door::OpenAi,
+            "/v1/chat/completions",
+            r#"{"model":"gpt","stream":true,"messages":[]}"#,
+        )
+        .unwrap();
+        assert!(chat.costs() && chat.streams() && chat.asks_usage(Kind::OpenAi));
+        assert!(!chat.asks_usage(Kind::Mistral));
+        let gemini = read(
+            Door::Google,
+            "/v1beta/models/gemini/x:streamGenerateContent?key=secret&alt=sse",
+            "{}",
+        )
+        .unwrap();
+        assert_eq!(gemini.asked.as_deref(), Some("gemini/x"));
+        assert_eq!(gemini.query.as_deref(), Some("alt=sse"));
+        assert_eq!(
+            gemini.path_for(&gemini.targets[0]),
+            "/v1beta/models/x:streamGenerateContent"
+        );
+        assert!(gemini.streams());
+        assert!(!read(Door::OpenAi, "/v1/models", "").unwrap().costs());
+        for (door, target, body, told) in [
+            (
+                Door::OpenAi,
+                "/v1/files",
+                "{}",
+                "nothing that Skep passes on",
+            ),
+            (
+                Door::OpenAi,
+                "/v1/chat/completions",
+                "",
+                "nothing that Skep passes on",
+            ),
+            (
+                Door::OpenAi,
+                "/v1/models",
+                "{}",
+                "nothing that Skep passes on",
+            ),
+            (
+                Door::OpenAi,
+                "/v1/chat/completions",
+                "[]",
+                "not a JSON object",
+            ),
+            (
+                Door::OpenAi,
+                "/v1/chat/completions",
+                "{}",
+                "names no `model`",
+            ),
+        ] {
+            let error = read(door, target, body).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_is_more_than_what_is_estimated() {
+        let text = "x".repeat(4_000);
+        let body = format!(
+            r#"{{"model":"gpt","max_tokens":100,"n":2,"messages":[{{"role":"user","content":"{text}"}}]}}"#
+        );
+        let plan = read(Door::OpenAi, "/v1/chat/completions", &body).unwrap();
+        let most = plan.most(None);
+        assert_eq!(most.tokens, plan.glance.text_bytes / 2 + OF_FRAME + 200);
+        let estimate = plan.estimate(400);
+        assert_eq!(estimate.output, 100);
+        assert!(estimate.input >= 1_000 && estimate.input < most.tokens);
+    }
+}

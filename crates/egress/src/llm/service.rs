@@ -1,0 +1,600 @@
+//! The way out to models: providers and budgets of each workspace, and the exchanges with them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use parking_lot::Mutex;
+use skep_core::{Timestamp, Workspace};
+use skep_dialects::rewritten;
+use skep_sources::Reach;
+use skep_store::{By, Change, Db, Unit};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::books::{Amount, Books, Budget, Reservation, Spender, Standing};
+use super::exchange::{Body, Open};
+use super::plan::{Plan, Target};
+use super::prices::{Price, Prices};
+use super::provider::{Door, Provider};
+use super::upstream::Upstream;
+use super::{headers, stored};
+use crate::EgressError;
+use crate::ledger::{Ledger, Opened};
+use crate::rows::{self, Day, DayFilter};
+
+/// How long a provider may take until its answer begins.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Providers, and budgets, of one workspace.
+const MOST: usize = 200;
+/// What another server changed is seen after so long.
+const FRESH: Duration = Duration::from_secs(1);
+/// Statuses with which the next provider is asked: it cannot, or not now.
+const NEXT: [u16; 6] = [429, 500, 502, 503, 504, 529];
+
+/// Gives the values of secrets that hold providers' keys.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// The value of a secret of a workspace, or why it is not to be had.
+    async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String>;
+}
+
+/// Makes what the audit log is told of an exchange.
+pub trait Witness: Send + Sync {
+    /// The entry of one that ended so.
+    fn entry(&self, outcome: &str, opened: &Opened, now: Timestamp) -> Vec<u8>;
+}
+
+/// How the way out is made.
+pub struct Options {
+    /// The folder of the ledger.
+    pub folder: PathBuf,
+    /// Which addresses may be asked.
+    pub reach: Reach,
+    /// The certificates that are believed, in PEM; the system's, without.
+    pub ca: Option<Vec<u8>>,
+    /// What models cost.
+    pub prices: Prices,
+    /// Whether the end of an answer waits for the disk.
+    pub strict: bool,
+    /// Where keys come from.
+    pub keys: Arc<dyn Keys>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// Where.
+    pub workspace: Workspace,
+    /// What kind: `agent`, `key`, `user`.
+    pub kind: &'static str,
+    /// Their id.
+    pub id: Arc<str>,
+}
+
+/// What a workspace has, as the store said some time ago.
+#[derive(Clone)]
+struct Known {
+    at: Instant,
+    providers: Arc<[Arc<Provider>]>,
+}
+
+/// The way out to models. Cheap to clone.
+#[derive(Clone)]
+pub struct Models(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) ledger: Ledger,
+    pub(super) strict: bool,
+    upstream: Upstream,
+    keys: Arc<dyn Keys>,
+    prices: Prices,
+    known: Mutex<HashMap<Workspace, Known>>,
+    books: Mutex<HashMap<Workspace, Books>>,
+    turn: AtomicUsize,
+}
+
+impl std::fmt::Debug for Models {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Models")
+    }
+}
+
+impl Inner {
+    pub(super) fn settle(&self, workspace: &Workspace, reservation: &Reservation, actual: Amount) {
+        if let Some(books) = self.books.lock().get_mut(workspace) {
+            books.settle(reservation, actual);
+        }
+    }
+}
+
+impl Models {
+    /// Opens the way out.
+    ///
+    /// # Errors
+    /// [`EgressError::Ledger`], and the store's own.
+    pub async fn open(db: Db, options: Options) -> Result<Self, EgressError> {
+        let ledger = Ledger::open(db.clone(), &options.folder).await?;
+        Ok(Self(Arc::new(Inner {
+            db,
+            ledger,
+            strict: options.strict,
+            upstream: Upstream::new(options.reach, options.ca.as_deref())?,
+            keys: options.keys,
+            prices: options.prices,
+            known: Mutex::default(),
+            books: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        })))
+    }
+
+    /// Brings what exchanges cost into the store, until the end.
+    pub async fn keep(&self, stop: CancellationToken) {
+        self.0.ledger.keep(stop).await;
+    }
+
+    /// The last of what exchanges cost.
+    pub async fn close(&self) {
+        self.0.ledger.flush().await;
+    }
+
+    /// The version of the prices.
+    #[must_use]
+    pub fn prices(&self) -> &str {
+        self.0.prices.version()
+    }
+
+    /// Exchanges that run now.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.0.ledger.open_count()
+    }
+
+    async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+        let shared = self.0.db.is_shared();
+        if let Some(known) = self.0.known.lock().get(workspace)
+            && (!shared || known.at.elapsed() < FRESH)
+        {
+            return Ok(known.clone());
+        }
+        self.reload(workspace).await
+    }
+
+    /// Reads what the store has of a workspace. What was spent of a budget that is new here is counted.
+    async fn reload(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+        self.0.ledger.on_disk().await;
+        let at = Instant::now();
+        let (of, now) = (workspace.clone(), self.0.db.clock().now());
+        let (providers, budgets): (Vec<Provider>, Vec<(Budget, Amount)>) = self
+            .0
+            .db
+            .read(move |reader| {
+                let mut scope = reader.scope(&of);
+                let providers = stored::providers(&mut scope)?;
+                let mut budgets = Vec::new();
+                for budget in stored::budgets(&mut scope)? {
+                    let spent = rows::spent(&mut scope, &budget.subject, budget.window, now)?;
+                    budgets.push((budget, spent));
+                }
+                Ok::<_, EgressError>((providers, budgets))
+            })
+            .await?;
+        let known = Known {
+            at,
+            providers: providers.into_iter().map(Arc::new).collect(),
+        };
+        let mut books = self.0.books.lock();
+        let books = books.entry(workspace.clone()).or_default();
+        books.keep(|name| budgets.iter().any(|(it, _)| it.name == name));
+        for (budget, spent) in budgets {
+            books.put(budget, spent, now);
+        }
+        self.0.known.lock().insert(workspace.clone(), known.clone());
+        Ok(known)
+    }
+
+    /// The providers of a workspace.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn providers(
+        &self,
+        workspace: &Workspace,
+    ) -> Result<Arc<[Arc<Provider>]>, EgressError> {
+        Ok(self.known(workspace).await?.providers)
+    }
+
+    /// How the budgets of a workspace stand.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn budgets(&self, workspace: &Workspace) -> Result<Vec<Standing>, EgressError> {
+        self.known(workspace).await?;
+        let now = self.0.db.clock().now();
+        let mut books = self.0.books.lock();
+        Ok(books
+            .get_mut(workspace)
+            .map(|it| it.standing(now))
+            .unwrap_or_default())
+    }
+
+    /// Changes something that is kept by name, and tells the audit log.
+    async fn change(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        (kind, name, what): (&'static str, &str, &'static str),
+        work: impl FnOnce(&mut skep_store::Scope<'_>, Timestamp) -> Result<(), EgressError>
+        + Send
+        + 'static,
+    ) -> Result<(), EgressError> {
+        let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
+        self.0
+            .db
+            .write(move |unit: &mut Unit<'_>| {
+                let now = unit.now();
+                let mut scope = unit.scope(&of);
+                work(&mut scope, now)?;
+                let change = Change {
+                    action: None,
+                    resource: (kind, &name),
+                    what,
+                    hash: None,
+                };
+                by.did(&mut scope, &change, now)?;
+                Ok::<_, EgressError>(())
+            })
+            .await?;
+        self.reload(workspace).await.map(drop)
+    }
+
+    /// Takes a provider in, or puts it in the place of the one of its name.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], and the store's own.
+    pub async fn put_provider(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        provider: Provider,
+    ) -> Result<(), EgressError> {
+        provider.check()?;
+        let name = provider.name.clone();
+        self.change(
+            by,
+            workspace,
+            ("Provider", &name, "set"),
+            move |scope, now| {
+                stored::put_provider(scope, &provider, now, MOST)?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Takes a provider away.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn drop_provider(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        let of = name.to_owned();
+        self.change(
+            by,
+            workspace,
+            ("Provider", name, "removed"),
+            move |scope, _| match rows::drop_provider(scope, &of)? {
+                true => Ok(()),
+                false => Err(EgressError::NotFound(format!(
+                    "there is no provider `{of}`"
+                ))),
+            },
+        )
+        .await
+    }
+
+    /// Takes a budget in, or puts it in the place of the one of its name.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], and the store's own.
+    pub async fn put_budget(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        budget: Budget,
+    ) -> Result<(), EgressError> {
+        budget.check()?;
+        let name = budget.name.clone();
+        self.change(
+            by,
+            workspace,
+            ("Budget", &name, "set"),
+            move |scope, now| {
+                stored::put_budget(scope, &budget, now, MOST)?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Takes a budget away.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn drop_budget(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        let of = name.to_owned();
+        self.change(
+            by,
+            workspace,
+            ("Budget", name, "removed"),
+            move |scope, _| match rows::drop_budget(scope, &of)? {
+                true => Ok(()),
+                false => Err(EgressError::NotFound(format!("there is no budget `{of}`"))),
+            },
+        )
+        .await
+    }
+
+    /// What was used, by day, principal and model; and whether there is more than is told at once.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn days(
+        &self,
+        workspace: &Workspace,
+        filter: DayFilter,
+    ) -> Result<(Vec<Day>, bool), EgressError> {
+        self.0.ledger.on_disk().await;
+        let of = workspace.clone();
+        let days = self
+            .0
+            .db
+            .read(move |reader| rows::days(&mut reader.scope(&of), &filter));
+        Ok(days.await?)
+    }
+
+    /// Reads a request, whose path begins behind its door.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], [`EgressError::Invalid`], [`EgressError::NoModel`], and the store's own.
+    pub async fn plan(
+        &self,
+        workspace: &Workspace,
+        door: Door,
+        asked: (&Method, &str, Option<&str>),
+        body: &[u8],
+    ) -> Result<Plan, EgressError> {
+        let known = self.known(workspace).await?;
+        Plan::read(&known.providers, door, asked, body)
+    }
+
+    /// Asks those who could answer, one after the other, until one does. Each is an exchange of its own.
+    ///
+    /// # Errors
+    /// [`EgressError`], of the last who was asked.
+    pub async fn send(
+        &self,
+        plan: Plan,
+        who: &Who,
+        (client, body): (&HeaderMap, &Bytes),
+        witness: Arc<dyn Witness>,
+    ) -> Result<Response<Body>, EgressError> {
+        let plan = Arc::new(plan);
+        let client = headers::to_provider(client);
+        let mut asked = plan.targets.iter().peekable();
+        while let Some(target) = asked.next() {
+            let is_last = asked.peek().is_none();
+            let open = self.begin(&plan, target, who, &witness)?;
+            match self.ask(&plan, target, open, (&client, body)).await {
+                Ok(response) if is_last || !NEXT.contains(&response.status().as_u16()) => {
+                    return Ok(response);
+                }
+                Err(error) if is_last => return Err(error),
+                // Its body is dropped, which ends its exchange.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(EgressError::NoModel("nobody is left to ask".to_owned()))
+    }
+
+    /// Sets aside what an exchange may cost, and tells that it begins.
+    fn begin(
+        &self,
+        plan: &Arc<Plan>,
+        target: &Target,
+        who: &Who,
+        witness: &Arc<dyn Witness>,
+    ) -> Result<Open, EgressError> {
+        let inner = &self.0;
+        let kind = target.provider.kind;
+        let price = inner.prices.price(kind.as_str(), &target.model).cloned();
+        let now = inner.db.clock().now();
+        let most = match plan.costs() {
+            true => plan.most(price.as_ref()),
+            false => Amount::default(),
+        };
+        let reservation = match plan.costs() {
+            false => None,
+            true => {
+                let model = target.name();
+                let spender = Spender {
+                    kind: who.kind,
+                    id: &who.id,
+                    model: &model,
+                };
+                let priced = price.is_some() || !kind.is_priced();
+                Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
+            }
+        };
+        let mut opened = Opened {
+            id: *skep_core::ExchangeId::new().as_bytes(),
+            workspace: who.workspace.clone(),
+            at: now,
+            kind: who.kind.to_owned(),
+            who: who.id.to_string(),
+            provider: target.provider.name.clone(),
+            model: target.model.clone(),
+            asked: plan.asked.clone().unwrap_or_default(),
+            reserved: most,
+            prices: match price {
+                Some(_) => inner.prices.version().to_owned(),
+                None => "none".to_owned(),
+            },
+            entry: Vec::new(),
+        };
+        opened.entry = witness.entry("lost", &opened, now);
+        if let Err(error) = inner.ledger.begin(opened.clone()) {
+            if let Some(reservation) = &reservation {
+                inner.settle(&who.workspace, reservation, Amount::default());
+            }
+            return Err(error);
+        }
+        Ok(Open {
+            inner: inner.clone(),
+            opened,
+            reservation,
+            price,
+            plan: plan.clone(),
+            witness: witness.clone(),
+            began: Instant::now(),
+            first: None,
+        })
+    }
+
+    fn reserve(
+        &self,
+        workspace: &Workspace,
+        spender: &Spender<'_>,
+        (most, priced): (Amount, bool),
+        now: Timestamp,
+    ) -> Result<Reservation, EgressError> {
+        let mut books = self.0.books.lock();
+        let books = books.entry(workspace.clone()).or_default();
+        if !priced && let Some(budget) = books.counts_money(spender) {
+            let model = spender.model;
+            return Err(EgressError::Invalid(format!(
+                "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
+                 `models.prices`"
+            )));
+        }
+        books
+            .reserve(spender, most, now)
+            .map_err(|over| EgressError::OverBudget {
+                budget: over.budget,
+                rest: over.rest,
+            })
+    }
+
+    /// Asks one provider.
+    async fn ask(
+        &self,
+        plan: &Plan,
+        target: &Target,
+        open: Open,
+        (client, body): (&HeaderMap, &Bytes),
+    ) -> Result<Response<Body>, EgressError> {
+        let provider = &target.provider;
+        let workspace = open.opened.workspace.clone();
+        let request = self.request(&workspace, plan, target, (client, body)).await;
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                open.settle("key", None, false);
+                return Err(error);
+            }
+        };
+        let asking = tokio::time::timeout(PATIENCE, self.0.upstream.ask(request));
+        let answer = match asking.await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                open.settle("unreachable", None, false);
+                let provider = provider.name.clone();
+                return Err(EgressError::Unreachable { provider, why });
+            }
+        };
+        let without = plan.asks_usage(provider.kind);
+        let (mut head, answer) = answer.into_parts();
+        let without = without && head.status.is_success();
+        headers::to_client(&mut head.headers, without);
+        let body = Body::new(answer, head.status.as_u16(), open, without);
+        Ok(Response::from_parts(head, body))
+    }
+
+    async fn request(
+        &self,
+        workspace: &Workspace,
+        plan: &Plan,
+        target: &Target,
+        (client, body): (&HeaderMap, &Bytes),
+    ) -> Result<Request<Full<Bytes>>, EgressError> {
+        let provider = &target.provider;
+        let failed = |why: String| EgressError::Key {
+            provider: provider.name.clone(),
+            why,
+        };
+        let mut headers = client.clone();
+        if !provider.secrets.is_empty() {
+            let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % provider.secrets.len();
+            let secret = provider.secrets.get(turn).map(String::as_str);
+            let key = self.0.keys.key(workspace, secret.unwrap_or_default()).await;
+            let key = key.map_err(failed)?;
+            let (name, before) = provider.kind.key_header();
+            let mut value = Zeroizing::new(before.as_bytes().to_vec());
+            value.extend_from_slice(key.trim_ascii());
+            let mut value = HeaderValue::from_bytes(&value)
+                .map_err(|_| failed("its value cannot stand in a header".to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let asks_usage = plan.asks_usage(provider.kind);
+        let renamed = plan
+            .glance
+            .model
+            .as_deref()
+            .filter(|it| *it != target.model);
+        let body = match renamed.is_some() || asks_usage {
+            true => {
+                let model = renamed.map(|_| target.model.as_str());
+                Bytes::from(rewritten(&plan.glance, body, model, asks_usage))
+            }
+            false => body.clone(),
+        };
+        let path = plan.path_for(target);
+        let address = provider.address(&path, plan.query.as_deref());
+        let mut request = Request::builder().method(plan.method.clone()).uri(address);
+        if let Some(all) = request.headers_mut() {
+            *all = headers;
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|error| EgressError::Invalid(error.to_string()))
+    }
+
+    /// What a model of a provider costs, when the table knows it.
+    #[must_use]
+    pub fn price(&self, provider: &Provider, model: &str) -> Option<Price> {
+        self.0.prices.price(provider.kind.as_str(), model).cloned()
+    }
+}
