@@ -14,6 +14,7 @@ pub mod exec;
 pub mod health;
 mod key;
 pub mod log;
+mod model;
 pub mod page;
 mod people;
 mod policy;
@@ -39,6 +40,9 @@ pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Token};
 pub use log::LogLine;
+pub use model::{
+    ModelBudget, ModelProvider, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider,
+};
 pub use page::Page;
 pub use people::{
     AcceptInvitation, ConfirmSecondFactor, CreatedInvitation, CreatedWorkspace, DropLink,

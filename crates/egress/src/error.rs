@@ -73,6 +73,8 @@ impl PublicError for EgressError {
     fn detail(&self) -> String {
         match self {
             Self::Store(error) => error.detail(),
+            // Where it lies is for the log.
+            Self::Ledger(_) => "the ledger of what models cost cannot be written".to_owned(),
             other => other.to_string(),
         }
     }

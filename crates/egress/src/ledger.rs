@@ -36,6 +36,8 @@ struct Inner {
     db: Db,
     folder: PathBuf,
     work: Notify,
+    /// Held by who brings what has ended into the store.
+    flushing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -45,8 +47,8 @@ struct State {
     old: Vec<PathBuf>,
     open: HashMap<[u8; 16], Opened>,
     waiting: Vec<Settled>,
-    /// Lines that the store is taking in now.
-    taken: usize,
+    /// Those that the store is taking in, or did not take the last time.
+    taken: Arc<Vec<Settled>>,
     told: Vec<oneshot::Sender<()>>,
 }
 
@@ -101,12 +103,13 @@ impl Ledger {
             db,
             folder: folder.to_owned(),
             work: Notify::new(),
+            flushing: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 segment,
                 old: Vec::new(),
                 open: HashMap::new(),
                 waiting: Vec::new(),
-                taken: 0,
+                taken: Arc::default(),
                 told: Vec::new(),
             }),
         })))
@@ -125,7 +128,7 @@ impl Ledger {
             ));
         }
         let mut state = self.0.state.lock();
-        if state.waiting.len() + state.taken >= MOST_WAITING {
+        if state.waiting.len() + state.taken.len() >= MOST_WAITING {
             return Err(EgressError::Busy);
         }
         state.segment.write(&Line::Opened(opened.clone()))?;
@@ -158,7 +161,7 @@ impl Ledger {
     pub async fn on_disk(&self) {
         let told = {
             let mut state = self.0.state.lock();
-            if state.waiting.is_empty() && state.taken == 0 {
+            if state.waiting.is_empty() && state.taken.is_empty() {
                 return;
             }
             let (tell, told) = oneshot::channel();
@@ -192,24 +195,23 @@ impl Ledger {
 
     /// Brings what has ended into the store. What it does not take stays for the next time.
     pub async fn flush(&self) {
+        let _alone = self.0.flushing.lock().await;
         let (settled, told) = {
             let mut state = self.0.state.lock();
-            if state.taken > 0 {
-                // Somebody is at it; they are told again.
-                return;
-            }
-            let settled = Arc::new(std::mem::take(&mut state.waiting));
-            state.taken = settled.len();
-            (settled, std::mem::take(&mut state.told))
+            // What nobody came to the end with goes first.
+            let mut all = state.taken.to_vec();
+            all.append(&mut state.waiting);
+            state.taken = Arc::new(all);
+            (state.taken.clone(), std::mem::take(&mut state.told))
         };
         let written = match settled.is_empty() {
             true => Ok(()),
-            false => write(&self.0.db, settled.clone()).await,
+            false => write(&self.0.db, settled).await,
         };
         let mut state = self.0.state.lock();
-        state.taken = 0;
         match written {
             Ok(()) => {
+                state.taken = Arc::default();
                 for tell in told {
                     let _ = tell.send(());
                 }
@@ -221,12 +223,10 @@ impl Ledger {
             }
             Err(error) => {
                 tracing::warn!(%error, "what exchanges cost is not in the store yet");
-                let later = std::mem::take(&mut state.waiting);
-                state.waiting = settled.iter().cloned().chain(later).collect();
                 state.told.splice(0..0, told);
             }
         }
-        let more = !state.waiting.is_empty();
+        let more = !state.waiting.is_empty() || !state.taken.is_empty();
         drop(state);
         if more {
             self.0.work.notify_one();

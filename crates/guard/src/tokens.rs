@@ -306,6 +306,7 @@ mod tests {
                             Resource::Call { id: "x", agent: Some(Agent::named("a")) },
                         ],
                         "Secret" => vec![Resource::Secret(Secret::unknown("x"))],
+                        "Model" => vec![Resource::Model("openai/gpt-4o")],
                         "Server" => vec![Resource::Server],
                         _ => vec![Resource::Workspace],
                     };

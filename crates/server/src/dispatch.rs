@@ -28,6 +28,7 @@ use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
+use crate::models;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -68,6 +69,8 @@ pub(crate) enum Body {
     Api(axum::body::Body),
     /// From another server.
     Peer(Incoming),
+    /// From a provider of models.
+    Model(skep_egress::llm::Body),
 }
 
 impl http_body::Body for Body {
@@ -82,6 +85,7 @@ impl http_body::Body for Body {
             Self::Door(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Model(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -90,6 +94,7 @@ impl http_body::Body for Body {
             Self::Door(body) => body.is_end_stream(),
             Self::Api(body) => body.is_end_stream(),
             Self::Peer(body) => body.is_end_stream(),
+            Self::Model(body) => body.is_end_stream(),
         }
     }
 
@@ -98,6 +103,7 @@ impl http_body::Body for Body {
             Self::Door(body) => body.size_hint(),
             Self::Api(body) => body.size_hint(),
             Self::Peer(body) => body.size_hint(),
+            Self::Model(body) => body.size_hint(),
         }
     }
 }
@@ -251,6 +257,7 @@ impl Dispatcher {
         let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
+        let door = models::door(request.uri().path()).map(|(door, _)| door);
         let promises = self.tls && is_named(&request);
         let (strict, odd) = match strict::check(&mut request) {
             Ok(()) => (Ok(()), None),
@@ -282,7 +289,14 @@ impl Dispatcher {
         }
         let mut response = match answer {
             Ok(response) => response,
-            Err(error) => render(&error, id).map(|text| Body::Api(text.into())),
+            Err(error) => {
+                let rendered = render(&error, id);
+                let rendered = match door {
+                    None => rendered,
+                    Some(door) => models::as_its_sdk_reads(door, rendered),
+                };
+                rendered.map(|text| Body::Api(text.into()))
+            }
         };
         let status = response.status();
         let headers = response.headers_mut();
@@ -367,6 +381,7 @@ impl Dispatcher {
             *response.headers_mut() = headers;
             return Ok(response);
         }
+        models::show_key(&mut request);
         let asker = match &peer {
             // Who asks was found out there.
             Some(peer) => Some(Asker::plain(peer.by.clone(), remote)),
@@ -425,6 +440,10 @@ impl Dispatcher {
                 self.state.audit.note(&act, &outcome(&answer)).await;
             }
             return answer;
+        }
+        if models::door(request.uri().path()).is_some() {
+            let answer = models::answer(&self.state, &asker, id, request).await?;
+            return Ok(answer.map(Body::Model));
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);

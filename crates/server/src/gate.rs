@@ -138,6 +138,8 @@ pub(crate) enum About<'a> {
     Call(&'a str),
     /// By the name or the id that somebody wrote.
     Secret(&'a str),
+    /// As `provider/model`.
+    Model(&'a str),
 }
 
 /// Asks whether somebody may do what they are about to do. What they may not is written down. Tells which secret it
@@ -196,6 +198,7 @@ pub(crate) async fn ask(
             }
         },
         About::Server => decide(Resource::Server),
+        About::Model(name) => decide(Resource::Model(name)),
         About::Agent(name) => with_agent(state, workspace, name, |agent| {
             decide(Resource::Agent(agent))
         }),

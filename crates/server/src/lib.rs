@@ -22,6 +22,7 @@ mod lending;
 mod listen;
 mod machine;
 mod metrics;
+mod models;
 mod mounts;
 mod outgoing;
 mod outside;
@@ -99,6 +100,9 @@ pub enum ServerError {
     /// The collector's endpoint cannot be used.
     #[error("otlp.endpoint: {0}")]
     Otlp(String),
+    /// The way out to models cannot be opened.
+    #[error("models: {0}")]
+    Models(String),
     /// Another server has taken this one for gone and taken its agents.
     #[error(
         "another server has taken this one's place: it could not reach the database for too long"
@@ -196,6 +200,7 @@ impl PublicError for ServerError {
             | Self::Rate(_)
             | Self::Detections(_)
             | Self::Outgoing(_)
+            | Self::Models(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }
             | Self::Providers { .. }

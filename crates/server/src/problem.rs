@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode};
 use skep_api::Problem;
 use skep_core::{Code, PublicError, RequestId};
+use skep_egress::EgressError;
 use skep_guard::PolicyError;
 use skep_guard::identity::IdentityError;
 use skep_ingress::IngressError;
@@ -28,6 +29,7 @@ pub(crate) enum ApiError {
     Policy(PolicyError),
     Identity(IdentityError),
     Vault(VaultError),
+    Egress(EgressError),
     Plain(Plain),
 }
 
@@ -56,6 +58,7 @@ impl ApiError {
             Self::Policy(error) => error,
             Self::Identity(error) => error,
             Self::Vault(error) => error,
+            Self::Egress(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -102,6 +105,15 @@ impl From<IdentityError> for ApiError {
         match error {
             IdentityError::Store(error) => Self::Store(error),
             other => Self::Identity(other),
+        }
+    }
+}
+
+impl From<EgressError> for ApiError {
+    fn from(error: EgressError) -> Self {
+        match error {
+            EgressError::Store(error) => Self::Store(error),
+            other => Self::Egress(other),
         }
     }
 }

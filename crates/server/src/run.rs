@@ -32,6 +32,7 @@ use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
+use crate::models;
 use crate::mounts::Mounts;
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
@@ -195,7 +196,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 11] {
+pub fn migrations() -> [MigrationSet; 12] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
@@ -208,6 +209,7 @@ pub fn migrations() -> [MigrationSet; 11] {
         skep_ingress::HOUR_MIGRATIONS,
         skep_guard::policy::MIGRATIONS,
         skep_vault::MIGRATIONS,
+        skep_egress::MIGRATIONS,
     ]
 }
 
@@ -262,6 +264,7 @@ async fn compose(
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
+    let ways_out = models::open(settings, &db, &vault, &mounts).await?;
     forget_imports(&settings.data)?;
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {
@@ -269,6 +272,8 @@ async fn compose(
         db,
         runtime,
         ingress,
+        models: ways_out,
+        model_bounds: models::Bounds::of(settings),
         audit,
         backups,
         frameworks: frameworks(settings)?,
@@ -446,7 +451,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let counting = state.clone();
     let of = state.tenants.all().clone();
     let own = By::new(Arc::new(Own(state.db.server())));
-    let renewing = state.clone();
+    let (renewing, spending) = (state.clone(), state.clone());
     let mut tasks = sharing(state);
     tasks.extend([
         tokio::spawn(async move {
@@ -457,6 +462,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
             let leads = || auditing.peers.leads();
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
+        tokio::spawn(async move { spending.models.keep(spending.stop.clone()).await }),
         tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
@@ -708,6 +714,8 @@ async fn close(
     }
     state.threats.keep_addresses().await;
     state.ingress.flush_hours().await;
+    // Its last entries are signed with the others.
+    state.models.close().await;
     state.audit.close().await;
     if let Some(tracer) = &state.tracer {
         tracer.close().await;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use skep_compliance::Framework;
 use skep_core::Timestamp;
+use skep_egress::llm::Models;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
@@ -38,6 +39,10 @@ pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) runtime: Runtime,
     pub(crate) ingress: Ingress,
+    /// The way out to models.
+    pub(crate) models: Models,
+    /// How large and how slow a request to one may be.
+    pub(crate) model_bounds: crate::models::Bounds,
     pub(crate) audit: Arc<Audit>,
     pub(crate) backups: Arc<Backups>,
     /// The frameworks that hold here.

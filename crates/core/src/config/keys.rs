@@ -507,6 +507,11 @@ settings! {
     /// Blocks of addresses that Skep may ask though they are none of the internet, such as `10.1.0.0/16`, when
     /// it is told an address: for key sets of issuers, and for providers.
     outgoing_allow("outgoing.allow"): Vec<String> = "";
+    /// A file with prices of models, which take the place of those that are shipped: TOML, as `docs/models.md` says.
+    models_prices("models.prices"): Option<PathBuf> = "";
+    /// Whether the end of a model's answer waits until what it cost is on the disk; else that is there soon after
+    /// (100 ms), and a killed server loses nothing.
+    models_strict("models.strict"): bool = "false";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.

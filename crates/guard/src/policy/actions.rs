@@ -38,6 +38,7 @@ pub(super) struct Types {
     pub(super) workspace: EntityTypeName,
     pub(super) call: EntityTypeName,
     pub(super) secret: EntityTypeName,
+    pub(super) model: EntityTypeName,
     pub(super) server: EntityTypeName,
     pub(super) values: EntityTypeName,
 }
@@ -87,6 +88,7 @@ fn catalog() -> Catalog {
         workspace: named("Workspace"),
         call: named("Call"),
         secret: named("Secret"),
+        model: named("Model"),
         server: named("Server"),
         values: named("Values"),
     };

@@ -164,7 +164,9 @@ impl Scopes {
         let agent = match resource {
             Resource::Agent(agent) => Some(agent.name),
             Resource::Call { agent, .. } => agent.map(|agent| agent.name),
-            Resource::Workspace | Resource::Server | Resource::Secret(_) => None,
+            Resource::Workspace | Resource::Server | Resource::Secret(_) | Resource::Model(_) => {
+                None
+            }
         };
         self.iter().any(|scope| {
             let (name, held) = parts(scope);
@@ -256,6 +258,8 @@ pub enum Resource<'a> {
     },
     /// A secret of it.
     Secret(Secret<'a>),
+    /// A model, as `provider/model`.
+    Model(&'a str),
     /// Skep itself.
     Server,
 }
@@ -269,6 +273,7 @@ impl Resource<'_> {
             Self::Agent(_) => "Agent",
             Self::Call { .. } => "Call",
             Self::Secret(_) => "Secret",
+            Self::Model(_) => "Model",
             Self::Server => "Server",
         }
     }
@@ -372,6 +377,17 @@ fn secret_entity(secret: &Secret<'_>, workspace: &EntityUid) -> Result<Entity, F
     made.map_err(|error| error.to_string())
 }
 
+fn model_entity(model: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let (provider, name) = model.split_once('/').unwrap_or((model, ""));
+    let attributes = [
+        ("provider".to_owned(), text(provider)),
+        ("name".to_owned(), text(name)),
+    ];
+    let id = uid(&CATALOG.types.model, model);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], []);
+    made.map_err(|error| error.to_string())
+}
+
 /// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
 fn datetime(time: Timestamp) -> String {
     let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
@@ -399,6 +415,7 @@ impl Ask<'_> {
             Resource::Agent(agent) => uid(&types.agent, agent.name),
             Resource::Call { id, .. } => uid(&types.call, id),
             Resource::Secret(secret) => uid(&types.secret, secret.id),
+            Resource::Model(model) => uid(&types.model, model),
             Resource::Server => uid(&types.server, "skep"),
         }
     }
@@ -440,6 +457,7 @@ impl Ask<'_> {
                 all.push(made.map_err(|error| error.to_string())?);
             }
             Resource::Secret(secret) => all.push(secret_entity(secret, &workspace)?),
+            Resource::Model(model) => all.push(model_entity(model, &workspace)?),
             Resource::Workspace | Resource::Server => {
                 all.push(Entity::with_uid(self.resource_uid()));
             }
@@ -535,6 +553,10 @@ impl Ask<'_> {
                     put(name);
                     put(value);
                 }
+                None
+            }
+            Resource::Model(model) => {
+                put(model);
                 None
             }
             Resource::Workspace | Resource::Server => None,

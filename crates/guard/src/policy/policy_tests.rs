@@ -59,6 +59,7 @@ fn things(action: &str) -> Vec<Resource<'static>> {
             agent: Some(Agent::named("a")),
         },
         "Secret" => Resource::Secret(Secret::unknown("s")),
+        "Model" => Resource::Model("openai/gpt-4o"),
         "Server" => Resource::Server,
         other => panic!("{other}"),
     };

@@ -77,6 +77,7 @@ fn resource(past: &Past) -> Option<Resource<'_>> {
         },
         ("Agent", _) => Resource::Agent(Agent::named(&past.id)),
         ("Secret", _) => Resource::Secret(Secret::unknown(&past.id)),
+        ("Model", _) => Resource::Model(&past.id),
         ("Workspace", _) => Resource::Workspace,
         ("Server", _) => Resource::Server,
         _ => return None,

@@ -196,12 +196,13 @@ impl Question {
                 shared: &what.shared,
                 ..Secret::unknown(&what.id)
             })),
+            "Model" => Ok(Resource::Model(&what.id)),
             "Call" => Ok(Resource::Call {
                 id: &what.id,
                 agent: what.agent.as_deref().map(agent),
             }),
             other => Err(format!(
-                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Server"
+                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Model, Server"
             )),
         }
     }

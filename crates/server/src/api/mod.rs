@@ -16,6 +16,7 @@ mod layers;
 mod leases;
 mod links;
 mod me;
+mod models;
 mod mounts;
 mod openings;
 mod policy;
@@ -150,6 +151,17 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
         .merge(of_secrets())
+        .merge(of_models())
+}
+
+/// Models: providers, budgets, usage.
+fn of_models() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(models::providers))
+        .routes(routes!(models::provide, models::remove_provider))
+        .routes(routes!(models::budgets))
+        .routes(routes!(models::set_budget, models::remove_budget))
+        .routes(routes!(models::usage))
 }
 
 /// Secrets, and the vault that they lie in.
