@@ -276,6 +276,10 @@ async fn google_streams_events_and_lists() {
     assert_eq!(usage["totalTokenCount"], 6);
     let said = google(&upstream, "g:countTokens", "one two").await.json();
     assert_eq!(said["totalTokens"], 2);
+    let body = json!({ "contents": [{ "parts": [{ "text": "one" }] }] });
+    let path = format!("/v1/models/g:generateContent?key={}", upstream.key);
+    let said = upstream.client().post_json(&path, &body).await.json();
+    assert_eq!(said["candidates"][0]["content"]["parts"][0]["text"], "one");
 }
 
 #[tokio::test]

@@ -60,7 +60,20 @@ impl Route {
     }
 }
 
-/// What a request is for.
+/// Whose request for models it is, where all three have the same path.
+fn whose(head: &Parts) -> Dialect {
+    let query = head.uri.query().unwrap_or_default();
+    let keyed = query.split('&').any(|pair| pair.starts_with("key="));
+    if head.headers.contains_key("anthropic-version") {
+        Dialect::Anthropic
+    } else if keyed || head.headers.contains_key("x-goog-api-key") {
+        Dialect::Google
+    } else {
+        Dialect::OpenAi
+    }
+}
+
+/// What a request is for. Google has two versions: its SDK for Python asks the first, that for Node.js the second.
 pub(crate) fn find(head: &Parts) -> (Dialect, Route) {
     let path = head.uri.path();
     // Groq and Azure have OpenAI's paths below this.
@@ -68,7 +81,6 @@ pub(crate) fn find(head: &Parts) -> (Dialect, Route) {
     if let Some(rest) = path.strip_prefix("/v1beta/models") {
         return (Dialect::Google, google(head, rest));
     }
-    let anthropic = head.headers.contains_key("anthropic-version");
     let post = head.method == Method::POST;
     match path {
         "/v1/chat/completions" if post => (Dialect::OpenAi, Route::Chat),
@@ -76,16 +88,12 @@ pub(crate) fn find(head: &Parts) -> (Dialect, Route) {
         "/v1/embeddings" if post => (Dialect::OpenAi, Route::Embeddings),
         "/v1/messages" if post => (Dialect::Anthropic, Route::Messages),
         "/v1/messages/count_tokens" if post => (Dialect::Anthropic, Route::CountTokens),
-        _ => {
-            let dialect = match (anthropic, path.starts_with("/v1beta")) {
-                (true, _) => Dialect::Anthropic,
-                (false, true) => Dialect::Google,
-                (false, false) => Dialect::OpenAi,
-            };
-            let rest = path.strip_prefix("/v1/models");
-            let route = rest.filter(|_| head.method == Method::GET).map(models);
-            (dialect, route.unwrap_or(Route::Unknown))
-        }
+        _ => match path.strip_prefix("/v1/models") {
+            Some(rest) if post => (Dialect::Google, google(head, rest)),
+            Some(rest) if head.method == Method::GET => (whose(head), models(rest)),
+            _ if path.starts_with("/v1beta") => (Dialect::Google, Route::Unknown),
+            _ => (whose(head), Route::Unknown),
+        },
     }
 }
 
