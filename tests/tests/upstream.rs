@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use skep_tests::client::Body;
-use skep_tests::{Answer, Upstream, eventually};
+use skep_tests::{Answer, Upstream, eventually, sdk};
 
 fn chat(model: &str, text: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": text }] })
@@ -440,4 +440,53 @@ async fn each_provider_lists_its_models() {
         google.json()["models"][0]["name"],
         "models/gemini-2.5-flash"
     );
+}
+
+/// Runs a script on an SDK, as it is told to by its environment alone.
+async fn run(language: &str, file: &str) {
+    let upstream = Upstream::start().await;
+    let mut command = sdk(language, file);
+    command
+        .env("OPENAI_BASE_URL", format!("{}/v1", upstream.url))
+        .env("OPENAI_API_KEY", &upstream.key)
+        .env("ANTHROPIC_BASE_URL", &upstream.url)
+        .env("ANTHROPIC_API_KEY", &upstream.key)
+        .env("GOOGLE_GEMINI_BASE_URL", &upstream.url)
+        .env("GEMINI_API_KEY", &upstream.key);
+    let output = command.output().await.expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    let checked = told["checked"].as_array().map_or(0, Vec::len);
+    assert!(checked > 10, "{told}");
+}
+
+#[tokio::test]
+async fn the_sdk_of_openai_for_python_is_content() {
+    run("python", "openai_sdk.py").await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_anthropic_for_python_is_content() {
+    run("python", "anthropic_sdk.py").await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_google_for_python_is_content() {
+    run("python", "google_sdk.py").await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_openai_for_node_is_content() {
+    run("node", "openai.mjs").await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_anthropic_for_node_is_content() {
+    run("node", "anthropic.mjs").await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_google_for_node_is_content() {
+    run("node", "google.mjs").await;
 }
