@@ -15,10 +15,12 @@ pub mod provider;
 pub mod registry;
 pub mod server;
 pub mod terminal;
+pub mod upstream;
 pub mod wire;
 
 pub use client::{Answer, Client};
 pub use registry::{Passing, Registry, Way};
 pub use server::{Server, Setup, agent_binary, eventually, executed, kill};
 pub use terminal::Terminal;
+pub use upstream::{Upstream, sdk};
 pub use wire::{Said, Wire};

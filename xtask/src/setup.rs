@@ -1,8 +1,8 @@
 //! What tasks need of the machine, installed when it is missing.
 
 mod docker;
-mod frameworks;
 mod provider;
+mod registries;
 
 use anyhow::{Result, bail};
 
@@ -96,7 +96,7 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
             }
         }
         provider::install()?;
-        frameworks::install()?;
+        registries::install()?;
         docker::start()?;
     }
     Ok(())
