@@ -23,6 +23,8 @@ use segment::{Segment, read_all};
 
 /// How soon the store has what has ended.
 const SOON: Duration = Duration::from_millis(50);
+/// After how long the store is asked again that did not take it.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Ends that may wait for the store; then nothing more is let out.
 const MOST_WAITING: usize = 20_000;
 /// Bytes of a file after which another is begun.
@@ -188,13 +190,19 @@ impl Ledger {
                     () = stop.cancelled() => break,
                 }
             }
-            self.flush().await;
+            if !self.flush().await {
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => self.0.work.notify_one(),
+                    () = stop.cancelled() => break,
+                }
+            }
         }
         self.flush().await;
     }
 
-    /// Brings what has ended into the store. What it does not take stays for the next time.
-    pub async fn flush(&self) {
+    /// Brings what has ended into the store, and tells whether it took that. What it does not take stays for the next
+    /// time.
+    pub async fn flush(&self) -> bool {
         let _alone = self.0.flushing.lock().await;
         let (settled, told) = {
             let mut state = self.0.state.lock();
@@ -209,6 +217,7 @@ impl Ledger {
             false => write(&self.0.db, settled).await,
         };
         let mut state = self.0.state.lock();
+        let taken = written.is_ok();
         match written {
             Ok(()) => {
                 state.taken = Arc::default();
@@ -226,11 +235,10 @@ impl Ledger {
                 state.told.splice(0..0, told);
             }
         }
-        let more = !state.waiting.is_empty() || !state.taken.is_empty();
-        drop(state);
-        if more {
+        if !state.waiting.is_empty() {
             self.0.work.notify_one();
         }
+        taken
     }
 }
 

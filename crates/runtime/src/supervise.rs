@@ -600,6 +600,9 @@ impl Charge {
             let token = mint.token(&self.slot.workspace, self.slot.name(), instance);
             ("SKEP_TOKEN".to_owned(), token)
         }));
+        let own = ways_out(&env);
+        let unsaid = |(name, _): &(String, String)| !self.spec.env.contains_key(name);
+        env.extend(own.into_iter().filter(unsaid));
         env
     }
 
@@ -636,4 +639,24 @@ impl Charge {
         }
         Ok(())
     }
+}
+
+/// What the SDKs of models read: where they ask, and the agent's own token as their key. What the specification says
+/// itself counts more.
+fn ways_out(contract: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let (Some(url), Some(token)) = (contract.get("SKEP_URL"), contract.get("SKEP_TOKEN")) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (name, path) in [
+        ("OPENAI", "/llm/openai/v1"),
+        ("ANTHROPIC", "/llm/anthropic"),
+        ("GOOGLE_GEMINI", "/llm/google"),
+    ] {
+        all.push((format!("{name}_BASE_URL"), format!("{url}{path}")));
+    }
+    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"] {
+        all.push((name.to_owned(), token.clone()));
+    }
+    all
 }
