@@ -247,12 +247,15 @@ fn failure(status: u16, model: &str) -> String {
     }
 }
 
+/// Says what a dialect's answers say of themselves.
 fn headers(response: &mut Response<Flow>, dialect: Dialect, id: u64) {
-    match dialect {
-        Dialect::OpenAi => openai::headers(response.headers_mut(), id),
-        Dialect::Anthropic => anthropic::headers(response.headers_mut(), id),
-        Dialect::Google => google::headers(response.headers_mut()),
-    }
+    let own = std::mem::take(response.headers_mut());
+    *response.headers_mut() = match dialect {
+        Dialect::OpenAi => openai::headers(id),
+        Dialect::Anthropic => anthropic::headers(id),
+        Dialect::Google => google::HEADERS.clone(),
+    };
+    response.headers_mut().extend(own);
 }
 
 fn refuse(refusal: &Refusal, dialect: Dialect, array: bool, id: u64) -> Response<Flow> {

@@ -1,12 +1,14 @@
 //! As Anthropic speaks: messages, their tokens, models.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::flow::Frame;
 use super::openai::limit;
 use super::plan::{PIECES, Plan, Talk, texts};
-use super::reply::{Ask, Refusal, Reply, quoted};
+use super::reply::{Ask, Refusal, Reply, collected, quoted};
 
 /// What thoughts are signed with.
 const SIGNATURE: &str = "c2lnbmVkLWJ5LXRoZS11cHN0cmVhbQ==";
@@ -23,7 +25,7 @@ fn request_id(id: u64) -> String {
 }
 
 /// What each answer tells of limits and itself.
-pub(crate) fn headers(headers: &mut HeaderMap, id: u64) {
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         (
             "anthropic-organization-id",
@@ -45,12 +47,16 @@ pub(crate) fn headers(headers: &mut HeaderMap, id: u64) {
             "2026-01-01T00:00:00Z",
         ),
     ];
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    collected(&fixed)
+});
+
+/// Those headers, and a request's id.
+pub(crate) fn headers(id: u64) -> HeaderMap {
+    let mut headers = HEADERS.clone();
     if let Ok(value) = HeaderValue::try_from(request_id(id)) {
         headers.insert("request-id", value);
     }
+    headers
 }
 
 /// The body of a failure.

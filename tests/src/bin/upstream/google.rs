@@ -1,12 +1,14 @@
 //! As Google's Gemini speaks: contents, their tokens, embeddings, models.
 
-use http::{HeaderMap, HeaderValue};
+use std::sync::LazyLock;
+
+use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::flow::Frame;
 use super::openai::limit;
 use super::plan::{Plan, Talk, texts, vector};
-use super::reply::{Ask, Refusal, Reply};
+use super::reply::{Ask, Refusal, Reply, collected};
 
 /// Numbers in a vector when a request does not say.
 const DIMENSIONS: usize = 768;
@@ -20,7 +22,7 @@ const SIGNATURE: &str = "c2lnbmVkLWJ5LXRoZS11cHN0cmVhbQ==";
 const MODELS: [&str; 3] = ["gemini-2.5-flash", "gemini-2.5-pro", "gemini-embedding-001"];
 
 /// What each answer tells of itself.
-pub(crate) fn headers(headers: &mut HeaderMap) {
+pub(crate) static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         ("server-timing", "gfet4t7; dur=7"),
         ("vary", "Origin, X-Origin, Referer"),
@@ -28,10 +30,8 @@ pub(crate) fn headers(headers: &mut HeaderMap) {
         ("x-frame-options", "SAMEORIGIN"),
         ("x-xss-protection", "0"),
     ];
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-}
+    collected(&fixed)
+});
 
 /// The body of a failure. A key that is wrong is a wrong argument, and one that is not there is not allowed.
 pub(crate) fn error(refusal: &Refusal) -> Value {

@@ -1,5 +1,7 @@
 //! As OpenAI speaks: chat completions, embeddings, models. Its responses are in a module of their own.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::flow::Frame;
 use super::plan::{ARGUMENTS, PIECES, Plan, Talk, Usage, texts, vector};
-use super::reply::{Ask, Refusal, Reply, now, quoted};
+use super::reply::{Ask, Refusal, Reply, collected, now, quoted};
 
 /// Numbers in a vector when a request does not say.
 const DIMENSIONS: usize = 1536;
@@ -28,7 +30,7 @@ const MODELS: [&str; 5] = [
 ];
 
 /// What each answer tells of limits and itself.
-pub(crate) fn headers(headers: &mut HeaderMap, id: u64) {
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         ("openai-organization", "org-upstream"),
         ("openai-version", "2020-10-01"),
@@ -40,12 +42,16 @@ pub(crate) fn headers(headers: &mut HeaderMap, id: u64) {
         ("x-ratelimit-reset-requests", "6ms"),
         ("x-ratelimit-reset-tokens", "0s"),
     ];
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    collected(&fixed)
+});
+
+/// Those headers, and a request's id.
+pub(crate) fn headers(id: u64) -> HeaderMap {
+    let mut headers = HEADERS.clone();
     if let Ok(value) = HeaderValue::try_from(format!("req_{id:032x}")) {
         headers.insert("x-request-id", value);
     }
+    headers
 }
 
 /// The body of a failure.
@@ -112,20 +118,20 @@ pub(crate) fn limit(json: &Value, names: &[&str]) -> Option<usize> {
     usize::try_from(found).ok()
 }
 
-fn usage(usage: &Usage, answers: u64) -> Value {
+/// As text: these are on every answer, and a benchmark asks for many.
+fn usage(usage: &Usage, answers: u64) -> String {
     let output = usage.output(answers);
-    json!({
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": output,
-        "total_tokens": usage.prompt + output,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached, "cache_write_tokens": usage.written, "audio_tokens": 0,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.thought, "audio_tokens": 0,
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
-        },
-    })
+    format!(
+        "{{\"prompt_tokens\":{},\"completion_tokens\":{output},\"total_tokens\":{},\
+         \"prompt_tokens_details\":{{\"cached_tokens\":{},\"cache_write_tokens\":{},\"audio_tokens\":0}},\
+         \"completion_tokens_details\":{{\"reasoning_tokens\":{},\"audio_tokens\":0,\
+         \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}",
+        usage.prompt,
+        usage.prompt + output,
+        usage.cached,
+        usage.written,
+        usage.thought,
+    )
 }
 
 fn finish(plan: &Plan) -> &'static str {
@@ -147,35 +153,38 @@ pub(crate) fn chat(ask: Ask<'_>) -> Result<Reply, Refusal> {
         return Ok(stream(&plan, id, answers, told));
     }
     let message = match &plan.tool {
-        Some(name) => json!({
-            "role": "assistant", "content": null, "refusal": null, "annotations": [],
-            "tool_calls": [{
-                "id": format!("call_{id:024x}"), "type": "function",
-                "function": { "name": name, "arguments": ARGUMENTS },
-            }],
-        }),
-        None => json!({
-            "role": "assistant", "content": plan.text, "refusal": null, "annotations": [],
-        }),
+        Some(name) => format!(
+            "{{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"annotations\":[],\
+             \"tool_calls\":[{{\"id\":\"call_{id:024x}\",\"type\":\"function\",\
+             \"function\":{{\"name\":{},\"arguments\":{}}}}}]}}",
+            quoted(name),
+            quoted(ARGUMENTS),
+        ),
+        None => format!(
+            "{{\"role\":\"assistant\",\"content\":{},\"refusal\":null,\"annotations\":[]}}",
+            quoted(&plan.text)
+        ),
     };
+    let finish = finish(&plan);
     let choices = (0..answers).map(|index| {
-        json!({
-            "index": index, "message": message, "logprobs": null, "finish_reason": finish(&plan),
-        })
+        format!(
+            "{{\"index\":{index},\"message\":{message},\"logprobs\":null,\
+             \"finish_reason\":\"{finish}\"}}"
+        )
     });
-    let mut answer = json!({
-        "id": format!("chatcmpl-{id:029x}"),
-        "object": "chat.completion",
-        "created": now(),
-        "model": plan.script.base,
-        "choices": choices.collect::<Vec<Value>>(),
-        "service_tier": "default",
-        "system_fingerprint": "fp_upstream",
-    });
-    if !plan.script.nousage {
-        answer["usage"] = usage(&plan.usage, answers);
-    }
-    Ok(Reply::whole(answer.to_string(), plan.script))
+    let told = match plan.script.nousage {
+        true => String::new(),
+        false => format!(",\"usage\":{}", usage(&plan.usage, answers)),
+    };
+    let answer = format!(
+        "{{\"id\":\"chatcmpl-{id:029x}\",\"object\":\"chat.completion\",\"created\":{},\
+         \"model\":{},\"choices\":[{}]{told},\"service_tier\":\"default\",\
+         \"system_fingerprint\":\"fp_upstream\"}}",
+        now(),
+        quoted(&plan.script.base),
+        choices.collect::<Vec<String>>().join(","),
+    );
+    Ok(Reply::whole(answer, plan.script))
 }
 
 fn stream(plan: &Plan, id: u64, answers: u64, told: bool) -> Reply {

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::flow::Frame;
@@ -85,4 +86,13 @@ pub(crate) fn now() -> u64 {
 /// Text as JSON.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// Headers whose values never change.
+pub(crate) fn collected(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let pairs = pairs.iter().map(|(name, value)| {
+        let name = HeaderName::from_static(name);
+        (name, HeaderValue::from_static(value))
+    });
+    pairs.collect()
 }
