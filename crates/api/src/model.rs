@@ -43,7 +43,7 @@ pub struct ModelProvider {
 pub struct NewModelBudget {
     /// Whose costs count: `workspace`, `agent`, `key`, `user` or `model`.
     pub of: String,
-    /// Which one: an agent's or a key's name, a person's id, `provider/model`. Not for a workspace.
+    /// Which one: an agent's name, a key's or a person's id, `provider/model`. Not for a workspace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub whose: String,
     /// Over which time: `minute`, `day`, `month` or `total`.

@@ -220,6 +220,10 @@ fn work(
             vec![b'x'; usize::try_from(number(query, "bytes"))?],
         )),
         // What a test deploys each revision with.
+        "/env" => {
+            let all: std::collections::BTreeMap<String, String> = std::env::vars().collect();
+            Ok(text(StatusCode::OK, serde_json::to_string(&all)?))
+        }
         "/number" => Ok(text(StatusCode::OK, std::env::var("NUMBER")?)),
         _ => Ok(echo(head, &body, trailers)),
     }

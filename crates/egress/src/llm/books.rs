@@ -40,7 +40,7 @@ pub enum Subject {
     Workspace,
     /// Those of one agent.
     Agent(String),
-    /// Those of an API key, by its name.
+    /// Those of an API key, by its id.
     Key(String),
     /// Those of a person, by their id.
     User(String),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use skep_core::Timestamp;
 use skep_dialects::Usage;
 
 use crate::money::Money;
@@ -12,6 +13,8 @@ use crate::money::Money;
 const SHIPPED: &str = include_str!("../../prices.toml");
 /// Tokens that a price is for.
 const PER: i128 = 1_000_000;
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
 /// What an answer has at most when neither the request nor the table says so, in tokens.
 const MOST_OUTPUT: u64 = 16_384;
 
@@ -31,14 +34,17 @@ pub struct Price {
     /// Of prompts with more tokens than these, by their numbers, growing.
     tiers: Vec<(u64, Rates)>,
     /// The longest answer that it gives.
-    pub most_output: Option<u64>,
+    most_output: Option<u64>,
 }
+
+/// Prices of one model, each with the day from which it holds, growing.
+type Since = Vec<(i64, Price)>;
 
 /// A table of prices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prices {
     version: String,
-    models: HashMap<(String, String), Price>,
+    models: HashMap<(String, String), Since>,
 }
 
 /// A table is not as it should be.
@@ -51,24 +57,40 @@ pub struct BadPrices(String);
 struct File {
     version: String,
     #[serde(default)]
+    provider: Vec<Section>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    name: String,
+    #[expect(dead_code, reason = "it is for who looks the table over")]
+    source: Option<String>,
+    #[expect(dead_code, reason = "batches are not let out yet")]
+    batch: Option<String>,
+    same_as: Option<String>,
+    only: Option<Vec<String>>,
+    #[serde(default)]
     model: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    provider: String,
-    model: String,
-    /// Other names of the very same.
-    #[serde(default)]
-    aliases: Vec<String>,
+    names: Vec<String>,
+    from: Option<String>,
     input: String,
-    cache_read: Option<String>,
+    cached_input: Option<String>,
     cache_write: Option<String>,
+    #[expect(
+        dead_code,
+        reason = "providers' usage is not read for how long it is kept"
+    )]
+    cache_write_long: Option<String>,
     output: Option<String>,
     most_output: Option<u64>,
     #[serde(default)]
-    tier: Vec<Tier>,
+    tiers: Vec<Tier>,
 }
 
 #[derive(Deserialize)]
@@ -76,18 +98,21 @@ struct Entry {
 struct Tier {
     above: u64,
     input: String,
-    cache_read: Option<String>,
+    cached_input: Option<String>,
     cache_write: Option<String>,
+    #[expect(dead_code, reason = "as above")]
+    cache_write_long: Option<String>,
     output: Option<String>,
 }
 
 impl Rates {
     /// Of the prices of input, of what is read from and written to a cache, and of output. What is not said of a cache
     /// costs what input does.
-    fn read([input, cache_read, cache_write, output]: [Option<&str>; 4]) -> Result<Self, String> {
+    fn read(input: &str, others: [&Option<String>; 3]) -> Result<Self, String> {
         let money = |text: &str| text.parse::<Money>().map_err(|error| error.to_string());
-        let or = |text: Option<&str>, other| text.map_or(Ok(other), money);
-        let input = or(input, Money::ZERO)?;
+        let or = |text: &Option<String>, other| text.as_deref().map_or(Ok(other), money);
+        let input = money(input)?;
+        let [cache_read, cache_write, output] = others;
         Ok(Self {
             input,
             cache_read: or(cache_read, input)?,
@@ -97,22 +122,26 @@ impl Rates {
     }
 }
 
+/// The day of a text such as `2026-11-22`, in days since 1970-01-01.
+fn day(text: &str) -> Result<i64, String> {
+    let moment: Result<Timestamp, _> = format!("{text}T00:00:00Z").parse();
+    let moment = moment.map_err(|_| format!("`{text}` is no day"))?;
+    Ok(moment.as_micros().div_euclid(DAY))
+}
+
 impl Price {
     fn read(entry: &Entry) -> Result<Self, String> {
         let mut tiers = Vec::new();
-        for tier in &entry.tier {
+        for tier in &entry.tiers {
             if tiers.last().is_some_and(|(above, _)| *above >= tier.above) {
                 return Err("tiers grow".to_owned());
             }
-            let texts = [&tier.cache_read, &tier.cache_write, &tier.output];
-            let [read, write, output] = texts.map(Option::as_deref);
-            let rates = Rates::read([Some(&tier.input), read, write, output])?;
-            tiers.push((tier.above, rates));
+            let others = [&tier.cached_input, &tier.cache_write, &tier.output];
+            tiers.push((tier.above, Rates::read(&tier.input, others)?));
         }
-        let texts = [&entry.cache_read, &entry.cache_write, &entry.output];
-        let [read, write, output] = texts.map(Option::as_deref);
+        let others = [&entry.cached_input, &entry.cache_write, &entry.output];
         Ok(Self {
-            rates: Rates::read([Some(&entry.input), read, write, output])?,
+            rates: Rates::read(&entry.input, others)?,
             tiers,
             most_output: entry.most_output,
         })
@@ -174,18 +203,39 @@ impl Prices {
     /// [`BadPrices`], with what is wrong.
     pub fn read(text: &str) -> Result<Self, BadPrices> {
         let file: File = toml::from_str(text).map_err(|error| BadPrices(error.to_string()))?;
-        let mut models = HashMap::new();
-        for entry in &file.model {
-            let of = format!("{}/{}", entry.provider, entry.model);
-            let price = Price::read(entry).map_err(|why| BadPrices(format!("{of}: {why}")))?;
-            for name in entry.aliases.iter().chain([&entry.model]) {
-                let key = (entry.provider.clone(), name.clone());
-                if models.insert(key, price.clone()).is_some() {
-                    return Err(BadPrices(format!(
-                        "{}/{name} stands there twice",
-                        entry.provider
-                    )));
+        let mut models: HashMap<(String, String), Since> = HashMap::new();
+        for section in &file.provider {
+            for entry in &section.model {
+                let of = entry.names.join(", ");
+                let wrong = |why: String| BadPrices(format!("{}/{of}: {why}", section.name));
+                let price = Price::read(entry).map_err(wrong)?;
+                let from = entry.from.as_deref().map_or(Ok(i64::MIN), day);
+                let from = from.map_err(wrong)?;
+                for name in &entry.names {
+                    let since = models
+                        .entry((section.name.clone(), name.clone()))
+                        .or_default();
+                    if since.last().is_some_and(|(before, _)| *before >= from) {
+                        let why = "it stands there twice, or days do not grow".to_owned();
+                        return Err(wrong(why));
+                    }
+                    since.push((from, price.clone()));
                 }
+            }
+        }
+        for section in &file.provider {
+            let Some(other) = &section.same_as else {
+                continue;
+            };
+            for name in section.only.iter().flatten() {
+                let key = (other.clone(), name.clone());
+                let since = models.get(&key).cloned().ok_or_else(|| {
+                    BadPrices(format!(
+                        "{}/{name}: `{other}` does not have it",
+                        section.name
+                    ))
+                })?;
+                models.insert((section.name.clone(), name.clone()), since);
             }
         }
         let version = file.version;
@@ -206,11 +256,16 @@ impl Prices {
         &self.version
     }
 
-    /// What a model of a kind of provider costs. A dated name (`gpt-4o-2024-08-06`, `claude-…-20250514`) that is not in
-    /// the table costs what the one without the date does.
+    /// What a model of a kind of provider costs now. A dated name (`gpt-4o-2024-08-06`, `claude-…-20250514`) that is not
+    /// in the table costs what the one without the date does.
     #[must_use]
-    pub fn price(&self, kind: &str, model: &str) -> Option<&Price> {
-        let find = |model: &str| self.models.get(&(kind.to_owned(), model.to_owned()));
+    pub fn price(&self, kind: &str, model: &str, now: Timestamp) -> Option<&Price> {
+        let today = now.as_micros().div_euclid(DAY);
+        let find = |model: &str| {
+            let since = self.models.get(&(kind.to_owned(), model.to_owned()))?;
+            let begun = since.iter().rev().find(|(from, _)| *from <= today);
+            begun.map(|(_, price)| price)
+        };
         find(model).or_else(|| find(undated(model)?))
     }
 }
@@ -235,19 +290,28 @@ mod tests {
 
     const TABLE: &str = r#"
         version = "1"
-        [[model]]
-        provider = "openai"
-        model = "gpt"
-        aliases = ["gpt-latest"]
+        [[provider]]
+        name = "openai"
+        [[provider.model]]
+        names = ["gpt", "gpt-latest"]
         input = "0.15"
-        cache_read = "0.0375"
+        cached_input = "0.0375"
         output = "0.60"
         most_output = 1000
-        [[model.tier]]
-        above = 100
-        input = "0.30"
-        output = "1.20"
+        tiers = [{ above = 100, input = "0.30", output = "1.20" }]
+        [[provider.model]]
+        names = ["gpt"]
+        from = "2030-01-01"
+        input = "0.05"
+        [[provider]]
+        name = "azure"
+        same_as = "openai"
+        only = ["gpt"]
     "#;
+
+    fn now() -> Timestamp {
+        Timestamp::from_micros(1_763_769_600_000_000)
+    }
 
     fn usage(input: u64, cache_read: u64, output: u64) -> Usage {
         Usage {
@@ -261,7 +325,7 @@ mod tests {
     #[test]
     fn tokens_cost_what_the_table_says_to_the_billionth() {
         let prices = Prices::read(TABLE).unwrap();
-        let price = prices.price("openai", "gpt").unwrap();
+        let price = prices.price("openai", "gpt", now()).unwrap();
         assert_eq!(price.cost(&usage(100, 0, 0)).nanos(), 15_000);
         assert_eq!(
             price.cost(&usage(100, 40, 10)).nanos(),
@@ -287,9 +351,23 @@ mod tests {
             ("gpt-mini", false),
             ("gpt-24-08-06", false),
         ] {
-            assert_eq!(prices.price("openai", name).is_some(), known, "{name}");
+            assert_eq!(
+                prices.price("openai", name, now()).is_some(),
+                known,
+                "{name}"
+            );
         }
-        assert!(prices.price("azure", "gpt").is_none());
+        assert_eq!(
+            prices.price("azure", "gpt", now()),
+            prices.price("openai", "gpt", now())
+        );
+        assert!(prices.price("azure", "gpt-latest", now()).is_none());
+        // 2030-01-01, and the second before.
+        for (second, nanos) in [(1_893_455_999, 150), (1_893_456_000, 50)] {
+            let then = Timestamp::from_micros(second * 1_000_000);
+            let price = prices.price("openai", "gpt", then).unwrap();
+            assert_eq!(price.cost(&usage(1, 0, 0)).nanos(), nanos);
+        }
     }
 
     #[test]
@@ -299,7 +377,7 @@ mod tests {
             .unwrap()
             .with(Prices::read(&own).unwrap());
         assert_eq!(both.version(), "1+own");
-        let price = both.price("openai", "gpt").unwrap();
+        let price = both.price("openai", "gpt", now()).unwrap();
         assert_eq!(price.cost(&usage(1, 0, 0)).nanos(), 9_000);
     }
 
@@ -307,8 +385,15 @@ mod tests {
     fn a_table_that_is_wrong_says_where() {
         for (from, to, told) in [
             ("0.15", "0,15", "openai/gpt"),
-            ("[\"gpt-latest\"]", "[\"gpt\"]", "twice"),
+            ("\"gpt-latest\"", "\"gpt\"", "twice"),
             ("most_output", "mst_output", "mst_output"),
+            ("2030-01-01", "2030-13-01", "no day"),
+            ("only = [\"gpt\"]", "only = [\"x\"]", "azure/x"),
+            (
+                "above = 100, input = \"0.30\"",
+                "above = 100, input = \"x\"",
+                "openai/gpt",
+            ),
         ] {
             let error = Prices::read(&TABLE.replace(from, to))
                 .unwrap_err()

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::books::{Amount, Books, Budget, Reservation, Spender, Standing};
 use super::exchange::{Body, Open};
 use super::plan::{Plan, Target};
-use super::prices::{Price, Prices};
+use super::prices::Prices;
 use super::provider::{Door, Provider};
 use super::upstream::Upstream;
 use super::{headers, stored};
@@ -425,8 +425,9 @@ impl Models {
     ) -> Result<Open, EgressError> {
         let inner = &self.0;
         let kind = target.provider.kind;
-        let price = inner.prices.price(kind.as_str(), &target.model).cloned();
         let now = inner.db.clock().now();
+        let price = inner.prices.price(kind.as_str(), &target.model, now);
+        let price = price.cloned();
         let most = match plan.costs() {
             true => plan.most(price.as_ref()),
             false => Amount::default(),
@@ -590,11 +591,5 @@ impl Models {
         request
             .body(Full::new(body))
             .map_err(|error| EgressError::Invalid(error.to_string()))
-    }
-
-    /// What a model of a provider costs, when the table knows it.
-    #[must_use]
-    pub fn price(&self, provider: &Provider, model: &str) -> Option<Price> {
-        self.0.prices.price(provider.kind.as_str(), model).cloned()
     }
 }
