@@ -14,7 +14,7 @@ use crate::request::{Query, encode};
 use crate::{Client, ClientError};
 
 impl Client {
-    async fn put_json(
+    pub(crate) async fn put_json(
         &self,
         path: &str,
         body: &impl Serialize,

@@ -214,13 +214,13 @@ codes! {
     MountUnavailable = "mount-unavailable", 503, "The store that is mounted there does not give the secret",
         "Try again in a while, or see with `skep secrets refresh PATH` what is wrong with it.";
     ModelNotFound = "model-not-found", 404, "No provider here has this model",
-        "See with `skep models` which there are; `skep models add` adds a provider.";
+        "See with `skep models list` which there are; `skep models add` adds a provider.";
     OverBudget = "over-budget", 429, "A budget has not enough left",
         "Raise it, or wait until its time is over: `skep models budgets` shows how all of them stand.";
     ProviderKey = "provider-key", 503, "The provider's key is not to be had",
-        "The detail says why; `skep models test PROVIDER` tries it again.";
+        "The detail says why: mend the secret that holds it, or open the vault.";
     ProviderUnreachable = "provider-unreachable", 502, "The provider of the model does not answer",
-        "Try again in a while; `skep models test PROVIDER` says what is wrong with it.";
+        "Try again in a while; the detail says what is wrong with it.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

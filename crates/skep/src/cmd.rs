@@ -30,6 +30,7 @@ pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod message;
+pub(crate) mod models;
 pub(crate) mod orders;
 pub(crate) mod pages;
 pub(crate) mod performance;

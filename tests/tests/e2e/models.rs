@@ -171,7 +171,12 @@ async fn what_is_used_is_counted_and_told_to_the_log() {
         let said = client.post_json(CHAT, &chat(PRICED, stream)).await;
         assert_eq!(said.status, 200, "{}", said.text());
         // Nobody who did not ask for it is told the usage of a stream.
-        assert_eq!(said.text().contains("prompt_tokens"), !stream, "{}", said.text());
+        assert_eq!(
+            said.text().contains("prompt_tokens"),
+            !stream,
+            "{}",
+            said.text()
+        );
     }
     let failed = client
         .post_json(CHAT, &chat("priced+fail=500", false))
