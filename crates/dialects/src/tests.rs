@@ -1,3 +1,5 @@
 //! Tests.
 
+mod back;
 mod passing;
+mod streams;
