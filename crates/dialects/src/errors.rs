@@ -130,6 +130,8 @@ pub fn translate_error(from: Dialect, to: Dialect, status: u16, body: &[u8]) -> 
         (529, _) => 503,
         (status, _) => status,
     };
-    let made = error(to, status, code.and_then(Json::text), &told);
+    // Its word is not ours to say in what Google calls a domain.
+    let code = code.and_then(Json::text).filter(|_| to != Dialect::Gemini);
+    let made = error(to, status, code, &told);
     (status, Json::from(made).to_string().into_bytes())
 }

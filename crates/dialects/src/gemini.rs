@@ -1,6 +1,8 @@
 //! Gemini's `generateContent`: requests and answers. Fields are called as its JSON calls them, or as its
 //! protocol buffers do: both are taken.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use crate::Dialect;
 use crate::chat::read_stops;
 use crate::json::{Fields, Json, Object, refused};
@@ -93,32 +95,26 @@ fn objects(from: &mut Fields, name: &str) -> Result<Vec<Fields>, Untranslatable>
         .collect()
 }
 
-/// Calls that have no id of their own: their names, in order, with the ids that are given to them.
+/// Calls that have no id of their own are given one; what comes of them says their names in the same order.
 #[derive(Default)]
 struct Ids {
     given: usize,
-    open: Vec<(String, String)>,
+    open: BTreeMap<String, VecDeque<String>>,
 }
 
 impl Ids {
     fn call(&mut self, name: &str, id: Option<String>) -> String {
-        let id = id.unwrap_or_else(|| {
+        id.unwrap_or_else(|| {
             self.given += 1;
-            format!("call_{}", self.given)
-        });
-        self.open.push((name.to_owned(), id.clone()));
-        id
+            let id = format!("call_{}", self.given);
+            let open = self.open.entry(name.to_owned()).or_default();
+            open.push_back(id.clone());
+            id
+        })
     }
 
     fn result(&mut self, name: &str, id: Option<String>) -> Option<String> {
-        let at = self.open.iter().position(|(called, given)| match &id {
-            Some(id) => id == given,
-            None => called == name,
-        });
-        match at {
-            Some(at) => Some(self.open.remove(at).1),
-            None => id,
-        }
+        id.or_else(|| self.open.get_mut(name)?.pop_front())
     }
 }
 
@@ -368,8 +364,9 @@ pub(crate) fn write_request(request: &Request) -> Result<Json, Untranslatable> {
     let (system, turns) = request.parted()?;
     let system: Vec<Json> = system.into_iter().map(text_part).collect();
     let mut contents = Vec::new();
+    let mut names = BTreeMap::new();
     for turn in &turns {
-        let parts = write_parts(turn, &turns)?;
+        let parts = write_parts(turn, &mut names)?;
         let role = match turn.role {
             Role::Assistant => "model",
             _ => "user",
@@ -470,8 +467,12 @@ fn text_part(text: &str) -> Json {
     Object::new().with("text", text).into()
 }
 
-/// The parts of a turn for the provider; what the tools are called is in the turns before.
-fn write_parts(turn: &Turn, turns: &[Turn]) -> Result<Vec<Json>, Untranslatable> {
+/// The parts of a turn for the provider. `names` are those of the tools that were called so far, by the ids of
+/// the calls.
+fn write_parts<'t>(
+    turn: &'t Turn,
+    names: &mut BTreeMap<&'t str, &'t str>,
+) -> Result<Vec<Json>, Untranslatable> {
     let mut made = Vec::new();
     // The signature of a thought that stands for itself goes with the call after it.
     let mut loose: Option<&str> = None;
@@ -485,17 +486,13 @@ fn write_parts(turn: &Turn, turns: &[Turn]) -> Result<Vec<Json>, Untranslatable>
                 loose = own.and_then(|it| it.own(Dialect::Gemini)).or(loose);
             }
             Part::Call(call) => {
+                names.insert(&call.id, &call.name);
                 let own = call.signature.as_ref();
                 let own = own.and_then(|it| it.own(Dialect::Gemini));
                 made.push(write_call(call, own.or(loose.take()))?);
             }
             Part::Result(outcome) => {
-                let calls = turns.iter().rev().flat_map(|turn| turn.parts.iter().rev());
-                let mut names = calls.filter_map(|part| match part {
-                    Part::Call(call) if call.id == outcome.id => Some(&call.name),
-                    _ => None,
-                });
-                let name = names.next();
+                let name = names.get(outcome.id.as_str()).copied();
                 let name = name.ok_or_else(|| outcome.at.refused("there is no call for it"))?;
                 let key = if outcome.is_error { "error" } else { "output" };
                 let response = Object::new()

@@ -17,6 +17,10 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn read(&mut self, data: &Json, to: &mut Vec<Event>) -> Result<(), Untranslatable> {
         let text = |name: &str| data.get(name).and_then(Json::text).unwrap_or_default();
+        // Some begin with a chunk that has neither a choice nor an id.
+        if !self.began && data.get("choices").is_none_or(|it| it.list().is_empty()) {
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.began, true) {
             to.push(Event::Start {
                 id: text("id").to_owned(),

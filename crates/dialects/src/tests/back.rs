@@ -245,8 +245,9 @@ fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
         option::of(1..9000_u64),
     );
     let form = (format(dialect), reasoning(dialect), any::<bool>());
-    (turns, called, sampling, form).prop_map(
-        move |((system, exchanges), (tools, choice, parallel), sampling, form)| {
+    let plain = any::<bool>();
+    (turns, called, sampling, form, plain).prop_map(
+        move |((system, exchanges), (tools, choice, parallel), sampling, form, plain)| {
             use Dialect::{Chat, Gemini, Messages, Responses};
             let mut made = Request::new(dialect);
             let (temperature, top_p, penalty, stops, most) = sampling;
@@ -275,6 +276,17 @@ fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
             (made.format, made.reasoning, made.stream) = form;
             made.stream &= !can(&[Gemini]);
             made.usage_asked = made.stream || !can(&[Chat]);
+            if plain {
+                // What every dialect can say.
+                made.top_k = None;
+                made.seed = None;
+                made.frequency_penalty = None;
+                made.presence_penalty = None;
+                made.stops = Vec::new();
+                made.verbosity = None;
+                made.parallel = None;
+                made.format = made.format.filter(|format| *format != Format::Json);
+            }
             made
         },
     )
