@@ -166,6 +166,7 @@ impl Writer {
             None => return,
             Some(Open::Text(text)) => {
                 let done = Object::typed("response.output_text.done").with("text", &text);
+                let done = done.with("logprobs", Vec::new());
                 self.close_part(done, output_text(&text), out)
             }
             Some(Open::Refusal(text)) => {
@@ -209,10 +210,8 @@ impl Writer {
     }
 
     /// Tells a piece of a text.
-    fn say(&mut self, kind: &str, text: &str, out: &mut Vec<u8>) {
-        let event = self
-            .about(kind, &self.id("msg"))
-            .with("content_index", 0_u64);
+    fn say(&mut self, event: Object, text: &str, out: &mut Vec<u8>) {
+        let event = event.with("content_index", 0_u64);
         self.send(event.with("delta", text), out);
     }
 
@@ -275,7 +274,9 @@ impl Writer {
                     gather(kept, &text)?;
                 }
                 self.count(text.len())?;
-                self.say("response.output_text.delta", &text, out);
+                let event = self.about("response.output_text.delta", &self.id("msg"));
+                let event = event.with("logprobs", Vec::new());
+                self.say(event, &text, out);
             }
             Event::Refusal(text) => {
                 if !matches!(self.open, Some(Open::Refusal(_))) {
@@ -285,7 +286,8 @@ impl Writer {
                     gather(kept, &text)?;
                 }
                 self.count(text.len())?;
-                self.say("response.refusal.delta", &text, out);
+                let event = self.about("response.refusal.delta", &self.id("msg"));
+                self.say(event, &text, out);
             }
             Event::Thought(text) => {
                 self.count(text.len())?;

@@ -397,12 +397,59 @@ proptest! {
     }
 
     #[test]
+    fn a_request_with_any_damage_is_survived(
+        (from, request) in dialects(request), to in select(ALL.to_vec()), at in any::<usize>(),
+        with in select(vec!["", "\"", "{", "]", "null", "\\", "7", "[]", "{}"]), length in 0..12_usize,
+    ) {
+        let mut body = write_request(from, from, &request, "m").unwrap().to_string().into_bytes();
+        let at = at % body.len();
+        let end = (at + length).min(body.len());
+        body.splice(at..end, with.bytes());
+        let seen = glance(from, &body);
+        if let Ok((made, _)) = translate_request(from, to, &body, "m", false) {
+            prop_assert!(glance(to, &made).is_ok());
+            prop_assert!(seen.is_ok(), "what a broker cannot read is not translated");
+        }
+    }
+
+    #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), from in select(ALL.to_vec()), to in select(ALL.to_vec())) {
         let _ = translate_request(from, to, &bytes, "m", true);
         let _ = translate_answer(from, to, &bytes, &Memory::default());
         let _ = translate_error(from, to, 500, &bytes);
         let mut stream = StreamTranslation::new(from, to, &Memory::default()).unwrap();
         let _ = (stream.push(&bytes), stream.finish());
+    }
+}
+
+/// How long the worst takes that a body of a size can hold: run by hand, with optimisation.
+#[test]
+#[ignore = "a measurement"]
+fn the_worst_is_bearable() {
+    let call = r#"{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}"#;
+    let calls = format!(
+        r#"{{"role":"assistant","tool_calls":[{}]}}"#,
+        vec![call; 100_000].join(",")
+    );
+    let result = r#"{"role":"tool","tool_call_id":"d","content":"x"}"#;
+    let results = vec![result; 100_000].join(",");
+    let many = format!(r#"{{"model":"m","messages":[{calls},{results}]}}"#);
+    let keys: Vec<String> = (0..900_000).map(|at| format!("\"k{at}\":1")).collect();
+    let wide = format!(r#"{{"model":"m","messages":[],{}}}"#, keys.join(","));
+    let small = format!(
+        r#"{{"model":"m","messages":[{}0]}}"#,
+        "0,".repeat(1_000_000)
+    );
+    for (name, body) in [("calls", many), ("fields", wide), ("values", small)] {
+        for to in ALL {
+            let start = std::time::Instant::now();
+            let made = translate_request(Dialect::Chat, to, body.as_bytes(), "m", false);
+            let (bytes, took) = (body.len(), start.elapsed());
+            println!(
+                "{name} to {to:?}: {bytes} bytes, {took:?}, {}",
+                made.is_ok()
+            );
+        }
     }
 }
 

@@ -300,6 +300,24 @@ fn what_cannot_be_translated_ends_a_stream() {
 
 proptest! {
     #[test]
+    fn a_stream_with_any_damage_is_survived(
+        from in 0..STREAMS.len(), to in 0..STREAMS.len(), at in any::<usize>(),
+        with in prop_oneof![Just(""), Just("\""), Just("{"), Just("]"), Just("\n\n"), Just("null"), Just("\\")],
+        length in 0..40_usize,
+    ) {
+        let ((from, stream), (to, _)) = (STREAMS[from], STREAMS[to]);
+        let mut bytes = stream.as_bytes().to_vec();
+        let at = at % bytes.len();
+        let end = (at + length).min(bytes.len());
+        bytes.splice(at..end, with.bytes());
+        let made = translated(from, to, &[&bytes]);
+        // It came to its end, or says why not.
+        let mut tap = Tap::new(to, true);
+        tap.push(made.as_bytes());
+        prop_assert!(tap.is_complete() || tap.error().is_some(), "{}", made);
+    }
+
+    #[test]
     fn any_cut_gives_the_same(
         from in 0..STREAMS.len(), to in 0..STREAMS.len(),
         cuts in prop::collection::vec(any::<usize>(), 0..30),
