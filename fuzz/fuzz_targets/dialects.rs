@@ -49,7 +49,10 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = translate_error(from, to, 500, bytes);
 
     for streams in [true, false] {
-        let (whole, cut) = (watched(from, streams, bytes, 0), watched(from, streams, bytes, cut));
+        let (whole, cut) = (
+            watched(from, streams, bytes, 0),
+            watched(from, streams, bytes, cut),
+        );
         assert_eq!((whole.usage(), whole.error()), (cut.usage(), cut.error()));
     }
     let mut stream = StreamTranslation::new(from, to, &Memory::default()).expect("there is a way");

@@ -14,6 +14,9 @@ use crate::translate::Untranslatable;
 /// Values of a tree, at most: a body of small ones would take many times its bytes.
 const MOST_VALUES: usize = 1 << 20;
 
+/// Numbers from here on are not kept exactly: two to the power of 64.
+const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json {
@@ -140,7 +143,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Json::Number(number.into()))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Json, E> {
+        // It may be a whole number of which digits would be lost.
+        if number.abs() >= TOO_LARGE {
+            return Err(E::custom("a number is too large to be kept as it is"));
+        }
         Ok(Number::from_f64(number).map_or(Json::Null, Json::Number))
     }
 

@@ -143,13 +143,23 @@ impl StreamTranslation {
 
 impl Talk {
     fn frame(&mut self, frame: &[u8], tap: &Tap, out: &mut Vec<u8>) {
-        let (_, Some(data)) = event(frame) else {
-            return;
+        let (word, Some(data)) = event(frame) else {
+            return self.alive(frame.starts_with(b":"), out);
         };
+        if word == "ping" {
+            return self.alive(true, out);
+        }
         if data.trim_ascii() == b"[DONE]" {
             return self.event(Event::End(Usage::default()), tap, out);
         }
         self.data(&data, tap, out);
+    }
+
+    /// Hands on that the provider is still there. SDKs of Gemini do not know comments.
+    fn alive(&self, is_said: bool, out: &mut Vec<u8>) {
+        if is_said && !self.is_over && !matches!(self.writer, Writer::Gemini(_)) {
+            out.extend_from_slice(b":\n\n");
+        }
     }
 
     fn data(&mut self, data: &[u8], tap: &Tap, out: &mut Vec<u8>) {

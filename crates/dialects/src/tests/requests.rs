@@ -372,12 +372,14 @@ fn what_gemini_and_responses_cannot_say_is_named() {
 fn what_is_said_twice_or_endlessly_is_refused() {
     let twice = br#"{"model":"m","messages":[],"messages":[]}"#;
     let deep = format!("{{\"model\":\"m\",\"messages\":{}", "[".repeat(100_000));
+    let large = br#"{"model":"m","messages":[],"metadata":{"n":123456789012345678901}}"#;
     let many = format!(
         "{{\"model\":\"m\",\"messages\":[{}1]}}",
         "1,".repeat(2 << 20)
     );
     for body in [
         &twice[..],
+        &large[..],
         deep.as_bytes(),
         many.as_bytes(),
         b"",

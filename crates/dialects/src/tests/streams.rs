@@ -282,6 +282,15 @@ fn usage_that_was_not_asked_for_is_not_told() {
 }
 
 #[test]
+fn a_sign_of_life_is_handed_on() {
+    let alive = b": still there\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n";
+    for (to, expected) in [(Dialect::Chat, ":\n\n:\n\n"), (Dialect::Gemini, "")] {
+        let mut stream = StreamTranslation::new(Dialect::Messages, to, &memory()).unwrap();
+        assert_eq!(stream.push(alive), expected.as_bytes());
+    }
+}
+
+#[test]
 fn what_cannot_be_translated_ends_a_stream() {
     let block = "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\
         \"content_block\":{\"type\":\"server_tool_use\",\"id\":\"s\",\"name\":\"web_search\",\"input\":{}}}\n\n";
