@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::generate;
 use crate::shell::{output, root, run as shell, run_with};
 
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "lock",
     "sealed",
     "exchange",
@@ -17,6 +17,7 @@ const TARGETS: [&str; 7] = [
     "hooks",
     "references",
     "templates",
+    "dialects",
 ];
 /// What makes a program tell libFuzzer where it has been (rustc's SanitizerCoverage pass).
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -159,6 +159,10 @@ const GEMINI: &[(&str, Field)] = &[
 /// [`BadRequest`]: it is no JSON object, or says one of these things twice or in no way that the dialect knows.
 pub fn glance(dialect: Dialect, body: &[u8]) -> Result<Glance, BadRequest> {
     let text = std::str::from_utf8(body).map_err(|error| BadRequest::NotJson(error.to_string()))?;
+    // The parser's own words would show the whole of a text that is no object.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(BadRequest::NotJson("it does not begin with `{`".to_owned()));
+    }
     let mut look = Look {
         found: Glance {
             answers: 1,

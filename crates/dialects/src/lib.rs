@@ -4,14 +4,28 @@
 //! [`glance()`] tells what a broker must know of a request before it is sent, without changing it; [`Tap`]
 //! watches an answer as it passes. What does not live here: who may ask which model, prices, and HTTP.
 
+mod chat;
+mod errors;
 mod frames;
+mod gemini;
 mod glance;
+mod json;
 mod lazy;
+mod messages;
+mod neutral;
+mod responses;
+mod schema;
+mod stream;
 mod tap;
 mod texts;
+mod translate;
 
+pub use errors::{error_body, translate_error};
 pub use glance::{BadRequest, Glance, glance, rewritten, with_model, with_usage};
+pub use messages::MOST_OUTPUT;
+pub use stream::StreamTranslation;
 pub use tap::{Tap, Usage, WithoutUsage};
+pub use translate::{Memory, Untranslatable, translate_answer, translate_request};
 
 /// A way in which models are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,3 +1,7 @@
 //! Tests.
 
+mod answers;
+mod back;
 mod passing;
+mod requests;
+mod streams;

@@ -409,6 +409,8 @@ fn what_is_no_object_is_refused() {
         );
     }
     assert!(glance(Dialect::Chat, b"{\"a\":\"\xff\"}").is_err());
+    let text = glance(Dialect::Chat, b"\"a secret\"").unwrap_err();
+    assert!(!text.to_string().contains("secret"));
     // What is nested in what is counted is no request.
     assert!(glance(Dialect::Gemini, nested.as_bytes()).is_ok());
 }
