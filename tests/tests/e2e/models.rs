@@ -341,6 +341,32 @@ async fn a_client_that_leaves_pays_for_what_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_stays_set_aside_for_who_left_before_the_answer() {
+    let house = House::start().await;
+    let budget = json!({ "of": "workspace", "window": "total", "tokens": 100_000 });
+    house.budget("all", budget).await;
+    let client = house.server.client.clone();
+    let waiting = tokio::spawn(async move {
+        client
+            .post_json(CHAT, &chat("priced+delay=60000", false))
+            .await;
+    });
+    eventually("the request to be at the provider", async || {
+        (house.standing("all").await["reserved"] != "0").then_some(())
+    })
+    .await;
+    waiting.abort();
+    let standing = eventually("what was set aside to be free", async || {
+        let standing = house.standing("all").await;
+        (standing["reserved"] == "0").then_some(standing)
+    })
+    .await;
+    let spent: u64 = standing["spent"].as_str().unwrap().parse().unwrap();
+    assert!(spent < 50, "{standing}");
+    assert_eq!(house.usage().await["items"][0]["failed"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_asks_with_its_own_token_as_long_as_it_lives() {
     let house = House::start().await;
     let server = &house.server;
@@ -527,4 +553,87 @@ async fn only_addresses_that_may_be_reached_are() {
     let nobody = json!({ "kind": "openai", "secrets": ["none"] });
     let (status, text) = put(&server.client, "providers/x", &nobody).await;
     assert!(status == 400 && text.contains("`none`"), "{status} {text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_one_dialect_asks_a_model_of_another() {
+    const MESSAGES: &str = "/llm/anthropic/v1/messages";
+    const OPTIONS: &str = "+say=Bonjour%20Ada+prompt=10+tokens=20";
+    let house = House::start().await;
+    let client = &house.server.client;
+    let claude = format!("anthropic/claude-sonnet-4-5{OPTIONS}");
+    let gemini = format!("google/gemini-2.5-pro{OPTIONS}");
+    for model in [&claude, &gemini] {
+        let said = client.post_json(CHAT, &chat(model, false)).await;
+        assert_eq!(said.status, 200, "{}", said.text());
+        let answer = said.json();
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        assert!(text.contains("Bonjour"), "{answer}");
+        assert_eq!(answer["usage"]["completion_tokens"], 20, "{answer}");
+        let streamed = client.post_json(CHAT, &chat(model, true)).await;
+        assert_eq!(streamed.status, 200, "{}", streamed.text());
+        assert_eq!(streamed.header("content-type"), "text/event-stream");
+        let text = streamed.text();
+        assert!(
+            text.contains("Bonjour") && text.ends_with("data: [DONE]\n\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("chat.completion.chunk") && !text.contains("message_stop"),
+            "{text}"
+        );
+    }
+    let asked = |stream: bool| {
+        let model = format!("openai/gpt-4o-mini{OPTIONS}");
+        let messages = json!([{ "role": "user", "content": "hello" }]);
+        json!({ "model": model, "max_tokens": 100, "stream": stream, "messages": messages })
+    };
+    let said = client.post_json(MESSAGES, &asked(false)).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    assert_eq!(said.json()["type"], "message");
+    assert_eq!(said.json()["usage"]["output_tokens"], 20);
+    let streamed = client.post_json(MESSAGES, &asked(true)).await.text();
+    assert!(
+        streamed.contains("event: message_stop") && streamed.contains("Bonjour"),
+        "{streamed}"
+    );
+    // All of it was counted, by what the providers said.
+    let usage = house.usage().await;
+    let items = usage["items"].as_array().unwrap();
+    assert_eq!(items.len(), 3, "{usage}");
+    for item in items {
+        assert_eq!(
+            (&item["requests"], &item["input"], &item["output"]),
+            (&json!(2), &json!(20), &json!(40)),
+            "{item}"
+        );
+    }
+    // What cannot be said there is not dropped.
+    let mut odd = chat(&claude, false);
+    odd["logit_bias"] = json!({ "50256": -100 });
+    let refused = client.post_json(CHAT, &odd).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("logit_bias"), "{}", refused.text());
+    // An error is one of the client's dialect.
+    let failed = client
+        .post_json(
+            CHAT,
+            &chat("anthropic/claude-sonnet-4-5+fail=429+after=3", false),
+        )
+        .await;
+    assert_eq!((failed.status, failed.header("retry-after")), (429, "3"));
+    assert!(
+        failed.json()["error"]["message"].is_string(),
+        "{}",
+        failed.text()
+    );
+    assert_eq!(
+        house.usage().await["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|it| it["failed"] == 1)
+            .count(),
+        2
+    );
 }

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_core::Timestamp;
-use skep_dialects::{Tap, Usage, WithoutUsage};
+use skep_dialects::{Dialect, StreamTranslation, Tap, Usage, WithoutUsage};
 use tokio::time::{Instant, Sleep};
 
 use super::books::{Amount, Reservation};
 use super::plan::Plan;
 use super::prices::Price;
 use super::service::{Inner, Witness};
+use crate::EgressError;
 use crate::ledger::{Opened, Settled};
 
 /// How long a provider may say nothing in the middle of an answer.
@@ -33,6 +34,20 @@ pub(super) struct Open {
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
     pub(super) first: Option<Duration>,
+    /// The provider was asked.
+    pub(super) asked: bool,
+    pub(super) settled: bool,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        // The client left before an answer began: the provider may have read the prompt.
+        let read = (self.asked && self.plan.costs()).then(|| self.plan.estimate(0));
+        self.settle("left", read, read.is_some());
+    }
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -40,9 +55,16 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Open {
+    /// It came to nothing, as the other dialect has no word for it.
+    pub(super) fn refuse(mut self, error: &skep_dialects::Untranslatable) -> EgressError {
+        self.settle("untranslatable", None, false);
+        EgressError::Invalid(error.to_string())
+    }
+
     /// It has ended: what it cost is told to the ledger and to the budgets. `usage` is what the provider says of it,
     /// and whether that was all.
-    pub(super) fn settle(self, outcome: &str, usage: Option<Usage>, estimated: bool) {
+    pub(super) fn settle(&mut self, outcome: &str, usage: Option<Usage>, estimated: bool) {
+        self.settled = true;
         let now: Timestamp = self.inner.db.clock().now();
         let usage = usage.unwrap_or_default();
         let cost = self.price.as_ref().map(|price| price.cost(&usage));
@@ -69,7 +91,7 @@ impl Open {
             estimated,
             first_us: micros(self.first.unwrap_or(whole)),
             whole_us: micros(whole),
-            opened: self.opened,
+            opened: self.opened.clone(),
         };
         self.inner.ledger.end(settled);
     }
@@ -77,11 +99,77 @@ impl Open {
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What comes from the provider.
+enum Answer {
+    /// As it comes.
+    Coming(Incoming),
+    /// It has come.
+    Whole(Option<Bytes>),
+}
+
+/// What becomes of a stream on its way.
+pub(super) enum Change {
+    /// Nothing.
+    Nothing,
+    /// The usage is taken out.
+    WithoutUsage(WithoutUsage),
+    /// It becomes another dialect.
+    Translation(Box<StreamTranslation>),
+}
+
+impl Answer {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Coming(answer) => http_body::Body::poll_frame(Pin::new(answer), cx),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Coming(answer) => http_body::Body::is_end_stream(answer),
+            Self::Whole(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Coming(answer) => http_body::Body::size_hint(answer),
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |it| it.len() as u64))
+            }
+        }
+    }
+}
+
+impl Change {
+    fn push(&mut self, data: Bytes) -> Bytes {
+        match self {
+            Self::Nothing => data,
+            Self::WithoutUsage(without) => without.push(&data).into(),
+            Self::Translation(translation) => translation.push(&data).into(),
+        }
+    }
+
+    fn finish(&mut self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::WithoutUsage(without) => without.finish().into(),
+            Self::Translation(translation) => translation.finish().into(),
+        }
+    }
+}
+
 /// An answer on its way to the client.
 pub struct Body {
-    answer: Incoming,
+    answer: Answer,
     tap: Tap,
-    without: Option<WithoutUsage>,
+    change: Change,
+    /// Why it ends in the middle; told when what came before has gone out.
+    failed: Option<Cut>,
     status: u16,
     open: Option<Open>,
     silence: Pin<Box<Sleep>>,
@@ -102,12 +190,30 @@ pub enum Cut {
 }
 
 impl Body {
-    pub(super) fn new(answer: Incoming, status: u16, open: Open, without: bool) -> Self {
-        let tap = Tap::new(open.plan.dialect, open.plan.streams());
+    /// An answer in a dialect, as it comes.
+    pub(super) fn new(
+        answer: Incoming,
+        (status, dialect): (u16, Dialect),
+        open: Open,
+        change: Change,
+    ) -> Self {
+        let tap = Tap::new(dialect, open.plan.streams());
+        let answer = Answer::Coming(answer);
+        Self::of(answer, tap, (status, change), open)
+    }
+
+    /// An answer that has come, and became what it is to be; the tap has seen it.
+    pub(super) fn whole(bytes: Bytes, status: u16, tap: Tap, open: Open) -> Self {
+        let answer = Answer::Whole(Some(bytes));
+        Self::of(answer, tap, (status, Change::Nothing), open)
+    }
+
+    fn of(answer: Answer, tap: Tap, (status, change): (u16, Change), open: Open) -> Self {
         Self {
             answer,
             tap,
-            without: without.then(WithoutUsage::new),
+            change,
+            failed: None,
             status,
             open: Some(open),
             silence: Box::pin(tokio::time::sleep(SILENCE)),
@@ -118,7 +224,7 @@ impl Body {
 
     /// Settles the exchange, once.
     fn settle(&mut self, cut: Option<&str>) {
-        let Some(open) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return;
         };
         let good = (200..300).contains(&self.status) && open.plan.costs();
@@ -155,11 +261,10 @@ impl Body {
         {
             open.first = Some(open.began.elapsed());
         }
-        self.tap.push(&data);
-        let data = match &mut self.without {
-            None => data,
-            Some(without) => without.push(&data).into(),
-        };
+        if let Answer::Coming(_) = self.answer {
+            self.tap.push(&data);
+        }
+        let data = self.change.push(data);
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
@@ -167,9 +272,21 @@ impl Body {
     fn finish(&mut self) -> Option<Frame<Bytes>> {
         self.tap.finish();
         self.ended = true;
-        let rest = self.without.as_mut().map(WithoutUsage::finish);
-        rest.filter(|it| !it.is_empty())
-            .map(|it| Frame::data(it.into()))
+        let rest = self.change.finish();
+        (!rest.is_empty()).then(|| Frame::data(rest))
+    }
+
+    const fn passes(&self) -> bool {
+        matches!(self.change, Change::Nothing)
+    }
+
+    /// It ends in the middle: first what came before goes out, then that is told.
+    fn fail<T>(&mut self, outcome: &str, cut: Cut, cx: &Context<'_>) -> Poll<T> {
+        self.ended = true;
+        self.settle(Some(outcome));
+        self.failed = Some(cut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// How it was cut, when it ends here. A stream has an end of its own.
@@ -185,8 +302,7 @@ impl Body {
         frame: Option<Frame<Bytes>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Frame<Bytes>>> {
-        let is_end =
-            self.ended || self.tap.is_complete() || http_body::Body::is_end_stream(&self.answer);
+        let is_end = self.ended || self.tap.is_complete() || self.answer.is_end_stream();
         let inner = match &self.open {
             Some(open) if is_end => open.inner.clone(),
             _ => return Poll::Ready(frame),
@@ -228,23 +344,22 @@ impl http_body::Body for Body {
             }
             return Poll::Ready(this.held.take().and_then(|(frame, _)| frame).map(Ok));
         }
+        if let Some(cut) = this.failed.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         loop {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let frame = match Pin::new(&mut this.answer).poll_frame(cx) {
+            let frame = match this.answer.poll_frame(cx) {
                 Poll::Pending => {
                     if this.silence.as_mut().poll(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    this.ended = true;
-                    this.settle(Some("silent"));
-                    return Poll::Ready(Some(Err(Cut::Silent)));
+                    return this.fail("silent", Cut::Silent, cx);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    this.ended = true;
-                    this.settle(Some("cut"));
-                    return Poll::Ready(Some(Err(Cut::Provider(error))));
+                    return this.fail("cut", Cut::Provider(error), cx);
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     this.silence.as_mut().reset(Instant::now() + SILENCE);
@@ -266,13 +381,14 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         self.held.is_none()
-            && (self.ended || (self.open.is_none() && http_body::Body::is_end_stream(&self.answer)))
+            && self.failed.is_none()
+            && (self.ended || (self.open.is_none() && self.passes() && self.answer.is_end_stream()))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.without {
-            None => http_body::Body::size_hint(&self.answer),
-            Some(_) => SizeHint::default(),
+        match self.change {
+            Change::Nothing => self.answer.size_hint(),
+            Change::WithoutUsage(_) | Change::Translation(_) => SizeHint::default(),
         }
     }
 }

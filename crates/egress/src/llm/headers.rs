@@ -2,9 +2,11 @@
 
 use http::HeaderMap;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName,
-    HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
+    HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
 };
+
+use super::provider::Door;
 
 /// Of one connection (RFC 9110, section 7.6.1), and what old programs take for such.
 const OF_CONNECTION: [&str; 8] = [
@@ -60,6 +62,35 @@ pub(super) fn to_provider(headers: &HeaderMap) -> HeaderMap {
     }
     // What is compressed cannot be watched as it passes.
     passed.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    passed
+}
+
+/// The headers of a request that was translated: what the client's SDK says is for another provider.
+pub(super) fn elsewhere(door: Door) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if door == Door::Anthropic {
+        let version = HeaderName::from_static("anthropic-version");
+        headers.insert(version, HeaderValue::from_static("2023-06-01"));
+    }
+    headers
+}
+
+/// The headers of an answer that is translated: its ids, and when to try again.
+pub(super) fn of_translation(headers: &HeaderMap, streams: bool) -> HeaderMap {
+    const KEPT: [&str; 3] = ["retry-after", "request-id", "x-request-id"];
+    let kept = headers
+        .iter()
+        .filter(|(name, _)| KEPT.contains(&name.as_str()));
+    let mut passed: HeaderMap = kept
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let kind = match streams {
+        true => "text/event-stream",
+        false => "application/json",
+    };
+    passed.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     passed
 }
 

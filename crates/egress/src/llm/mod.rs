@@ -1,5 +1,6 @@
 //! Models: providers, what they cost, what may be spent on them, and the exchanges with them.
 
+mod answer;
 mod books;
 mod exchange;
 mod headers;

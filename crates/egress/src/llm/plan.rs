@@ -65,7 +65,13 @@ fn without_key(query: &str) -> Option<String> {
 
 /// The providers that a model may be had from: the one that is named before it, else those that name it, else those
 /// that take any.
-pub(super) fn targets(all: &[Arc<Provider>], door: Door, asked: &str) -> Vec<Target> {
+///
+/// `dialect`: the one of a request that can be translated; a provider of another door may answer it.
+pub(super) fn targets(
+    all: &[Arc<Provider>],
+    (door, dialect): (Door, Option<Dialect>),
+    asked: &str,
+) -> Vec<Target> {
     let of_door = |it: &&Arc<Provider>| it.kind.door() == door;
     let target = |provider: &Arc<Provider>, model: &str| Target {
         provider: provider.clone(),
@@ -73,6 +79,15 @@ pub(super) fn targets(all: &[Arc<Provider>], door: Door, asked: &str) -> Vec<Tar
     };
     if let Some((name, model)) = asked.split_once('/')
         && let Some(named) = all.iter().filter(of_door).find(|it| it.name == name)
+        && named.has(model)
+    {
+        return vec![target(named, model)];
+    }
+    // One that speaks another dialect must be named, or name the model.
+    let translates = !matches!(dialect, None | Some(Dialect::Embeddings));
+    if translates
+        && let Some((name, model)) = asked.split_once('/')
+        && let Some(named) = all.iter().find(|it| it.name == name)
         && named.has(model)
     {
         return vec![target(named, model)];
@@ -86,8 +101,9 @@ pub(super) fn targets(all: &[Arc<Provider>], door: Door, asked: &str) -> Vec<Tar
     match naming.is_empty() {
         false => naming,
         true => {
+            let others = all.iter().filter(|it| translates && it.names(asked));
             let any = all.iter().filter(of_door).filter(|it| it.models.is_empty());
-            any.map(|it| target(it, asked)).collect()
+            others.chain(any).map(|it| target(it, asked)).collect()
         }
     }
 }
@@ -140,7 +156,10 @@ impl Plan {
             return Err(EgressError::Invalid(why));
         }
         let targets = match &asked {
-            Some(asked) => targets(all, door, asked),
+            Some(asked) => {
+                let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
+                targets(all, (door, translates), asked)
+            }
             None => {
                 let first = all.iter().find(|it| it.kind.door() == door);
                 let target = |provider: &Arc<Provider>| Target {
@@ -179,6 +198,30 @@ impl Plan {
     /// Whether the answer comes piece by piece.
     pub(super) fn streams(&self) -> bool {
         self.glance.stream || self.path.ends_with(":streamGenerateContent")
+    }
+
+    /// The dialect that a target is asked in.
+    pub(super) fn dialect_of(&self, target: &Target) -> Dialect {
+        match (target.provider.kind.door(), self.door) {
+            (its, own) if its == own => self.dialect,
+            (Door::OpenAi, _) => Dialect::Chat,
+            (Door::Anthropic, _) => Dialect::Messages,
+            (Door::Google, _) => Dialect::Gemini,
+        }
+    }
+
+    /// The path and the query for a target of another door.
+    pub(super) fn path_elsewhere(&self, target: &Target) -> (String, Option<&'static str>) {
+        let model = &target.model;
+        match target.provider.kind.door() {
+            Door::OpenAi => ("/v1/chat/completions".to_owned(), None),
+            Door::Anthropic => ("/v1/messages".to_owned(), None),
+            Door::Google if self.streams() => (
+                format!("/v1beta/models/{model}:streamGenerateContent"),
+                Some("alt=sse"),
+            ),
+            Door::Google => (format!("/v1beta/models/{model}:generateContent"), None),
+        }
     }
 
     /// The path for a target: Gemini has the model in it.
@@ -294,13 +337,13 @@ mod tests {
             (Door::OpenAi, "llama/gpt", vec!["llama-too/llama/gpt"]),
             (Door::Anthropic, "any/claude-x", vec!["claude/any/claude-x"]),
         ] {
-            let found: Vec<String> = targets(&all(), door, asked)
+            let found: Vec<String> = targets(&all(), (door, None), asked)
                 .iter()
                 .map(Target::name)
                 .collect();
             assert_eq!(found, expected, "{asked}");
         }
-        assert!(targets(&all()[1..], Door::OpenAi, "gpt-4o").is_empty());
+        assert!(targets(&all()[1..], (Door::OpenAi, None), "gpt-4o").is_empty());
     }
 
     #[test]

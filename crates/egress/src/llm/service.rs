@@ -13,13 +13,14 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
-use skep_dialects::rewritten;
+use skep_dialects::{Dialect, Memory, glance, rewritten, translate_request};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Unit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::answer::{passed, translated};
 use super::books::{Amount, Books, Budget, Reservation, Spender, Standing};
 use super::exchange::{Body, Open};
 use super::plan::{Plan, Target};
@@ -32,7 +33,7 @@ use crate::ledger::{Ledger, Opened};
 use crate::rows::{self, Day, DayFilter};
 
 /// How long a provider may take until its answer begins.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Providers, and budgets, of one workspace.
 const MOST: usize = 200;
 /// What another server changed is seen after so long.
@@ -477,6 +478,8 @@ impl Models {
             witness: witness.clone(),
             began: Instant::now(),
             first: None,
+            asked: false,
+            settled: false,
         })
     }
 
@@ -509,19 +512,24 @@ impl Models {
         &self,
         plan: &Plan,
         target: &Target,
-        open: Open,
+        mut open: Open,
         (client, body): (&HeaderMap, &Bytes),
     ) -> Result<Response<Body>, EgressError> {
         let provider = &target.provider;
         let workspace = open.opened.workspace.clone();
         let request = self.request(&workspace, plan, target, (client, body)).await;
-        let request = match request {
+        let (request, memory) = match request {
             Ok(request) => request,
             Err(error) => {
-                open.settle("key", None, false);
+                let outcome = match error {
+                    EgressError::Key { .. } => "key",
+                    _ => "refused",
+                };
+                open.settle(outcome, None, false);
                 return Err(error);
             }
         };
+        open.asked = true;
         let asking = tokio::time::timeout(PATIENCE, self.0.upstream.ask(request));
         let answer = match asking.await {
             Ok(answer) => answer,
@@ -535,12 +543,10 @@ impl Models {
                 return Err(EgressError::Unreachable { provider, why });
             }
         };
-        let without = plan.asks_usage(provider.kind);
-        let (mut head, answer) = answer.into_parts();
-        let without = without && head.status.is_success();
-        headers::to_client(&mut head.headers, without);
-        let body = Body::new(answer, head.status.as_u16(), open, without);
-        Ok(Response::from_parts(head, body))
+        match memory {
+            Some(memory) => translated(plan, target, open, (answer, memory)).await,
+            None => Ok(passed(plan, target, open, answer)),
+        }
     }
 
     async fn request(
@@ -549,13 +555,17 @@ impl Models {
         plan: &Plan,
         target: &Target,
         (client, body): (&HeaderMap, &Bytes),
-    ) -> Result<Request<Full<Bytes>>, EgressError> {
+    ) -> Result<(Request<Full<Bytes>>, Option<Memory>), EgressError> {
         let provider = &target.provider;
+        let own = plan.door == provider.kind.door();
         let failed = |why: String| EgressError::Key {
             provider: provider.name.clone(),
             why,
         };
-        let mut headers = client.clone();
+        let mut headers = match own {
+            true => client.clone(),
+            false => headers::elsewhere(provider.kind.door()),
+        };
         if !provider.secrets.is_empty() {
             let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % provider.secrets.len();
             let secret = provider.secrets.get(turn).map(String::as_str);
@@ -569,27 +579,63 @@ impl Models {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let asks_usage = plan.asks_usage(provider.kind);
-        let renamed = plan
-            .glance
-            .model
-            .as_deref()
-            .filter(|it| *it != target.model);
-        let body = match renamed.is_some() || asks_usage {
-            true => {
-                let model = renamed.map(|_| target.model.as_str());
-                Bytes::from(rewritten(&plan.glance, body, model, asks_usage))
+        let (body, memory) = match own {
+            true => (own_body(plan, target, body), None),
+            false => {
+                let (body, memory) = self.translate(plan, target, body)?;
+                (body, Some(memory))
             }
-            false => body.clone(),
         };
-        let path = plan.path_for(target);
-        let address = provider.address(&path, plan.query.as_deref());
+        let address = match own {
+            true => provider.address(&plan.path_for(target), plan.query.as_deref()),
+            false => {
+                let (path, query) = plan.path_elsewhere(target);
+                provider.address(&path, query)
+            }
+        };
         let mut request = Request::builder().method(plan.method.clone()).uri(address);
         if let Some(all) = request.headers_mut() {
             *all = headers;
         }
-        request
-            .body(Full::new(body))
-            .map_err(|error| EgressError::Invalid(error.to_string()))
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| EgressError::Invalid(error.to_string()))?;
+        Ok((request, memory))
+    }
+
+    /// The body in the dialect of a target, and what the answer's translation must know.
+    fn translate(
+        &self,
+        plan: &Plan,
+        target: &Target,
+        body: &[u8],
+    ) -> Result<(Bytes, Memory), EgressError> {
+        let (own, its) = (plan.dialect, plan.dialect_of(target));
+        let made = translate_request(own, its, body, &target.model, plan.streams());
+        let (body, mut memory) = made.map_err(|error| {
+            let name = target.name();
+            EgressError::Invalid(format!("`{name}` speaks another dialect, and {error}"))
+        })?;
+        let seconds = self.0.db.clock().now().as_micros().div_euclid(1_000_000);
+        memory.now = u64::try_from(seconds).unwrap_or_default();
+        // The usage of a stream must be asked for, whoever asks.
+        let body = match glance(its, &body) {
+            Ok(found) if its == Dialect::Chat => rewritten(&found, &body, None, true),
+            _ => body,
+        };
+        Ok((body.into(), memory))
+    }
+}
+
+/// A body for who speaks the client's dialect.
+fn own_body(plan: &Plan, target: &Target, body: &Bytes) -> Bytes {
+    let asks_usage = plan.asks_usage(target.provider.kind);
+    let asked = plan.glance.model.as_deref();
+    let renamed = asked.is_some_and(|it| it != target.model);
+    match renamed || asks_usage {
+        true => {
+            let model = renamed.then_some(target.model.as_str());
+            Bytes::from(rewritten(&plan.glance, body, model, asks_usage))
+        }
+        false => body.clone(),
     }
 }

@@ -87,7 +87,7 @@ fn the_shipped_policies_are_valid_by_themselves() {
     // Their names are what a workspace may not use; all else must hold of them.
     let renamed = DEFAULT.replace("@id(\"default.", "@id(\"own-");
     let read = validate(&renamed).unwrap();
-    assert_eq!(read.len(), 12);
+    assert_eq!(read.len(), 13);
 }
 
 #[test]
@@ -119,9 +119,14 @@ fn each_role_may_what_the_one_below_it_may_and_more() {
 }
 
 #[test]
-fn an_agent_may_nothing_and_never_administers() {
+fn an_agent_asks_models_and_no_more_and_never_administers() {
     let agent = principal(PrincipalKind::Agent, None, &[]);
-    let own = ["self:read Workspace", "self:token Workspace"].map(str::to_owned);
+    let own = [
+        "model:use Model",
+        "self:read Workspace",
+        "self:token Workspace",
+    ];
+    let own = own.map(str::to_owned);
     assert_eq!(allowed(&Slice::shipped(), &agent), BTreeSet::from(own));
     let all = slice("permit (principal, action, resource);");
     for (action, thing) in everything() {
