@@ -1,3 +1,5 @@
+//! The ledger over the ends of a server.
+
 use skep_core::Timestamp;
 use skep_store::Options;
 

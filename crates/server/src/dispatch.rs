@@ -70,7 +70,7 @@ pub(crate) enum Body {
     /// From another server.
     Peer(Incoming),
     /// From a provider of models.
-    Model(skep_egress::llm::Body),
+    Model(Box<skep_egress::llm::Body>),
 }
 
 impl http_body::Body for Body {
@@ -85,7 +85,7 @@ impl http_body::Body for Body {
             Self::Door(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Model(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Model(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -191,6 +191,14 @@ fn outcome(answer: &Result<Response<Body>, ApiError>) -> String {
     }
 }
 
+/// An answer without a body.
+fn nothing(headers: http::HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::Api(axum::body::Body::empty()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response
+}
+
 /// Leaves the route that answers in the response, for the span's name.
 async fn tell_route(
     request: axum::extract::Request,
@@ -290,12 +298,7 @@ impl Dispatcher {
         let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
-                let rendered = render(&error, id);
-                let rendered = match door {
-                    None => rendered,
-                    Some(door) => models::as_its_sdk_reads(door, rendered),
-                };
-                rendered.map(|text| Body::Api(text.into()))
+                models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
             }
         };
         let status = response.status();
@@ -376,12 +379,8 @@ impl Dispatcher {
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, ApiError> {
         if let Some(headers) = self.cors.preflight(request.method(), request.headers()) {
-            let mut response = Response::new(Body::Api(axum::body::Body::empty()));
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            *response.headers_mut() = headers;
-            return Ok(response);
+            return Ok(nothing(headers));
         }
-        models::show_key(&mut request);
         let asker = match &peer {
             // Who asks was found out there.
             Some(peer) => Some(Asker::plain(peer.by.clone(), remote)),
@@ -442,8 +441,7 @@ impl Dispatcher {
             return answer;
         }
         if models::door(request.uri().path()).is_some() {
-            let answer = models::answer(&self.state, &asker, id, request).await?;
-            return Ok(answer.map(Body::Model));
+            return models::answer(&self.state, &asker, id, request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);

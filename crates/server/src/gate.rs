@@ -155,6 +155,7 @@ pub(crate) async fn ask(
     circumstances: &Circumstances<'_>,
 ) -> Result<Option<KnownSecret>, ApiError> {
     let workspace = &asker.principal.workspace;
+    let holder = crate::vault::holder(&asker.principal);
     let agent = match about {
         About::Agent(name) if act.action() == CALL.action => Some(name),
         _ => None,
@@ -168,7 +169,6 @@ pub(crate) async fn ask(
     };
     let secret = match about {
         About::Secret(text) => {
-            let holder = crate::vault::holder(&asker.principal);
             let known = crate::vault::known(&state.vault, workspace, text, &holder).await?;
             // Names stay out of the log.
             let here = known.as_ref().filter(|it| it.is_here());
@@ -215,7 +215,6 @@ pub(crate) async fn ask(
         return Ok(None);
     };
     let of_value = USES.contains(&act.action());
-    let holder = crate::vault::holder(&asker.principal);
     let settled = state
         .mounts
         .settle(workspace, secret, &holder, of_value)

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::ServerError;
 use crate::access::MODEL_USE;
 use crate::act::Act;
+use crate::dispatch;
 use crate::gate::{self, About, Asker};
 use crate::mounts::Mounts;
 use crate::outgoing;
@@ -239,7 +240,7 @@ pub(crate) async fn answer(
     asker: &Asker,
     id: RequestId,
     request: Request<Incoming>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<dispatch::Body>, ApiError> {
     let workspace = asker.principal.workspace.clone();
     let act = Arc::new(Act::new(asker, workspace, MODEL_USE, "", id));
     let answered = asked(state, asker, &act, request).await;
@@ -248,7 +249,7 @@ pub(crate) async fn answer(
     {
         state.audit.note(&act, error.public().code().as_str()).await;
     }
-    answered
+    Ok(answered?.map(|body| dispatch::Body::Model(Box::new(body))))
 }
 
 async fn asked(
@@ -293,8 +294,16 @@ async fn allowed(state: &State, asker: &Asker, plan: &Plan) -> Result<Vec<Target
     Ok(allowed)
 }
 
+/// An error of a request, as who came by this door reads it.
+pub(crate) fn rendered(door: Option<Door>, problem: Response<String>) -> Response<String> {
+    match door {
+        None => problem,
+        Some(door) => as_its_sdk_reads(door, problem),
+    }
+}
+
 /// An error as the SDKs of a door read one, with all that a problem document has beside it.
-pub(crate) fn as_its_sdk_reads(door: Door, problem: Response<String>) -> Response<String> {
+fn as_its_sdk_reads(door: Door, problem: Response<String>) -> Response<String> {
     let (mut head, text) = problem.into_parts();
     let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
     let status = head.status.as_u16();

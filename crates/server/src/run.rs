@@ -237,9 +237,7 @@ async fn compose(
     let metrics = ServerMetrics::register(&mut registry);
     let backup_metrics = BackupMetrics::register(&mut registry);
     let call_metrics = Metrics::register(&mut registry);
-    let endpoint = settings.otlp_endpoint.as_ref();
-    let tracer = endpoint.map(|it| Tracer::start(it, &mut registry));
-    let tracer = tracer.transpose()?;
+    let tracer = tracer(settings, &mut registry)?;
     let db = open(settings, metrics.clone())?;
     let audit = Arc::new(open_audit(settings, &db).await?);
     let own = By::new(Arc::new(Own(db.server())));
@@ -250,10 +248,7 @@ async fn compose(
     let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
     let outside = Outside::open(settings, &db, &mut registry)?;
-    let at = reached_at(settings, url);
-    let peers = Peers::new(db.clone(), at, settings, tls.as_ref())?;
-    // The others know where to reach this one before it has an agent.
-    peers.look(0).await?;
+    let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
     let drivers = drivers(settings, &options.shim);
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
@@ -305,6 +300,27 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+async fn peers_of(
+    db: &Db,
+    settings: &Settings,
+    url: &str,
+    tls: Option<&Arc<Tls>>,
+) -> Result<Peers, ServerError> {
+    let at = reached_at(settings, url);
+    let peers = Peers::new(db.clone(), at, settings, tls)?;
+    // The others know where to reach this one before it has an agent.
+    peers.look(0).await?;
+    Ok(peers)
+}
+
+fn tracer(
+    settings: &Settings,
+    registry: &mut Registry,
+) -> Result<Option<Arc<Tracer>>, ServerError> {
+    let endpoint = settings.otlp_endpoint.as_ref();
+    endpoint.map(|it| Tracer::start(it, registry)).transpose()
 }
 
 async fn open_audit(settings: &Settings, db: &Db) -> Result<Audit, ServerError> {

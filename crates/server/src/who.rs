@@ -14,6 +14,7 @@ use crate::cookie::{self, Visitor};
 use crate::dispatch::is_public;
 use crate::gate::Asker;
 use crate::keys::{Credential, authenticate, shown, shows_any};
+use crate::models;
 use crate::problem::ApiError;
 use crate::rates::Counted;
 use crate::state::State;
@@ -30,6 +31,7 @@ pub(crate) async fn asks(
     request: &mut Request<Incoming>,
     counted: &Counted,
 ) -> Result<Option<Asker>, ApiError> {
+    models::show_key(request);
     let cookies = cookie::take(request.headers_mut());
     let wanted = workspace::wanted(request.headers_mut())?;
     let public = is_public(request.method(), request.uri().path());

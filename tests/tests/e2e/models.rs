@@ -38,12 +38,12 @@ fn prices() -> String {
 impl House {
     async fn start() -> Self {
         let upstream = Upstream::start().await;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("it is so");
         let file = folder.path().join("prices.toml");
-        fs::write(&file, prices()).unwrap();
+        fs::write(&file, prices()).expect("it is so");
         let env = [
             ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
-            ("SKEP_MODELS_PRICES", file.to_str().unwrap()),
+            ("SKEP_MODELS_PRICES", file.to_str().expect("it is so")),
         ];
         let setup = Setup {
             env: env
@@ -82,8 +82,11 @@ impl House {
             .get("/api/v1/models/budgets")
             .await
             .json();
-        let items = all["items"].as_array().cloned().unwrap();
-        items.into_iter().find(|it| it["name"] == name).unwrap()
+        let items = all["items"].as_array().cloned().expect("it is so");
+        items
+            .into_iter()
+            .find(|it| it["name"] == name)
+            .expect("it is so")
     }
 
     async fn usage(&self) -> Value {
@@ -101,20 +104,23 @@ impl House {
             .env("ANTHROPIC_API_KEY", key)
             .env("GOOGLE_GEMINI_BASE_URL", format!("{url}/llm/google"))
             .env("GEMINI_API_KEY", key);
-        let output = command.output().await.unwrap();
+        let output = command.output().await.expect("it is so");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{error}");
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(told["checked"].as_array().unwrap().len() > 10, "{told}");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("it is so");
+        assert!(
+            told["checked"].as_array().expect("it is so").len() > 10,
+            "{told}"
+        );
     }
 }
 
 async fn put(client: &Client, what: &str, body: &Value) -> (u16, String) {
     let path = format!("/api/v1/models/{what}");
     let mut request = client.request(Method::PUT, &path, body.to_string());
-    let json = "application/json".parse().unwrap();
+    let json = "application/json".parse().expect("it is so");
     request.headers_mut().insert("content-type", json);
-    let answer = client.send(request).await.unwrap();
+    let answer = client.send(request).await.expect("it is so");
     (answer.status, answer.text())
 }
 
@@ -184,12 +190,12 @@ async fn what_is_used_is_counted_and_told_to_the_log() {
     assert_eq!(failed.status, 500);
     let usage = house.usage().await;
     let of = |model: &str| {
-        let items = usage["items"].as_array().unwrap();
+        let items = usage["items"].as_array().expect("it is so");
         items
             .iter()
             .find(|it| it["model"] == model)
             .cloned()
-            .unwrap()
+            .expect("it is so")
     };
     let priced = of(PRICED);
     assert_eq!(
@@ -213,7 +219,7 @@ async fn what_is_used_is_counted_and_told_to_the_log() {
         .get("/api/v1/audit/entries?action=model:use")
         .await
         .json();
-    let entries = log["items"].as_array().unwrap();
+    let entries = log["items"].as_array().expect("it is so");
     assert_eq!(entries.len(), 3, "{log}");
     let text = log.to_string();
     assert!(
@@ -252,11 +258,15 @@ async fn a_budget_is_not_overspent_by_64_at_once() {
     });
     let mut done = 0;
     for client in clients.collect::<Vec<_>>() {
-        done += client.await.unwrap();
+        done += client.await.expect("it is so");
     }
     let standing = house.standing("all").await;
     assert_eq!(standing["reserved"], "0.00", "{standing}");
-    let spent: f64 = standing["spent"].as_str().unwrap().parse().unwrap();
+    let spent: f64 = standing["spent"]
+        .as_str()
+        .expect("it is so")
+        .parse()
+        .expect("it is so");
     assert!(done > 0 && spent <= 0.0021, "{standing}");
     let usage = house.usage().await;
     assert_eq!(usage["cost"], standing["spent"]);
@@ -283,19 +293,19 @@ async fn a_killed_server_forgets_no_cost() {
     for _ in 0..3 {
         let body = chat(STALLED, true).to_string();
         let request = house.server.client.request(Method::POST, CHAT, body);
-        open.push(house.server.client.open(request).await.unwrap());
+        open.push(house.server.client.open(request).await.expect("it is so"));
     }
     let reserved = house.standing("stalled").await["reserved"].clone();
     house.server.kill();
     house.server.restart_as_it_was().await;
     let usage = house.usage().await;
-    let items = usage["items"].as_array().unwrap();
+    let items = usage["items"].as_array().expect("it is so");
     let of = |model: &str| {
         items
             .iter()
             .find(|it| it["model"] == model)
             .cloned()
-            .unwrap()
+            .expect("it is so")
     };
     assert_eq!(of(PRICED)["cost"], "0.00021", "{usage}");
     // What nobody knows the end of costs what was set aside for it.
@@ -319,10 +329,16 @@ async fn a_client_that_leaves_pays_for_what_was_written() {
     let mut answer = client
         .open(client.request(Method::POST, CHAT, body))
         .await
-        .unwrap();
+        .expect("it is so");
     let mut words = 0;
     while words < 3 {
-        let frame = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        let frame = answer
+            .frame()
+            .await
+            .expect("it is so")
+            .expect("it is so")
+            .into_data()
+            .expect("it is so");
         words += String::from_utf8_lossy(&frame).matches("hello").count();
     }
     drop(answer);
@@ -332,7 +348,7 @@ async fn a_client_that_leaves_pays_for_what_was_written() {
         (one["requests"] == 1).then_some(one)
     })
     .await;
-    let output = used["output"].as_u64().unwrap();
+    let output = used["output"].as_u64().expect("it is so");
     assert!(output > 0 && output < 500, "{used}");
     eventually("the provider to be left", async || {
         (house.upstream.counts().await.open == 0).then_some(())
@@ -361,7 +377,11 @@ async fn nothing_stays_set_aside_for_who_left_before_the_answer() {
         (standing["reserved"] == "0").then_some(standing)
     })
     .await;
-    let spent: u64 = standing["spent"].as_str().unwrap().parse().unwrap();
+    let spent: u64 = standing["spent"]
+        .as_str()
+        .expect("it is so")
+        .parse()
+        .expect("it is so");
     assert!(spent < 50, "{standing}");
     assert_eq!(house.usage().await["items"][0]["failed"], 1);
 }
@@ -453,7 +473,7 @@ async fn what_cannot_be_asked_says_why_before_anything_leaves() {
         );
     }
     let removed = client.request(Method::DELETE, "/api/v1/models/providers/google", "");
-    assert_eq!(client.send(removed).await.unwrap().status, 204);
+    assert_eq!(client.send(removed).await.expect("it is so").status, 204);
     let path = format!("/llm/google/v1beta/models/{name}:generateContent");
     let said = client.post_json(&path, &json!({ "contents": [] })).await;
     assert_eq!(
@@ -468,7 +488,7 @@ async fn what_cannot_be_asked_says_why_before_anything_leaves() {
     assert_eq!(said.json()["error"]["type"], "authentication_error");
     // The key of a provider that is not to be had.
     let gone = client.request(Method::DELETE, "/api/v1/secrets/keys%2Fupstream", "");
-    assert!(client.send(gone).await.unwrap().status < 300);
+    assert!(client.send(gone).await.expect("it is so").status < 300);
     let said = client.post_json(CHAT, &chat(PRICED, false)).await;
     assert_eq!(
         (said.status, said.code()),
@@ -485,7 +505,7 @@ async fn the_next_provider_is_asked_when_one_cannot() {
     let house = House::start().await;
     let client = &house.server.client;
     let gone = client.request(Method::DELETE, "/api/v1/models/providers/openai", "");
-    assert_eq!(client.send(gone).await.unwrap().status, 204);
+    assert_eq!(client.send(gone).await.expect("it is so").status, 204);
     // Nobody listens there.
     house
         .provide("a-dead-one", "openai", "http://127.0.0.1:1/v1")
@@ -506,12 +526,12 @@ async fn the_next_provider_is_asked_when_one_cannot() {
     assert_eq!(said.status, 200, "{}", said.text());
     let usage = house.usage().await;
     let of = |name: &str| {
-        let items = usage["items"].as_array().unwrap();
+        let items = usage["items"].as_array().expect("it is so");
         items
             .iter()
             .find(|it| it["provider"] == name)
             .cloned()
-            .unwrap()
+            .expect("it is so")
     };
     assert_eq!(
         (&of("a-dead-one")["failed"], &of("a-dead-one")["cost"]),
@@ -567,7 +587,9 @@ async fn a_client_of_one_dialect_asks_a_model_of_another() {
         let said = client.post_json(CHAT, &chat(model, false)).await;
         assert_eq!(said.status, 200, "{}", said.text());
         let answer = said.json();
-        let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        let text = answer["choices"][0]["message"]["content"]
+            .as_str()
+            .expect("it is so");
         assert!(text.contains("Bonjour"), "{answer}");
         assert_eq!(answer["usage"]["completion_tokens"], 20, "{answer}");
         let streamed = client.post_json(CHAT, &chat(model, true)).await;
@@ -599,7 +621,7 @@ async fn a_client_of_one_dialect_asks_a_model_of_another() {
     );
     // All of it was counted, by what the providers said.
     let usage = house.usage().await;
-    let items = usage["items"].as_array().unwrap();
+    let items = usage["items"].as_array().expect("it is so");
     assert_eq!(items.len(), 3, "{usage}");
     for item in items {
         assert_eq!(
@@ -630,7 +652,7 @@ async fn a_client_of_one_dialect_asks_a_model_of_another() {
     assert_eq!(
         house.usage().await["items"]
             .as_array()
-            .unwrap()
+            .expect("it is so")
             .iter()
             .filter(|it| it["failed"] == 1)
             .count(),

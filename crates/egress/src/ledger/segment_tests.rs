@@ -1,3 +1,5 @@
+//! The ledger's file, whole and cut.
+
 use std::io::Write as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Budgets: what they let in, their windows, and that none is overspent.
+
 use proptest::prelude::*;
 
 use super::*;
