@@ -630,8 +630,14 @@ async fn a_client_of_one_dialect_asks_a_model_of_another() {
             "{item}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_dialect_cannot_say_is_refused() {
+    let house = House::start().await;
+    let client = &house.server.client;
     // What cannot be said there is not dropped.
-    let mut odd = chat(&claude, false);
+    let mut odd = chat("anthropic/claude-sonnet-4-5", false);
     odd["logit_bias"] = json!({ "50256": -100 });
     let refused = client.post_json(CHAT, &odd).await;
     assert_eq!(refused.status, 400, "{}", refused.text());
