@@ -218,9 +218,9 @@ codes! {
     OverBudget = "over-budget", 429, "A budget has not enough left",
         "Raise it, or wait until its time is over: `skep models budgets` shows how all of them stand.";
     ProviderKey = "provider-key", 503, "The provider's key is not to be had",
-        "The detail says why: mend the secret that holds it, or open the vault.";
+        "The server's log says why: mend the secret that holds it, or open the vault.";
     ProviderUnreachable = "provider-unreachable", 502, "The provider of the model does not answer",
-        "Try again in a while; the detail says what is wrong with it.";
+        "Try again in a while; the server's log says what is wrong with it.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

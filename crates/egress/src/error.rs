@@ -73,6 +73,15 @@ impl PublicError for EgressError {
     fn detail(&self) -> String {
         match self {
             Self::Store(error) => error.detail(),
+            // Why is for the log: it tells of secrets, hosts and certificates.
+            Self::Key { provider, .. } => {
+                format!("the key of the provider `{provider}` cannot be had")
+            }
+            Self::Unreachable { provider, .. } => {
+                format!(
+                    "the provider `{provider}` cannot be asked, or does not answer as it should"
+                )
+            }
             // Where it lies is for the log.
             Self::Ledger(_) => "the ledger of what models cost cannot be written".to_owned(),
             other => other.to_string(),

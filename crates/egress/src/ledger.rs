@@ -252,6 +252,8 @@ impl State {
         for settled in &self.waiting {
             next.write(&Line::Settled(settled.clone()))?;
         }
+        // Before what it follows is gone.
+        next.sync()?;
         let before = std::mem::replace(&mut self.segment, next);
         self.old.push(before.path().to_owned());
         // One that cannot be removed says nothing new: what the store has, it takes no second time.

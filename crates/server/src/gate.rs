@@ -280,12 +280,31 @@ pub(crate) async fn may(
     action: &str,
     resource: Resource<'_>,
 ) -> Result<bool, ApiError> {
+    may_under(
+        state,
+        asker,
+        (action, resource),
+        &asker.circumstances(state, "", ""),
+    )
+    .await
+}
+
+/// As [`may`], under the circumstances of a request.
+///
+/// # Errors
+/// The store's own.
+pub(crate) async fn may_under(
+    state: &State,
+    asker: &Asker,
+    (action, resource): (&str, Resource<'_>),
+    circumstances: &Circumstances<'_>,
+) -> Result<bool, ApiError> {
     let slice = state.policies.slice(&asker.principal.workspace).await?;
     let decision = slice.decide(&Ask {
         principal: &asker.principal,
         action,
         resource,
-        circumstances: &asker.circumstances(state, "", ""),
+        circumstances,
     });
     Ok(decision.allow)
 }

@@ -17,6 +17,7 @@ use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Worksp
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Body, Door, Keys, Models, Options, Plan, Prices, Target, Who, Witness};
+use skep_guard::Circumstances;
 use skep_guard::policy::{PrincipalKind, Resource};
 use skep_store::Db;
 use skep_vault::Vault;
@@ -266,11 +267,11 @@ async fn asked(
     let workspace = &asker.principal.workspace;
     let asked = (&head.method, path, head.uri.query());
     let mut plan = state.models.plan(workspace, door, asked, &body).await?;
-    let allowed = allowed(state, asker, &plan).await?;
+    let circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
+    let allowed = allowed(state, asker, &plan, &circumstances).await?;
     let first = allowed.first().or_else(|| plan.targets.first());
     let name = first.map(Target::name).unwrap_or_default();
     act.is_about(MODEL_USE.kind, &name);
-    let circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
     gate::ask(state, act, asker, About::Model(&name), &circumstances).await?;
     plan.targets = allowed;
     let witness = Arc::new(Seen { act: act.clone() });
@@ -282,12 +283,17 @@ async fn asked(
 }
 
 /// Those who may be asked.
-async fn allowed(state: &State, asker: &Asker, plan: &Plan) -> Result<Vec<Target>, ApiError> {
+async fn allowed(
+    state: &State,
+    asker: &Asker,
+    plan: &Plan,
+    circumstances: &Circumstances<'_>,
+) -> Result<Vec<Target>, ApiError> {
     let mut allowed = Vec::with_capacity(plan.targets.len());
     for target in &plan.targets {
         let name = target.name();
         let resource = Resource::Model(&name);
-        if gate::may(state, asker, MODEL_USE.action, resource).await? {
+        if gate::may_under(state, asker, (MODEL_USE.action, resource), circumstances).await? {
             allowed.push(target.clone());
         }
     }

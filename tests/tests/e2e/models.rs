@@ -364,7 +364,7 @@ async fn nothing_stays_set_aside_for_who_left_before_the_answer() {
     let client = house.server.client.clone();
     let waiting = tokio::spawn(async move {
         client
-            .post_json(CHAT, &chat("priced+delay=60000", false))
+            .post_json(CHAT, &chat("priced+delay=60000", true))
             .await;
     });
     eventually("the request to be at the provider", async || {
@@ -567,7 +567,8 @@ async fn only_addresses_that_may_be_reached_are() {
             (said.status, said.code()),
             (502, "provider-unreachable".to_owned())
         );
-        assert!(said.text().contains("outgoing.allow"), "{}", said.text());
+        assert!(!said.text().contains("127.0.0.1"), "{}", said.text());
+        assert!(server.log().contains("outgoing.allow"), "{}", server.log());
         assert!(!said.text().contains("canary"));
     }
     let nobody = json!({ "kind": "openai", "secrets": ["none"] });

@@ -294,6 +294,12 @@ impl Segment {
         Ok(())
     }
 
+    /// Waits until all of it is on the disk.
+    pub(super) fn sync(&self) -> Result<(), EgressError> {
+        let synced = self.file.sync_data();
+        synced.map_err(|error| file_failed(&self.path, &error))
+    }
+
     /// Takes away what stands behind the last whole line.
     fn mend(&mut self) -> Result<(), EgressError> {
         self.file.set_len(self.size).map_err(|error| {
@@ -309,27 +315,42 @@ pub(super) fn read_all(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Line>), Egres
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(NAME) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(NAME) && !name.contains('.') {
             paths.push(entry.path());
         }
     }
     paths.sort();
-    let mut lines = Vec::new();
-    for path in &paths {
-        let bytes = std::fs::read(path).map_err(|error| file_failed(path, &error))?;
-        let mut rest = &bytes[..];
-        while let Some((line, after)) = first(rest) {
-            let line = Line::read(line)
-                .map_err(|why| EgressError::Ledger(format!("{}: {why}", path.display())))?;
-            lines.push(line);
-            rest = after;
-        }
-        if !rest.is_empty() {
-            let (path, bytes) = (path.display(), rest.len());
-            tracing::warn!(%path, bytes, "the last line of the ledger was cut: its exchange had not begun, or had not ended");
+    let (mut read, mut lines) = (Vec::new(), Vec::new());
+    for path in paths {
+        match read_one(&path) {
+            Ok(found) => {
+                lines.extend(found);
+                read.push(path);
+            }
+            Err(why) => {
+                // Another Skep may read it; this one goes on without.
+                let aside = path.with_extension("unread");
+                tracing::error!(path = %aside.display(), why, "a file of the ledger cannot be read and is put aside");
+                std::fs::rename(&path, &aside).map_err(|error| file_failed(&path, &error))?;
+            }
         }
     }
-    Ok((paths, lines))
+    Ok((read, lines))
+}
+
+fn read_one(path: &Path) -> Result<Vec<Line>, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let (mut rest, mut lines) = (&bytes[..], Vec::new());
+    while let Some((line, after)) = first(rest) {
+        lines.push(Line::read(line)?);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        let (path, bytes) = (path.display(), rest.len());
+        tracing::warn!(%path, bytes, "the last line of the ledger was cut: its exchange had not begun, or had not ended");
+    }
+    Ok(lines)
 }
 
 /// The first line, and what follows it; nothing, when it is cut.

@@ -100,3 +100,23 @@ fn a_line_that_is_too_long_is_refused() {
     assert!(segment.write(&Line::Opened(long)).is_err());
     assert_eq!(segment.size(), 0);
 }
+
+#[test]
+fn a_file_that_is_not_understood_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Segment::begin(folder.path(), 0).unwrap();
+    let line = br#"{"of":"another Skep"}"#;
+    let length = u32::try_from(line.len()).unwrap().to_le_bytes();
+    let whole = [&length[..], &sum(line), line].concat();
+    first.file.write_all(&whole).unwrap();
+    let mut second = Segment::begin(folder.path(), 1).unwrap();
+    second.write(&Line::Opened(opened(2))).unwrap();
+    let (paths, read) = read_all(folder.path()).unwrap();
+    assert_eq!(
+        (paths.len(), &read[..]),
+        (1, &[Line::Opened(opened(2))][..])
+    );
+    let aside = first.path().with_extension("unread");
+    assert_eq!(std::fs::read(aside).unwrap(), whole);
+    assert_eq!(read_all(folder.path()).unwrap().0.len(), 1);
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skep_core::Timestamp;
 
+use super::prices::undated;
 use crate::EgressError;
 use crate::money::Money;
 
@@ -179,7 +180,8 @@ impl Subject {
             Self::Agent(name) => spender.kind == "agent" && spender.id == name,
             Self::Key(name) => spender.kind == "key" && spender.id == name,
             Self::User(id) => spender.kind == "user" && spender.id == id,
-            Self::Model(model) => spender.model == model,
+            // The same model, whatever its date.
+            Self::Model(model) => spender.model == model || undated(spender.model) == Some(model),
         }
     }
 }
@@ -225,6 +227,8 @@ impl Most {
 /// A budget, with what was spent of it in its window.
 #[derive(Debug, Clone)]
 struct Book {
+    /// Of one that takes its place after it was removed, another.
+    id: u64,
     budget: Budget,
     start: Timestamp,
     spent: i128,
@@ -243,7 +247,10 @@ impl Book {
 
 /// The budgets of one workspace.
 #[derive(Debug, Clone, Default)]
-pub struct Books(Vec<Book>);
+pub struct Books {
+    all: Vec<Book>,
+    last: u64,
+}
 
 /// What is set aside. It must be settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +258,7 @@ pub struct Books(Vec<Book>);
 pub struct Reservation {
     amount: Amount,
     /// Of which budgets, in which of their windows.
-    parts: Vec<(String, Timestamp)>,
+    parts: Vec<(u64, Timestamp)>,
 }
 
 /// There is not enough left of a budget.
@@ -289,14 +296,16 @@ impl Books {
                 && it.budget.window == budget.window
                 && it.budget.subject == budget.subject
         };
-        if let Some(book) = self.0.iter_mut().find(same)
+        if let Some(book) = self.all.iter_mut().find(same)
             && std::mem::discriminant(&book.budget.most) == std::mem::discriminant(&budget.most)
         {
             book.budget = budget;
             return;
         }
         self.keep(|name| name != budget.name);
-        self.0.push(Book {
+        self.last += 1;
+        self.all.push(Book {
+            id: self.last,
             budget,
             start,
             spent,
@@ -306,7 +315,7 @@ impl Books {
 
     /// Takes away those whose names are not kept.
     pub fn keep(&mut self, kept: impl Fn(&str) -> bool) {
-        self.0.retain(|it| kept(&it.budget.name));
+        self.all.retain(|it| kept(&it.budget.name));
     }
 
     /// The first budget that counts money, and counts for this.
@@ -315,7 +324,10 @@ impl Books {
         let counts = |it: &&Book| {
             matches!(it.budget.most, Most::Money(_)) && it.budget.subject.counts(spender)
         };
-        self.0.iter().find(counts).map(|it| it.budget.name.as_str())
+        self.all
+            .iter()
+            .find(counts)
+            .map(|it| it.budget.name.as_str())
     }
 
     /// Sets aside what an exchange may cost at most, in all budgets that it counts for, or in none.
@@ -329,7 +341,7 @@ impl Books {
         now: Timestamp,
     ) -> Result<Reservation, Over> {
         let counting = |it: &&mut Book| it.budget.subject.counts(spender);
-        for book in self.0.iter_mut().filter(counting) {
+        for book in self.all.iter_mut().filter(counting) {
             book.turn(now);
             let (wanted, most) = book.budget.most.measure(&amount);
             if book.spent + book.reserved + wanted > most {
@@ -341,21 +353,20 @@ impl Books {
             }
         }
         let mut parts = Vec::new();
-        for book in self.0.iter_mut().filter(counting) {
+        for book in self.all.iter_mut().filter(counting) {
             book.reserved += book.budget.most.measure(&amount).0;
-            parts.push((book.budget.name.clone(), book.start));
+            parts.push((book.id, book.start));
         }
         Ok(Reservation { amount, parts })
     }
 
     /// What was set aside is free again, and what the exchange did cost counts: in the windows in which it began.
     pub fn settle(&mut self, reservation: &Reservation, actual: Amount) {
-        for (name, start) in &reservation.parts {
-            let same = |it: &&mut Book| it.budget.name == *name && it.start == *start;
-            if let Some(book) = self.0.iter_mut().find(same) {
+        for (id, start) in &reservation.parts {
+            let same = |it: &&mut Book| it.id == *id && it.start == *start;
+            if let Some(book) = self.all.iter_mut().find(same) {
                 let reserved = book.budget.most.measure(&reservation.amount).0;
-                // One that was replaced meanwhile has not set it aside.
-                book.reserved = (book.reserved - reserved).max(0);
+                book.reserved -= reserved;
                 book.spent += book.budget.most.measure(&actual).0;
             }
         }
@@ -364,7 +375,7 @@ impl Books {
     /// How all of them stand.
     #[must_use]
     pub fn standing(&mut self, now: Timestamp) -> Vec<Standing> {
-        let all = self.0.iter_mut().map(|book| {
+        let all = self.all.iter_mut().map(|book| {
             book.turn(now);
             Standing {
                 budget: book.budget.clone(),

@@ -34,6 +34,8 @@ pub(super) struct Open {
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
     pub(super) first: Option<Duration>,
+    /// In which dialect it answers.
+    pub(super) dialect: Dialect,
     /// The provider was asked.
     pub(super) asked: bool,
     pub(super) settled: bool,
@@ -45,8 +47,24 @@ impl Drop for Open {
             return;
         }
         // The client left before an answer began: the provider may have read the prompt.
-        let read = (self.asked && self.plan.costs()).then(|| self.plan.estimate(0));
+        let read = (self.asked && self.plan.costs()).then(|| match self.plan.streams() {
+            true => self.plan.estimate(0),
+            // It may write all of it, for nobody.
+            false => self.plan.most_usage(self.price.as_ref()),
+        });
         self.settle("left", read, read.is_some());
+    }
+}
+
+/// What a provider tells, within bounds: sums of it must stay numbers.
+fn bounded(usage: Usage) -> Usage {
+    const MOST: u64 = 1_000_000_000;
+    Usage {
+        input: usage.input.min(MOST),
+        cache_read: usage.cache_read.min(MOST),
+        cache_write: usage.cache_write.min(MOST),
+        output: usage.output.min(MOST),
+        reasoning: usage.reasoning.min(MOST),
     }
 }
 
@@ -66,7 +84,7 @@ impl Open {
     pub(super) fn settle(&mut self, outcome: &str, usage: Option<Usage>, estimated: bool) {
         self.settled = true;
         let now: Timestamp = self.inner.db.clock().now();
-        let usage = usage.unwrap_or_default();
+        let usage = bounded(usage.unwrap_or_default());
         let cost = self.price.as_ref().map(|price| price.cost(&usage));
         let cost = cost.unwrap_or_default();
         if let Some(reservation) = &self.reservation {
@@ -244,6 +262,10 @@ impl Body {
         };
         let usage = match (whole, good) {
             (Some(whole), _) => Some(whole),
+            (None, true) if cut.is_none() => Some(
+                open.plan
+                    .unsaid(open.price.as_ref(), self.tap.output_bytes()),
+            ),
             (None, true) => Some(estimate()),
             (None, false) => None,
         };
@@ -276,6 +298,20 @@ impl Body {
         (!rest.is_empty()).then(|| Frame::data(rest))
     }
 
+    /// Another provider is asked instead.
+    pub(super) fn dismiss(mut self) {
+        self.settle(None);
+    }
+
+    /// Whether nothing that counts can follow. Gemini says of each answer that it ends, not of all.
+    fn is_over(&self) -> bool {
+        let gemini = self
+            .open
+            .as_ref()
+            .is_some_and(|it| it.dialect == Dialect::Gemini);
+        self.tap.is_complete() && !gemini
+    }
+
     const fn passes(&self) -> bool {
         matches!(self.change, Change::Nothing)
     }
@@ -302,7 +338,7 @@ impl Body {
         frame: Option<Frame<Bytes>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Frame<Bytes>>> {
-        let is_end = self.ended || self.tap.is_complete() || self.answer.is_end_stream();
+        let is_end = self.ended || self.is_over() || self.answer.is_end_stream();
         let inner = match &self.open {
             Some(open) if is_end => open.inner.clone(),
             _ => return Poll::Ready(frame),

@@ -20,7 +20,8 @@ const OF_CONNECTION: [&str; 8] = [
     "upgrade",
 ];
 /// What tells a provider who asks, or from where, and is none of its business.
-const OF_SKEP: [&str; 9] = [
+const OF_SKEP: [&str; 10] = [
+    "x-goog-fieldmask",
     "x-api-key",
     "x-goog-api-key",
     "traceparent",

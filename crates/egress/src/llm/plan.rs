@@ -1,8 +1,10 @@
 //! What is asked of a model, read before anything is decided: which model, and which providers could answer. No I/O.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
+use serde_json::value::RawValue;
 use skep_dialects::{Dialect, Glance, Usage, glance};
 
 use super::books::Amount;
@@ -10,6 +12,8 @@ use super::prices::Price;
 use super::provider::{Door, Kind, Provider, Wish};
 use crate::EgressError;
 
+/// Tokens of all answers to a request.
+const MOST_TOKENS: u64 = 10_000_000;
 /// Bytes of a model's name.
 const MOST_NAME: usize = 300;
 /// Tokens that a picture or a file may have.
@@ -54,14 +58,68 @@ pub struct Plan {
     pub(super) body_bytes: u64,
 }
 
-/// A query without the key that Google's SDKs may put there.
-fn without_key(query: &str) -> Option<String> {
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|it| !it.starts_with("key=") && !it.is_empty())
-        .collect();
+/// What passes of a query of Google's: nothing that hides what was used, or makes an answer unreadable.
+const OF_GOOGLE: [&str; 4] = ["alt=sse", "alt=json", "pageSize=", "pageToken="];
+
+/// The query that a provider gets.
+fn passing(door: Door, query: &str) -> Option<String> {
+    let passes =
+        |it: &&str| door != Door::Google || OF_GOOGLE.iter().any(|known| it.starts_with(known));
+    let kept: Vec<&str> = query.split('&').filter(passes).collect();
     (!kept.is_empty()).then(|| kept.join("&"))
 }
+
+/// The characters of a path as they are meant.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A model's name in a path: it says nothing there but itself. `/` stays one where names have it.
+fn encoded(model: &str, slashes: bool) -> String {
+    let mut text = String::with_capacity(model.len());
+    for byte in model.bytes() {
+        match byte {
+            b'/' if slashes => text.push('/'),
+            _ if byte.is_ascii_alphanumeric() || b"-._~+=@,".contains(&byte) => {
+                text.push(char::from(byte));
+            }
+            b':' if slashes => text.push(':'),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
+}
+
+/// Whether a name leads nowhere else in a path.
+fn is_plain(model: &str) -> bool {
+    let mut segments = model.split('/');
+    !model.chars().any(char::is_control) && segments.all(|it| !matches!(it, "" | "." | ".."))
+}
+
+/// Which of these fields of a body is set, to something else than `null` or `false`.
+fn set_field(body: &[u8], fields: &[&'static str]) -> Option<&'static str> {
+    let all: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+    let is_set = |name: &&&'static str| {
+        all.get(**name)
+            .is_some_and(|it| !matches!(it.get(), "null" | "false"))
+    };
+    fields.iter().find(is_set).copied()
+}
+
+/// Fields by which `OpenRouter` answers with other models, or does more, than was decided on.
+const OF_OPENROUTER: [&str; 4] = ["models", "route", "preset", "plugins"];
 
 /// The providers that a model may be had from: the one that is named before it, else those that name it, else those
 /// that take any.
@@ -108,6 +166,65 @@ pub(super) fn targets(
     }
 }
 
+/// What a body says, and the model that is asked for.
+fn understood(
+    wish: &Wish,
+    dialect: Dialect,
+    body: &[u8],
+) -> Result<(Glance, Option<String>), EgressError> {
+    let (found, asked) = match wish {
+        Wish::Models => (Glance::default(), None),
+        Wish::Model(model) => (Glance::default(), Some(model.clone())),
+        Wish::Work { model, .. } | Wish::Embed { model } | Wish::Count { model } => {
+            let found = glance(dialect, body);
+            let found = found.map_err(|error| EgressError::Invalid(error.to_string()))?;
+            let asked = model.clone().or_else(|| found.model.clone());
+            let asked = asked.filter(|it| !it.is_empty());
+            let missing = || EgressError::Invalid("the body names no `model`".to_owned());
+            (found, Some(asked.ok_or_else(missing)?))
+        }
+    };
+    if let Some(asked) = &asked
+        && (asked.len() > MOST_NAME || !is_plain(asked))
+    {
+        let why = format!(
+            "the name of a model has {MOST_NAME} bytes at most, and no part that is empty or `..`"
+        );
+        return Err(EgressError::Invalid(why));
+    }
+    let output = found.most_output.unwrap_or_default();
+    if output.saturating_mul(found.answers.max(1)) > MOST_TOKENS {
+        let why = format!("an answer has {MOST_TOKENS} tokens at most");
+        return Err(EgressError::Invalid(why));
+    }
+    Ok((found, asked))
+}
+
+/// Refuses what would not be counted, or would be answered by another model than the one that is decided on.
+fn refused(
+    wish: &Wish,
+    dialect: Dialect,
+    body: &[u8],
+    targets: &[Target],
+) -> Result<(), EgressError> {
+    if !matches!(wish, Wish::Work { .. }) {
+        return Ok(());
+    }
+    if dialect == Dialect::Responses && set_field(body, &["background"]).is_some() {
+        let why = "`background`: what a model does then is told to nobody here; leave it out";
+        return Err(EgressError::Invalid(why.to_owned()));
+    }
+    let router = targets
+        .iter()
+        .any(|it| it.provider.kind == Kind::OpenRouter);
+    match set_field(body, &OF_OPENROUTER).filter(|_| router) {
+        Some(field) => Err(EgressError::Invalid(format!(
+            "`{field}`: another model could answer than the one that was decided on; leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
 impl Plan {
     /// Reads a request. The path begins behind the door's own.
     ///
@@ -135,26 +252,9 @@ impl Plan {
             (_, Door::Anthropic) => Dialect::Messages,
             (_, Door::Google) => Dialect::Gemini,
         };
-        let (glance, asked) = match &wish {
-            Wish::Models => (Glance::default(), None),
-            Wish::Model(model) => (Glance::default(), Some(model.clone())),
-            Wish::Work { model, .. } | Wish::Embed { model } | Wish::Count { model } => {
-                let found = glance(dialect, body);
-                let found = found.map_err(|error| EgressError::Invalid(error.to_string()))?;
-                let asked = model.clone().or_else(|| found.model.clone());
-                let asked = asked.filter(|it| !it.is_empty());
-                let asked = asked
-                    .ok_or_else(|| EgressError::Invalid("the body names no `model`".to_owned()))?;
-                (found, Some(asked))
-            }
-        };
-        if asked
-            .as_ref()
-            .is_some_and(|it| it.len() > MOST_NAME || it.chars().any(char::is_control))
-        {
-            let why = format!("the name of a model has {MOST_NAME} bytes at most");
-            return Err(EgressError::Invalid(why));
-        }
+        let unreadable = || EgressError::Invalid("the path cannot be read".to_owned());
+        let wish = wish.decoded(decoded).ok_or_else(unreadable)?;
+        let (glance, asked) = understood(&wish, dialect, body)?;
         let targets = match &asked {
             Some(asked) => {
                 let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
@@ -169,6 +269,7 @@ impl Plan {
                 first.map(target).into_iter().collect()
             }
         };
+        refused(&wish, dialect, body, &targets)?;
         if targets.is_empty() {
             return Err(EgressError::NoModel(match &asked {
                 Some(asked) => format!("no provider of this kind has the model `{asked}` here"),
@@ -183,7 +284,7 @@ impl Plan {
             dialect,
             method: method.clone(),
             path: path.to_owned(),
-            query: query.and_then(without_key),
+            query: query.and_then(|it| passing(door, it)),
             glance,
             body_bytes: body.len() as u64,
         })
@@ -212,7 +313,7 @@ impl Plan {
 
     /// The path and the query for a target of another door.
     pub(super) fn path_elsewhere(&self, target: &Target) -> (String, Option<&'static str>) {
-        let model = &target.model;
+        let model = encoded(&target.model, false);
         match target.provider.kind.door() {
             Door::OpenAi => ("/v1/chat/completions".to_owned(), None),
             Door::Anthropic => ("/v1/messages".to_owned(), None),
@@ -224,20 +325,22 @@ impl Plan {
         }
     }
 
-    /// The path for a target: Gemini has the model in it.
+    /// The path for a target: where it has the model in it, that is the target's.
     pub(super) fn path_for(&self, target: &Target) -> String {
-        match &self.wish {
-            Wish::Work {
-                model: Some(asked), ..
+        let named = match &self.wish {
+            Wish::Work { model, .. } | Wish::Embed { model } | Wish::Count { model } => {
+                model.is_some()
             }
-            | Wish::Embed { model: Some(asked) }
-            | Wish::Count { model: Some(asked) }
-            | Wish::Model(asked)
-                if *asked != target.model =>
-            {
-                self.path.replacen(asked, &target.model, 1)
-            }
-            _ => self.path.clone(),
+            Wish::Model(_) => true,
+            Wish::Models => false,
+        };
+        let Some((before, after)) = self.path.split_once("/models/").filter(|_| named) else {
+            return self.path.clone();
+        };
+        let model = encoded(&target.model, true);
+        match after.rsplit_once(':').filter(|_| self.door == Door::Google) {
+            Some((_, verb)) => format!("{before}/models/{model}:{verb}"),
+            None => format!("{before}/models/{model}"),
         }
     }
 
@@ -259,8 +362,8 @@ impl Plan {
         }
     }
 
-    /// What it may cost at most.
-    pub(super) fn most(&self, price: Option<&Price>) -> Amount {
+    /// What it may use at most.
+    pub(super) fn most_usage(&self, price: Option<&Price>) -> Usage {
         let media = self.glance.media.saturating_mul(OF_MEDIA);
         let input = self.prompt_bytes() / FEWEST_BYTES + media + OF_FRAME;
         let longest = || price.map_or_else(|| Price::default().longest(), Price::longest);
@@ -268,10 +371,28 @@ impl Plan {
             (Dialect::Embeddings, _) | (_, Wish::Embed { .. }) => 0,
             _ => self.glance.most_output.unwrap_or_else(longest),
         };
-        let output = output.saturating_mul(self.glance.answers.max(1));
+        Usage {
+            input,
+            output: output.saturating_mul(self.glance.answers.max(1)),
+            ..Usage::default()
+        }
+    }
+
+    /// What it may cost at most.
+    pub(super) fn most(&self, price: Option<&Price>) -> Amount {
+        let Usage { input, output, .. } = self.most_usage(price);
         Amount {
             money: price.map(|it| it.most(input, output)).unwrap_or_default(),
             tokens: input.saturating_add(output),
+        }
+    }
+
+    /// What it used, when its answer came to an end and the provider does not say.
+    pub(super) fn unsaid(&self, price: Option<&Price>, output_bytes: u64) -> Usage {
+        match self.wish {
+            // Nobody says it there.
+            Wish::Embed { .. } => self.estimate(output_bytes),
+            _ => self.most_usage(price),
         }
     }
 
@@ -405,6 +526,60 @@ mod tests {
             let error = read(door, target, body).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        for (target, name) in [
+            (
+                "/v1beta/models/gemini%2D2.5%2dpro:generateContent",
+                Some("gemini-2.5-pro"),
+            ),
+            ("/v1beta/models/..%2Ffiles:generateContent", None),
+            ("/v1beta/models/%zz:generateContent", None),
+            ("/v1beta/models/a//b:generateContent", None),
+        ] {
+            let read = read(Door::Google, target, "{}").ok();
+            let found = read.as_ref().and_then(|it| it.asked.as_deref());
+            assert_eq!(found, name, "{target}");
+            if let Some(plan) = &read {
+                let path = format!(
+                    "/v1beta/models/{}:generateContent",
+                    name.unwrap_or_default()
+                );
+                assert_eq!(plan.path_for(&plan.targets[0]), path);
+            }
+        }
+        assert!(read(Door::OpenAi, "/v1/models/../files", "").is_err());
+        assert!(read(Door::OpenAi, "/v1/models/%2e%2e/files", "").is_err());
+        let body = |model: &str| format!(r#"{{"model":"{model}","messages":[]}}"#);
+        let chat = |model: &str| read(Door::OpenAi, "/v1/chat/completions", &body(model));
+        for (model, path) in [
+            ("gemini/x:y/z", "x%3Ay%2Fz"),
+            ("gemini/x:generateContent?y=", "x%3AgenerateContent%3Fy="),
+        ] {
+            let elsewhere = chat(model).unwrap();
+            let found = elsewhere.path_elsewhere(&elsewhere.targets[0]).0;
+            assert_eq!(found, format!("/v1beta/models/{path}:generateContent"));
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_counted_is_refused() {
+        let background = r#"{"model":"gpt","input":"x","background":true}"#;
+        assert!(read(Door::OpenAi, "/v1/responses", background).is_err());
+        let plain = r#"{"model":"gpt","input":"x","background":false,"plugins":[1]}"#;
+        read(Door::OpenAi, "/v1/responses", plain).unwrap();
+        let many = r#"{"model":"gpt","max_tokens":18446744073709551615,"messages":[]}"#;
+        assert!(read(Door::OpenAi, "/v1/chat/completions", many).is_err());
+        let hides = "/v1beta/models/x:generateContent?alt=sse&fields=candidates&%24fields=a&alt=proto&key=k";
+        let plan = read(Door::Google, hides, "{}").unwrap();
+        assert_eq!(plan.query.as_deref(), Some("alt=sse"));
+        let router = [provider("router", Kind::OpenRouter, &[])];
+        let asked = (&Method::POST, "/v1/chat/completions", None);
+        let other = br#"{"model":"a/b","models":["c/d"],"messages":[]}"#;
+        let error = Plan::read(&router, Door::OpenAi, asked, other).unwrap_err();
+        assert!(error.to_string().contains("`models`"), "{error}");
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl Prices {
 }
 
 /// A name without the date at its end.
-fn undated(model: &str) -> Option<&str> {
+pub(super) fn undated(model: &str) -> Option<&str> {
     let digits = |text: &str, count: usize| {
         text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
     };

@@ -140,6 +140,30 @@ pub enum Wish {
     Model(String),
 }
 
+impl Wish {
+    /// The same, with the name of a model as it is meant; nothing, when it cannot be read.
+    pub(super) fn decoded(self, decode: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let name = |model: Option<String>| match model {
+            Some(text) => decode(&text).map(Some),
+            None => Some(None),
+        };
+        Some(match self {
+            Self::Work { dialect, model } => Self::Work {
+                dialect,
+                model: name(model)?,
+            },
+            Self::Embed { model } => Self::Embed {
+                model: name(model)?,
+            },
+            Self::Count { model } => Self::Count {
+                model: name(model)?,
+            },
+            Self::Model(model) => Self::Model(decode(&model)?),
+            Self::Models => Self::Models,
+        })
+    }
+}
+
 impl Door {
     /// What a path asks for, which begins behind the door's own; nothing, when the door has no such path.
     #[must_use]

@@ -36,6 +36,8 @@ use crate::rows::{self, Day, DayFilter};
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Providers, and budgets, of one workspace.
 const MOST: usize = 200;
+/// How long what ended may take to the store before nobody waits for it.
+const SOON: Duration = Duration::from_secs(3);
 /// What another server changed is seen after so long.
 const FRESH: Duration = Duration::from_secs(1);
 /// Statuses with which the next provider is asked: it cannot, or not now.
@@ -102,6 +104,8 @@ pub(super) struct Inner {
     known: Mutex<HashMap<Workspace, Known>>,
     books: Mutex<HashMap<Workspace, Books>>,
     turn: AtomicUsize,
+    /// Held by who reads what a workspace has: what was read last counts.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Models {
@@ -135,6 +139,7 @@ impl Models {
             known: Mutex::default(),
             books: Mutex::default(),
             turn: AtomicUsize::new(0),
+            reloading: tokio::sync::Mutex::default(),
         })))
     }
 
@@ -172,7 +177,9 @@ impl Models {
 
     /// Reads what the store has of a workspace. What was spent of a budget that is new here is counted.
     async fn reload(&self, workspace: &Workspace) -> Result<Known, EgressError> {
-        self.0.ledger.on_disk().await;
+        let _alone = self.0.reloading.lock().await;
+        let there = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
+        there.map_err(|_| EgressError::Busy)?;
         let at = Instant::now();
         let (of, now) = (workspace.clone(), self.0.db.clock().now());
         let (providers, budgets): (Vec<Provider>, Vec<(Budget, Amount)>) = self
@@ -363,7 +370,8 @@ impl Models {
         workspace: &Workspace,
         filter: DayFilter,
     ) -> Result<(Vec<Day>, bool), EgressError> {
-        self.0.ledger.on_disk().await;
+        // What the store does not take is missing, and all else is told.
+        let _ = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
         let of = workspace.clone();
         let days = self
             .0
@@ -403,14 +411,21 @@ impl Models {
         let mut asked = plan.targets.iter().peekable();
         while let Some(target) = asked.next() {
             let is_last = asked.peek().is_none();
-            let open = self.begin(&plan, target, who, &witness)?;
+            let open = match self.begin(&plan, target, who, &witness) {
+                Ok(open) => open,
+                // Another may be within its budgets.
+                Err(EgressError::OverBudget { .. } | EgressError::Invalid(_)) if !is_last => {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match self.ask(&plan, target, open, (&client, body)).await {
                 Ok(response) if is_last || !NEXT.contains(&response.status().as_u16()) => {
                     return Ok(response);
                 }
                 Err(error) if is_last => return Err(error),
-                // Its body is dropped, which ends its exchange.
-                Ok(_) | Err(_) => {}
+                Ok(response) => response.into_body().dismiss(),
+                Err(_) => {}
             }
         }
         Err(EgressError::NoModel("nobody is left to ask".to_owned()))
@@ -478,6 +493,7 @@ impl Models {
             witness: witness.clone(),
             began: Instant::now(),
             first: None,
+            dialect: plan.dialect_of(target),
             asked: false,
             settled: false,
         })
@@ -533,12 +549,14 @@ impl Models {
         let asking = tokio::time::timeout(PATIENCE, self.0.upstream.ask(request));
         let answer = match asking.await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), true)),
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(why) => {
-                open.settle("unreachable", None, false);
+            Err((why, read)) => {
+                let most = || plan.most_usage(open.price.as_ref());
+                let used = (read && plan.costs()).then(most);
+                open.settle("unreachable", used, used.is_some());
                 let provider = provider.name.clone();
                 return Err(EgressError::Unreachable { provider, why });
             }

@@ -74,16 +74,14 @@ impl Upstream {
         Ok(Self { client, reach })
     }
 
-    /// Asks a provider, and gives its answer when that begins.
+    /// Asks a provider, and gives its answer when that begins; or why there is none, and whether it may have been read.
     pub(super) async fn ask(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, String> {
-        check(&self.reach, request.uri())?;
-        self.client
-            .request(request)
-            .await
-            .map_err(|error| why(&error))
+    ) -> Result<Response<Incoming>, (String, bool)> {
+        check(&self.reach, request.uri()).map_err(|why| (why, false))?;
+        let asked = self.client.request(request).await;
+        asked.map_err(|error| (why(&error), !error.is_connect()))
     }
 }
 
