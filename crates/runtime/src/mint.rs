@@ -9,6 +9,11 @@ use crate::service::Runtime;
 pub trait Mint: std::fmt::Debug + Send + Sync {
     /// The token of an instance: the same one each time.
     fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String;
+
+    /// Whether models can be asked with it: then the instance is told where.
+    fn opens(&self, _workspace: &Workspace) -> bool {
+        false
+    }
 }
 
 impl Runtime {

@@ -600,9 +600,11 @@ impl Charge {
             let token = mint.token(&self.slot.workspace, self.slot.name(), instance);
             ("SKEP_TOKEN".to_owned(), token)
         }));
-        let own = ways_out(&env);
-        let unsaid = |(name, _): &(String, String)| !self.spec.env.contains_key(name);
-        env.extend(own.into_iter().filter(unsaid));
+        let mint = self.slot.shared.mint.as_ref();
+        if mint.is_some_and(|it| it.opens(&self.slot.workspace)) {
+            let own = ways_out(&env, &self.spec.env);
+            env.extend(own);
+        }
         env
     }
 
@@ -641,22 +643,25 @@ impl Charge {
     }
 }
 
-/// What the SDKs of models read: where they ask, and the agent's own token as their key. What the specification says
-/// itself counts more.
-fn ways_out(contract: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// What the SDKs of models read: where they ask, and the agent's own token as their key. Where the specification says
+/// either itself, neither is given: its key is for its address, and no other.
+fn ways_out(
+    contract: &BTreeMap<String, String>,
+    said: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     let (Some(url), Some(token)) = (contract.get("SKEP_URL"), contract.get("SKEP_TOKEN")) else {
         return Vec::new();
     };
     let mut all = Vec::new();
-    for (name, path) in [
-        ("OPENAI", "/llm/openai/v1"),
-        ("ANTHROPIC", "/llm/anthropic"),
-        ("GOOGLE_GEMINI", "/llm/google"),
+    for (base, key, path) in [
+        ("OPENAI_BASE_URL", "OPENAI_API_KEY", "/llm/openai/v1"),
+        ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "/llm/anthropic"),
+        ("GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY", "/llm/google"),
     ] {
-        all.push((format!("{name}_BASE_URL"), format!("{url}{path}")));
-    }
-    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"] {
-        all.push((name.to_owned(), token.clone()));
+        if !said.contains_key(base) && !said.contains_key(key) {
+            all.push((base.to_owned(), format!("{url}{path}")));
+            all.push((key.to_owned(), token.clone()));
+        }
     }
     all
 }

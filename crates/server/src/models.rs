@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
-use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Workspace};
+use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Workspace, Workspaces};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Body, Door, Keys, Models, Options, Plan, Prices, Target, Who, Witness};
@@ -136,8 +136,8 @@ impl Keys for OfVault {
 pub(crate) async fn open(
     settings: &Settings,
     db: &Db,
-    vault: &Vault,
-    mounts: &Arc<Mounts>,
+    (vault, mounts): (&Vault, &Arc<Mounts>),
+    workspaces: &Workspaces,
 ) -> Result<Models, ServerError> {
     let wrong = |error: String| ServerError::Models(error);
     let mut prices = Prices::shipped().map_err(|error| wrong(error.to_string()))?;
@@ -160,11 +160,16 @@ pub(crate) async fn open(
             mounts: mounts.clone(),
         }),
     };
-    let opened = Models::open(db.clone(), options).await;
-    opened.map_err(|error| match error {
+    let failed = |error: EgressError| match error {
         EgressError::Store(error) => error.into(),
         other => wrong(other.to_string()),
-    })
+    };
+    let models = Models::open(db.clone(), options).await.map_err(failed)?;
+    // Instances that start are told of doors that lead somewhere.
+    for workspace in workspaces.all().iter() {
+        models.providers(workspace).await.map_err(failed)?;
+    }
+    Ok(models)
 }
 
 /// Tells the audit log of exchanges of one request.

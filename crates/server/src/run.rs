@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
+use skep_egress::llm::Models;
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -255,12 +256,12 @@ async fn compose(
     let policies = Arc::new(Policies::new(db.clone()));
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
-    let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending));
+    let ways_out = models::open(settings, &db, (&vault, &mounts), tenants.all()).await?;
+    let with = (quotas.allowed(), lending, &ways_out);
+    let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
-    let ways_out = models::open(settings, &db, &vault, &mounts).await?;
-    forget_imports(&settings.data)?;
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {
         started: db.clock().now(),
@@ -378,11 +379,11 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending): (Arc<Allowed>, Lending),
+    (allowed, lending, models): (Arc<Allowed>, Lending, &Models),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
-        mint: Some(Arc::new(Minting(key.clone()))),
+        mint: Some(Arc::new(Minting(key.clone(), models.clone()))),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,
@@ -396,6 +397,7 @@ fn open(settings: &Settings, observed: ServerMetrics) -> Result<Db, ServerError>
     if skep_backup::is_half_restored(&settings.data) {
         return Err(ServerError::HalfRestored(settings.data.clone()));
     }
+    forget_imports(&settings.data)?;
     let database = settings.store_url.as_ref();
     let store = skep_store::Options::new(&settings.data)
         .observer(move |stats| observed.committed(stats))

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use skep_core::{InstanceId, Timestamp, Workspace};
+use skep_egress::llm::Models;
 use skep_guard::tokens::{API, Token, TokenKey};
 use skep_runtime::{Mint, Runtime};
 
@@ -14,11 +15,15 @@ const FILE: &str = "tokens.key";
 
 /// Makes tokens.
 #[derive(Debug)]
-pub(crate) struct Minting(pub(crate) TokenKey);
+pub(crate) struct Minting(pub(crate) TokenKey, pub(crate) Models);
 
 impl Mint for Minting {
     fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String {
         self.0.of_instance(workspace, agent, instance, API)
+    }
+
+    fn opens(&self, workspace: &Workspace) -> bool {
+        self.1.has_any(workspace)
     }
 }
 

@@ -221,6 +221,15 @@ impl Models {
         Ok(self.known(workspace).await?.providers)
     }
 
+    /// Whether a workspace has a provider, as far as this server has looked.
+    #[must_use]
+    pub fn has_any(&self, workspace: &Workspace) -> bool {
+        let known = self.0.known.lock();
+        known
+            .get(workspace)
+            .is_some_and(|it| !it.providers.is_empty())
+    }
+
     /// How the budgets of a workspace stand.
     ///
     /// # Errors
