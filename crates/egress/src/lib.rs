@@ -6,9 +6,11 @@ mod error;
 pub mod ledger;
 pub mod llm;
 mod money;
+mod performance;
 mod rows;
 
 pub use error::EgressError;
 pub use ledger::Ledger;
 pub use money::{Money, NoMoney};
+pub use performance::Performance;
 pub use rows::{Day, DayFilter, MIGRATIONS, Usage};

@@ -89,7 +89,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 136] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 140] = [
     (
         "GET",
         "/api/v1/models/providers",
@@ -119,6 +119,26 @@ pub(crate) const ROUTES: [(&str, &str, Access); 136] = [
         "DELETE",
         "/api/v1/models/budgets/{budget}",
         change("model:budget", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/routes",
+        look("model:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/performance",
+        look("model:read", "Workspace"),
     ),
     (
         "GET",

@@ -48,6 +48,8 @@ const DOORS: [(&str, Door); 3] = [
 ];
 /// The header in which Google's SDKs show their key.
 const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// The header in which an agent names the thread that a request belongs to: it stays with one model of a route.
+const THREAD: HeaderName = HeaderName::from_static("skep-thread");
 /// Headers of a request to a door, in which this server finds who asks.
 const OWN_KEY: HeaderName = HeaderName::from_static(skep_api::HEADER_API_KEY);
 /// The bodies that are kept in memory at once are bounded by these many bytes each.
@@ -307,9 +309,10 @@ async fn asked(
     plan.targets = allowed;
     let witness = Arc::new(Seen { act: act.clone() });
     let who = who(asker);
+    let thread = head.headers.get(THREAD).map(HeaderValue::as_bytes);
     let sent = state
         .models
-        .send(plan, &who, (&head.headers, &body), witness);
+        .send(plan, (&who, thread), (&head.headers, &body), witness);
     Ok(sent.await?)
 }
 
