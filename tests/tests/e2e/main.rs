@@ -35,6 +35,7 @@ mod lock_tree;
 mod lock_use;
 mod manifest;
 mod message;
+mod model_routes;
 mod models;
 mod mounts;
 mod moving;

@@ -19,9 +19,9 @@ const SLOW: &str = "priced+prompt=10+tokens=20+pace=5";
 const STALLED: &str = "priced+stall";
 
 /// A server before an upstream, with a provider for each door.
-struct House {
-    server: Server,
-    upstream: Upstream,
+pub(crate) struct House {
+    pub(crate) server: Server,
+    pub(crate) upstream: Upstream,
 }
 
 /// $1 a million tokens in, $10 a million out.
@@ -36,7 +36,7 @@ fn prices() -> String {
 }
 
 impl House {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let upstream = Upstream::start().await;
         let folder = tempfile::tempdir().expect("it is so");
         let file = folder.path().join("prices.toml");
@@ -89,7 +89,7 @@ impl House {
             .expect("it is so")
     }
 
-    async fn usage(&self) -> Value {
+    pub(crate) async fn usage(&self) -> Value {
         self.server.client.get("/api/v1/models/usage").await.json()
     }
 
@@ -115,7 +115,7 @@ impl House {
     }
 }
 
-async fn put(client: &Client, what: &str, body: &Value) -> (u16, String) {
+pub(crate) async fn put(client: &Client, what: &str, body: &Value) -> (u16, String) {
     let path = format!("/api/v1/models/{what}");
     let mut request = client.request(Method::PUT, &path, body.to_string());
     let json = "application/json".parse().expect("it is so");
@@ -124,11 +124,11 @@ async fn put(client: &Client, what: &str, body: &Value) -> (u16, String) {
     (answer.status, answer.text())
 }
 
-fn chat(model: &str, stream: bool) -> Value {
+pub(crate) fn chat(model: &str, stream: bool) -> Value {
     json!({ "model": model, "stream": stream, "max_tokens": 100, "messages": [{ "role": "user", "content": "hello" }] })
 }
 
-const CHAT: &str = "/llm/openai/v1/chat/completions";
+pub(crate) const CHAT: &str = "/llm/openai/v1/chat/completions";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sdks_for_python_work_as_with_their_provider() {

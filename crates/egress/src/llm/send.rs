@@ -69,6 +69,21 @@ impl Tried {
         self.is_bad() && !matches!(self.result, Err(EgressError::Key { .. }))
     }
 
+    /// Whether what went wrong is of this target alone, so that another may be asked.
+    const fn is_of_target(&self) -> bool {
+        matches!(
+            self.result,
+            Err(EgressError::OverBudget { .. } | EgressError::Invalid(_))
+        )
+    }
+
+    /// Nobody is given this answer.
+    fn dismiss(self) {
+        if let Ok(response) = self.result {
+            response.into_body().dismiss();
+        }
+    }
+
     /// When it wants to be asked again.
     fn after(&self) -> Option<Duration> {
         let value = self.result.as_ref().ok()?.headers().get(RETRY_AFTER)?;
@@ -105,20 +120,22 @@ impl Models {
             body,
             witness: &witness,
         };
-        let mut last: Option<Result<Response<Body>, EgressError>> = None;
+        let mut last: Option<Tried> = None;
         for place in self.order(&plan, &who.workspace, thread) {
             let Some(target) = plan.targets.get(place) else {
                 continue;
             };
             let tried = self.try_target(&sending, target).await;
-            if !tried.is_bad() && !is_of_target(&tried.result) {
-                return tried.result;
+            let is_end = !tried.is_bad() && !tried.is_of_target();
+            if let Some(before) = last.replace(tried) {
+                before.dismiss();
             }
-            if let Some(Ok(before)) = last.replace(tried.result) {
-                before.into_body().dismiss();
+            if is_end {
+                break;
             }
         }
-        last.unwrap_or_else(|| Err(EgressError::NoModel("nobody is left to ask".to_owned())))
+        let nobody = || Err(EgressError::NoModel("nobody is left to ask".to_owned()));
+        last.map_or_else(nobody, |it| it.result)
     }
 
     /// Who is asked, one after the other: places of the plan's targets.
@@ -153,7 +170,7 @@ impl Models {
                 let other = self.set_aside(&sending.who.workspace, target, &tried);
                 keys = keys.saturating_sub(1);
                 if other && keys > 0 {
-                    dismiss(tried);
+                    tried.dismiss();
                     continue;
                 }
             }
@@ -166,7 +183,7 @@ impl Models {
             if wait > MOST_WAIT {
                 return tried;
             }
-            dismiss(tried);
+            tried.dismiss();
             tokio::time::sleep(wait).await;
         }
     }
@@ -423,20 +440,6 @@ impl Models {
             _ => body,
         };
         Ok((body.into(), memory))
-    }
-}
-
-/// Whether what went wrong is of this target alone, so that another may be asked.
-const fn is_of_target(result: &Result<Response<Body>, EgressError>) -> bool {
-    matches!(
-        result,
-        Err(EgressError::OverBudget { .. } | EgressError::Invalid(_))
-    )
-}
-
-fn dismiss(tried: Tried) {
-    if let Ok(response) = tried.result {
-        response.into_body().dismiss();
     }
 }
 
