@@ -308,6 +308,7 @@ macro_rules! kept {
 
 pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
+pub(crate) const SERVERS: Kept = kept!("mcp_servers");
 
 impl Kept {
     /// All of a workspace, by name.

@@ -28,6 +28,7 @@ use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
+use crate::mcp;
 use crate::models;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
@@ -71,6 +72,8 @@ pub(crate) enum Body {
     Peer(Incoming),
     /// From a provider of models.
     Model(Box<skep_egress::llm::Body>),
+    /// From a server of tools.
+    Tool(Box<skep_egress::mcp::Body>),
 }
 
 impl http_body::Body for Body {
@@ -86,6 +89,7 @@ impl http_body::Body for Body {
             Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Model(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            Self::Tool(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -95,6 +99,7 @@ impl http_body::Body for Body {
             Self::Api(body) => body.is_end_stream(),
             Self::Peer(body) => body.is_end_stream(),
             Self::Model(body) => body.is_end_stream(),
+            Self::Tool(body) => body.is_end_stream(),
         }
     }
 
@@ -104,6 +109,7 @@ impl http_body::Body for Body {
             Self::Api(body) => body.size_hint(),
             Self::Peer(body) => body.size_hint(),
             Self::Model(body) => body.size_hint(),
+            Self::Tool(body) => body.size_hint(),
         }
     }
 }
@@ -442,6 +448,10 @@ impl Dispatcher {
         }
         if models::door(request.uri().path()).is_some() {
             return models::answer(&self.state, &asker, id, request).await;
+        }
+        if mcp::door(request.uri().path()).is_some() {
+            let own = mcp::is_own_page(request.headers(), &self.cors);
+            return mcp::answer(&self.state, &asker, (id, own), request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);

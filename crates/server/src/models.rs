@@ -109,9 +109,9 @@ fn without_key(uri: &Uri) -> Option<Uri> {
 }
 
 /// Keys of providers, from the vault.
-struct OfVault {
-    vault: Vault,
-    mounts: Arc<Mounts>,
+pub(crate) struct OfVault {
+    pub(crate) vault: Vault,
+    pub(crate) mounts: Arc<Mounts>,
 }
 
 #[async_trait]
@@ -183,7 +183,7 @@ impl Witness for Seen {
     }
 }
 
-fn who(asker: &Asker) -> Who {
+pub(crate) fn who(asker: &Asker) -> Who {
     Who {
         workspace: asker.principal.workspace.clone(),
         kind: asker.principal.kind.word(),
@@ -194,7 +194,7 @@ fn who(asker: &Asker) -> Who {
 /// How large and how slow a request to a model may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    body: u64,
+    pub(crate) body: u64,
     pause: Duration,
 }
 
@@ -207,7 +207,7 @@ impl Bounds {
     }
 }
 
-async fn read(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(bounds.pause, body.frame()).await;

@@ -10,6 +10,7 @@ use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_egress::llm::Models;
+use skep_egress::mcp::{Boxes, Tools};
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -26,12 +27,14 @@ use crate::act::Own;
 use crate::api::archives::STAGING;
 use crate::audit::Audit;
 use crate::backups::Backups;
+use crate::boxes::{self, OfProcesses};
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
+use crate::mcp;
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::models;
 use crate::mounts::Mounts;
@@ -110,6 +113,9 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
     let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
+    if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
+        boxes::sweep(&**process, &state.tools, &state.tenants.all()).await;
+    }
     let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     tell(&state, "server.started", &url);
@@ -197,7 +203,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 12] {
+pub fn migrations() -> [MigrationSet; 13] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
@@ -211,6 +217,7 @@ pub fn migrations() -> [MigrationSet; 12] {
         skep_guard::policy::MIGRATIONS,
         skep_vault::MIGRATIONS,
         skep_egress::MIGRATIONS,
+        skep_egress::mcp::MIGRATIONS,
     ]
 }
 
@@ -257,7 +264,10 @@ async fn compose(
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
     let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
-    let with = (quotas.allowed(), lending, &ways_out);
+    let opened = (&vault, &mounts);
+    let boxes = boxes_of(&drivers);
+    let tools = mcp::open(settings, &db, opened, &ways_out, (boxes, &own))?;
+    let with = (quotas.allowed(), lending, (&ways_out, &tools));
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
@@ -269,6 +279,7 @@ async fn compose(
         runtime,
         ingress,
         models: ways_out,
+        tools,
         model_bounds: models::Bounds::of(settings),
         audit,
         backups,
@@ -379,11 +390,15 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending, models): (Arc<Allowed>, Lending, &Models),
+    (allowed, lending, (models, tools)): (Arc<Allowed>, Lending, (&Models, &Tools)),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
-        mint: Some(Arc::new(Minting(key.clone(), models.clone()))),
+        mint: Some(Arc::new(Minting(
+            key.clone(),
+            models.clone(),
+            tools.clone(),
+        ))),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,
@@ -434,6 +449,12 @@ fn reached_at(settings: &Settings, url: &str) -> String {
             format!("{scheme}://{host}:{port}")
         }
     }
+}
+
+/// What runs programs of MCP servers.
+fn boxes_of(drivers: &[Arc<dyn Driver>]) -> Option<Arc<dyn Boxes>> {
+    let process = drivers.iter().find(|it| it.kind() == "process")?;
+    Some(Arc::new(OfProcesses(process.clone())))
 }
 
 fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {

@@ -9,7 +9,7 @@ mod prices;
 mod provider;
 mod service;
 mod stored;
-mod upstream;
+pub(crate) mod upstream;
 
 pub use books::{
     Amount, Books, Budget, Most, Over, Reservation, Spender, Standing, Subject, Window,
