@@ -80,7 +80,8 @@ async fn ask(client: &Client, server: &str, method: &str, mut params: Value) -> 
         ("mcp-protocol-version", VERSION),
         ("mcp-method", method),
     ];
-    headers.extend(params["name"].as_str().map(|it| ("mcp-name", it)));
+    let named = params["name"].as_str().or(params["uri"].as_str());
+    headers.extend(named.map(|it| ("mcp-name", it)));
     for (name, value) in headers {
         request
             .headers_mut()
@@ -500,9 +501,14 @@ async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more(
     let text = |path: &std::path::Path| path.display().to_string();
     let program =
         packages().join("node_modules/@modelcontextprotocol/server-filesystem/dist/index.js");
+    // The second it lets itself see, and the sandbox does not. (What a command names by its full path can be read.)
+    let beside = format!(
+        "{}{}",
+        "../".repeat(20),
+        text(hidden.path()).trim_start_matches('/')
+    );
     let settings = json!({
-        // The second it lets itself see, and the sandbox does not.
-        "command": [text(&node()), text(&program), text(open.path()), text(hidden.path())],
+        "command": [text(&node()), text(&program), text(open.path()), beside],
         "folders": [
             { "path": text(open.path()) },
             { "path": text(&packages()), "read_only": true },
