@@ -1,6 +1,8 @@
 //! Tools through the doors: a server on the official SDK behind Skep scores what it scores by itself, who may use what,
 //! definitions that change, what is written down, and the filesystem server of the registry in its sandbox.
 
+use std::path::Path;
+
 use http::Method;
 use serde_json::{Value, json};
 use skep_tests::mcp::{Script, conformance, message, node, node_folder, packages};
@@ -73,7 +75,7 @@ async fn ask(client: &Client, server: &str, method: &str, mut params: Value) -> 
     });
     let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
     let path = format!("/mcp/{server}");
-    let mut request = client.request(Method::POST, &path, body.to_string());
+    let mut request = client.request(Method::POST, path.trim_end_matches('/'), body.to_string());
     let mut headers = vec![
         ("content-type", "application/json"),
         ("accept", "application/json, text/event-stream"),
@@ -488,6 +490,24 @@ async fn a_session_is_of_who_began_it() {
     assert_eq!(gone.status, 404, "{}", gone.text());
 }
 
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The filesystem server of the registry, which lets itself see these, and the folders that its box has.
+fn files(sees: &[String], folders: &[&Path]) -> Value {
+    let program =
+        packages().join("node_modules/@modelcontextprotocol/server-filesystem/dist/index.js");
+    let mut command = vec![text(&node()), text(&program)];
+    command.extend_from_slice(sees);
+    let open = folders.iter().map(|it| json!({ "path": text(it) }));
+    let code = [packages(), node_folder()];
+    let code = code
+        .iter()
+        .map(|it| json!({ "path": text(it), "read_only": true }));
+    json!({ "command": command, "folders": open.chain(code).collect::<Vec<_>>() })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more() {
     let server = start().await;
@@ -498,23 +518,13 @@ async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more(
     );
     std::fs::write(open.path().join("paper.txt"), "what bees say").expect("it is so");
     std::fs::write(hidden.path().join("paper.txt"), "canary-hidden").expect("it is so");
-    let text = |path: &std::path::Path| path.display().to_string();
-    let program =
-        packages().join("node_modules/@modelcontextprotocol/server-filesystem/dist/index.js");
     // The second it lets itself see, and the sandbox does not. (What a command names by its full path can be read.)
     let beside = format!(
         "{}{}",
         "../".repeat(20),
         text(hidden.path()).trim_start_matches('/')
     );
-    let settings = json!({
-        "command": [text(&node()), text(&program), text(open.path()), beside],
-        "folders": [
-            { "path": text(open.path()) },
-            { "path": text(&packages()), "read_only": true },
-            { "path": text(&node_folder()), "read_only": true },
-        ],
-    });
+    let settings = files(&[text(open.path()), beside], &[open.path()]);
     let made = put(client, "/api/v1/mcp/servers/files", &settings).await;
     assert_eq!(made.status, 200, "{}", made.text());
     let checked = check(client, "files").await;
@@ -592,4 +602,190 @@ async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more(
         (std::fs::read_dir(&boxes).ok()?.count() == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
+    let house = House::approved().await;
+    let client = &house.server.client;
+    let open = tempfile::tempdir().expect("it is so");
+    std::fs::write(open.path().join("paper.txt"), "what bees say").expect("it is so");
+    let settings = files(&[text(open.path())], &[open.path()]);
+    assert_eq!(
+        put(client, "/api/v1/mcp/servers/files", &settings)
+            .await
+            .status,
+        200
+    );
+    check(client, "files").await;
+    approve(client, "files", |name| {
+        if name == "read_text_file" {
+            "read"
+        } else {
+            "write"
+        }
+    })
+    .await;
+    let agent = house.agent("ada").await;
+    let door = "";
+    let read = json!({ "path": text(&open.path().join("paper.txt")) });
+    // Without a session: to a program that wants one, and to a server that does not.
+    let own = listed(&agent, door).await;
+    assert!(
+        own.contains(&"files__read_text_file".to_owned())
+            && own.contains(&"tools__echo".to_owned()),
+        "{own:?}"
+    );
+    assert!(
+        !own.contains(&"files__write_file".to_owned()) && !own.contains(&"tools__wipe".to_owned()),
+        "{own:?}"
+    );
+    let said = call(&agent, door, "files__read_text_file", read.clone()).await;
+    assert!(said.to_string().contains("what bees say"), "{said}");
+    assert_eq!(said["result"]["resultType"], "complete", "{said}");
+    let said = call(&agent, door, "tools__echo", json!({ "text": "x" })).await;
+    assert_eq!(said["result"]["content"][0]["text"], "x", "{said}");
+    for hidden in ["files__write_file", "tools__wipe"] {
+        let refused = call(&agent, door, hidden, json!({})).await;
+        assert_eq!(refused["error"]["data"]["code"], "forbidden", "{refused}");
+    }
+    for unknown in [
+        "echo",
+        "nobody__echo",
+        "tools__nothing",
+        "tools__tools__echo",
+    ] {
+        let refused = call(&agent, door, unknown, json!({})).await;
+        assert_eq!(refused["error"]["code"], -32602, "{refused}");
+    }
+    // With a session.
+    let id = session(&agent, door).await;
+    let list = within(&agent, door, Some(&id), 2, "tools/list", json!({}))
+        .await
+        .text();
+    assert!(
+        list.contains("files__read_text_file") && !list.contains("tools__wipe"),
+        "{list}"
+    );
+    for (tool, arguments) in [
+        ("files__read_text_file", read),
+        ("tools__echo", json!({ "text": "what bees say" })),
+    ] {
+        let params = json!({ "name": tool, "arguments": arguments });
+        let said = within(&agent, door, Some(&id), 3, "tools/call", params)
+            .await
+            .text();
+        assert!(said.contains("what bees say"), "{tool}: {said}");
+    }
+    let stolen = within(client, door, Some(&id), 2, "tools/list", json!({})).await;
+    assert_eq!(stolen.status, 404, "{}", stolen.text());
+    let discovered = message(&ask(&agent, door, "server/discover", json!({})).await.text());
+    assert!(
+        discovered["result"]["supportedVersions"]
+            .to_string()
+            .contains(VERSION),
+        "{discovered}"
+    );
+    let usage = client.get("/api/v1/mcp/usage").await.json().to_string();
+    assert!(
+        usage.contains("\"read_text_file\"") && usage.contains("\"echo\""),
+        "{usage}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_program_outlives_a_server_that_was_killed() {
+    let mut server = start().await;
+    let open = tempfile::tempdir().expect("it is so");
+    let mut settings = files(&[text(open.path())], &[open.path()]);
+    settings["env"] = json!({ "TOKEN": "${secret:keys/files}" });
+    let secret = json!({ "name": "keys/files", "value": "canary-of-a-program" });
+    assert_eq!(
+        server
+            .client
+            .post_json("/api/v1/secrets", &secret)
+            .await
+            .status,
+        201
+    );
+    assert_eq!(
+        put(&server.client, "/api/v1/mcp/servers/files", &settings)
+            .await
+            .status,
+        200
+    );
+    session(&server.client, "files").await;
+    let boxes = server.data().join("agents/default/mcp.files/instances");
+    let count = || std::fs::read_dir(&boxes).map_or(0, Iterator::count);
+    assert_eq!(count(), 1);
+    // Its variables are in no file.
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "canary-of-a-program"])
+        .arg(server.data().join("agents"))
+        .output();
+    assert_eq!(
+        String::from_utf8_lossy(&found.expect("it is so").stdout),
+        ""
+    );
+    server.kill();
+    server.restart_as_it_was().await;
+    assert_eq!(count(), 0);
+    session(&server.client, "files").await;
+    assert_eq!(count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_adds_looks_and_approves() {
+    let upstream = Script::start("server.mjs", &[]).await;
+    let server = start().await;
+    let run = async |words: &[&str]| {
+        let output = tokio::process::Command::new(skep_tests::server::skep_binary())
+            .args(["--server", &server.client.url, "-o", "json"])
+            .args(words)
+            .env("SKEP_API_KEY", &server.client.key)
+            .output()
+            .await
+            .expect("it is so");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {error}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("it is so")
+    };
+    run(&[
+        "mcp",
+        "add",
+        "tools",
+        "--url",
+        &format!("{}/mcp", upstream.url),
+        "--deny",
+        "wipe",
+    ])
+    .await;
+    let checked = run(&["mcp", "check", "tools"]).await;
+    assert!(
+        checked["waiting"].as_u64().expect("it is so") > 20,
+        "{checked}"
+    );
+    run(&["mcp", "approve", "tools", "--all", "--proposed"]).await;
+    run(&["mcp", "class", "tools", "test_sampling", "write"]).await;
+    let tools = run(&["mcp", "tools", "tools"]).await.to_string();
+    assert!(
+        tools.contains("approved") && !tools.contains("\"new\""),
+        "{tools}"
+    );
+    assert!(
+        !listed(&server.client, "tools")
+            .await
+            .contains(&"wipe".to_owned())
+    );
+    let presets = run(&["mcp", "presets"]).await.to_string();
+    assert!(presets.contains("brave-search"), "{presets}");
+    run(&["mcp", "remove", "tools", "--yes"]).await;
+    assert_eq!(
+        run(&["mcp", "list"])
+            .await
+            .to_string()
+            .matches("tools")
+            .count(),
+        0
+    );
 }

@@ -104,7 +104,7 @@ pub(crate) struct NameArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ToolsArgs {
     /// The server
-    server: String,
+    name: String,
     /// Show the definitions, too: they come from outside
     #[arg(long)]
     definitions: bool,
@@ -123,7 +123,7 @@ Examples:
   skep mcp approve files --all --proposed")]
 pub(crate) struct ApproveArgs {
     /// The server
-    server: String,
+    name: String,
     /// The tools
     #[arg(required_unless_present = "all")]
     tools: Vec<String>,
@@ -142,7 +142,7 @@ pub(crate) struct ApproveArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ClassArgs {
     /// The server
-    server: String,
+    name: String,
     /// The tool
     tool: String,
     /// What it does: read, write, execute
@@ -314,7 +314,7 @@ impl ApproveArgs {
         };
         for name in &self.tools {
             if !tools.iter().any(|it| it.name == *name) {
-                let server = &self.server;
+                let server = &self.name;
                 let why = format!("{server} has no tool {name}: see `skep mcp tools {server}`");
                 return Err(Failure::usage(why));
             }
@@ -371,7 +371,7 @@ pub(crate) async fn run(session: &Session, verb: McpVerb) -> Result {
             output.done(&made, &name, &said)
         }
         McpVerb::Tools(args) => {
-            let tools = client.mcp_tools(&args.server).await?.items;
+            let tools = client.mcp_tools(&args.name).await?.items;
             output.list(&tools)?;
             if args.definitions {
                 output.note("What follows comes from outside:");
@@ -382,31 +382,27 @@ pub(crate) async fn run(session: &Session, verb: McpVerb) -> Result {
             Ok(())
         }
         McpVerb::Approve(args) => {
-            let tools = client.mcp_tools(&args.server).await?.items;
+            let tools = client.mcp_tools(&args.name).await?.items;
             let presets = client.mcp_presets().await?.items;
-            let preset = presets.iter().find(|it| it.name == args.server);
+            let preset = presets.iter().find(|it| it.name == args.name);
             let wanted = args.wanted(&tools, preset)?;
             if wanted.tools.is_empty() {
                 output.note("No tool waits.");
                 return Ok(());
             }
             let names: Vec<String> = wanted.tools.iter().map(|it| plain(&it.tool)).collect();
-            let made = client.approve_mcp_tools(&args.server, &wanted).await?;
+            let made = client.approve_mcp_tools(&args.name, &wanted).await?;
             let said = format!("Approved: {}.", names.join(", "));
-            output.done(&made, &args.server, &said)
+            output.done(&made, &args.name, &said)
         }
         McpVerb::Class(args) => {
-            let ClassArgs {
-                server,
-                tool,
-                class,
-            } = args;
+            let ClassArgs { name, tool, class } = args;
             let wanted = McpClass {
                 tool: tool.clone(),
                 class: class.clone(),
             };
-            let made = client.class_mcp_tool(&server, &wanted).await?;
-            output.done(&made, &server, &format!("{tool} of {server} is {class}."))
+            let made = client.class_mcp_tool(&name, &wanted).await?;
+            output.done(&made, &name, &format!("{tool} of {name} is {class}."))
         }
     }
 }
