@@ -46,7 +46,8 @@ pub use mcp::{
     McpUsage, NewMcpServer,
 };
 pub use model::{
-    ModelBudget, ModelProvider, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider,
+    ModelBudget, ModelPerformance, ModelPerformances, ModelProvider, ModelRoute, ModelUsage,
+    ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel, RouteModel,
 };
 pub use page::Page;
 pub use people::{

@@ -7,9 +7,11 @@ pub mod ledger;
 pub mod llm;
 pub mod mcp;
 mod money;
+mod performance;
 mod rows;
 
 pub use error::EgressError;
 pub use ledger::Ledger;
 pub use money::{Money, NoMoney};
+pub use performance::Performance;
 pub use rows::{Day, DayFilter, MIGRATIONS, Usage};

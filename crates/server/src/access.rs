@@ -91,7 +91,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 145] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 149] = [
     ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
     ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
     (
@@ -154,6 +154,26 @@ pub(crate) const ROUTES: [(&str, &str, Access); 145] = [
         "DELETE",
         "/api/v1/models/budgets/{budget}",
         change("model:budget", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/routes",
+        look("model:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/performance",
+        look("model:read", "Workspace"),
     ),
     (
         "GET",

@@ -60,10 +60,7 @@ pub(crate) fn open(
 ) -> Result<Tools, ServerError> {
     let options = Options {
         reach: outgoing::reach(&outgoing::guard(settings)?),
-        keys: Arc::new(OfVault {
-            vault: vault.clone(),
-            mounts: mounts.clone(),
-        }),
+        keys: Arc::new(OfVault::new(vault, mounts)),
         ledger: models.ledger(),
         boxes,
         own: own.clone(),

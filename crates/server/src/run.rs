@@ -113,9 +113,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
     let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
-    if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
-        boxes::sweep(&**process, &state.tools, &state.tenants.all()).await;
-    }
+    sweep_boxes(&state).await;
     let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     tell(&state, "server.started", &url);
@@ -490,7 +488,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let counting = state.clone();
     let of = state.tenants.all().clone();
     let own = By::new(Arc::new(Own(state.db.server())));
-    let (renewing, spending) = (state.clone(), state.clone());
+    let (renewing, spending, tooling) = (state.clone(), state.clone(), state.clone());
     let mut tasks = sharing(state);
     tasks.extend([
         tokio::spawn(async move {
@@ -502,6 +500,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { spending.models.keep(spending.stop.clone()).await }),
+        tokio::spawn(async move { tooling.tools.keep(tooling.stop.clone()).await }),
         tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
@@ -732,6 +731,13 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
         .map_err(failed)
 }
 
+/// Ends the boxes of MCP servers.
+async fn sweep_boxes(state: &State) {
+    if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
+        boxes::sweep(&**process, &state.tools, &state.tenants.all()).await;
+    }
+}
+
 async fn close(
     state: &State,
     settings: &Settings,
@@ -746,6 +752,8 @@ async fn close(
     for task in background {
         task.abort();
     }
+    state.tools.close();
+    sweep_boxes(state).await;
     state.runtime.shutdown().await;
     state.runtime.flush_events().await;
     if let Err(error) = state.keys.keep_uses().await {

@@ -732,6 +732,9 @@ async fn nothing_of_a_program_outlives_a_server_that_was_killed() {
     assert_eq!(count(), 0);
     session(&server.client, "files").await;
     assert_eq!(count(), 1);
+    // Nor one that ended.
+    assert!(server.terminate());
+    assert_eq!(count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,7 @@ pub enum Cut {
 /// An exchange until it is settled.
 pub(super) struct Open {
     pub(super) inner: Arc<Inner>,
-    pub(super) opened: Opened,
+    pub(super) opened: Arc<Opened>,
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
     pub(super) settled: bool,

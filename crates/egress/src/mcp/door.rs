@@ -102,6 +102,39 @@ pub struct Plan {
     pub wanted: Option<Wanted>,
 }
 
+impl Plan {
+    /// Finds out what a message wants to use, and at the door to all servers of which.
+    fn understand(&mut self, message: &Message<'_>) -> Result<(), DoorError> {
+        let Kind::Request { method, .. } = &message.kind else {
+            return Ok(());
+        };
+        if self.all {
+            if method == "tools/call" {
+                let missing = || refused(StatusCode::OK, code::PARAMS, "there is no such tool");
+                let (server, text) = merged::routed(message).ok_or_else(missing)?;
+                let found = self.known.servers.get(&server).ok_or_else(missing)?;
+                let call = Message::read(&text)
+                    .map_err(|fault| refused(StatusCode::BAD_REQUEST, fault.code, fault.why))?;
+                self.wanted = found.wanted(method, call.params.as_ref())?;
+                self.server = server;
+                self.text = text;
+            }
+            return Ok(());
+        }
+        if let Some(found) = self.known.servers.get(&self.server) {
+            self.wanted = found.wanted(method, message.params.as_ref())?;
+        }
+        if self.wanted.is_none() && !PASS.contains(&method.as_str()) {
+            let status = match self.era {
+                Era::Modern => StatusCode::NOT_FOUND,
+                Era::Legacy => StatusCode::OK,
+            };
+            return Err(refused(status, code::METHOD, "there is no such method"));
+        }
+        Ok(())
+    }
+}
+
 /// What passes, beside what is asked about.
 const PASS: [&str; 15] = [
     "initialize",
@@ -280,31 +313,7 @@ impl Tools {
         if plan.all && plan.era == Era::Modern {
             merged::must_say(headers)?;
         }
-        let Kind::Request { method, .. } = &message.kind else {
-            return Ok(plan);
-        };
-        if plan.all {
-            if method == "tools/call" {
-                let missing = || refused(StatusCode::OK, code::PARAMS, "there is no such tool");
-                let (server, text) = merged::routed(&message).ok_or_else(missing)?;
-                let found = known.servers.get(&server).ok_or_else(missing)?;
-                let call = Message::read(&text).map_err(|fault| bad(fault.code, fault.why))?;
-                plan.wanted = found.wanted(method, call.params.as_ref())?;
-                plan.server = server;
-                plan.text = text;
-            }
-            return Ok(plan);
-        }
-        if let Some(found) = known.servers.get(&plan.server) {
-            plan.wanted = found.wanted(method, params)?;
-        }
-        if plan.wanted.is_none() && !PASS.contains(&method.as_str()) {
-            let status = match plan.era {
-                Era::Modern => StatusCode::NOT_FOUND,
-                Era::Legacy => StatusCode::OK,
-            };
-            return Err(refused(status, code::METHOD, "there is no such method"));
-        }
+        plan.understand(&message)?;
         Ok(plan)
     }
 
@@ -508,6 +517,7 @@ impl Inner {
             entry: Vec::new(),
         };
         opened.entry = witness.entry("lost", &opened, now);
+        let opened = Arc::new(opened);
         self.ledger.begin(opened.clone())?;
         Ok(Open {
             inner: self.clone(),

@@ -158,11 +158,11 @@ impl Inner {
                 };
                 let state = tool.state();
                 // Of what nobody ever said yes to nothing is kept.
-                match state == State::Gone && tool.approved.is_none() {
-                    true => rows::drop_tool(&mut scope, &server, name)?,
-                    false => {
-                        rows::put_tool(&mut scope, (&server, name, &stored::tool_text(&tool)), now)?
-                    }
+                if state == State::Gone && tool.approved.is_none() {
+                    rows::drop_tool(&mut scope, &server, name)?;
+                } else {
+                    let row = (server.as_str(), name.as_str(), &*stored::tool_text(&tool));
+                    rows::put_tool(&mut scope, row, now)?;
                 }
                 let resource = format!("{server}/{name}");
                 let change = Change {

@@ -260,6 +260,12 @@ impl Tools {
 }
 
 impl Inner {
+    /// Ends talks that nobody goes on with.
+    pub(super) fn prune_talks(&self) {
+        let mut talks = self.talks.lock();
+        talks.retain(|(.., talk, last)| last.elapsed() < IDLE && !talk.is_over());
+    }
+
     fn forget(&self, who: &Who, server: &str) {
         self.talks
             .lock()
@@ -272,9 +278,9 @@ impl Inner {
         server: &Server,
         who: &Who,
     ) -> Result<Arc<Talk>, EgressError> {
+        self.prune_talks();
         {
             let mut talks = self.talks.lock();
-            talks.retain(|(.., talk, last)| last.elapsed() < IDLE && !talk.is_over());
             let found = talks.iter_mut().find(|(whose, its, talk, _)| {
                 whose == who && *its == plan.server && *talk.settings() == server.settings
             });

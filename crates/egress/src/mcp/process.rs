@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use skep_core::Workspace;
 use skep_mcp::{Kind, Message, Settings, Transport, code, error, event, is_same_id};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use zeroize::Zeroizing;
 
 use super::link::filled;
@@ -24,6 +24,8 @@ const MOST_LINE: usize = 32 << 20;
 const MOST_WAITING: usize = 256;
 /// Messages that are kept for who listens later.
 const MOST_KEPT: usize = 64;
+/// Programs that run at once.
+pub(super) const MOST_PROGRAMS: usize = 64;
 /// Requests to a program that wait for its answer.
 const MOST_ASKED: usize = 256;
 
@@ -85,6 +87,7 @@ pub(super) struct Process {
     state: Mutex<State>,
     server: String,
     _life: Box<dyn Send + Sync>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Process {
@@ -113,6 +116,8 @@ impl Process {
         }
         let boxes = inner.boxes.as_ref();
         let boxes = boxes.ok_or_else(|| failed("this server runs no programs".to_owned()))?;
+        let place = inner.programs.clone().try_acquire_owned();
+        let place = place.map_err(|_| failed(format!("{MOST_PROGRAMS} programs run already")))?;
         let order = Order {
             workspace: workspace.clone(),
             server: settings.name.clone(),
@@ -129,6 +134,7 @@ impl Process {
             state: Mutex::default(),
             server: settings.name.clone(),
             _life: program.life,
+            _place: place,
         });
         tokio::spawn(read(Arc::downgrade(&process), program.output));
         Ok(process)

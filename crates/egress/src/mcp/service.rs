@@ -9,10 +9,12 @@ use skep_core::{PublicError as _, Timestamp, Workspace};
 use skep_mcp::{Class, Era, Object, Pin, Settings, State};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Scope, Unit};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::merged::Talks;
-use super::process::Boxes;
+use super::process::{Boxes, MOST_PROGRAMS};
 use super::sessions::Sessions;
 use super::{rows, stored};
 use crate::EgressError;
@@ -23,6 +25,8 @@ use crate::rows::SERVERS;
 
 /// Servers of one workspace.
 const MOST: usize = 100;
+/// How often what nobody uses is looked for.
+const TIDY: Duration = Duration::from_secs(60);
 /// What another server changed is seen after so long.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -150,6 +154,7 @@ pub(super) struct Inner {
     pub(super) boxes: Option<Arc<dyn Boxes>>,
     pub(super) sessions: Sessions,
     pub(super) talks: Talks,
+    pub(super) programs: Arc<Semaphore>,
     pub(super) own: By,
     known: Mutex<HashMap<Workspace, Known>>,
     conditions: Mutex<HashMap<(Workspace, String), Condition>>,
@@ -250,12 +255,32 @@ impl Tools {
             boxes: options.boxes,
             sessions: Sessions::default(),
             talks: Talks::default(),
+            programs: Arc::new(Semaphore::new(MOST_PROGRAMS)),
             own: options.own,
             known: Mutex::default(),
             conditions: Mutex::default(),
             looking: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// Ends all sessions.
+    pub fn close(&self) {
+        self.0.sessions.clear();
+        self.0.talks.lock().clear();
+    }
+
+    /// Ends what nobody uses, until the end.
+    pub async fn keep(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            self.0.sessions.prune();
+            self.0.prune_talks();
+        }
     }
 
     /// The servers of a workspace.

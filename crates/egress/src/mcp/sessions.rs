@@ -14,7 +14,7 @@ use crate::llm::Who;
 /// Sessions of all clients together.
 const MOST: usize = 4_096;
 /// Sessions of one client.
-const MOST_OF_ONE: usize = 128;
+const MOST_OF_ONE: usize = 32;
 /// A session that nobody used for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -51,9 +51,9 @@ fn fresh() -> Option<String> {
 impl Sessions {
     /// A new one; nothing, when there are too many.
     pub(super) fn begin(&self, who: &Who, server: Option<&str>) -> Option<Arc<Session>> {
+        self.prune();
         let mut all = self.0.lock();
         let now = Instant::now();
-        all.retain(|_, it| now.duration_since(*it.last.lock()) < IDLE);
         let own = all.values().filter(|it| it.who == *who).count();
         if own >= MOST_OF_ONE {
             // A client that ends none of its sessions loses the one that it used least lately.
@@ -95,6 +95,18 @@ impl Sessions {
 
     pub(super) fn end(&self, id: &str) -> Option<Arc<Session>> {
         self.0.lock().remove(id)
+    }
+
+    /// Ends those that nobody uses.
+    pub(super) fn prune(&self) {
+        self.0
+            .lock()
+            .retain(|_, it| it.last.lock().elapsed() < IDLE);
+    }
+
+    /// Ends all.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
     }
 
     /// Ends all that lead to a server: it is another one now.
