@@ -104,6 +104,51 @@ pub fn decoded(header: &str) -> Option<String> {
     }
 }
 
+/// The arguments of a call that headers say again, as the tool's definition asks for: the headers, with their values.
+#[must_use]
+pub fn mirrored(definition: &str, arguments: Option<&Object<'_>>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let schema = Object::parse(definition).and_then(|it| it.object("inputSchema"));
+    if let (Some(schema), Some(arguments)) = (schema, arguments) {
+        collect(&schema, arguments, MOST_DEPTH, &mut found);
+    }
+    found
+}
+
+/// How deep arguments are looked at.
+const MOST_DEPTH: usize = 16;
+
+fn collect(
+    schema: &Object<'_>,
+    given: &Object<'_>,
+    depth: usize,
+    found: &mut Vec<(String, String)>,
+) {
+    let Some(properties) = schema.object("properties").filter(|_| depth > 0) else {
+        return;
+    };
+    for (name, about) in properties.fields() {
+        let (Some(about), Some(value)) = (Object::parse(about), given.get(name)) else {
+            continue;
+        };
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let header = about.text("x-mcp-header");
+        if let Some(header) = header.filter(|it| !it.is_empty() && it.bytes().all(token)) {
+            let text = match serde_json::from_str(value.get()) {
+                Ok(serde_json::Value::String(text)) => text,
+                Ok(plain @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => {
+                    plain.to_string()
+                }
+                _ => continue,
+            };
+            found.push((format!("{HEADER_PARAM}{header}"), encoded(&text)));
+        }
+        if let Some(inner) = Object::parse(value.get()) {
+            collect(&about, &inner, depth - 1, found);
+        }
+    }
+}
+
 /// A header that says something else than the body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the header `{0}` says something else than the body")]

@@ -95,6 +95,35 @@ fn a_header_that_says_something_else_is_a_mismatch() {
 }
 
 #[test]
+fn arguments_are_said_again_as_a_definition_asks_for() {
+    let text = |it| json!({ "type": "string", "x-mcp-header": it });
+    let definition = json!({ "name": "a", "inputSchema": { "properties": {
+        "region": text("Region"), "level": { "type": "integer", "x-mcp-header": "Level" }, "none": text("None"),
+        "odd": text("a b"), "plain": { "type": "string" },
+        "deep": { "properties": { "on": { "type": "boolean", "x-mcp-header": "On" } } },
+    } } })
+    .to_string();
+    let given = json!({ "region": "grüße", "level": -7, "none": null, "odd": "x", "plain": "x", "deep": { "on": true } });
+    let given = given.to_string();
+    let found = mirrored(&definition, Object::parse(&given).as_ref());
+    let mut found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    found.sort_unstable();
+    let region = encoded("grüße");
+    assert_eq!(
+        found,
+        [
+            ("mcp-param-Level", "-7"),
+            ("mcp-param-On", "true"),
+            ("mcp-param-Region", &region)
+        ]
+    );
+    assert!(mirrored("{}", None).is_empty());
+}
+
+#[test]
 fn a_pin_is_of_the_whole_definition() {
     let definition = |text: &str| Definition::read(text).unwrap();
     let first = definition(

@@ -677,6 +677,12 @@ async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
             .text();
         assert!(said.contains("what bees say"), "{tool}: {said}");
     }
+    // What its headers must say again is said.
+    let params = json!({ "name": "tools__test_x_mcp_header", "arguments": { "region": "eu" } });
+    let said = within(&agent, door, Some(&id), 4, "tools/call", params)
+        .await
+        .text();
+    assert!(said.contains("region=eu"), "{said}");
     let stolen = within(client, door, Some(&id), 2, "tools/list", json!({})).await;
     assert_eq!(stolen.status, 404, "{}", stolen.text());
     let discovered = message(&ask(&agent, door, "server/discover", json!({})).await.text());

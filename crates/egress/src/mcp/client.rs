@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
@@ -11,7 +11,7 @@ use skep_core::Workspace;
 use skep_mcp::{
     Era, Events, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, Kind, LEGACY,
     META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Message, Object, Settings, Transport,
-    code, encoded, is_same_id, request,
+    code, encoded, is_same_id, mirrored, request,
 };
 
 use super::link::{Coming, Flow, Sending};
@@ -194,7 +194,7 @@ impl Talk {
             json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": me() });
         let id = "0";
         let text = request(id, "initialize", &params.to_string());
-        let coming = self.send("initialize", None, &text).await?;
+        let coming = self.send("initialize", &[], &text).await?;
         let session = coming.headers.get(HEADER_SESSION);
         let session = session.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let status = coming.status;
@@ -217,7 +217,7 @@ impl Talk {
             *own = session;
         }
         let text = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        self.send("notifications/initialized", None, text)
+        self.send("notifications/initialized", &[], text)
             .await
             .map(drop)
     }
@@ -232,7 +232,7 @@ impl Talk {
     async fn send(
         &self,
         method: &str,
-        name: Option<&str>,
+        said_again: &[(String, String)],
         text: &str,
     ) -> Result<Coming, EgressError> {
         let session = match &self.way {
@@ -247,8 +247,9 @@ impl Talk {
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut put = |header: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        let mut put = |header: &str, value: &str| {
+            let pair = (HeaderName::try_from(header), HeaderValue::try_from(value));
+            if let (Ok(header), Ok(value)) = pair {
                 headers.insert(header, value);
             }
         };
@@ -257,8 +258,8 @@ impl Talk {
         }
         if self.era == Era::Modern {
             put(HEADER_METHOD, method);
-            if let Some(name) = name {
-                put(HEADER_NAME, &encoded(name));
+            for (header, value) in said_again {
+                put(header, value);
             }
         }
         let sending = Sending {
@@ -272,8 +273,29 @@ impl Talk {
         self.inner.ask_http(sending).await
     }
 
+    /// Calls a tool, with parameters as raw JSON, as its definition asks for.
+    pub(super) async fn call(&self, params: &str, definition: &str) -> Result<Answer, EgressError> {
+        let fields = Object::parse(params);
+        let name = fields.as_ref().and_then(|it| it.text("name"));
+        let mut said_again = mirrored(
+            definition,
+            fields.and_then(|it| it.object("arguments")).as_ref(),
+        );
+        said_again.extend(name.map(|it| (HEADER_NAME.to_owned(), encoded(&it))));
+        self.say("tools/call", params, &said_again).await
+    }
+
     /// Asks it, with parameters as raw JSON.
     pub(super) async fn ask(&self, method: &str, params: &str) -> Result<Answer, EgressError> {
+        self.say(method, params, &[]).await
+    }
+
+    async fn say(
+        &self,
+        method: &str,
+        params: &str,
+        said_again: &[(String, String)],
+    ) -> Result<Answer, EgressError> {
         let id = self
             .next
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
@@ -283,7 +305,7 @@ impl Talk {
             Era::Legacy => params.to_owned(),
         };
         let text = request(&id, method, &params);
-        let coming = self.send(method, None, &text).await?;
+        let coming = self.send(method, said_again, &text).await?;
         let status = coming.status;
         let said = self.in_time(answer(coming, &id)).await?;
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {

@@ -242,9 +242,14 @@ impl Tools {
             .and_then(|it| it.params)
             .map(|it| it.with(&[("_meta", None)]));
         let params = params.unwrap_or_else(|| "{}".to_owned());
+        let tool = plan
+            .wanted
+            .as_ref()
+            .and_then(|it| server.tools.get(&it.thing));
+        let definition = tool.map_or("{}", |it| &it.definition);
         for is_last in [false, true] {
             let talk = self.0.talk_of(plan, server, who).await?;
-            let answer = talk.ask("tools/call", &params).await;
+            let answer = talk.call(&params, definition).await;
             match answer {
                 // It forgot who this is, and did nothing.
                 Ok(Err(said)) if said.is_gone() && !is_last => self.0.forget(who, &plan.server),
