@@ -57,10 +57,17 @@ async fn fill(client: &Client) -> Things {
     set.headers_mut().insert("content-type", json_type);
     let set = client.send(set).await.expect("an answer");
     assert_eq!(set.status, 200, "{}", set.text());
+    let url = json!({ "url": "https://tools.red.example/mcp" }).to_string();
+    let mut tools = client.request(Method::PUT, "/api/v1/mcp/servers/red-tools", url);
+    let json_type = HeaderValue::from_static("application/json");
+    tools.headers_mut().insert("content-type", json_type);
+    let tools = client.send(tools).await.expect("an answer");
+    assert_eq!(tools.status, 200, "{}", tools.text());
     let entries = client.get("/api/v1/audit/entries").await.json();
     let number = entries["items"][0]["number"].to_string();
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
     let ids = vec![
+        ("server", "red-tools".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
         ("user", id(&user)),
@@ -83,7 +90,15 @@ async fn fill(client: &Client) -> Things {
 /// The state of a team, as its owner sees it.
 async fn state(client: &Client) -> Vec<String> {
     let mut all = Vec::new();
-    for path in ["agents", "calls", "users", "invitations", "keys", "policy"] {
+    for path in [
+        "agents",
+        "calls",
+        "users",
+        "invitations",
+        "keys",
+        "policy",
+        "mcp/servers",
+    ] {
         let answer = client.get(&format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let mut value = answer.json();
