@@ -129,6 +129,10 @@ fn body(method: &Method, path: &str) -> String {
             json!({ "agent": "a", "epoch": 1, "memory": "m" })
         }
         ("POST", "/api/v1/agents/{agent}/rollback") => json!({}),
+        ("POST", "/api/v1/mcp/servers/{server}/approvals") => {
+            json!({ "tools": [{ "tool": "x", "pin": "00" }] })
+        }
+        ("PUT", "/api/v1/mcp/servers/{server}/classes") => json!({ "tool": "x", "class": "read" }),
         _ => json!({}),
     };
     body.to_string()
@@ -166,7 +170,8 @@ async fn nothing_of_one_workspace_is_there_for_another() {
         let text = answer.text();
         assert_ne!(answer.status, 401, "{method} {route}: {text}");
         // One of that name would be blue's own.
-        let makes = route.ends_with("/archive") || route.ends_with("/layers");
+        let makes = ["/archive", "/layers", "/mcp/servers/{server}"];
+        let makes = makes.iter().any(|end| route.ends_with(end));
         if makes && method == Method::PUT {
             assert!(matches!(answer.status, 400 | 422), "{text}");
         } else if names_another {
