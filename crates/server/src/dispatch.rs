@@ -179,6 +179,11 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
     Some((agent, target))
 }
 
+/// Whether a path is that of a door that leads out.
+fn leads_out(path: &str) -> bool {
+    models::door(path).is_some() || mcp::door(path).is_some()
+}
+
 /// Whether Skep itself says that what was asked for is not there. What an agent says is the agent's.
 fn is_missing(answer: &Result<Response<Body>, ApiError>) -> bool {
     match answer {
@@ -446,12 +451,8 @@ impl Dispatcher {
             }
             return answer;
         }
-        if models::door(request.uri().path()).is_some() {
-            return models::answer(&self.state, &asker, id, request).await;
-        }
-        if mcp::door(request.uri().path()).is_some() {
-            let own = mcp::is_own_page(request.headers(), &self.cors);
-            return mcp::answer(&self.state, &asker, (id, own), request).await;
+        if leads_out(request.uri().path()) {
+            return self.out(&asker, id, request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);
@@ -459,6 +460,20 @@ impl Dispatcher {
             return self.shared_api(&sender, request).await;
         }
         Ok(self.api(request.map(axum::body::Body::new)).await)
+    }
+
+    /// A request to a door that leads out.
+    async fn out(
+        &self,
+        asker: &Asker,
+        id: RequestId,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        if models::door(request.uri().path()).is_some() {
+            return models::answer(&self.state, asker, id, request).await;
+        }
+        let own = mcp::is_own_page(request.headers(), &self.cors);
+        mcp::answer(&self.state, asker, (id, own), request).await
     }
 
     /// A request to an agent, wherever it is.

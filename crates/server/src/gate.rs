@@ -156,15 +156,14 @@ pub(crate) async fn ask(
     about: About<'_>,
     circumstances: &Circumstances<'_>,
 ) -> Result<Option<KnownSecret>, ApiError> {
-    let workspace = &asker.principal.workspace;
-    let holder = crate::vault::holder(&asker.principal);
+    let principal = &asker.principal;
+    let (workspace, holder) = (&principal.workspace, crate::vault::holder(principal));
     let agent = match about {
         About::Agent(name) if act.action() == CALL.action => Some(name),
         _ => None,
     };
-    state
-        .rates
-        .act(&asker.counted, &asker.principal, act.action(), agent)?;
+    let rates = &state.rates;
+    rates.act(&asker.counted, principal, act.action(), agent)?;
     let whose = match about {
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,

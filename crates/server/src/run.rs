@@ -19,6 +19,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet, StoreError};
+use skep_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -261,11 +262,8 @@ async fn compose(
     let policies = Arc::new(Policies::new(db.clone()));
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
-    let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
-    let opened = (&vault, &mounts);
-    let boxes = boxes_of(&drivers);
-    let tools = mcp::open(settings, &db, opened, &ways_out, (boxes, &own))?;
-    let with = (quotas.allowed(), lending, (&ways_out, &tools));
+    let out = outs(settings, &db, (&vault, &mounts), (&drivers, &own)).await?;
+    let with = (quotas.allowed(), lending, &out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
@@ -276,8 +274,8 @@ async fn compose(
         db,
         runtime,
         ingress,
-        models: ways_out,
-        tools,
+        models: out.0,
+        tools: out.1,
         model_bounds: models::Bounds::of(settings),
         audit,
         backups,
@@ -388,7 +386,7 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending, (models, tools)): (Arc<Allowed>, Lending, (&Models, &Tools)),
+    (allowed, lending, (models, tools)): (Arc<Allowed>, Lending, &(Models, Tools)),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
@@ -447,6 +445,19 @@ fn reached_at(settings: &Settings, url: &str) -> String {
             format!("{scheme}://{host}:{port}")
         }
     }
+}
+
+/// The ways out: to models, and to tools.
+async fn outs(
+    settings: &Settings,
+    db: &Db,
+    with: (&Vault, &Arc<Mounts>),
+    (drivers, own): (&[Arc<dyn Driver>], &By),
+) -> Result<(Models, Tools), ServerError> {
+    let models = models::open(settings, db, with).await?;
+    let boxes = boxes_of(drivers);
+    let tools = mcp::open(settings, db, with, &models, (boxes, own))?;
+    Ok((models, tools))
 }
 
 /// What runs programs of MCP servers.
@@ -734,7 +745,7 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
 /// Ends the boxes of MCP servers.
 async fn sweep_boxes(state: &State) {
     if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
-        boxes::sweep(&**process, &state.tools, &state.tenants.all()).await;
+        boxes::sweep(&**process, &state.tools, state.tenants.all()).await;
     }
 }
 
