@@ -10,6 +10,7 @@ pub mod client;
 pub mod cutter;
 pub mod etcd;
 pub mod issuer;
+pub mod mcp;
 pub mod postgres;
 pub mod provider;
 pub mod registry;

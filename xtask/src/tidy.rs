@@ -18,7 +18,7 @@ const MOST_TEST_LINES: usize = 1500;
 const MOST_PACKAGES: usize = 470;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 26] = [
+const EDGES: [(&str, &[&str]); 27] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -30,7 +30,13 @@ const EDGES: [(&str, &[&str]); 26] = [
     ("skep-ingress", &["skep-api", "skep-core", "skep-store"]),
     (
         "skep-egress",
-        &["skep-core", "skep-dialects", "skep-sources", "skep-store"],
+        &[
+            "skep-core",
+            "skep-dialects",
+            "skep-mcp",
+            "skep-sources",
+            "skep-store",
+        ],
     ),
     ("skep-crypto", &[]),
     ("skep-lock", &["skep-crypto"]),
@@ -38,6 +44,7 @@ const EDGES: [(&str, &[&str]); 26] = [
     ("skep-templates", &["skep-core", "skep-crypto"]),
     ("skep-scan", &[]),
     ("skep-dialects", &[]),
+    ("skep-mcp", &["skep-crypto"]),
     ("skep-sources", &["skep-core", "skep-exchange"]),
     ("skep-vault", &["skep-core", "skep-crypto", "skep-store"]),
     (
@@ -63,6 +70,7 @@ const EDGES: [(&str, &[&str]); 26] = [
             "skep-guard",
             "skep-ingress",
             "skep-keepers",
+            "skep-mcp",
             "skep-runtime",
             "skep-runtime-docker",
             "skep-store",

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod health;
 mod key;
 pub mod log;
+mod mcp;
 mod model;
 pub mod page;
 mod people;
@@ -40,6 +41,10 @@ pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};
 pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Token};
 pub use log::LogLine;
+pub use mcp::{
+    McpApproval, McpApprovals, McpClass, McpFolder, McpPreset, McpPresetClass, McpServer, McpTool,
+    McpUsage, NewMcpServer,
+};
 pub use model::{
     ModelBudget, ModelPerformance, ModelPerformances, ModelProvider, ModelRoute, ModelUsage,
     ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel, RouteModel,

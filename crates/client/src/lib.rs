@@ -23,6 +23,7 @@ mod compliance;
 mod error;
 mod exec;
 mod keys;
+mod mcp;
 mod models;
 mod patience;
 mod people;

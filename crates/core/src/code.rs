@@ -221,6 +221,10 @@ codes! {
         "The server's log says why: mend the secret that holds it, or open the vault.";
     ProviderUnreachable = "provider-unreachable", 502, "The provider of the model does not answer",
         "Try again in a while; the server's log says what is wrong with it.";
+    McpUnreachable = "mcp-unreachable", 502, "The MCP server does not answer",
+        "See with `skep mcp list` how it stands; the server's log says what is wrong with it.";
+    ToolBlocked = "tool-blocked", 403, "The tool waits for somebody's yes",
+        "Look at it with `skep mcp tools SERVER`, and approve it with `skep mcp approve SERVER TOOL`.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

@@ -41,6 +41,22 @@ pub enum EgressError {
         /// Why.
         why: String,
     },
+    /// A server of tools does not answer.
+    #[error("the MCP server `{server}` does not answer: {why}")]
+    ToolServer {
+        /// Which.
+        server: String,
+        /// Why.
+        why: String,
+    },
+    /// A tool is blocked until somebody says yes to it.
+    #[error("the tool `{tool}` is blocked: {why}")]
+    ToolBlocked {
+        /// Which, with its server.
+        tool: String,
+        /// Why.
+        why: &'static str,
+    },
     /// The body is larger than what is let out.
     #[error("the body has more than {0} bytes")]
     TooLarge(u64),
@@ -64,6 +80,8 @@ impl PublicError for EgressError {
             Self::OverBudget { .. } => Code::OverBudget,
             Self::Key { .. } => Code::ProviderKey,
             Self::Unreachable { .. } => Code::ProviderUnreachable,
+            Self::ToolServer { .. } => Code::McpUnreachable,
+            Self::ToolBlocked { .. } => Code::ToolBlocked,
             Self::TooLarge(_) => Code::BodyTooLarge,
             Self::Ledger(_) | Self::Busy => Code::StoreUnavailable,
             Self::Store(error) => error.code(),
@@ -80,6 +98,11 @@ impl PublicError for EgressError {
             Self::Unreachable { provider, .. } => {
                 format!(
                     "the provider `{provider}` cannot be asked, or does not answer as it should"
+                )
+            }
+            Self::ToolServer { server, .. } => {
+                format!(
+                    "the MCP server `{server}` cannot be asked, or does not answer as it should"
                 )
             }
             // Where it lies is for the log.

@@ -1,10 +1,11 @@
-//! The second door: what agents ask of models goes through here. Who they are was found out and what they may was
+//! The second door: what agents ask of models and tools goes through here. Who they are was found out and what they may was
 //! decided elsewhere; here the provider's key is put in, money is set aside and counted, and each exchange is told.
 //! Nothing of routes, people or policies.
 
 mod error;
 pub mod ledger;
 pub mod llm;
+pub mod mcp;
 mod money;
 mod performance;
 mod rows;

@@ -321,6 +321,7 @@ macro_rules! kept {
 
 pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
+pub(crate) const SERVERS: Kept = kept!("mcp_servers");
 pub(crate) const ROUTES: Kept = kept!("llm_routes");
 
 impl Kept {

@@ -10,6 +10,8 @@ use crate::service::Runtime;
 pub struct Ways {
     /// To models.
     pub models: bool,
+    /// To tools.
+    pub tools: bool,
 }
 
 /// Makes the token by which an instance says who it is. It counts while the instance lives

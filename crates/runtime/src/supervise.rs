@@ -602,9 +602,16 @@ impl Charge {
         let workspace = &self.slot.workspace;
         let token = mint.token(workspace, self.slot.name(), instance);
         env.insert("SKEP_TOKEN".to_owned(), token);
-        if mint.ways(workspace).await.models {
+        let ways = mint.ways(workspace).await;
+        if ways.models {
             let own = ways_out(&env, &self.spec.env);
             env.extend(own);
+        }
+        if ways.tools
+            && let Some(url) = env.get("SKEP_URL")
+        {
+            let url = format!("{url}/mcp");
+            env.insert("SKEP_MCP_URL".to_owned(), url);
         }
         env
     }

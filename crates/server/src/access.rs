@@ -84,12 +84,47 @@ pub(crate) const SECRET_USE: Access = change("secret:use", "Secret");
 pub(crate) const SECRET_HOLD: Access = change("secret:hold", "Secret");
 /// A request to a model.
 pub(crate) const MODEL_USE: Access = look("model:use", "Model");
+/// A request to a tool.
+pub(crate) const TOOL_USE: Access = look("tool:use", "Tool");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 140] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 149] = [
+    ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
+    ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
+    (
+        "PUT",
+        "/api/v1/mcp/servers/{server}",
+        change("tool:provide", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/mcp/servers/{server}",
+        change("tool:provide", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/mcp/servers/{server}/check",
+        ahead("tool:check", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/mcp/servers/{server}/tools",
+        look("tool:read", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/mcp/servers/{server}/approvals",
+        change("tool:approve", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/mcp/servers/{server}/classes",
+        change("tool:approve", "Workspace"),
+    ),
+    ("GET", "/api/v1/mcp/usage", look("tool:read", "Workspace")),
     (
         "GET",
         "/api/v1/models/providers",
@@ -710,17 +745,18 @@ mod tests {
     use super::*;
 
     /// Actions that the policy schema has and no route yet: what asks for them comes with its issue.
-    const LATER: [&str; 3] = [
+    const LATER: [&str; 4] = [
         "approval:decide",
         // Asked for by the doors.
         "agent:call",
         "model:use",
+        "tool:use",
     ];
 
     #[test]
     fn the_policy_schema_has_these_actions_and_no_other() {
         let schema = skep_guard::policy::actions();
-        let besides = [&CALL, &SECRET_HOLD, &MODEL_USE];
+        let besides = [&CALL, &SECRET_HOLD, &MODEL_USE, &TOOL_USE];
         let accesses = || ROUTES.iter().map(|(_, _, access)| access).chain(besides);
         for access in accesses() {
             let kinds = schema.get(access.action);

@@ -28,6 +28,7 @@ use crate::act::Act;
 use crate::api::Caller;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
+use crate::mcp;
 use crate::models;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
@@ -71,6 +72,8 @@ pub(crate) enum Body {
     Peer(Incoming),
     /// From a provider of models.
     Model(Box<skep_egress::llm::Body>),
+    /// From a server of tools.
+    Tool(Box<skep_egress::mcp::Body>),
 }
 
 impl http_body::Body for Body {
@@ -86,6 +89,7 @@ impl http_body::Body for Body {
             Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Model(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            Self::Tool(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -95,6 +99,7 @@ impl http_body::Body for Body {
             Self::Api(body) => body.is_end_stream(),
             Self::Peer(body) => body.is_end_stream(),
             Self::Model(body) => body.is_end_stream(),
+            Self::Tool(body) => body.is_end_stream(),
         }
     }
 
@@ -104,6 +109,7 @@ impl http_body::Body for Body {
             Self::Api(body) => body.size_hint(),
             Self::Peer(body) => body.size_hint(),
             Self::Model(body) => body.size_hint(),
+            Self::Tool(body) => body.size_hint(),
         }
     }
 }
@@ -171,6 +177,11 @@ fn split(uri: &http::Uri) -> Option<(&str, String)> {
         format!("/{rest}")
     };
     Some((agent, target))
+}
+
+/// Whether a path is that of a door that leads out.
+fn leads_out(path: &str) -> bool {
+    models::door(path).is_some() || mcp::door(path).is_some()
 }
 
 /// Whether Skep itself says that what was asked for is not there. What an agent says is the agent's.
@@ -440,8 +451,8 @@ impl Dispatcher {
             }
             return answer;
         }
-        if models::door(request.uri().path()).is_some() {
-            return models::answer(&self.state, &asker, id, request).await;
+        if leads_out(request.uri().path()) {
+            return self.out(&asker, id, request).await;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);
@@ -449,6 +460,20 @@ impl Dispatcher {
             return self.shared_api(&sender, request).await;
         }
         Ok(self.api(request.map(axum::body::Body::new)).await)
+    }
+
+    /// A request to a door that leads out.
+    async fn out(
+        &self,
+        asker: &Asker,
+        id: RequestId,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        if models::door(request.uri().path()).is_some() {
+            return models::answer(&self.state, asker, id, request).await;
+        }
+        let own = mcp::is_own_page(request.headers(), &self.cors);
+        mcp::answer(&self.state, asker, (id, own), request).await
     }
 
     /// A request to an agent, wherever it is.

@@ -140,6 +140,8 @@ pub(crate) enum About<'a> {
     Secret(&'a str),
     /// As `provider/model`.
     Model(&'a str),
+    /// As `server/tool`, and its class.
+    Tool(&'a str, &'a str),
 }
 
 /// Asks whether somebody may do what they are about to do. What they may not is written down. Tells which secret it
@@ -154,15 +156,14 @@ pub(crate) async fn ask(
     about: About<'_>,
     circumstances: &Circumstances<'_>,
 ) -> Result<Option<KnownSecret>, ApiError> {
-    let workspace = &asker.principal.workspace;
-    let holder = crate::vault::holder(&asker.principal);
+    let principal = &asker.principal;
+    let (workspace, holder) = (&principal.workspace, crate::vault::holder(principal));
     let agent = match about {
         About::Agent(name) if act.action() == CALL.action => Some(name),
         _ => None,
     };
-    state
-        .rates
-        .act(&asker.counted, &asker.principal, act.action(), agent)?;
+    let rates = &state.rates;
+    rates.act(&asker.counted, principal, act.action(), agent)?;
     let whose = match about {
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,
@@ -199,6 +200,7 @@ pub(crate) async fn ask(
         },
         About::Server => decide(Resource::Server),
         About::Model(name) => decide(Resource::Model(name)),
+        About::Tool(name, class) => decide(Resource::Tool { name, class }),
         About::Agent(name) => with_agent(state, workspace, name, |agent| {
             decide(Resource::Agent(agent))
         }),

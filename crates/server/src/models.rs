@@ -116,13 +116,21 @@ fn without_key(uri: &Uri) -> Option<Uri> {
 const MOST_KEPT: usize = 4_096;
 
 /// Keys of providers, from the vault.
-struct OfVault {
+pub(crate) struct OfVault {
     vault: Vault,
     mounts: Arc<Mounts>,
     kept: Mutex<HashMap<Workspace, HashMap<String, Arc<Brief>>>>,
 }
 
 impl OfVault {
+    pub(crate) fn new(vault: &Vault, mounts: &Arc<Mounts>) -> Self {
+        Self {
+            vault: vault.clone(),
+            mounts: mounts.clone(),
+            kept: Mutex::default(),
+        }
+    }
+
     async fn read(&self, workspace: &Workspace, secret: &str) -> Result<SecretValue, String> {
         if !self.vault.is_open() {
             return Err("the vault is sealed".to_owned());
@@ -191,11 +199,7 @@ pub(crate) async fn open(
         reach: outgoing::reach(&outgoing::guard(settings)?),
         prices,
         strict: settings.models_strict,
-        keys: Arc::new(OfVault {
-            vault: vault.clone(),
-            mounts: mounts.clone(),
-            kept: Mutex::default(),
-        }),
+        keys: Arc::new(OfVault::new(vault, mounts)),
     };
     let failed = |error: EgressError| match error {
         EgressError::Store(error) => error.into(),
@@ -222,7 +226,7 @@ impl Witness for Seen {
     }
 }
 
-fn who(asker: &Asker) -> Who {
+pub(crate) fn who(asker: &Asker) -> Who {
     Who {
         workspace: asker.principal.workspace.clone(),
         kind: asker.principal.kind.word(),
@@ -233,7 +237,7 @@ fn who(asker: &Asker) -> Who {
 /// How large and how slow a request to a model may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    body: u64,
+    pub(crate) body: u64,
     pause: Duration,
 }
 
@@ -246,7 +250,7 @@ impl Bounds {
     }
 }
 
-async fn read(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(bounds.pause, body.frame()).await;

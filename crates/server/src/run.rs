@@ -10,6 +10,7 @@ use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_egress::llm::Models;
+use skep_egress::mcp::{Boxes, Tools};
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -18,6 +19,7 @@ use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
 use skep_store::{By, Db, MigrationSet, StoreError};
+use skep_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -26,12 +28,14 @@ use crate::act::Own;
 use crate::api::archives::STAGING;
 use crate::audit::Audit;
 use crate::backups::Backups;
+use crate::boxes::{self, OfProcesses};
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
+use crate::mcp;
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::models;
 use crate::mounts::Mounts;
@@ -110,6 +114,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
     let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
+    sweep_boxes(&state).await;
     let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
     tell(&state, "server.started", &url);
@@ -197,7 +202,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 12] {
+pub fn migrations() -> [MigrationSet; 13] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
@@ -211,6 +216,7 @@ pub fn migrations() -> [MigrationSet; 12] {
         skep_guard::policy::MIGRATIONS,
         skep_vault::MIGRATIONS,
         skep_egress::MIGRATIONS,
+        skep_egress::mcp::MIGRATIONS,
     ]
 }
 
@@ -256,8 +262,8 @@ async fn compose(
     let policies = Arc::new(Policies::new(db.clone()));
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
-    let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
-    let with = (quotas.allowed(), lending, &ways_out);
+    let out = outs(settings, &db, (&vault, &mounts), (&drivers, &own)).await?;
+    let with = (quotas.allowed(), lending, &out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
@@ -268,7 +274,8 @@ async fn compose(
         db,
         runtime,
         ingress,
-        models: ways_out,
+        models: out.0,
+        tools: out.1,
         model_bounds: models::Bounds::of(settings),
         audit,
         backups,
@@ -379,11 +386,15 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending, models): (Arc<Allowed>, Lending, &Models),
+    (allowed, lending, (models, tools)): (Arc<Allowed>, Lending, &(Models, Tools)),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
-        mint: Some(Arc::new(Minting(key.clone(), models.clone()))),
+        mint: Some(Arc::new(Minting(
+            key.clone(),
+            models.clone(),
+            tools.clone(),
+        ))),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,
@@ -436,6 +447,25 @@ fn reached_at(settings: &Settings, url: &str) -> String {
     }
 }
 
+/// The ways out: to models, and to tools.
+async fn outs(
+    settings: &Settings,
+    db: &Db,
+    with: (&Vault, &Arc<Mounts>),
+    (drivers, own): (&[Arc<dyn Driver>], &By),
+) -> Result<(Models, Tools), ServerError> {
+    let models = models::open(settings, db, with).await?;
+    let boxes = boxes_of(drivers);
+    let tools = mcp::open(settings, db, with, &models, (boxes, own))?;
+    Ok((models, tools))
+}
+
+/// What runs programs of MCP servers.
+fn boxes_of(drivers: &[Arc<dyn Driver>]) -> Option<Arc<dyn Boxes>> {
+    let process = drivers.iter().find(|it| it.kind() == "process")?;
+    Some(Arc::new(OfProcesses(process.clone())))
+}
+
 fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
     let mut process = ProcessOptions::new(settings.data.join("agents"), shim);
     // Keys and the database lie there.
@@ -469,7 +499,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
     let counting = state.clone();
     let of = state.tenants.all().clone();
     let own = By::new(Arc::new(Own(state.db.server())));
-    let (renewing, spending) = (state.clone(), state.clone());
+    let (renewing, spending, tooling) = (state.clone(), state.clone(), state.clone());
     let mut tasks = sharing(state);
     tasks.extend([
         tokio::spawn(async move {
@@ -481,6 +511,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
             auditing.audit.maintain(auditing.stop.clone(), leads).await;
         }),
         tokio::spawn(async move { spending.models.keep(spending.stop.clone()).await }),
+        tokio::spawn(async move { tooling.tools.keep(tooling.stop.clone()).await }),
         tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
@@ -711,6 +742,13 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
         .map_err(failed)
 }
 
+/// Ends the boxes of MCP servers.
+async fn sweep_boxes(state: &State) {
+    if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
+        boxes::sweep(&**process, &state.tools, state.tenants.all()).await;
+    }
+}
+
 async fn close(
     state: &State,
     settings: &Settings,
@@ -725,6 +763,8 @@ async fn close(
     for task in background {
         task.abort();
     }
+    state.tools.close();
+    sweep_boxes(state).await;
     state.runtime.shutdown().await;
     state.runtime.flush_events().await;
     if let Err(error) = state.keys.keep_uses().await {

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use skep_compliance::Framework;
 use skep_core::Timestamp;
 use skep_egress::llm::Models;
+use skep_egress::mcp::Tools;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) ingress: Ingress,
     /// The way out to models.
     pub(crate) models: Models,
+    /// The way out to tools.
+    pub(crate) tools: Tools,
     /// How large and how slow a request to one may be.
     pub(crate) model_bounds: crate::models::Bounds,
     pub(crate) audit: Arc<Audit>,

@@ -5,6 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
 use skep_egress::llm::Models;
+use skep_egress::mcp::Tools;
 use skep_guard::tokens::{API, Token, TokenKey};
 use skep_runtime::{Mint, Runtime, Ways};
 
@@ -16,7 +17,7 @@ const FILE: &str = "tokens.key";
 
 /// Makes tokens.
 #[derive(Debug)]
-pub(crate) struct Minting(pub(crate) TokenKey, pub(crate) Models);
+pub(crate) struct Minting(pub(crate) TokenKey, pub(crate) Models, pub(crate) Tools);
 
 #[async_trait]
 impl Mint for Minting {
@@ -32,7 +33,14 @@ impl Mint for Minting {
                 false
             }
         };
-        Ways { models }
+        let tools = match self.2.servers(workspace).await {
+            Ok(known) => !known.servers.is_empty(),
+            Err(error) => {
+                tracing::warn!(%workspace, %error, "an instance is not told of tools");
+                false
+            }
+        };
+        Ways { models, tools }
     }
 }
 

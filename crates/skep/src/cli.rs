@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
     compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
-    logs, manifest, message, models, orders, performance, policy, replay, rollout, secrets,
+    logs, manifest, mcp, message, models, orders, performance, policy, replay, rollout, secrets,
     security, stats, store, templates, top, up, users, vault, workspaces,
 };
 use crate::output::{Color, Format};
@@ -190,6 +190,9 @@ pub(crate) enum Verb {
     /// Secrets that agents use and do not see
     #[command(subcommand)]
     Secrets(secrets::SecretsVerb),
+    /// MCP servers: who has tools, what was approved of them, and what was used
+    #[command(subcommand)]
+    Mcp(mcp::McpVerb),
     /// Models: who answers for them, budgets, and what was used
     #[command(subcommand)]
     Models(models::ModelsVerb),

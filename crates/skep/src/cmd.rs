@@ -29,6 +29,7 @@ pub(crate) mod list;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod manifest;
+pub(crate) mod mcp;
 pub(crate) mod message;
 pub(crate) mod models;
 pub(crate) mod orders;

@@ -123,6 +123,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Vault(verb) => cmd::vault::run(session, verb).await,
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Performance(args) => cmd::performance::run(session, args).await,
+        Verb::Mcp(verb) => cmd::mcp::run(session, verb).await,
         Verb::Models(verb) => cmd::models::run(session, verb).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,
         Verb::Compliance(verb) => cmd::compliance::run(session, verb).await,

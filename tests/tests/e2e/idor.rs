@@ -57,10 +57,17 @@ async fn fill(client: &Client) -> Things {
     set.headers_mut().insert("content-type", json_type);
     let set = client.send(set).await.expect("an answer");
     assert_eq!(set.status, 200, "{}", set.text());
+    let url = json!({ "url": "https://tools.red.example/mcp" }).to_string();
+    let mut tools = client.request(Method::PUT, "/api/v1/mcp/servers/red-tools", url);
+    let json_type = HeaderValue::from_static("application/json");
+    tools.headers_mut().insert("content-type", json_type);
+    let tools = client.send(tools).await.expect("an answer");
+    assert_eq!(tools.status, 200, "{}", tools.text());
     let entries = client.get("/api/v1/audit/entries").await.json();
     let number = entries["items"][0]["number"].to_string();
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
     let ids = vec![
+        ("server", "red-tools".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
         ("user", id(&user)),
@@ -83,7 +90,15 @@ async fn fill(client: &Client) -> Things {
 /// The state of a team, as its owner sees it.
 async fn state(client: &Client) -> Vec<String> {
     let mut all = Vec::new();
-    for path in ["agents", "calls", "users", "invitations", "keys", "policy"] {
+    for path in [
+        "agents",
+        "calls",
+        "users",
+        "invitations",
+        "keys",
+        "policy",
+        "mcp/servers",
+    ] {
         let answer = client.get(&format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let mut value = answer.json();
@@ -114,6 +129,10 @@ fn body(method: &Method, path: &str) -> String {
             json!({ "agent": "a", "epoch": 1, "memory": "m" })
         }
         ("POST", "/api/v1/agents/{agent}/rollback") => json!({}),
+        ("POST", "/api/v1/mcp/servers/{server}/approvals") => {
+            json!({ "tools": [{ "tool": "x", "pin": "00" }] })
+        }
+        ("PUT", "/api/v1/mcp/servers/{server}/classes") => json!({ "tool": "x", "class": "read" }),
         _ => json!({}),
     };
     body.to_string()
@@ -151,7 +170,8 @@ async fn nothing_of_one_workspace_is_there_for_another() {
         let text = answer.text();
         assert_ne!(answer.status, 401, "{method} {route}: {text}");
         // One of that name would be blue's own.
-        let makes = route.ends_with("/archive") || route.ends_with("/layers");
+        let makes = ["/archive", "/layers", "/mcp/servers/{server}"];
+        let makes = makes.iter().any(|end| route.ends_with(end));
         if makes && method == Method::PUT {
             assert!(matches!(answer.status, 400 | 422), "{text}");
         } else if names_another {

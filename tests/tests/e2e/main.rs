@@ -34,6 +34,7 @@ mod lock_deploy;
 mod lock_tree;
 mod lock_use;
 mod manifest;
+mod mcp;
 mod message;
 mod model_routes;
 mod models;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 5] = [
+const SETS: [Set; 7] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -53,6 +53,19 @@ const SETS: [Set; 5] = [
         to: "sdks/node",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/openai/package.json",
+    },
+    Set {
+        from: "tests/sdks/mcp",
+        to: "sdks/mcp",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/@modelcontextprotocol/server/package.json",
+    },
+    // The conformance suite wants Node.js 22.
+    Set {
+        from: "tests/sdks/mcp",
+        to: "sdks/node24",
+        files: &["requirements.txt"],
+        made: PYTHON,
     },
 ];
 

@@ -12,7 +12,7 @@ mod route;
 mod send;
 mod service;
 mod stored;
-mod upstream;
+pub(crate) mod upstream;
 
 pub use books::{
     Amount, Books, Budget, Most, Over, Reservation, Spender, Standing, Subject, Window,

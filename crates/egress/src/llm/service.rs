@@ -153,6 +153,12 @@ impl Models {
         })))
     }
 
+    /// Where exchanges are written down, for other ways out.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.0.ledger.clone()
+    }
+
     /// Brings what exchanges cost into the store, until the end.
     pub async fn keep(&self, stop: CancellationToken) {
         self.0.ledger.keep(stop).await;

@@ -24,7 +24,7 @@ const MOST_IDLE: usize = 256;
 type HttpClient = Client<HttpsConnector<HttpConnector<Reached>>, Full<Bytes>>;
 
 /// The client, made when somebody is asked for the first time.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     client: OnceCell<HttpClient>,
     reach: Reach,
 }
@@ -65,7 +65,7 @@ async fn client(reach: Reach) -> Result<HttpClient, String> {
 
 impl Upstream {
     /// A client that reaches what may be reached, and believes the system's certificates.
-    pub(super) fn new(reach: Reach) -> Self {
+    pub(crate) fn new(reach: Reach) -> Self {
         Self {
             client: OnceCell::new(),
             reach,
@@ -73,7 +73,7 @@ impl Upstream {
     }
 
     /// Asks a provider, and gives its answer when that begins; or why there is none, and whether it may have been read.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, (String, bool)> {

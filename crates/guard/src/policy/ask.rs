@@ -176,9 +176,11 @@ impl Scopes {
         let agent = match resource {
             Resource::Agent(agent) => Some(agent.name),
             Resource::Call { agent, .. } => agent.map(|agent| agent.name),
-            Resource::Workspace | Resource::Server | Resource::Secret(_) | Resource::Model(_) => {
-                None
-            }
+            Resource::Workspace
+            | Resource::Server
+            | Resource::Secret(_)
+            | Resource::Model(_)
+            | Resource::Tool { .. } => None,
         };
         self.iter().any(|scope| {
             let (name, held) = parts(scope);
@@ -272,6 +274,13 @@ pub enum Resource<'a> {
     Secret(Secret<'a>),
     /// A model, as `provider/model`.
     Model(&'a str),
+    /// A tool of it.
+    Tool {
+        /// As `server/tool`.
+        name: &'a str,
+        /// What it does: `read`, `write`, `execute`.
+        class: &'a str,
+    },
     /// Skep itself.
     Server,
 }
@@ -286,6 +295,7 @@ impl Resource<'_> {
             Self::Call { .. } => "Call",
             Self::Secret(_) => "Secret",
             Self::Model(_) => "Model",
+            Self::Tool { .. } => "Tool",
             Self::Server => "Server",
         }
     }
@@ -400,6 +410,18 @@ fn model_entity(model: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
     made.map_err(|error| error.to_string())
 }
 
+fn tool_entity(name: &str, class: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let (server, own) = name.split_once('/').unwrap_or((name, ""));
+    let attributes = [
+        ("server".to_owned(), text(server)),
+        ("name".to_owned(), text(own)),
+        ("class".to_owned(), text(class)),
+    ];
+    let id = uid(&CATALOG.types.tool, name);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], []);
+    made.map_err(|error| error.to_string())
+}
+
 /// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
 fn datetime(time: Timestamp) -> String {
     let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
@@ -428,6 +450,7 @@ impl Ask<'_> {
             Resource::Call { id, .. } => uid(&types.call, id),
             Resource::Secret(secret) => uid(&types.secret, secret.id),
             Resource::Model(model) => uid(&types.model, model),
+            Resource::Tool { name, .. } => uid(&types.tool, name),
             Resource::Server => uid(&types.server, "skep"),
         }
     }
@@ -470,6 +493,7 @@ impl Ask<'_> {
             }
             Resource::Secret(secret) => all.push(secret_entity(secret, &workspace)?),
             Resource::Model(model) => all.push(model_entity(model, &workspace)?),
+            Resource::Tool { name, class } => all.push(tool_entity(name, class, &workspace)?),
             Resource::Workspace | Resource::Server => {
                 all.push(Entity::with_uid(self.resource_uid()));
             }
@@ -569,6 +593,11 @@ impl Ask<'_> {
             }
             Resource::Model(model) => {
                 put(model);
+                None
+            }
+            Resource::Tool { name, class } => {
+                put(name);
+                put(class);
                 None
             }
             Resource::Workspace | Resource::Server => None,

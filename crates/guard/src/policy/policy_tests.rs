@@ -60,6 +60,10 @@ fn things(action: &str) -> Vec<Resource<'static>> {
         },
         "Secret" => Resource::Secret(Secret::unknown("s")),
         "Model" => Resource::Model("openai/gpt-4o"),
+        "Tool" => Resource::Tool {
+            name: "files/read_file",
+            class: "read",
+        },
         "Server" => Resource::Server,
         other => panic!("{other}"),
     };
@@ -87,7 +91,7 @@ fn the_shipped_policies_are_valid_by_themselves() {
     // Their names are what a workspace may not use; all else must hold of them.
     let renamed = DEFAULT.replace("@id(\"default.", "@id(\"own-");
     let read = validate(&renamed).unwrap();
-    assert_eq!(read.len(), 13);
+    assert_eq!(read.len(), 14);
 }
 
 #[test]
@@ -119,15 +123,24 @@ fn each_role_may_what_the_one_below_it_may_and_more() {
 }
 
 #[test]
-fn an_agent_asks_models_and_no_more_and_never_administers() {
+fn an_agent_asks_models_and_tools_that_read_and_never_administers() {
     let agent = principal(PrincipalKind::Agent, None, &[]);
     let own = [
         "model:use Model",
         "self:read Workspace",
         "self:token Workspace",
+        "tool:use Tool",
     ];
     let own = own.map(str::to_owned);
     assert_eq!(allowed(&Slice::shipped(), &agent), BTreeSet::from(own));
+    for class in ["write", "execute", ""] {
+        let name = "files/read_file";
+        let tool = Resource::Tool { name, class };
+        assert!(
+            !decide(&Slice::shipped(), &agent, "tool:use", tool).allow,
+            "{class}"
+        );
+    }
     let all = slice("permit (principal, action, resource);");
     for (action, thing) in everything() {
         let groups = groups_of(&action);

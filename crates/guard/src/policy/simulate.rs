@@ -78,6 +78,11 @@ fn resource(past: &Past) -> Option<Resource<'_>> {
         ("Agent", _) => Resource::Agent(Agent::named(&past.id)),
         ("Secret", _) => Resource::Secret(Secret::unknown(&past.id)),
         ("Model", _) => Resource::Model(&past.id),
+        // What a tool did then is not in the log: the worst.
+        ("Tool", _) => Resource::Tool {
+            name: &past.id,
+            class: "execute",
+        },
         ("Workspace", _) => Resource::Workspace,
         ("Server", _) => Resource::Server,
         _ => return None,

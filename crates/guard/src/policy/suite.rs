@@ -197,12 +197,16 @@ impl Question {
                 ..Secret::unknown(&what.id)
             })),
             "Model" => Ok(Resource::Model(&what.id)),
+            "Tool" => Ok(Resource::Tool {
+                name: &what.id,
+                class: what.labels.get("class").map_or("execute", String::as_str),
+            }),
             "Call" => Ok(Resource::Call {
                 id: &what.id,
                 agent: what.agent.as_deref().map(agent),
             }),
             other => Err(format!(
-                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Model, Server"
+                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Model, Tool, Server"
             )),
         }
     }

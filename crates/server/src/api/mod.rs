@@ -15,6 +15,7 @@ mod keys;
 mod layers;
 mod leases;
 mod links;
+mod mcp;
 mod me;
 mod model_routes;
 mod models;
@@ -158,6 +159,14 @@ fn documented() -> OpenApiRouter<Arc<State>> {
 /// Models: providers, budgets, usage.
 fn of_models() -> OpenApiRouter<Arc<State>> {
     OpenApiRouter::new()
+        .routes(routes!(mcp::presets))
+        .routes(routes!(mcp::servers))
+        .routes(routes!(mcp::provide, mcp::remove))
+        .routes(routes!(mcp::check))
+        .routes(routes!(mcp::tools))
+        .routes(routes!(mcp::approve))
+        .routes(routes!(mcp::classify))
+        .routes(routes!(mcp::usage))
         .routes(routes!(models::providers))
         .routes(routes!(models::provide, models::remove_provider))
         .routes(routes!(models::budgets))

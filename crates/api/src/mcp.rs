@@ -1,0 +1,188 @@
+//! Tools as the API shows them: the MCP servers that a workspace has them from, and what somebody said yes to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A folder that the program of a server sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpFolder {
+    /// Where it is; absolute.
+    pub path: String,
+    /// Whether it can only be read.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// An MCP server as it is to be: over HTTP with `url`, or a program in a sandbox with `command`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMcpServer {
+    /// Where it is, such as `https://host/mcp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Headers of each request; a value may hold a secret: `Bearer ${secret:keys/github}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The program and its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Its variables; a value may hold a secret: `${secret:keys/github}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Folders of this machine that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<McpFolder>,
+    /// Hosts that it reaches, `host:port`; nobody, when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Its tools that there are; `*` stands for any text. All, when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Its tools that there are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Whether its resources pass; they do when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<bool>,
+    /// Whether its prompts pass; they do when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<bool>,
+    /// Seconds that it may take until it answers, 1 to 600; 60, when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u64>,
+}
+
+/// An MCP server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpServer {
+    /// Its name in the workspace.
+    pub name: String,
+    /// `http` or `stdio`.
+    pub transport: String,
+    /// Its settings.
+    pub settings: NewMcpServer,
+    /// The path of its door.
+    pub door: String,
+    /// How it was when it was looked at last: `well`, `failed`; `unknown` since this start.
+    pub condition: String,
+    /// When that was (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<String>,
+    /// Which era of the protocol it speaks: `legacy` or `modern`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub era: Option<String>,
+    /// Its name and version as it says them: not ours to trust.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub says: String,
+    /// What is the matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Tools that can be used.
+    pub approved: u64,
+    /// Tools that wait for somebody's yes: new ones, and those that changed.
+    pub waiting: u64,
+}
+
+/// A tool of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpTool {
+    /// Its name with its server, as the server says it.
+    pub name: String,
+    /// `new`, `approved`, `changed` or `gone`.
+    pub state: String,
+    /// What it does: `read`, `write` or `execute`, as the workspace says; `execute`, when it says nothing.
+    pub class: String,
+    /// What its server says that it does: a proposal.
+    pub proposed: String,
+    /// Whether the server's rules let it be used.
+    pub allowed: bool,
+    /// What it is known by: the SHA-256 of its whole definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// What was approved, when it is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<String>,
+    /// Its definition as its server says it, as JSON text: from outside, not to be trusted.
+    pub untrusted_definition: String,
+}
+
+/// A tool that is approved as somebody saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpApproval {
+    /// The tool.
+    pub tool: String,
+    /// What it was known by when they saw it.
+    pub pin: String,
+    /// What it does: `read`, `write` or `execute`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+}
+
+/// Tools that are approved: all of them, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpApprovals {
+    /// The tools.
+    pub tools: Vec<McpApproval>,
+}
+
+/// What a tool does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpClass {
+    /// The tool.
+    pub tool: String,
+    /// `read`, `write` or `execute`.
+    pub class: String,
+}
+
+/// A class that is proposed for tools of a preset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpPresetClass {
+    /// The tools, by pattern; the first that fits counts.
+    pub tools: String,
+    /// `read`, `write` or `execute`.
+    pub class: String,
+}
+
+/// A server that many want.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpPreset {
+    /// What it is called.
+    pub name: String,
+    /// What it is for.
+    pub about: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The variables that hold its keys.
+    pub keys: Vec<String>,
+    /// Whom it reaches.
+    pub hosts: Vec<String>,
+    /// Whether the folders that it sees follow its command.
+    pub takes_folders: bool,
+    /// What its tools do: a proposal.
+    pub classes: Vec<McpPresetClass>,
+}
+
+/// What one principal used of one tool on one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpUsage {
+    /// The day (UTC), such as `2026-11-22`.
+    pub day: String,
+    /// The kind of principal: `agent`, `key`, `user`.
+    pub of: String,
+    /// Their name or id.
+    pub whose: String,
+    /// The server.
+    pub server: String,
+    /// The tool; `:resources` and `:prompts` are the server's.
+    pub tool: String,
+    /// Requests.
+    pub requests: u64,
+    /// Those that came to nothing, or to an error of the tool's.
+    pub failed: u64,
+}

@@ -1,0 +1,358 @@
+//! Skep itself as a client of a server: which era it speaks, what it is, and what it has.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::json;
+use skep_core::Workspace;
+use skep_mcp::{
+    Era, Events, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, Kind, LEGACY,
+    META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Message, Object, Settings, Transport,
+    code, encoded, is_same_id, mirrored, request,
+};
+
+use super::link::{Coming, Flow, Sending};
+use super::process::Process;
+use super::service::Inner;
+use crate::EgressError;
+
+/// Bytes of an answer to Skep itself.
+const MOST_ANSWER: usize = 8 << 20;
+
+/// An error that a server answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) code: i64,
+    /// Its words, which are not ours.
+    pub(super) message: String,
+    /// With a status by which a server says that it forgot the session.
+    pub(super) gone: bool,
+}
+
+impl Said {
+    /// Whether the server does not know the session any more.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+}
+
+/// An answer: a result, raw, or an error.
+pub(super) type Answer = Result<String, Said>;
+
+/// How it is reached.
+enum Way {
+    Http(Option<String>),
+    Program(Arc<Process>),
+}
+
+/// A talk with a server.
+pub(super) struct Talk {
+    inner: Arc<Inner>,
+    workspace: Workspace,
+    settings: Arc<Settings>,
+    way: Way,
+    pub(super) era: Era,
+    version: String,
+    /// What it says of itself, raw.
+    pub(super) hello: String,
+    next: std::sync::atomic::AtomicU64,
+}
+
+fn me() -> serde_json::Value {
+    json!({ "name": "skep", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// The parameters of a request without a session.
+pub(super) fn with_meta(params: &str) -> String {
+    let meta = json!({ META_VERSION: MODERN[0], META_CLIENT: me(), META_CAPABILITIES: {} });
+    let fields = Object::parse(params);
+    let fields = fields.map(|it| it.with(&[("_meta", Some(&meta.to_string()))]));
+    fields.unwrap_or_else(|| json!({ "_meta": meta }).to_string())
+}
+
+fn read_answer(text: &str, id: &str) -> Option<Answer> {
+    let message = Message::read(text).ok()?;
+    let Kind::Answer { id: its, result } = &message.kind else {
+        return None;
+    };
+    let is_own = its.as_ref().is_none_or(|its| is_same_id(its.get(), id));
+    match result {
+        _ if !is_own => None,
+        Some(result) => Some(Ok(result.get().to_owned())),
+        None => {
+            let error = message.fields.object("error");
+            let code = error.as_ref().and_then(|it| it.get("code"));
+            let code = code.and_then(|it| serde_json::from_str(it.get()).ok());
+            let text = error.and_then(|it| it.text("message"));
+            Some(Err(Said {
+                code: code.unwrap_or(code::INTERNAL),
+                message: text.unwrap_or_default(),
+                gone: false,
+            }))
+        }
+    }
+}
+
+/// The pieces of a stream, as they come.
+enum Pieces {
+    Lines(tokio::sync::mpsc::Receiver<Bytes>),
+    Http(hyper::body::Incoming),
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Lines(lines) => lines.recv().await,
+            Self::Http(body) => loop {
+                let frame = body.frame().await?.ok()?;
+                if let Ok(data) = frame.into_data() {
+                    return Some(data);
+                }
+            },
+        }
+    }
+}
+
+/// Reads events until the answer to `id` comes.
+async fn of_events(mut pieces: Pieces, id: &str) -> Option<Answer> {
+    let (mut events, mut size) = (Events::default(), 0);
+    while let Some(piece) = pieces.next().await {
+        size += piece.len();
+        if size > MOST_ANSWER {
+            return None;
+        }
+        for event in events.push(&piece).ok()? {
+            let answer = event.data.as_deref().and_then(|it| read_answer(it, id));
+            if answer.is_some() {
+                return answer;
+            }
+        }
+    }
+    None
+}
+
+/// The answer to `id` in what comes.
+async fn answer(coming: Coming, id: &str) -> Option<Answer> {
+    let kind = coming.headers.get(CONTENT_TYPE);
+    let streams = kind.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream"));
+    match coming.flow {
+        Flow::Lines(lines) => of_events(Pieces::Lines(lines), id).await,
+        Flow::Http(body) if streams => of_events(Pieces::Http(body), id).await,
+        Flow::Http(body) => {
+            let whole = Limited::new(body, MOST_ANSWER).collect().await.ok()?;
+            read_answer(std::str::from_utf8(&whole.to_bytes()).ok()?, id)
+        }
+        Flow::Whole(bytes) => read_answer(std::str::from_utf8(&bytes?).ok()?, id),
+    }
+}
+
+impl Talk {
+    /// Finds out which era a server speaks, and greets it.
+    pub(super) async fn begin(
+        inner: &Arc<Inner>,
+        workspace: &Workspace,
+        settings: &Arc<Settings>,
+    ) -> Result<Self, EgressError> {
+        let way = match &settings.transport {
+            Transport::Http { .. } => Way::Http(None),
+            Transport::Stdio { .. } => Way::Program(inner.launch(workspace, settings).await?),
+        };
+        let mut talk = Self {
+            inner: inner.clone(),
+            workspace: workspace.clone(),
+            settings: settings.clone(),
+            way,
+            era: Era::Modern,
+            version: MODERN[0].to_owned(),
+            hello: "{}".to_owned(),
+            next: std::sync::atomic::AtomicU64::new(1),
+        };
+        match talk.ask("server/discover", "{}").await? {
+            Ok(hello) => {
+                talk.hello = hello;
+                return Ok(talk);
+            }
+            Err(said) if said.code == code::VERSION => {
+                let why = "it speaks no revision of the protocol that is spoken here";
+                return Err(Inner::unreachable(settings, why));
+            }
+            Err(_) => {}
+        }
+        talk.era = Era::Legacy;
+        talk.version = LEGACY[0].to_owned();
+        talk.greet().await?;
+        Ok(talk)
+    }
+
+    /// The handshake.
+    async fn greet(&mut self) -> Result<(), EgressError> {
+        let failed = |why: String| Inner::unreachable(&self.settings, why);
+        let params =
+            json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": me() });
+        let id = "0";
+        let text = request(id, "initialize", &params.to_string());
+        let coming = self.send("initialize", &[], &text).await?;
+        let session = coming.headers.get(HEADER_SESSION);
+        let session = session.and_then(|it| it.to_str().ok()).map(str::to_owned);
+        let status = coming.status;
+        let said = self.in_time(answer(coming, id)).await?;
+        let hello = match said {
+            Some(Ok(hello)) => hello,
+            Some(Err(said)) => return Err(failed(format!("it does not greet: {}", said.message))),
+            None => return Err(failed(format!("it does not greet (status {status})"))),
+        };
+        let version = Object::parse(&hello).and_then(|it| it.text("protocolVersion"));
+        let version = version.unwrap_or_default();
+        if !LEGACY.contains(&version.as_str()) && version != "2024-11-05" {
+            return Err(failed(
+                "it speaks no revision that is spoken here".to_owned(),
+            ));
+        }
+        self.version = version;
+        self.hello = hello;
+        if let Way::Http(own) = &mut self.way {
+            *own = session;
+        }
+        let text = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        self.send("notifications/initialized", &[], text)
+            .await
+            .map(drop)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, EgressError> {
+        let late = |_| Inner::unreachable(&self.settings, "no answer in time");
+        tokio::time::timeout(self.settings.timeout, work)
+            .await
+            .map_err(late)
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        said_again: &[(String, String)],
+        text: &str,
+    ) -> Result<Coming, EgressError> {
+        let session = match &self.way {
+            Way::Http(session) => session.as_deref(),
+            Way::Program(process) => {
+                let is_request = Message::read(text).is_ok_and(|it| it.id().is_some());
+                if is_request {
+                    return process.ask(text).await.map(Coming::events);
+                }
+                return process.tell(text).await.map(|()| Coming::accepted());
+            }
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut put = |header: &str, value: &str| {
+            let pair = (HeaderName::try_from(header), HeaderValue::try_from(value));
+            if let (Ok(header), Ok(value)) = pair {
+                headers.insert(header, value);
+            }
+        };
+        if method != "initialize" {
+            put(HEADER_VERSION, &self.version);
+        }
+        if self.era == Era::Modern {
+            put(HEADER_METHOD, method);
+            for (header, value) in said_again {
+                put(header, value);
+            }
+        }
+        let sending = Sending {
+            workspace: &self.workspace,
+            settings: &self.settings,
+            method: Method::POST,
+            headers,
+            session,
+            body: Bytes::copy_from_slice(text.as_bytes()),
+        };
+        self.inner.ask_http(sending).await
+    }
+
+    /// Calls a tool, with parameters as raw JSON, as its definition asks for.
+    pub(super) async fn call(&self, params: &str, definition: &str) -> Result<Answer, EgressError> {
+        let fields = Object::parse(params);
+        let name = fields.as_ref().and_then(|it| it.text("name"));
+        let mut said_again = mirrored(
+            definition,
+            fields.and_then(|it| it.object("arguments")).as_ref(),
+        );
+        said_again.extend(name.map(|it| (HEADER_NAME.to_owned(), encoded(&it))));
+        self.say("tools/call", params, &said_again).await
+    }
+
+    /// Asks it, with parameters as raw JSON.
+    pub(super) async fn ask(&self, method: &str, params: &str) -> Result<Answer, EgressError> {
+        self.say(method, params, &[]).await
+    }
+
+    async fn say(
+        &self,
+        method: &str,
+        params: &str,
+        said_again: &[(String, String)],
+    ) -> Result<Answer, EgressError> {
+        let id = self
+            .next
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+            .to_string();
+        let params = match self.era {
+            Era::Modern => with_meta(params),
+            Era::Legacy => params.to_owned(),
+        };
+        let text = request(&id, method, &params);
+        let coming = self.send(method, said_again, &text).await?;
+        let status = coming.status;
+        let said = self.in_time(answer(coming, &id)).await?;
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            let why = format!("it refuses who asks (status {status})");
+            return Err(Inner::unreachable(&self.settings, why));
+        }
+        let gone = status == StatusCode::NOT_FOUND && self.era == Era::Legacy;
+        match said {
+            Some(Err(said)) => Ok(Err(Said { gone, ..said })),
+            Some(answer) => Ok(answer),
+            None => Ok(Err(Said {
+                code: code::INTERNAL,
+                message: format!("no answer (status {status})"),
+                gone,
+            })),
+        }
+    }
+
+    /// Whom it is with.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether nobody is there any more.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.way {
+            Way::Http(_) => false,
+            Way::Program(process) => process.is_over(),
+        }
+    }
+
+    /// Ends it.
+    pub(super) async fn end(self) {
+        if let Way::Http(Some(session)) = &self.way {
+            let mut headers = HeaderMap::new();
+            if let Ok(version) = HeaderValue::try_from(&self.version) {
+                headers.insert(HEADER_VERSION, version);
+            }
+            let sending = Sending {
+                workspace: &self.workspace,
+                settings: &self.settings,
+                method: Method::DELETE,
+                headers,
+                session: Some(session),
+                body: Bytes::new(),
+            };
+            let _ = self.inner.ask_http(sending).await;
+        }
+    }
+}

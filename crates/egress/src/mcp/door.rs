@@ -1,0 +1,558 @@
+//! The door to one server: what a client sends is read, asked about, and passed on with its session and its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use http::{Method, Response, StatusCode};
+use skep_core::{ExchangeId, Workspace};
+use skep_mcp::{
+    Class, Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION, Kind,
+    LEGACY, Message, Object, State, Transport, agrees, code,
+};
+use tokio::time::Instant;
+
+use super::body::{Body, Open, Sieve, why_not};
+use super::link::{Coming, Sending};
+use super::merged;
+use super::service::{Inner, Known, Server, Tools};
+use super::sessions::{Behind, Session};
+use crate::EgressError;
+use crate::ledger::{Opened, Way};
+use crate::llm::{Amount, Who, Witness};
+
+/// The resources of a server, as a thing that somebody uses. No tool has such a name.
+pub(super) const RESOURCES: &str = ":resources";
+/// The prompts of a server.
+pub(super) const PROMPTS: &str = ":prompts";
+/// Arguments that policies may look at.
+const MOST_ARGUMENTS: usize = 256;
+
+/// Says whether who asks may use something, to leave the rest out of lists.
+pub trait Judge: Send + Sync {
+    /// Whether they may use a thing of a server, of a class.
+    fn may(&self, server: &str, thing: &str, class: Class) -> bool;
+}
+
+/// What a request wants to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of which server.
+    pub server: String,
+    /// A tool, or what stands for its resources or prompts.
+    pub thing: String,
+    /// What it does.
+    pub class: Class,
+    /// What it is given: texts without their quotes, all else as JSON.
+    pub arguments: BTreeMap<String, String>,
+}
+
+/// A request that is refused in the words of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refused {
+    /// The status.
+    pub status: StatusCode,
+    /// The code of the error.
+    pub code: i64,
+    /// Why.
+    pub why: String,
+    /// The revisions that are spoken, when another one was asked for.
+    pub asked: Option<String>,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// It is no request of the protocol.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Something else.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+}
+
+pub(super) fn refused(status: StatusCode, code: i64, why: impl Into<String>) -> DoorError {
+    DoorError::Refused(Refused {
+        status,
+        code,
+        why: why.into(),
+        asked: None,
+    })
+}
+
+/// What a client sent.
+pub struct Plan {
+    pub(super) workspace: Workspace,
+    /// At the door to all servers.
+    all: bool,
+    pub(super) server: String,
+    pub(super) known: Known,
+    pub(super) method: Method,
+    pub(super) text: String,
+    /// The id of the request, raw.
+    pub(super) id: Option<String>,
+    /// What the request asks for.
+    pub(super) rpc: Option<String>,
+    pub(super) era: Era,
+    /// What it wants to use.
+    pub wanted: Option<Wanted>,
+}
+
+impl Plan {
+    /// Finds out what a message wants to use, and at the door to all servers of which.
+    fn understand(&mut self, message: &Message<'_>) -> Result<(), DoorError> {
+        let Kind::Request { method, .. } = &message.kind else {
+            return Ok(());
+        };
+        if self.all {
+            if method == "tools/call" {
+                let missing = || refused(StatusCode::OK, code::PARAMS, "there is no such tool");
+                let (server, text) = merged::routed(message).ok_or_else(missing)?;
+                let found = self.known.servers.get(&server).ok_or_else(missing)?;
+                let call = Message::read(&text)
+                    .map_err(|fault| refused(StatusCode::BAD_REQUEST, fault.code, fault.why))?;
+                self.wanted = found.wanted(method, call.params.as_ref())?;
+                self.server = server;
+                self.text = text;
+            }
+            return Ok(());
+        }
+        if let Some(found) = self.known.servers.get(&self.server) {
+            self.wanted = found.wanted(method, message.params.as_ref())?;
+        }
+        if self.wanted.is_none() && !PASS.contains(&method.as_str()) {
+            let status = match self.era {
+                Era::Modern => StatusCode::NOT_FOUND,
+                Era::Legacy => StatusCode::OK,
+            };
+            return Err(refused(status, code::METHOD, "there is no such method"));
+        }
+        Ok(())
+    }
+}
+
+/// What passes, beside what is asked about.
+const PASS: [&str; 15] = [
+    "initialize",
+    "ping",
+    "server/discover",
+    "tools/list",
+    "resources/list",
+    "resources/templates/list",
+    "prompts/list",
+    "completion/complete",
+    "logging/setLevel",
+    "subscriptions/listen",
+    "tasks/get",
+    "tasks/list",
+    "tasks/cancel",
+    "tasks/result",
+    "tasks/update",
+];
+
+/// The arguments of a call, as policies see them.
+fn arguments(params: Option<&Object<'_>>) -> Result<BTreeMap<String, String>, DoorError> {
+    let mut all = BTreeMap::new();
+    let Some(given) = params.and_then(|it| it.object("arguments")) else {
+        return Ok(all);
+    };
+    for (name, value) in given.fields() {
+        let text = serde_json::from_str(value).unwrap_or_else(|_| value.to_owned());
+        all.insert(name.to_owned(), text);
+    }
+    match all.len() > MOST_ARGUMENTS {
+        true => Err(refused(
+            StatusCode::BAD_REQUEST,
+            code::PARAMS,
+            "more than 256 arguments",
+        )),
+        false => Ok(all),
+    }
+}
+
+/// One parameter that is a text, as an argument.
+fn argument(params: Option<&Object<'_>>, name: &str) -> BTreeMap<String, String> {
+    let found = params.and_then(|it| it.text(name));
+    found.map(|it| (name.to_owned(), it)).into_iter().collect()
+}
+
+impl Server {
+    /// The tool of a call, when it may be called at all.
+    fn called(&self, name: &str) -> Result<Class, DoorError> {
+        let server = &self.settings.name;
+        let tool = self
+            .tools
+            .get(name)
+            .filter(|_| self.settings.rules.has(name));
+        let Some(tool) = tool else {
+            let why = format!("`{server}` has no tool of this name");
+            return Err(refused(StatusCode::OK, code::PARAMS, why));
+        };
+        match tool.state() {
+            State::Approved => Ok(tool.class()),
+            state => Err(EgressError::ToolBlocked {
+                tool: format!("{server}/{name}"),
+                why: why_not(state),
+            }
+            .into()),
+        }
+    }
+
+    /// What a request wants to use; nothing, when it wants nothing that is asked about.
+    fn wanted(
+        &self,
+        method: &str,
+        params: Option<&Object<'_>>,
+    ) -> Result<Option<Wanted>, DoorError> {
+        let settings = &self.settings;
+        let off = |what: &str| {
+            let server = &settings.name;
+            refused(
+                StatusCode::NOT_FOUND,
+                code::METHOD,
+                format!("{what} of `{server}` do not pass"),
+            )
+        };
+        let wanted = |thing: &str, class, arguments| Wanted {
+            server: settings.name.clone(),
+            thing: thing.to_owned(),
+            class,
+            arguments,
+        };
+        match method {
+            "tools/call" => {
+                let name = params.and_then(|it| it.text("name"));
+                let missing = || refused(StatusCode::OK, code::PARAMS, "`name` is missing");
+                let name = name.ok_or_else(missing)?;
+                let class = self.called(&name)?;
+                Ok(Some(wanted(&name, class, arguments(params)?)))
+            }
+            _ if method.starts_with("resources/") && !settings.resources => Err(off("resources")),
+            _ if method.starts_with("prompts/") && !settings.prompts => Err(off("prompts")),
+            _ if method.starts_with("resources/") => Ok(Some(wanted(
+                RESOURCES,
+                Class::Read,
+                argument(params, "uri"),
+            ))),
+            "prompts/get" | "prompts/list" => {
+                let mut all = arguments(params)?;
+                all.extend(argument(params, "name"));
+                Ok(Some(wanted(PROMPTS, Class::Read, all)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The values of a header.
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect()
+}
+
+impl Tools {
+    /// Reads what a client sends to the door of a server.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    pub async fn plan(
+        &self,
+        workspace: &Workspace,
+        server: Option<&str>,
+        (method, headers): (&Method, &HeaderMap),
+        body: &Bytes,
+    ) -> Result<Plan, DoorError> {
+        let known = self.0.known(workspace).await?;
+        if let Some(server) = server
+            && !known.servers.contains_key(server)
+        {
+            let why = format!("there is no MCP server `{server}`");
+            return Err(EgressError::NotFound(why).into());
+        }
+        let mut plan = Plan {
+            workspace: workspace.clone(),
+            all: server.is_none(),
+            server: server.unwrap_or_default().to_owned(),
+            known: known.clone(),
+            method: method.clone(),
+            text: String::new(),
+            id: None,
+            rpc: None,
+            era: Era::Legacy,
+            wanted: None,
+        };
+        match *method {
+            Method::GET | Method::DELETE => return Ok(plan),
+            Method::POST => {}
+            _ => {
+                let why = "it takes POST, and GET and DELETE for sessions";
+                return Err(refused(StatusCode::METHOD_NOT_ALLOWED, code::REQUEST, why));
+            }
+        }
+        let bad = |code, why: String| refused(StatusCode::BAD_REQUEST, code, why);
+        let text = std::str::from_utf8(body);
+        let text = text.map_err(|_| bad(code::PARSE, "it is no JSON".to_owned()))?;
+        let message = Message::of_client(text).map_err(|fault| bad(fault.code, fault.why))?;
+        plan.id = message.id().map(|it| it.get().to_owned());
+        plan.rpc = message.method().map(str::to_owned);
+        let params = message.params.as_ref();
+        let version = headers.get(HEADER_VERSION).and_then(|it| it.to_str().ok());
+        plan.era = Era::of(params, version);
+        plan.text = text.to_owned();
+        if let Some(method) = &plan.rpc {
+            let agreed = agrees(|name| values(headers, name), method, params);
+            agreed.map_err(|mismatch| bad(code::MISMATCH, mismatch.to_string()))?;
+        }
+        if plan.all && plan.era == Era::Modern {
+            merged::must_say(headers)?;
+        }
+        plan.understand(&message)?;
+        Ok(plan)
+    }
+
+    /// Passes on what a client sent, after the policies said yes to what it wants.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    pub async fn send(
+        &self,
+        plan: Plan,
+        who: &Who,
+        client: &HeaderMap,
+        (witness, judge): (Arc<dyn Witness>, Arc<dyn Judge>),
+    ) -> Result<Response<Body>, DoorError> {
+        if plan.all {
+            return self.send_to_all(plan, who, client, (witness, judge)).await;
+        }
+        let known = plan.known.clone();
+        let Some(server) = known.servers.get(&plan.server) else {
+            return Err(EgressError::NotFound("the server is gone".to_owned()).into());
+        };
+        let shown = client
+            .get(HEADER_SESSION)
+            .filter(|_| plan.era == Era::Legacy);
+        let session = match shown {
+            None => None,
+            Some(value) => {
+                let id = value.to_str().unwrap_or_default();
+                let found = self.0.sessions.find(id, who, Some(&plan.server));
+                let gone = || {
+                    let why = "there is no such session: begin another one";
+                    refused(StatusCode::NOT_FOUND, code::REQUEST, why)
+                };
+                Some(found.ok_or_else(gone)?)
+            }
+        };
+        let open = match &plan.wanted {
+            Some(wanted) => Some(self.0.begin(who, wanted, &witness)?),
+            None => None,
+        };
+        let sieve = Sieve {
+            inner: self.0.clone(),
+            workspace: plan.workspace.clone(),
+            server: plan.server.clone(),
+            known: known.clone(),
+            judge,
+            own: plan.id.clone().zip(plan.rpc.clone()),
+        };
+        let asked = match server.settings.transport {
+            Transport::Http { .. } => self.over_http(&plan, server, who, (client, session)).await,
+            Transport::Stdio { .. } => self.to_program(&plan, server, who, session).await,
+        };
+        let (coming, own) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                if let Some(mut open) = open {
+                    open.settle("unreachable");
+                }
+                return Err(error);
+            }
+        };
+        let lasts =
+            plan.method == Method::GET || plan.rpc.as_deref() == Some("subscriptions/listen");
+        let patience = (!lasts).then_some(server.settings.timeout);
+        let mut response = Response::new(());
+        *response.status_mut() = coming.status;
+        *response.headers_mut() = of_answer(&coming.headers);
+        if let Some(own) = own
+            && let Ok(value) = HeaderValue::try_from(own)
+        {
+            response.headers_mut().insert(HEADER_SESSION, value);
+        }
+        Ok(response.map(|()| Body::new(coming, Some(sieve), open, patience)))
+    }
+
+    /// Over HTTP: the answer, and the client's session.
+    pub(super) async fn over_http(
+        &self,
+        plan: &Plan,
+        server: &Server,
+        who: &Who,
+        (client, session): (&HeaderMap, Option<Arc<Session>>),
+    ) -> Result<(Coming, Option<String>), DoorError> {
+        let behind = match &session {
+            None => None,
+            Some(session) => match session.behind.lock().await.get(&plan.server) {
+                Some(Behind::Http(behind)) => behind.clone(),
+                _ => None,
+            },
+        };
+        let sending = Sending {
+            workspace: &plan.workspace,
+            settings: &server.settings,
+            method: plan.method.clone(),
+            headers: to_server(client),
+            session: behind.as_deref(),
+            body: plan.text.clone().into(),
+        };
+        let coming = self.0.ask_http(sending).await?;
+        let status = coming.status;
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        {
+            let why = format!("it refuses who asks (status {status})");
+            return Err(Inner::unreachable(&server.settings, why).into());
+        }
+        if let Some(session) = session {
+            let ends = plan.method == Method::DELETE && status.is_success();
+            if ends || status == StatusCode::NOT_FOUND {
+                self.0.sessions.end(&session.id);
+            }
+            return Ok((coming, Some(session.id.clone())));
+        }
+        let given = coming.headers.get(HEADER_SESSION);
+        let given = given.and_then(|it| it.to_str().ok());
+        let Some(given) = given.filter(|_| plan.rpc.as_deref() == Some("initialize")) else {
+            return Ok((coming, None));
+        };
+        let own = self.0.sessions.begin(who, Some(&plan.server));
+        let own = own.ok_or(EgressError::Busy)?;
+        let behind = Behind::Http(Some(given.to_owned()));
+        own.behind.lock().await.insert(plan.server.clone(), behind);
+        Ok((coming, Some(own.id.clone())))
+    }
+
+    /// To a program: one runs for each session.
+    async fn to_program(
+        &self,
+        plan: &Plan,
+        server: &Server,
+        who: &Who,
+        session: Option<Arc<Session>>,
+    ) -> Result<(Coming, Option<String>), DoorError> {
+        if plan.era == Era::Modern {
+            return Err(DoorError::Refused(Refused {
+                status: StatusCode::BAD_REQUEST,
+                code: code::VERSION,
+                why: "Unsupported protocol version".to_owned(),
+                asked: Some(skep_mcp::MODERN[0].to_owned()),
+            }));
+        }
+        if plan.rpc.as_deref() == Some("initialize") {
+            let process = self.0.launch(&plan.workspace, &server.settings).await?;
+            let coming = Coming::events(process.ask(&plan.text).await?);
+            let own = self.0.sessions.begin(who, Some(&plan.server));
+            let own = own.ok_or(EgressError::Busy)?;
+            let behind = Behind::Program(process);
+            own.behind.lock().await.insert(plan.server.clone(), behind);
+            return Ok((coming, Some(own.id.clone())));
+        }
+        let Some(session) = session else {
+            let why = format!("begin with `initialize` ({} at most)", LEGACY[0]);
+            return Err(refused(StatusCode::BAD_REQUEST, code::REQUEST, why));
+        };
+        let id = session.id.clone();
+        let found = session.behind.lock().await.get(&plan.server).cloned();
+        let Some(Behind::Program(process)) = found.filter(|it| match it {
+            Behind::Program(process) => !process.is_over(),
+            Behind::Http(_) => false,
+        }) else {
+            self.0.sessions.end(&id);
+            let why = "the server's program ended: begin another session";
+            return Err(refused(StatusCode::NOT_FOUND, code::REQUEST, why));
+        };
+        let coming = match (&plan.method, &plan.id) {
+            (&Method::DELETE, _) => {
+                self.0.sessions.end(&id);
+                return Ok((Coming::accepted(), None));
+            }
+            (&Method::GET, _) => Coming::events(process.listen()),
+            (_, Some(_)) => Coming::events(process.ask(&plan.text).await?),
+            (_, None) => {
+                process.tell(&plan.text).await?;
+                Coming::accepted()
+            }
+        };
+        Ok((coming, Some(id)))
+    }
+}
+
+impl Inner {
+    /// Tells that an exchange begins.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        who: &Who,
+        wanted: &Wanted,
+        witness: &Arc<dyn Witness>,
+    ) -> Result<Open, EgressError> {
+        let now = self.db.clock().now();
+        let mut opened = Opened {
+            id: *ExchangeId::new().as_bytes(),
+            workspace: who.workspace.clone(),
+            at: now,
+            way: Way::Tool,
+            kind: who.kind.to_owned(),
+            who: who.id.to_string(),
+            provider: wanted.server.clone(),
+            model: wanted.thing.clone(),
+            asked: String::new(),
+            reserved: Amount::default(),
+            prices: "none".to_owned(),
+            entry: Vec::new(),
+        };
+        opened.entry = witness.entry("lost", &opened, now);
+        let opened = Arc::new(opened);
+        self.ledger.begin(opened.clone())?;
+        Ok(Open {
+            inner: self.clone(),
+            opened,
+            witness: witness.clone(),
+            began: Instant::now(),
+            settled: false,
+        })
+    }
+}
+
+/// The headers of the protocol that pass to a server. Whoever asks stays unsaid.
+fn to_server(client: &HeaderMap) -> HeaderMap {
+    const PASSED: [&str; 5] = [
+        HEADER_VERSION,
+        HEADER_METHOD,
+        HEADER_NAME,
+        "last-event-id",
+        "content-type",
+    ];
+    let mut passed = HeaderMap::new();
+    for (name, value) in client {
+        let text = name.as_str();
+        if PASSED.contains(&text) || *name == ACCEPT || text.starts_with(HEADER_PARAM) {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+/// The headers of an answer that pass.
+pub(super) fn of_answer(server: &HeaderMap) -> HeaderMap {
+    let buffering = HeaderName::from_static("x-accel-buffering");
+    let kept = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER, ALLOW, buffering];
+    let all = server.iter().filter(|(name, _)| kept.contains(name));
+    all.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

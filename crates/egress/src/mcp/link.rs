@@ -1,0 +1,174 @@
+//! The way to one server, for one message: over HTTP, or to a program that runs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use skep_core::Workspace;
+use skep_mcp::{HEADER_SESSION, Settings, Transport, Value};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::process::Process;
+use super::service::Inner;
+use crate::EgressError;
+
+/// What answers: its beginning, and what follows.
+pub(super) struct Coming {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) flow: Flow,
+}
+
+/// What follows.
+pub(super) enum Flow {
+    /// From a server.
+    Http(Incoming),
+    /// From a program, as events.
+    Lines(mpsc::Receiver<Bytes>),
+    /// Nothing, or it is here.
+    Whole(Option<Bytes>),
+}
+
+impl Coming {
+    /// An answer of ours, as JSON.
+    pub(super) fn of(status: StatusCode, text: String) -> Self {
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(CONTENT_TYPE, json);
+        Self {
+            status,
+            headers,
+            flow: Flow::Whole(Some(text.into())),
+        }
+    }
+
+    /// It was taken, and there is nothing to say.
+    pub(super) fn accepted() -> Self {
+        Self {
+            status: StatusCode::ACCEPTED,
+            headers: HeaderMap::new(),
+            flow: Flow::Whole(None),
+        }
+    }
+
+    /// Events of a program.
+    pub(super) fn events(lines: mpsc::Receiver<Bytes>) -> Self {
+        let mut headers = HeaderMap::new();
+        let kind = HeaderValue::from_static("text/event-stream");
+        headers.insert(CONTENT_TYPE, kind);
+        headers.insert("cache-control", HeaderValue::from_static("no-cache"));
+        Self {
+            status: StatusCode::OK,
+            headers,
+            flow: Flow::Lines(lines),
+        }
+    }
+}
+
+/// A value, with its secret put in.
+pub(super) async fn filled(
+    inner: &Inner,
+    workspace: &Workspace,
+    server: &str,
+    value: &Value,
+) -> Result<Zeroizing<Vec<u8>>, EgressError> {
+    let mut whole = Zeroizing::new(value.before.as_bytes().to_vec());
+    if let Some(secret) = &value.secret {
+        let found = inner.keys.key(workspace, secret).await;
+        let found = found.map_err(|why| EgressError::Key {
+            provider: server.to_owned(),
+            why,
+        })?;
+        whole.extend_from_slice(found.trim_ascii());
+        whole.extend_from_slice(value.after.as_bytes());
+    }
+    Ok(whole)
+}
+
+/// A message to a server over HTTP.
+pub(super) struct Sending<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) settings: &'a Settings,
+    pub(super) method: Method,
+    /// Of the protocol.
+    pub(super) headers: HeaderMap,
+    pub(super) session: Option<&'a str>,
+    pub(super) body: Bytes,
+}
+
+impl Inner {
+    /// The error of a server that cannot be asked.
+    pub(super) fn unreachable(settings: &Settings, why: impl Into<String>) -> EgressError {
+        EgressError::ToolServer {
+            server: settings.name.clone(),
+            why: why.into(),
+        }
+    }
+
+    /// Asks a server over HTTP.
+    pub(super) async fn ask_http(&self, sending: Sending<'_>) -> Result<Coming, EgressError> {
+        let settings = sending.settings;
+        let Transport::Http { url, headers } = &settings.transport else {
+            return Err(Self::unreachable(settings, "it is no server over HTTP"));
+        };
+        let failed = |why: &str| Self::unreachable(settings, why);
+        let mut all = sending.headers;
+        for (name, value) in headers {
+            let filled = filled(self, sending.workspace, &settings.name, value).await?;
+            let name = HeaderName::try_from(name).map_err(|_| failed("a header's name"))?;
+            let value = HeaderValue::from_bytes(&filled);
+            let mut value = value.map_err(|_| failed("a secret cannot stand in a header"))?;
+            value.set_sensitive(true);
+            all.insert(name, value);
+        }
+        if let Some(session) = sending.session {
+            let value = HeaderValue::try_from(session);
+            all.insert(
+                HEADER_SESSION,
+                value.map_err(|_| failed("its session's name"))?,
+            );
+        }
+        all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let both = HeaderValue::from_static("application/json, text/event-stream");
+        all.entry(ACCEPT).or_insert(both);
+        let mut request = Request::builder().method(sending.method).uri(url);
+        if let Some(own) = request.headers_mut() {
+            *own = all;
+        }
+        let request = request.body(Full::new(sending.body));
+        let request = request.map_err(|error| failed(&error.to_string()))?;
+        let asked = tokio::time::timeout(settings.timeout, self.upstream.ask(request)).await;
+        let answer = match asked {
+            Ok(Ok(answer)) => answer,
+            Ok(Err((why, _))) => return Err(failed(&why)),
+            Err(_) => {
+                let seconds = settings.timeout.as_secs();
+                return Err(failed(&format!("no answer within {seconds} s")));
+            }
+        };
+        if answer.status().is_redirection() {
+            return Err(failed(
+                "it answers with a redirection, which is not followed",
+            ));
+        }
+        let (head, body) = answer.into_parts();
+        Ok(Coming {
+            status: head.status,
+            headers: head.headers,
+            flow: Flow::Http(body),
+        })
+    }
+
+    /// A program of a server, begun.
+    pub(super) async fn launch(
+        self: &Arc<Self>,
+        workspace: &Workspace,
+        settings: &Settings,
+    ) -> Result<Arc<Process>, EgressError> {
+        Process::begin(self, workspace, settings).await
+    }
+}

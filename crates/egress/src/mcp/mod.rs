@@ -1,0 +1,20 @@
+//! Tools: the servers that a workspace has them from, what somebody said yes to, and the doors that lead to them.
+//! Messages pass as they came: what is not decided by is not looked at.
+
+mod body;
+mod client;
+mod door;
+mod link;
+mod look;
+mod merged;
+mod process;
+mod rows;
+mod service;
+mod sessions;
+mod stored;
+
+pub use body::{Body, Cut};
+pub use door::{DoorError, Judge, Plan, Refused, Wanted};
+pub use process::{Boxes, Order, Program};
+pub use rows::MIGRATIONS;
+pub use service::{Approval, Condition, Known, Options, Server, Tool, Tools};

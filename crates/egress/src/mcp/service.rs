@@ -1,0 +1,473 @@
+//! The servers that a workspace has tools from, and what somebody said yes to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skep_core::{PublicError as _, Timestamp, Workspace};
+use skep_mcp::{Class, Era, Object, Pin, Settings, State};
+use skep_sources::Reach;
+use skep_store::{By, Change, Db, Scope, Unit};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::merged::Talks;
+use super::process::{Boxes, MOST_PROGRAMS};
+use super::sessions::Sessions;
+use super::{rows, stored};
+use crate::EgressError;
+use crate::ledger::Ledger;
+use crate::llm::Keys;
+use crate::llm::upstream::Upstream;
+use crate::rows::SERVERS;
+
+/// Servers of one workspace.
+const MOST: usize = 100;
+/// How often what nobody uses is looked for.
+const TIDY: Duration = Duration::from_secs(60);
+/// What another server changed is seen after so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How the way out is made.
+pub struct Options {
+    /// Which addresses may be asked.
+    pub reach: Reach,
+    /// Where keys come from.
+    pub keys: Arc<dyn Keys>,
+    /// Where exchanges are written down.
+    pub ledger: Ledger,
+    /// What runs programs.
+    pub boxes: Option<Arc<dyn Boxes>>,
+    /// As whom what servers change by themselves is written down.
+    pub own: By,
+}
+
+/// A tool of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name with its server.
+    pub name: String,
+    /// What it does, as the workspace says.
+    pub class: Option<Class>,
+    /// What its server says that it does.
+    pub proposed: Class,
+    /// What somebody said yes to.
+    pub approved: Option<Pin>,
+    /// What its server says that it is.
+    pub seen: Option<Pin>,
+    /// That, as it says it. It comes from outside.
+    pub definition: String,
+}
+
+impl Tool {
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::of(self.approved, self.seen)
+    }
+
+    /// What it does: the worst, as long as the workspace says nothing.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class.unwrap_or(Class::Execute)
+    }
+}
+
+/// A server of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its settings.
+    pub settings: Settings,
+    /// Its tools, by name.
+    pub tools: BTreeMap<String, Tool>,
+}
+
+/// How it was with a server when it was looked at last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// When.
+    pub at: Timestamp,
+    /// Which era it speaks; none: it could not be asked.
+    pub era: Option<Era>,
+    /// Its name and version, as it says them.
+    pub says: String,
+    /// What is the matter.
+    pub trouble: Option<String>,
+}
+
+/// Letters of what a server says of itself.
+const MOST_SAID: usize = 200;
+
+impl Condition {
+    pub(super) fn failed(at: Timestamp, error: &EgressError) -> Self {
+        tracing::warn!(%error, "a server of tools cannot be looked at");
+        Self {
+            at,
+            era: None,
+            says: String::new(),
+            trouble: Some(error.detail()),
+        }
+    }
+
+    pub(super) fn well(at: Timestamp, era: Era, hello: &str) -> Self {
+        let fields = Object::parse(hello);
+        let info = fields.as_ref().and_then(|it| {
+            let meta = it.object("_meta");
+            let of_meta = meta.and_then(|it| it.object("io.modelcontextprotocol/serverInfo"));
+            it.object("serverInfo").or(of_meta)
+        });
+        let part = |name| {
+            info.as_ref()
+                .and_then(|it| it.text(name))
+                .unwrap_or_default()
+        };
+        let says = format!("{} {}", part("name"), part("version"));
+        let plain = |c: &char| !c.is_control();
+        Self {
+            at,
+            era: Some(era),
+            says: says.trim().chars().filter(plain).take(MOST_SAID).collect(),
+            trouble: None,
+        }
+    }
+}
+
+/// What a workspace has, as the store said some time ago.
+#[derive(Debug, Clone)]
+pub struct Known {
+    at: Instant,
+    /// By name.
+    pub servers: Arc<BTreeMap<String, Server>>,
+}
+
+/// The way out to tools. Cheap to clone.
+#[derive(Clone)]
+pub struct Tools(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) ledger: Ledger,
+    pub(super) upstream: Upstream,
+    pub(super) keys: Arc<dyn Keys>,
+    pub(super) boxes: Option<Arc<dyn Boxes>>,
+    pub(super) sessions: Sessions,
+    pub(super) talks: Talks,
+    pub(super) programs: Arc<Semaphore>,
+    pub(super) own: By,
+    known: Mutex<HashMap<Workspace, Known>>,
+    conditions: Mutex<HashMap<(Workspace, String), Condition>>,
+    /// Servers that are being looked at.
+    pub(super) looking: Mutex<std::collections::HashSet<(Workspace, String)>>,
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tools")
+    }
+}
+
+impl Inner {
+    pub(super) async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+        let shared = self.db.is_shared();
+        if let Some(known) = self.known.lock().get(workspace)
+            && (!shared || known.at.elapsed() < FRESH)
+        {
+            return Ok(known.clone());
+        }
+        self.reload(workspace).await
+    }
+
+    /// Reads what the store has of a workspace.
+    pub(super) async fn reload(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+        let _alone = self.reloading.lock().await;
+        let at = Instant::now();
+        let of = workspace.clone();
+        let read = self
+            .db
+            .read(move |reader| stored::servers(&mut reader.scope(&of)));
+        let known = Known {
+            at,
+            servers: Arc::new(read.await?),
+        };
+        self.known.lock().insert(workspace.clone(), known.clone());
+        Ok(known)
+    }
+
+    /// Nobody talks with a server any more: it is another one now.
+    fn part(&self, workspace: &Workspace, server: &str) {
+        self.sessions.end_all(workspace, server);
+        let mut talks = self.talks.lock();
+        talks.retain(|(who, its, ..)| who.workspace != *workspace || its != server);
+    }
+
+    pub(super) fn note(&self, workspace: &Workspace, server: &str, condition: Condition) {
+        let key = (workspace.clone(), server.to_owned());
+        self.conditions.lock().insert(key, condition);
+    }
+
+    /// Looks at a server soon, unless somebody does already: it says something else than it did.
+    pub(super) fn look_soon(self: &Arc<Self>, workspace: &Workspace, server: &str) {
+        let key = (workspace.clone(), server.to_owned());
+        if !self.looking.lock().insert(key.clone()) {
+            return;
+        }
+        let inner = self.clone();
+        tokio::spawn(async move {
+            let known = inner.known(&key.0).await;
+            if let Ok(known) = known
+                && let Some(server) = known.servers.get(&key.1)
+                && let Err(error) = inner.look(&key.0, server).await
+            {
+                tracing::debug!(server = key.1, %error, "a server of tools was not looked at");
+            }
+            inner.looking.lock().remove(&key);
+        });
+    }
+}
+
+/// What somebody says yes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// The tool.
+    pub tool: String,
+    /// What it was when they saw it, in hexadecimal.
+    pub pin: String,
+    /// What it does; as it was said before, without.
+    pub class: Option<Class>,
+}
+
+fn missing(server: &str) -> EgressError {
+    EgressError::NotFound(format!("there is no MCP server `{server}`"))
+}
+
+impl Tools {
+    /// Opens the way out.
+    #[must_use]
+    pub fn open(db: Db, options: Options) -> Self {
+        Self(Arc::new(Inner {
+            db,
+            ledger: options.ledger,
+            upstream: Upstream::new(options.reach),
+            keys: options.keys,
+            boxes: options.boxes,
+            sessions: Sessions::default(),
+            talks: Talks::default(),
+            programs: Arc::new(Semaphore::new(MOST_PROGRAMS)),
+            own: options.own,
+            known: Mutex::default(),
+            conditions: Mutex::default(),
+            looking: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Ends all sessions.
+    pub fn close(&self) {
+        self.0.sessions.clear();
+        self.0.talks.lock().clear();
+    }
+
+    /// Ends what nobody uses, until the end.
+    pub async fn keep(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            self.0.sessions.prune();
+            self.0.prune_talks();
+        }
+    }
+
+    /// The servers of a workspace.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn servers(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+        self.0.known(workspace).await
+    }
+
+    /// How it was with a server when it was looked at last.
+    #[must_use]
+    pub fn condition(&self, workspace: &Workspace, server: &str) -> Option<Condition> {
+        let key = (workspace.clone(), server.to_owned());
+        self.0.conditions.lock().get(&key).cloned()
+    }
+
+    /// Changes something, and tells the audit log.
+    async fn change(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        (kind, name, what): (&'static str, &str, &'static str),
+        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), EgressError> + Send + 'static,
+    ) -> Result<(), EgressError> {
+        let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
+        let write = move |unit: &mut Unit<'_>| {
+            let now = unit.now();
+            let mut scope = unit.scope(&of);
+            work(&mut scope, now)?;
+            let change = Change {
+                action: None,
+                resource: (kind, &name),
+                what,
+                hash: None,
+            };
+            by.did(&mut scope, &change, now)?;
+            Ok::<_, EgressError>(())
+        };
+        self.0.db.write(write).await?;
+        self.0.reload(workspace).await.map(drop)
+    }
+
+    /// Takes a server in, or puts it in the place of the one of its name. What somebody said yes to stays: it is known
+    /// by what it is.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], and the store's own.
+    pub async fn put_server(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        settings: &Settings,
+    ) -> Result<(), EgressError> {
+        settings
+            .check()
+            .map_err(|wrong| EgressError::Invalid(wrong.to_string()))?;
+        let (name, text) = (settings.name.clone(), stored::server_text(settings));
+        let of = name.clone();
+        let put = move |scope: &mut Scope<'_>, now| {
+            if SERVERS.others(scope, &of)? >= MOST as u64 {
+                let why = format!("there are {MOST} already: remove one first");
+                return Err(EgressError::Invalid(why));
+            }
+            Ok(SERVERS.put(scope, (&of, &text), now)?)
+        };
+        self.change(by, workspace, ("McpServer", &name, "set"), put)
+            .await?;
+        self.0.part(workspace, &name);
+        Ok(())
+    }
+
+    /// Takes a server away, with what somebody said yes to.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn drop_server(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        let of = name.to_owned();
+        let drop = move |scope: &mut Scope<'_>, _| {
+            rows::drop_tools(scope, &of)?;
+            match SERVERS.drop(scope, &of)? {
+                true => Ok(()),
+                false => Err(missing(&of)),
+            }
+        };
+        self.change(by, workspace, ("McpServer", name, "removed"), drop)
+            .await?;
+        self.0.part(workspace, name);
+        Ok(())
+    }
+
+    /// Looks at what a server has now.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], [`EgressError::ToolServer`], [`EgressError::Key`], and the store's own.
+    pub async fn look(&self, workspace: &Workspace, name: &str) -> Result<(), EgressError> {
+        let known = self.0.known(workspace).await?;
+        let server = known.servers.get(name).ok_or_else(|| missing(name))?;
+        self.0.look(workspace, server).await
+    }
+
+    /// Says yes to tools as they were seen: to all of them, or to none.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`]; [`EgressError::Invalid`] when one is another one meanwhile; the store's own.
+    pub async fn approve(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        server: &str,
+        approvals: Vec<Approval>,
+    ) -> Result<(), EgressError> {
+        let (of, by, whose) = (workspace.clone(), by.clone(), server.to_owned());
+        let write = move |unit: &mut Unit<'_>| {
+            let now = unit.now();
+            let mut scope = unit.scope(&of);
+            for one in &approvals {
+                let tool = stored::find_tool(&mut scope, &whose, &one.tool)?;
+                let missing = || {
+                    let tool = &one.tool;
+                    EgressError::NotFound(format!(
+                        "`{whose}` has no tool `{tool}`: `skep mcp check {whose}` looks again"
+                    ))
+                };
+                let mut tool = tool.ok_or_else(missing)?;
+                let seen = tool.seen.ok_or_else(missing)?;
+                if seen.to_string() != one.pin {
+                    let tool = &one.tool;
+                    let why = format!(
+                        "`pin`: the tool `{tool}` is another one than you saw; look at it again"
+                    );
+                    return Err(EgressError::Invalid(why));
+                }
+                tool.approved = Some(seen);
+                tool.class = one.class.or(tool.class);
+                rows::put_tool(
+                    &mut scope,
+                    (&whose, &one.tool, &stored::tool_text(&tool)),
+                    now,
+                )?;
+                let resource = format!("{whose}/{}", one.tool);
+                let what = format!("approved as {}", tool.class());
+                let change = Change {
+                    action: None,
+                    resource: ("Tool", &resource),
+                    what: &what,
+                    hash: None,
+                };
+                by.did(&mut scope, &change, now)?;
+            }
+            Ok::<_, EgressError>(())
+        };
+        self.0.db.write(write).await?;
+        self.0.reload(workspace).await.map(drop)
+    }
+
+    /// Says what a tool does.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn classify(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        (server, name): (&str, &str),
+        class: Class,
+    ) -> Result<(), EgressError> {
+        let (of, tool_name) = (server.to_owned(), name.to_owned());
+        let resource = format!("{server}/{name}");
+        let what = class.as_str();
+        let put = move |scope: &mut Scope<'_>, now| {
+            let tool = stored::find_tool(scope, &of, &tool_name)?;
+            let missing = || EgressError::NotFound(format!("`{of}` has no tool `{tool_name}`"));
+            let mut tool = tool.ok_or_else(missing)?;
+            tool.class = Some(class);
+            Ok(rows::put_tool(
+                scope,
+                (&of, &tool_name, &stored::tool_text(&tool)),
+                now,
+            )?)
+        };
+        self.change(by, workspace, ("Tool", &resource, what), put)
+            .await
+    }
+}

@@ -1,0 +1,30 @@
+//! The Model Context Protocol as it passes: messages that stay the bytes they came as, the two eras of the protocol,
+//! definitions of tools and their pins, classes, names, and what a server's settings may be. No I/O.
+
+mod class;
+mod era;
+mod list;
+mod message;
+mod names;
+mod pin;
+mod preset;
+mod raw;
+mod settings;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+pub use class::{Class, Rules, fits};
+pub use era::{
+    Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION, LEGACY,
+    META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Mismatch, agrees, code, decoded, encoded,
+    mirrored,
+};
+pub use list::{extended, kept, next_cursor, one_of};
+pub use message::{Fault, Kind, Message, error, is_same_id, renamed, reply, request};
+pub use names::{MOST_NAME, joined, split};
+pub use pin::{Definition, NoDefinition, Pin, State};
+pub use preset::{PRESETS, Preset};
+pub use raw::{Object, array, strict, to_value};
+pub use settings::{Settings, Transport, Value, WrongSetting};
+pub use sse::{Event, Events, TooLong, event};
