@@ -1,0 +1,21 @@
+//! The way out to web APIs: which hosts, methods and paths a workspace lets its agents ask, and which secret is put into
+//! a request on its way. Nothing of who asks, of policies, or of the door that they come by.
+
+mod answer;
+mod authority;
+mod error;
+mod exchange;
+mod fill;
+mod rule;
+mod scrub;
+mod service;
+mod upstream;
+
+pub use answer::Body;
+pub use authority::{Authority, Made};
+pub use error::WebError;
+pub use exchange::Open;
+pub use fill::{Filled, LEASE};
+pub use rule::{Credential, Host, Origin, Place, Rule, Scheme, Tunnel, is_plain};
+pub use scrub::{Forms, Scrub};
+pub use service::{Asked, Options, Values, Web};
