@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
 /// A moment, in microseconds since 1970-01-01 UTC. This is how times are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -54,6 +57,35 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Timestamp {
+    /// The day (UTC) that it is in, in days since 1970-01-01.
+    #[must_use]
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(DAY)
+    }
+
+    /// When a day (UTC) begins, of its days since 1970-01-01.
+    #[must_use]
+    pub const fn of_day(day: i64) -> Self {
+        Self(day.saturating_mul(DAY))
+    }
+
+    /// When a day (UTC) begins that is written as `2026-11-21`.
+    ///
+    /// # Errors
+    /// [`ParseTimestampError`], when it is written otherwise.
+    pub fn of_date(text: &str) -> Result<Self, ParseTimestampError> {
+        format!("{text}T00:00:00Z").parse()
+    }
+
+    /// Its day (UTC), as `2026-11-21`.
+    #[must_use]
+    pub fn date(self) -> String {
+        let text = self.to_string();
+        text.split('T').next().unwrap_or_default().to_owned()
     }
 }
 
@@ -139,6 +171,20 @@ impl Default for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_and_is_written_as_a_date() {
+        let moment: Timestamp = "2026-11-21T23:59:59.999999Z".parse().unwrap();
+        let begins = Timestamp::of_date("2026-11-21").unwrap();
+        assert_eq!(
+            (moment.day(), Timestamp::of_day(moment.day())),
+            (begins.day(), begins)
+        );
+        assert_eq!(moment.date(), "2026-11-21");
+        assert_eq!(Timestamp::from_micros(-1).date(), "1969-12-31");
+        assert_eq!(Timestamp::from_micros(-1).day(), -1);
+        assert!(Timestamp::of_date("2026-11-21T00").is_err());
+    }
 
     #[test]
     fn prints_and_reads_rfc_3339() {

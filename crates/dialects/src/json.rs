@@ -9,6 +9,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
+use crate::neutral::Part;
 use crate::translate::Untranslatable;
 
 /// Values of a tree, at most: a body of small ones would take many times its bytes.
@@ -300,6 +301,28 @@ impl Fields {
 
     pub(crate) fn is_lenient(&self) -> bool {
         self.is_lenient
+    }
+
+    /// A field that is a text, or a list of objects that are read one by one; nothing, where there is none.
+    pub(crate) fn content(
+        &mut self,
+        name: &str,
+        (called, read): (&str, fn(Self) -> Result<Part, Untranslatable>),
+    ) -> Result<Vec<Part>, Untranslatable> {
+        let path = self.path(name);
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Json::Text(text)) => Ok(vec![Part::Text(text)]),
+            Some(Json::List(list)) => {
+                let each = list.into_iter().enumerate();
+                each.map(|(at, part)| read(self.child(part, format!("{path}[{at}]"))?))
+                    .collect()
+            }
+            Some(_) => Err(refused(
+                path,
+                &format!("it must be a text or a list of {called}"),
+            )),
+        }
     }
 
     /// An object within this one.

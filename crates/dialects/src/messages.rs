@@ -135,17 +135,7 @@ fn read_choice(from: &mut Fields, made: &mut Request) -> Result<(), Untranslatab
 }
 
 fn read_content(from: &mut Fields, name: &str) -> Result<Vec<Part>, Untranslatable> {
-    let path = from.path(name);
-    match from.take(name) {
-        None => Ok(Vec::new()),
-        Some(Json::Text(text)) => Ok(vec![Part::Text(text)]),
-        Some(Json::List(list)) => {
-            let each = list.into_iter().enumerate();
-            each.map(|(at, block)| read_block(from.child(block, format!("{path}[{at}]"))?))
-                .collect()
-        }
-        Some(_) => Err(refused(path, "it must be a text or a list of blocks")),
-    }
+    from.content(name, ("blocks", read_block))
 }
 
 fn read_block(mut from: Fields) -> Result<Part, Untranslatable> {

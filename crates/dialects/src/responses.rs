@@ -235,17 +235,7 @@ fn read_thought(from: &mut Fields) -> Result<Thought, Untranslatable> {
 }
 
 fn read_content(from: &mut Fields, name: &str) -> Result<Vec<Part>, Untranslatable> {
-    let path = from.path(name);
-    match from.take(name) {
-        None => Ok(Vec::new()),
-        Some(Json::Text(text)) => Ok(vec![Part::Text(text)]),
-        Some(Json::List(list)) => {
-            let each = list.into_iter().enumerate();
-            each.map(|(at, part)| read_part(from.child(part, format!("{path}[{at}]"))?))
-                .collect()
-        }
-        Some(_) => Err(refused(path, "it must be a text or a list of parts")),
-    }
+    from.content(name, ("parts", read_part))
 }
 
 fn read_part(mut from: Fields) -> Result<Part, Untranslatable> {

@@ -18,7 +18,7 @@ use crate::rows;
 
 mod segment;
 
-pub use segment::{Line, Opened, Settled};
+pub use segment::{Line, Opened, Settled, Way};
 use segment::{Segment, read_all};
 
 /// How soon the store has what has ended.

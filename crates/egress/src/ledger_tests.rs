@@ -5,6 +5,7 @@ use skep_store::Options;
 
 use super::segment::tests::{opened, settled};
 use super::*;
+use crate::llm::{Amount, Subject, Window};
 use crate::money::Money;
 use crate::rows::{self, DayFilter, MIGRATIONS};
 
@@ -58,7 +59,11 @@ async fn what_ended_is_in_the_store_once_and_adds_up() {
     write(&db, Arc::new(vec![settled(1), settled(2)]))
         .await
         .unwrap();
-    let filter = DayFilter { from: 0, to: 1 };
+    let filter = DayFilter {
+        way: Way::Tool,
+        from: 0,
+        to: 1,
+    };
     let read = db.read(move |reader| rows::days(&mut reader.scope(&Workspace::default()), &filter));
     let (days, more) = read.await.unwrap();
     assert!(days.len() == 1 && !more, "{days:?}");
@@ -69,6 +74,50 @@ async fn what_ended_is_in_the_store_once_and_adds_up() {
     );
     assert_eq!(sum.cost, Money::from_nanos(21));
     assert_eq!(ledger.open_count(), 0);
+}
+
+#[tokio::test]
+async fn a_start_counts_for_budgets_what_counted_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open_db(folder.path());
+    let of = |id: u8, way, model: &str| Settled {
+        opened: Opened {
+            way,
+            model: model.to_owned(),
+            ..opened(id)
+        },
+        ..settled(id)
+    };
+    let all = vec![
+        of(1, Way::Model, "gpt-4o"),
+        of(2, Way::Model, "gpt-4o-2024-08-06"),
+        of(3, Way::Model, "gpt-4o-mini"),
+        of(4, Way::Tool, "gpt-4o"),
+    ];
+    write(&db, Arc::new(all)).await.unwrap();
+    for (subject, exchanges) in [
+        (Subject::Model("openai/gpt-4o".to_owned()), 2),
+        (Subject::Model("openai/gpt-4o-mini".to_owned()), 1),
+        (Subject::Model("other/gpt-4o".to_owned()), 0),
+        (Subject::Agent("ada".to_owned()), 3),
+        (Subject::Agent("bob".to_owned()), 0),
+        (Subject::Key("ada".to_owned()), 0),
+        (Subject::Workspace, 3),
+    ] {
+        for window in Window::ALL {
+            let of = subject.clone();
+            let spent = db.read(move |reader| {
+                let now = Timestamp::from_micros(2_000_000);
+                rows::spent(&mut reader.scope(&Workspace::default()), &of, window, now)
+            });
+            let spent: Amount = spent.await.unwrap();
+            let expected = Amount {
+                money: Money::from_nanos(7 * exchanges),
+                tokens: 15 * u64::try_from(exchanges).unwrap(),
+            };
+            assert_eq!(spent, expected, "{subject:?} {window:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,15 +7,15 @@ use std::collections::HashMap;
 use skep_core::{Timestamp, Workspace};
 use skep_store::{Migration, MigrationSet, Param, Row, Scope, StoreError, Unit};
 
-use crate::ledger::Settled;
-use crate::llm::{Amount, Subject, Window};
+use crate::ledger::{Settled, Way};
+use crate::llm::{Amount, Spender, Subject, Window};
 use crate::money::Money;
 
 /// The tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "egress",
     migrations: &[Migration {
-        name: "0001-models",
+        name: "0001-exchanges",
         sql: "
             CREATE TABLE llm_providers (
                 workspace TEXT NOT NULL,
@@ -31,10 +31,11 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
-            CREATE TABLE llm_usage (
+            CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
                 at BIGINT NOT NULL,
+                way TEXT NOT NULL,
                 kind TEXT NOT NULL,
                 who TEXT NOT NULL,
                 provider TEXT NOT NULL,
@@ -53,10 +54,11 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 whole_us BIGINT NOT NULL,
                 PRIMARY KEY (workspace, id)
             );
-            CREATE INDEX llm_usage_by_time ON llm_usage (workspace, at);
-            CREATE TABLE llm_days (
+            CREATE INDEX exchanges_by_time ON exchanges (workspace, at);
+            CREATE TABLE exchange_days (
                 workspace TEXT NOT NULL,
                 day BIGINT NOT NULL,
+                way TEXT NOT NULL,
                 kind TEXT NOT NULL,
                 who TEXT NOT NULL,
                 provider TEXT NOT NULL,
@@ -68,15 +70,15 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 cache_write BIGINT NOT NULL,
                 output BIGINT NOT NULL,
                 cost BIGINT NOT NULL,
-                PRIMARY KEY (workspace, day, kind, who, provider, model)
+                PRIMARY KEY (workspace, day, way, kind, who, provider, model)
             );
         ",
     }],
-    workspace_tables: &["llm_providers", "llm_budgets", "llm_usage", "llm_days"],
+    workspace_tables: &["llm_providers", "llm_budgets", "exchanges", "exchange_days"],
 };
 
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
+/// Exchanges with models, which alone cost what budgets count.
+const MODEL: &str = Way::Model.as_str();
 
 fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -150,7 +152,7 @@ pub(crate) fn settle(
     all: &[&Settled],
 ) -> Result<(), StoreError> {
     let mut scope = unit.scope(workspace);
-    let mut days: BTreeMap<(i64, &str, &str, &str, &str), Usage> = BTreeMap::new();
+    let mut days: BTreeMap<(i64, Way, [&str; 4]), Usage> = BTreeMap::new();
     for settled in all {
         if !insert(&mut scope, settled)? {
             continue;
@@ -159,26 +161,30 @@ pub(crate) fn settle(
             scope.record(settled.entry.clone())?;
         }
         let opened = &settled.opened;
-        let day = (
-            opened.at.as_micros().div_euclid(DAY),
+        let whose = [
             opened.kind.as_str(),
-            opened.who.as_str(),
-            opened.provider.as_str(),
-            opened.model.as_str(),
-        );
-        days.entry(day).or_default().add(&Usage::of(settled));
+            &opened.who,
+            &opened.provider,
+            &opened.model,
+        ];
+        days.entry((opened.at.day(), opened.way, whose))
+            .or_default()
+            .add(&Usage::of(settled));
     }
-    for ((day, kind, who, provider, model), sum) in days {
+    for ((day, way, [kind, who, provider, model]), sum) in days {
         scope.execute(
-            "INSERT INTO llm_days (workspace, day, kind, who, provider, model, requests, failed, input, cache_read, \
-             cache_write, output, cost) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
-             ON CONFLICT (workspace, day, kind, who, provider, model) DO UPDATE SET \
-             requests = llm_days.requests + excluded.requests, failed = llm_days.failed + excluded.failed, \
-             input = llm_days.input + excluded.input, cache_read = llm_days.cache_read + excluded.cache_read, \
-             cache_write = llm_days.cache_write + excluded.cache_write, \
-             output = llm_days.output + excluded.output, cost = llm_days.cost + excluded.cost",
+            "INSERT INTO exchange_days (workspace, day, way, kind, who, provider, model, requests, failed, input, \
+             cache_read, cache_write, output, cost) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+             ON CONFLICT (workspace, day, way, kind, who, provider, model) DO UPDATE SET \
+             requests = exchange_days.requests + excluded.requests, failed = exchange_days.failed + excluded.failed, \
+             input = exchange_days.input + excluded.input, \
+             cache_read = exchange_days.cache_read + excluded.cache_read, \
+             cache_write = exchange_days.cache_write + excluded.cache_write, \
+             output = exchange_days.output + excluded.output, cost = exchange_days.cost + excluded.cost",
             &[
                 day.into(),
+                way.as_str().into(),
                 kind.into(),
                 who.into(),
                 provider.into(),
@@ -199,13 +205,14 @@ pub(crate) fn settle(
 fn insert(scope: &mut Scope<'_>, settled: &Settled) -> Result<bool, StoreError> {
     let opened = &settled.opened;
     let inserted = scope.execute(
-        "INSERT INTO llm_usage (workspace, id, at, kind, who, provider, model, asked, outcome, input, cache_read, \
-         cache_write, output, reasoning, cost, estimated, prices, first_us, whole_us) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+        "INSERT INTO exchanges (workspace, id, at, way, kind, who, provider, model, asked, outcome, input, \
+         cache_read, cache_write, output, reasoning, cost, estimated, prices, first_us, whole_us) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
          ON CONFLICT (workspace, id) DO NOTHING",
         &[
             (&opened.id).into(),
             opened.at.into(),
+            opened.way.as_str().into(),
             (&opened.kind).into(),
             (&opened.who).into(),
             (&opened.provider).into(),
@@ -234,99 +241,102 @@ pub(crate) fn spent(
     window: Window,
     now: Timestamp,
 ) -> Result<Amount, StoreError> {
-    let (kind, who, model) = match subject {
-        Subject::Workspace => ("", "", ""),
-        Subject::Agent(name) => ("agent", name.as_str(), ""),
-        Subject::Key(name) => ("key", name.as_str(), ""),
-        Subject::User(id) => ("user", id.as_str(), ""),
-        Subject::Model(model) => ("", "", model.as_str()),
+    let (kind, who) = match subject {
+        Subject::Workspace | Subject::Model(_) => ("", ""),
+        _ => subject.parts(),
     };
-    let start = window.start(now).as_micros();
+    let start = window.start(now);
     let whose =
-        |from: i64| -> [Param<'_>; 4] { [from.into(), kind.into(), who.into(), model.into()] };
-    let row = match window {
-        Window::Minute => scope.query_opt(
-            "SELECT CAST(COALESCE(SUM(cost), 0) AS BIGINT), CAST(COALESCE(SUM(input + output), 0) AS BIGINT) \
-             FROM llm_usage WHERE workspace = ?1 AND at >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
-             AND (?5 = '' OR provider || '/' || model = ?5)",
-            &whose(start),
+        |from: i64| -> [Param<'_>; 4] { [from.into(), kind.into(), who.into(), MODEL.into()] };
+    let rows = match window {
+        Window::Minute => scope.query(
+            "SELECT provider, model, CAST(SUM(cost) AS BIGINT), CAST(SUM(input + output) AS BIGINT) \
+             FROM exchanges WHERE workspace = ?1 AND at >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
+             AND way = ?5 GROUP BY provider, model",
+            &whose(start.as_micros()),
         )?,
-        Window::Day | Window::Month | Window::Total => scope.query_opt(
-            "SELECT CAST(COALESCE(SUM(cost), 0) AS BIGINT), CAST(COALESCE(SUM(input + output), 0) AS BIGINT) \
-             FROM llm_days WHERE workspace = ?1 AND day >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
-             AND (?5 = '' OR provider || '/' || model = ?5)",
-            &whose(start.div_euclid(DAY)),
+        Window::Day | Window::Month | Window::Total => scope.query(
+            "SELECT provider, model, CAST(SUM(cost) AS BIGINT), CAST(SUM(input + output) AS BIGINT) \
+             FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
+             AND way = ?5 GROUP BY provider, model",
+            &whose(start.day()),
         )?,
     };
-    let Some(row) = row else {
-        return Ok(Amount::default());
+    let mut spent = Amount::default();
+    for row in rows {
+        let model = format!("{}/{}", row.text(0)?, row.text(1)?);
+        let spender = Spender {
+            kind,
+            id: who,
+            model: &model,
+        };
+        if subject.counts(&spender) {
+            spent.money += Money::from_nanos(row.int(2)?);
+            spent.tokens = spent.tokens.saturating_add(number(row.int(3)?));
+        }
+    }
+    Ok(spent)
+}
+
+/// What a workspace has by name, each with how it is, as text: a table of its own.
+pub(crate) struct Kept {
+    all: &'static str,
+    others: &'static str,
+    put: &'static str,
+    drop: &'static str,
+}
+
+macro_rules! kept {
+    ($table:literal) => {
+        Kept {
+            all: concat!("SELECT name, spec FROM ", $table, " WHERE workspace = ?1 ORDER BY name"),
+            others: concat!(
+                "SELECT COUNT(*) FROM ",
+                $table,
+                " WHERE workspace = ?1 AND name <> ?2"
+            ),
+            put: concat!(
+                "INSERT INTO ",
+                $table,
+                " (workspace, name, spec, changed_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (workspace, name) \
+                 DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at"
+            ),
+            drop: concat!("DELETE FROM ", $table, " WHERE workspace = ?1 AND name = ?2"),
+        }
     };
-    Ok(Amount {
-        money: Money::from_nanos(row.int(0)?),
-        tokens: number(row.int(1)?),
-    })
 }
 
-/// Texts of one table, by name.
-fn specs(rows: &[Row]) -> Result<Vec<(String, String)>, StoreError> {
-    let pair = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
-    rows.iter().map(pair).collect()
-}
+pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
+pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
 
-/// The providers of a workspace, by name.
-pub(crate) fn providers(scope: &mut Scope<'_>) -> Result<Vec<(String, String)>, StoreError> {
-    let sql = "SELECT name, spec FROM llm_providers WHERE workspace = ?1 ORDER BY name";
-    specs(&scope.query(sql, &[])?)
-}
+impl Kept {
+    /// All of a workspace, by name.
+    pub(crate) fn all(&self, scope: &mut Scope<'_>) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = scope.query(self.all, &[])?;
+        let pair = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
+        rows.iter().map(pair).collect()
+    }
 
-/// The budgets of a workspace, by name.
-pub(crate) fn budgets(scope: &mut Scope<'_>) -> Result<Vec<(String, String)>, StoreError> {
-    let sql = "SELECT name, spec FROM llm_budgets WHERE workspace = ?1 ORDER BY name";
-    specs(&scope.query(sql, &[])?)
-}
+    /// How many there are, besides one of this name.
+    pub(crate) fn others(&self, scope: &mut Scope<'_>, name: &str) -> Result<u64, StoreError> {
+        let row = scope.query_opt(self.others, &[name.into()])?;
+        row.map_or(Ok(0), |row| row.int(0).map(number))
+    }
 
-/// How many rows a table has in the workspace, besides one of this name.
-pub(crate) fn others(
-    scope: &mut Scope<'_>,
-    sql: &'static str,
-    name: &str,
-) -> Result<u64, StoreError> {
-    let row = scope.query_opt(sql, &[name.into()])?;
-    row.map_or(Ok(0), |row| row.int(0).map(number))
-}
+    pub(crate) fn put(
+        &self,
+        scope: &mut Scope<'_>,
+        (name, spec): (&str, &str),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        scope.execute(self.put, &[name.into(), spec.into(), now.into()])?;
+        Ok(())
+    }
 
-pub(crate) fn put_provider(
-    scope: &mut Scope<'_>,
-    (name, spec): (&str, &str),
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let sql = "INSERT INTO llm_providers (workspace, name, spec, changed_at) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (workspace, name) DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at";
-    scope.execute(sql, &[name.into(), spec.into(), now.into()])?;
-    Ok(())
-}
-
-pub(crate) fn put_budget(
-    scope: &mut Scope<'_>,
-    (name, spec): (&str, &str),
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let sql = "INSERT INTO llm_budgets (workspace, name, spec, changed_at) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (workspace, name) DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at";
-    scope.execute(sql, &[name.into(), spec.into(), now.into()])?;
-    Ok(())
-}
-
-/// Whether there was one.
-pub(crate) fn drop_provider(scope: &mut Scope<'_>, name: &str) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM llm_providers WHERE workspace = ?1 AND name = ?2";
-    Ok(scope.execute(sql, &[name.into()])? > 0)
-}
-
-/// Whether there was one.
-pub(crate) fn drop_budget(scope: &mut Scope<'_>, name: &str) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM llm_budgets WHERE workspace = ?1 AND name = ?2";
-    Ok(scope.execute(sql, &[name.into()])? > 0)
+    /// Whether there was one.
+    pub(crate) fn drop(&self, scope: &mut Scope<'_>, name: &str) -> Result<bool, StoreError> {
+        Ok(scope.execute(self.drop, &[name.into()])? > 0)
+    }
 }
 
 /// What one principal used of one model on one day.
@@ -346,9 +356,11 @@ pub struct Day {
     pub usage: Usage,
 }
 
-/// Which days, and whose.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Which days of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayFilter {
+    /// By which way.
+    pub way: Way,
     /// From this day on.
     pub from: i64,
     /// Up to this day.
@@ -365,9 +377,14 @@ pub(crate) fn days(
 ) -> Result<(Vec<Day>, bool), StoreError> {
     let rows = scope.query(
         "SELECT day, kind, who, provider, model, requests, failed, input, cache_read, cache_write, output, cost \
-         FROM llm_days WHERE workspace = ?1 AND day >= ?2 AND day <= ?3 \
-         ORDER BY day, kind, who, provider, model LIMIT ?4",
-        &[filter.from.into(), filter.to.into(), (MOST_DAYS + 1).into()],
+         FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND day <= ?3 AND way = ?4 \
+         ORDER BY day, kind, who, provider, model LIMIT ?5",
+        &[
+            filter.from.into(),
+            filter.to.into(),
+            filter.way.as_str().into(),
+            (MOST_DAYS + 1).into(),
+        ],
     )?;
     let more = int(rows.len() as u64) > MOST_DAYS;
     let read = |row: &Row| {
@@ -390,7 +407,7 @@ pub(crate) fn days(
 pub(crate) fn whole(
     scope: &mut Scope<'_>,
 ) -> Result<HashMap<[u8; 16], (Money, String)>, StoreError> {
-    let sql = "SELECT id, cost, outcome FROM llm_usage WHERE workspace = ?1";
+    let sql = "SELECT id, cost, outcome FROM exchanges WHERE workspace = ?1";
     let rows = scope.query(sql, &[])?;
     let pair = |row: &Row| {
         let cost = Money::from_nanos(row.int(1)?);

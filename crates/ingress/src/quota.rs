@@ -11,8 +11,6 @@ use crate::IngressError;
 use crate::journal::ended_bytes;
 use crate::service::Inner;
 
-/// Microseconds of a day.
-const DAY: i64 = 24 * 3600 * 1_000_000;
 /// Days of which it is kept how many calls there were.
 const DAYS: i64 = 7;
 
@@ -54,10 +52,6 @@ impl fmt::Display for Over {
     }
 }
 
-const fn day(now: Timestamp) -> i64 {
-    now.as_micros().div_euclid(DAY)
-}
-
 /// Counts a call that is about to be accepted.
 pub(crate) fn count(
     scope: &mut Scope<'_>,
@@ -75,7 +69,7 @@ pub(crate) fn count(
     };
     // All servers count in one row.
     scope.in_turn()?;
-    let today = day(now);
+    let today = now.day();
     let most_calls = i64::try_from(most).unwrap_or(i64::MAX);
     let counted = scope.execute(
         "UPDATE day_calls SET calls = calls + 1 WHERE workspace = ?1 AND day = ?2 AND calls < ?3",
@@ -89,8 +83,7 @@ pub(crate) fn count(
         &[today.into()],
     )?;
     let over = || {
-        let left = (today + 1) * DAY - now.as_micros();
-        let seconds = u64::try_from(left / 1_000_000).unwrap_or(0) + 1;
+        let seconds = Timestamp::of_day(today + 1).since(now).as_secs() + 1;
         IngressError::Quota(Over::PerDay(most, seconds))
     };
     if known.is_some() || most == 0 {
@@ -99,7 +92,7 @@ pub(crate) fn count(
     // The first one that is counted today: those before it were made while nobody counted.
     let row = scope.query_opt(
         "SELECT COUNT(*) FROM calls WHERE workspace = ?1 AND id >= ?2 AND accepted_at >= ?3",
-        &[(&first_id(today)).into(), (today * DAY).into()],
+        &[(&first_id(today)).into(), Timestamp::of_day(today).into()],
     )?;
     let before = row.map(|row| row.int(0)).transpose()?.unwrap_or(0);
     if before >= most_calls {
@@ -118,7 +111,7 @@ pub(crate) fn count(
 
 /// No id of that day (UUIDv7) or of a later one is less.
 fn first_id(day: i64) -> [u8; 16] {
-    let millis = u64::try_from(day * DAY / 1_000).unwrap_or(0);
+    let millis = u64::try_from(Timestamp::of_day(day).as_micros() / 1_000).unwrap_or(0);
     let mut id = [0; 16];
     for (to, from) in id.iter_mut().zip(&millis.to_be_bytes()[2..]) {
         *to = *from;
@@ -158,7 +151,7 @@ impl Inner {
 
 /// Calls of a workspace that were accepted today, when they are counted.
 pub(crate) async fn today(db: &Db, workspace: &Workspace) -> Result<Option<u64>, StoreError> {
-    let (of, today) = (workspace.clone(), day(db.clock().now()));
+    let (of, today) = (workspace.clone(), db.clock().now().day());
     db.read(move |reader| {
         let row = reader.scope(&of).query_opt(
             "SELECT calls FROM day_calls WHERE workspace = ?1 AND day = ?2",

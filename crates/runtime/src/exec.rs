@@ -92,7 +92,9 @@ impl Room {
         let place = charge.place(live.instance);
         let given = charge.borrow_again(&place).await;
         let given = given.map_err(|error| DriverError::Refused(error.reason))?;
-        let request = charge.request(place, live.running.address().port(), given);
+        let request = charge
+            .request(place, live.running.address().port(), given)
+            .await;
         let handle = live.running.handle();
         charge.driver.exec(&request, &handle, order).await
     }

@@ -1,18 +1,27 @@
 //! Tokens of instances: who makes them, and for how long one counts.
 
+use async_trait::async_trait;
 use skep_core::{InstanceId, Workspace};
 
 use crate::service::Runtime;
 
+/// What a workspace lets out by: an instance is told of ways that lead somewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// To models.
+    pub models: bool,
+}
+
 /// Makes the token by which an instance says who it is. It counts while the instance lives
 /// ([`Runtime::lives`]).
+#[async_trait]
 pub trait Mint: std::fmt::Debug + Send + Sync {
     /// The token of an instance: the same one each time.
     fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String;
 
-    /// Whether models can be asked with it: then the instance is told where.
-    fn opens(&self, _workspace: &Workspace) -> bool {
-        false
+    /// What can be asked with it.
+    async fn ways(&self, _workspace: &Workspace) -> Ways {
+        Ways::default()
     }
 }
 

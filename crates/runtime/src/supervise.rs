@@ -550,7 +550,7 @@ impl Charge {
                 return Err(Failure { reason, counts });
             }
         };
-        let request = self.request(place.clone(), port, given);
+        let request = self.request(place.clone(), port, given).await;
         match self.driver.start(&request).await {
             Ok(running) => {
                 let handle = running.handle();
@@ -569,9 +569,9 @@ impl Charge {
     }
 
     /// What the driver needs to start an instance, or to run something in its box.
-    pub(crate) fn request(&self, place: Place, port: u16, given: Given) -> StartRequest {
+    pub(crate) async fn request(&self, place: Place, port: u16, given: Given) -> StartRequest {
         let mut env = given.env;
-        env.extend(self.contract(place.instance, port));
+        env.extend(self.contract(place.instance, port).await);
         StartRequest {
             env,
             held: given.held,
@@ -583,7 +583,7 @@ impl Charge {
     }
 
     /// The variables of the contract.
-    fn contract(&self, instance: InstanceId, port: u16) -> BTreeMap<String, String> {
+    async fn contract(&self, instance: InstanceId, port: u16) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([
             ("PORT".to_owned(), port.to_string()),
             ("SKEP_AGENT".to_owned(), self.slot.name().to_owned()),
@@ -596,12 +596,13 @@ impl Charge {
                 .clone()
                 .map(|url| ("SKEP_URL".to_owned(), url)),
         );
-        env.extend(self.slot.shared.mint.as_ref().map(|mint| {
-            let token = mint.token(&self.slot.workspace, self.slot.name(), instance);
-            ("SKEP_TOKEN".to_owned(), token)
-        }));
-        let mint = self.slot.shared.mint.as_ref();
-        if mint.is_some_and(|it| it.opens(&self.slot.workspace)) {
+        let Some(mint) = &self.slot.shared.mint else {
+            return env;
+        };
+        let workspace = &self.slot.workspace;
+        let token = mint.token(workspace, self.slot.name(), instance);
+        env.insert("SKEP_TOKEN".to_owned(), token);
+        if mint.ways(workspace).await.models {
             let own = ways_out(&env, &self.spec.env);
             env.extend(own);
         }

@@ -13,12 +13,12 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
-use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Workspace, Workspaces};
+use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Workspace};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Body, Door, Keys, Models, Options, Plan, Prices, Target, Who, Witness};
 use skep_guard::Circumstances;
-use skep_guard::policy::{PrincipalKind, Resource};
+use skep_guard::policy::Resource;
 use skep_store::Db;
 use skep_vault::Vault;
 use zeroize::Zeroizing;
@@ -137,7 +137,6 @@ pub(crate) async fn open(
     settings: &Settings,
     db: &Db,
     (vault, mounts): (&Vault, &Arc<Mounts>),
-    workspaces: &Workspaces,
 ) -> Result<Models, ServerError> {
     let wrong = |error: String| ServerError::Models(error);
     let mut prices = Prices::shipped().map_err(|error| wrong(error.to_string()))?;
@@ -152,7 +151,6 @@ pub(crate) async fn open(
     let options = Options {
         folder: settings.data.join(FOLDER),
         reach: outgoing::reach(&outgoing::guard(settings)?),
-        ca: None,
         prices,
         strict: settings.models_strict,
         keys: Arc::new(OfVault {
@@ -164,12 +162,7 @@ pub(crate) async fn open(
         EgressError::Store(error) => error.into(),
         other => wrong(other.to_string()),
     };
-    let models = Models::open(db.clone(), options).await.map_err(failed)?;
-    // Instances that start are told of doors that lead somewhere.
-    for workspace in workspaces.all().iter() {
-        models.providers(workspace).await.map_err(failed)?;
-    }
-    Ok(models)
+    Models::open(db.clone(), options).await.map_err(failed)
 }
 
 /// Tells the audit log of exchanges of one request.
@@ -193,11 +186,7 @@ impl Witness for Seen {
 fn who(asker: &Asker) -> Who {
     Who {
         workspace: asker.principal.workspace.clone(),
-        kind: match asker.principal.kind {
-            PrincipalKind::User => "user",
-            PrincipalKind::ApiKey => "key",
-            PrincipalKind::Agent => "agent",
-        },
+        kind: asker.principal.kind.word(),
         id: asker.principal.id.clone(),
     }
 }

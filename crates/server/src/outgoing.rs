@@ -1,12 +1,10 @@
 //! The guard of what Skep asks, for the resolver of [`skep_sources::Reached`]: which addresses may be asked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Uri;
 use skep_core::config::Settings;
 use skep_guard::outgoing::{Block, Outgoing};
-use skep_sources::{Reach, out_of_reach};
+use skep_sources::Reach;
 
 use crate::ServerError;
 
@@ -27,21 +25,12 @@ pub(crate) fn reach(guard: &Arc<Outgoing>) -> Reach {
     Arc::new(move |address| guard.permits(address))
 }
 
-/// Whether a URL may be asked whose host is an address: no resolver sees it.
-pub(crate) fn check(guard: &Outgoing, uri: &Uri) -> Result<(), String> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<IpAddr>() {
-        Ok(address) if !guard.permits(address) => Err(out_of_reach(host)),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::IpAddr;
 
-    use skep_sources::Reached;
+    use skep_sources::{Reached, may_be_asked};
     use tower_service::Service;
 
     use super::*;
@@ -65,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_address_in_a_url_is_no_way_around() {
-        let guard = Outgoing::default();
+        let reach = reach(&Arc::new(Outgoing::default()));
         for (url, may) in [
             ("https://10.0.0.1/keys", false),
             ("https://[::1]:8443/keys", false),
@@ -73,7 +62,8 @@ mod tests {
             ("https://1.1.1.1/keys", true),
             ("https://id.example.com/keys", true),
         ] {
-            assert_eq!(check(&guard, &url.parse().unwrap()).is_ok(), may, "{url}");
+            let asked = may_be_asked(&reach, &url.parse().unwrap());
+            assert_eq!(asked.is_ok(), may, "{url}");
         }
     }
 }

@@ -256,7 +256,7 @@ async fn compose(
     let policies = Arc::new(Policies::new(db.clone()));
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
-    let ways_out = models::open(settings, &db, (&vault, &mounts), tenants.all()).await?;
+    let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
     let with = (quotas.allowed(), lending, &ways_out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
 use skep_egress::llm::Models;
 use skep_guard::tokens::{API, Token, TokenKey};
-use skep_runtime::{Mint, Runtime};
+use skep_runtime::{Mint, Runtime, Ways};
 
 use crate::ServerError;
 use crate::keys::keep_new;
@@ -17,13 +18,21 @@ const FILE: &str = "tokens.key";
 #[derive(Debug)]
 pub(crate) struct Minting(pub(crate) TokenKey, pub(crate) Models);
 
+#[async_trait]
 impl Mint for Minting {
     fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String {
         self.0.of_instance(workspace, agent, instance, API)
     }
 
-    fn opens(&self, workspace: &Workspace) -> bool {
-        self.1.has_any(workspace)
+    async fn ways(&self, workspace: &Workspace) -> Ways {
+        let models = match self.1.providers(workspace).await {
+            Ok(providers) => !providers.is_empty(),
+            Err(error) => {
+                tracing::warn!(%workspace, %error, "an instance is not told of models");
+                false
+            }
+        };
+        Ways { models }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_core::{PublicError as _, Workspace};
 use skep_guard::Principal;
-use skep_guard::policy::{PrincipalKind, Resource, Secret as Asked};
+use skep_guard::policy::{Resource, Secret as Asked};
 use skep_runtime::Event;
 use skep_store::By;
 use skep_vault::{Known, May, Mount, Secret, Vault, VaultError, Which, Work};
@@ -20,11 +20,7 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// How the vault names who asks.
 pub(crate) fn holder(principal: &Principal) -> String {
-    let kind = match principal.kind {
-        PrincipalKind::User => "user",
-        PrincipalKind::ApiKey => "key",
-        PrincipalKind::Agent => "agent",
-    };
+    let kind = principal.kind.word();
     format!("{kind}:{}", principal.id)
 }
 

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use skep_guard::jwt::{Fetch, Fetched, MOST_KEY_SET};
 use skep_guard::outgoing::Outgoing;
-use skep_sources::Reached;
+use skep_sources::{Reached, may_be_asked};
 
 use crate::outgoing;
 use crate::problem::chain;
@@ -83,7 +83,7 @@ impl Web {
         let uri: Uri = question.url.parse().map_err(|_| "not a URL".to_owned())?;
         let tls = uri.scheme_str() == Some("https");
         if tls {
-            outgoing::check(&self.0, &uri)?;
+            may_be_asked(&outgoing::reach(&self.0), &uri)?;
         }
         let client = self.client(tls)?;
         let body = question.body.map_or("", |(_, body)| body);

@@ -117,6 +117,19 @@ pub fn out_of_reach(what: &str) -> String {
     format!("{what} is no address of the internet; allow it with `outgoing.allow` if it is meant")
 }
 
+/// Whether a URL may be asked whose host is an address: no resolver sees it.
+///
+/// # Errors
+/// [`out_of_reach`].
+pub fn may_be_asked(reach: &Reach, uri: &Uri) -> Result<(), String> {
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) if !reach(address) => Err(out_of_reach(host)),
+        _ => Ok(()),
+    }
+}
+
 /// What is at a path.
 pub(crate) enum Got {
     /// These bytes.

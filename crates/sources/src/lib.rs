@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 pub use error::SourceError;
 pub use fetch::fetch;
-pub use http::{Reached, out_of_reach};
+pub use http::{Reached, may_be_asked, out_of_reach};
 pub use kms::Kms;
 
 /// Secrets of a store that are read at once.

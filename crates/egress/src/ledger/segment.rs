@@ -23,6 +23,31 @@ const SUM: usize = 8;
 const MOST: usize = 256 << 10;
 const NAME: &str = "ledger-";
 
+/// By which way out an exchange goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// To a model: its provider and its name.
+    #[default]
+    Model,
+    /// To a tool: its server and its name.
+    Tool,
+    /// To the web.
+    Web,
+}
+
+impl Way {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Tool => "tool",
+            Self::Web => "web",
+        }
+    }
+}
+
 /// An exchange that has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
@@ -32,6 +57,8 @@ pub struct Opened {
     pub workspace: Workspace,
     /// When it began.
     pub at: Timestamp,
+    /// By which way.
+    pub way: Way,
     /// The kind of who makes it: `agent`, `key`, `user`.
     pub kind: String,
     /// Their id.
@@ -115,6 +142,8 @@ struct Stored {
     id: [u8; 16],
     workspace: String,
     at: i64,
+    #[serde(default)]
+    way: Way,
     kind: String,
     who: String,
     provider: String,
@@ -166,6 +195,7 @@ impl Line {
             id: opened.id,
             workspace: opened.workspace.to_string(),
             at: opened.at.as_micros(),
+            way: opened.way,
             kind: opened.kind.clone(),
             who: opened.who.clone(),
             provider: opened.provider.clone(),
@@ -187,6 +217,7 @@ impl Line {
             id: stored.id,
             workspace: Workspace::new(&stored.workspace).map_err(|error| error.to_string())?,
             at: Timestamp::from_micros(stored.at),
+            way: stored.way,
             kind: stored.kind,
             who: stored.who,
             provider: stored.provider,

@@ -9,6 +9,7 @@ pub(crate) fn opened(id: u8) -> Opened {
         id: [id; 16],
         workspace: Workspace::default(),
         at: Timestamp::from_micros(1_000_000),
+        way: Way::Tool,
         kind: "agent".to_owned(),
         who: "ada".to_owned(),
         provider: "openai".to_owned(),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use skep_core::Timestamp;
 
 use super::prices::undated;
+use super::provider::check_name;
 use crate::EgressError;
 use crate::money::Money;
 
-const MOST_NAME: usize = 64;
 const MOST_SUBJECT: usize = 200;
 
 /// What an exchange costs.
@@ -94,34 +94,34 @@ fn month(day: i64) -> i64 {
 }
 
 const MINUTE: i64 = 60_000_000;
-const DAY: i64 = 24 * 60 * MINUTE;
 
 impl Window {
     /// When the one that holds a time began.
     #[must_use]
     pub fn start(self, now: Timestamp) -> Timestamp {
-        let now = now.as_micros();
-        let micros = match self {
-            Self::Minute => now - now.rem_euclid(MINUTE),
-            Self::Day => now - now.rem_euclid(DAY),
-            Self::Month => month(now.div_euclid(DAY)) * DAY,
-            Self::Total => 0,
-        };
-        Timestamp::from_micros(micros)
+        match self {
+            Self::Minute => {
+                let now = now.as_micros();
+                Timestamp::from_micros(now - now.rem_euclid(MINUTE))
+            }
+            Self::Day => Timestamp::of_day(now.day()),
+            Self::Month => Timestamp::of_day(month(now.day())),
+            Self::Total => Timestamp::default(),
+        }
     }
 
     /// How long until the next one begins; a total has none.
     #[must_use]
     pub fn rest(self, now: Timestamp) -> Option<Duration> {
         const LONGEST_MONTH: i64 = 31;
-        let start = self.start(now).as_micros();
+        let start = self.start(now);
         let next = match self {
-            Self::Minute => start + MINUTE,
-            Self::Day => start + DAY,
-            Self::Month => month(start.div_euclid(DAY) + LONGEST_MONTH) * DAY,
+            Self::Minute => Timestamp::from_micros(start.as_micros() + MINUTE),
+            Self::Day => Timestamp::of_day(start.day() + 1),
+            Self::Month => Timestamp::of_day(month(start.day() + LONGEST_MONTH)),
             Self::Total => return None,
         };
-        Some(Timestamp::from_micros(next).since(now))
+        Some(next.since(now))
     }
 
     /// All of them.
@@ -177,9 +177,9 @@ impl Subject {
     pub fn counts(&self, spender: &Spender<'_>) -> bool {
         match self {
             Self::Workspace => true,
-            Self::Agent(name) => spender.kind == "agent" && spender.id == name,
-            Self::Key(name) => spender.kind == "key" && spender.id == name,
-            Self::User(id) => spender.kind == "user" && spender.id == id,
+            Self::Agent(_) | Self::Key(_) | Self::User(_) => {
+                self.parts() == (spender.kind, spender.id)
+            }
             // The same model, whatever its date.
             Self::Model(model) => spender.model == model || undated(spender.model) == Some(model),
         }
@@ -193,10 +193,7 @@ impl Budget {
     /// [`EgressError::Invalid`], with the field.
     pub fn check(&self) -> Result<(), EgressError> {
         let wrong = |field: &str, why: &str| Err(EgressError::Invalid(format!("`{field}`: {why}")));
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > MOST_NAME || !self.name.chars().all(plain) {
-            return wrong("name", "1 to 64 of a-z, 0-9 and `-`");
-        }
+        check_name(&self.name)?;
         let subject = match &self.subject {
             Subject::Workspace => return Ok(()),
             Subject::Agent(text)
@@ -266,8 +263,6 @@ pub struct Reservation {
 pub struct Over {
     /// Its name.
     pub budget: String,
-    /// Over which time it counts.
-    pub window: Window,
     /// When there is more.
     pub rest: Option<Duration>,
 }
@@ -347,7 +342,6 @@ impl Books {
             if book.spent + book.reserved + wanted > most {
                 return Err(Over {
                     budget: book.budget.name.clone(),
-                    window: book.budget.window,
                     rest: book.budget.window.rest(now),
                 });
             }

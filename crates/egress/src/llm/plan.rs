@@ -217,7 +217,8 @@ fn refused(
     let router = targets
         .iter()
         .any(|it| it.provider.kind == Kind::OpenRouter);
-    match set_field(body, &OF_OPENROUTER).filter(|_| router) {
+    let field = router.then(|| set_field(body, &OF_OPENROUTER)).flatten();
+    match field {
         Some(field) => Err(EgressError::Invalid(format!(
             "`{field}`: another model could answer than the one that was decided on; leave it out"
         ))),

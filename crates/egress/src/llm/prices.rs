@@ -13,8 +13,6 @@ use crate::money::Money;
 const SHIPPED: &str = include_str!("../../prices.toml");
 /// Tokens that a price is for.
 const PER: i128 = 1_000_000;
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
 /// What an answer has at most when neither the request nor the table says so, in tokens.
 const MOST_OUTPUT: u64 = 16_384;
 
@@ -124,9 +122,8 @@ impl Rates {
 
 /// The day of a text such as `2026-11-22`, in days since 1970-01-01.
 fn day(text: &str) -> Result<i64, String> {
-    let moment: Result<Timestamp, _> = format!("{text}T00:00:00Z").parse();
-    let moment = moment.map_err(|_| format!("`{text}` is no day"))?;
-    Ok(moment.as_micros().div_euclid(DAY))
+    let begins = Timestamp::of_date(text).map_err(|_| format!("`{text}` is no day"))?;
+    Ok(begins.day())
 }
 
 impl Price {
@@ -260,7 +257,7 @@ impl Prices {
     /// in the table costs what the one without the date does.
     #[must_use]
     pub fn price(&self, kind: &str, model: &str, now: Timestamp) -> Option<&Price> {
-        let today = now.as_micros().div_euclid(DAY);
+        let today = now.day();
         let find = |model: &str| {
             let since = self.models.get(&(kind.to_owned(), model.to_owned()))?;
             let begun = since.iter().rev().find(|(from, _)| *from <= today);

@@ -269,6 +269,17 @@ fn fits(pattern: &str, text: &str) -> bool {
     true
 }
 
+/// Whether something of a workspace may have this name.
+pub(super) fn check_name(name: &str) -> Result<(), EgressError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match name.is_empty() || name.len() > MOST_NAME || !name.chars().all(plain) {
+        true => Err(EgressError::Invalid(
+            "`name`: 1 to 64 of a-z, 0-9 and `-`".to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
 impl Provider {
     /// Whether all is as it may be.
     ///
@@ -276,11 +287,7 @@ impl Provider {
     /// [`EgressError::Invalid`], with the field.
     pub fn check(&self) -> Result<(), EgressError> {
         let wrong = |field: &str, why: &str| Err(EgressError::Invalid(format!("`{field}`: {why}")));
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let name = &self.name;
-        if name.is_empty() || name.len() > MOST_NAME || !name.chars().all(plain) {
-            return wrong("name", "1 to 64 of a-z, 0-9 and `-`");
-        }
+        check_name(&self.name)?;
         let is_text = |it: &String| {
             !it.is_empty() && it.len() <= MOST_TEXT && !it.chars().any(char::is_control)
         };

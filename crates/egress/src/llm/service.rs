@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
 use skep_dialects::{Dialect, Memory, glance, rewritten, translate_request};
 use skep_sources::Reach;
-use skep_store::{By, Change, Db, Unit};
+use skep_store::{By, Change, Db, Scope, Unit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -23,13 +23,14 @@ use zeroize::Zeroizing;
 use super::answer::{passed, translated};
 use super::books::{Amount, Books, Budget, Reservation, Spender, Standing};
 use super::exchange::{Body, Open};
+use super::headers;
 use super::plan::{Plan, Target};
 use super::prices::Prices;
 use super::provider::{Door, Provider};
+use super::stored::{self, BUDGETS, PROVIDERS, Shelf, Ware};
 use super::upstream::Upstream;
-use super::{headers, stored};
 use crate::EgressError;
-use crate::ledger::{Ledger, Opened};
+use crate::ledger::{Ledger, Opened, Way};
 use crate::rows::{self, Day, DayFilter};
 
 /// How long a provider may take until its answer begins.
@@ -62,8 +63,6 @@ pub struct Options {
     pub folder: PathBuf,
     /// Which addresses may be asked.
     pub reach: Reach,
-    /// The certificates that are believed, in PEM; the system's, without.
-    pub ca: Option<Vec<u8>>,
     /// What models cost.
     pub prices: Prices,
     /// Whether the end of an answer waits for the disk.
@@ -133,7 +132,7 @@ impl Models {
             db,
             ledger,
             strict: options.strict,
-            upstream: Upstream::new(options.reach, options.ca.as_deref())?,
+            upstream: Upstream::new(options.reach),
             keys: options.keys,
             prices: options.prices,
             known: Mutex::default(),
@@ -151,18 +150,6 @@ impl Models {
     /// The last of what exchanges cost.
     pub async fn close(&self) {
         self.0.ledger.flush().await;
-    }
-
-    /// The version of the prices.
-    #[must_use]
-    pub fn prices(&self) -> &str {
-        self.0.prices.version()
-    }
-
-    /// Exchanges that run now.
-    #[must_use]
-    pub fn open_count(&self) -> usize {
-        self.0.ledger.open_count()
     }
 
     async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
@@ -221,15 +208,6 @@ impl Models {
         Ok(self.known(workspace).await?.providers)
     }
 
-    /// Whether a workspace has a provider, as far as this server has looked.
-    #[must_use]
-    pub fn has_any(&self, workspace: &Workspace) -> bool {
-        let known = self.0.known.lock();
-        known
-            .get(workspace)
-            .is_some_and(|it| !it.providers.is_empty())
-    }
-
     /// How the budgets of a workspace stand.
     ///
     /// # Errors
@@ -250,9 +228,7 @@ impl Models {
         by: &By,
         workspace: &Workspace,
         (kind, name, what): (&'static str, &str, &'static str),
-        work: impl FnOnce(&mut skep_store::Scope<'_>, Timestamp) -> Result<(), EgressError>
-        + Send
-        + 'static,
+        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), EgressError> + Send + 'static,
     ) -> Result<(), EgressError> {
         let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
         self.0
@@ -274,6 +250,32 @@ impl Models {
         self.reload(workspace).await.map(drop)
     }
 
+    async fn put(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        shelf: &'static Shelf,
+        ware: Ware,
+    ) -> Result<(), EgressError> {
+        let name = ware.name.clone();
+        let what = (shelf.kind, name.as_str(), "set");
+        let put = move |scope: &mut Scope<'_>, now| shelf.put(scope, &ware, (now, MOST));
+        self.change(by, workspace, what, put).await
+    }
+
+    async fn drop(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        shelf: &'static Shelf,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        let of = name.to_owned();
+        let what = (shelf.kind, name, "removed");
+        let drop = move |scope: &mut Scope<'_>, _| shelf.drop(scope, &of);
+        self.change(by, workspace, what, drop).await
+    }
+
     /// Takes a provider in, or puts it in the place of the one of its name.
     ///
     /// # Errors
@@ -282,20 +284,10 @@ impl Models {
         &self,
         by: &By,
         workspace: &Workspace,
-        provider: Provider,
+        provider: &Provider,
     ) -> Result<(), EgressError> {
-        provider.check()?;
-        let name = provider.name.clone();
-        self.change(
-            by,
-            workspace,
-            ("Provider", &name, "set"),
-            move |scope, now| {
-                stored::put_provider(scope, &provider, now, MOST)?;
-                Ok(())
-            },
-        )
-        .await
+        self.put(by, workspace, &PROVIDERS, Ware::provider(provider)?)
+            .await
     }
 
     /// Takes a provider away.
@@ -308,19 +300,7 @@ impl Models {
         workspace: &Workspace,
         name: &str,
     ) -> Result<(), EgressError> {
-        let of = name.to_owned();
-        self.change(
-            by,
-            workspace,
-            ("Provider", name, "removed"),
-            move |scope, _| match rows::drop_provider(scope, &of)? {
-                true => Ok(()),
-                false => Err(EgressError::NotFound(format!(
-                    "there is no provider `{of}`"
-                ))),
-            },
-        )
-        .await
+        self.drop(by, workspace, &PROVIDERS, name).await
     }
 
     /// Takes a budget in, or puts it in the place of the one of its name.
@@ -331,20 +311,10 @@ impl Models {
         &self,
         by: &By,
         workspace: &Workspace,
-        budget: Budget,
+        budget: &Budget,
     ) -> Result<(), EgressError> {
-        budget.check()?;
-        let name = budget.name.clone();
-        self.change(
-            by,
-            workspace,
-            ("Budget", &name, "set"),
-            move |scope, now| {
-                stored::put_budget(scope, &budget, now, MOST)?;
-                Ok(())
-            },
-        )
-        .await
+        self.put(by, workspace, &BUDGETS, Ware::budget(budget)?)
+            .await
     }
 
     /// Takes a budget away.
@@ -357,17 +327,7 @@ impl Models {
         workspace: &Workspace,
         name: &str,
     ) -> Result<(), EgressError> {
-        let of = name.to_owned();
-        self.change(
-            by,
-            workspace,
-            ("Budget", name, "removed"),
-            move |scope, _| match rows::drop_budget(scope, &of)? {
-                true => Ok(()),
-                false => Err(EgressError::NotFound(format!("there is no budget `{of}`"))),
-            },
-        )
-        .await
+        self.drop(by, workspace, &BUDGETS, name).await
     }
 
     /// What was used, by day, principal and model; and whether there is more than is told at once.
@@ -474,6 +434,7 @@ impl Models {
             id: *skep_core::ExchangeId::new().as_bytes(),
             workspace: who.workspace.clone(),
             at: now,
+            way: Way::Model,
             kind: who.kind.to_owned(),
             who: who.id.to_string(),
             provider: target.provider.name.clone(),

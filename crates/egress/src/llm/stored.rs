@@ -60,7 +60,7 @@ fn budget(name: &str, text: &str) -> Option<Budget> {
 }
 
 pub(super) fn providers(scope: &mut Scope<'_>) -> Result<Vec<Provider>, StoreError> {
-    let all = rows::providers(scope)?.into_iter();
+    let all = rows::PROVIDERS.all(scope)?.into_iter();
     all.map(|(name, text)| {
         Provider::from_text(&name, &text).map_err(|_| odd("llm_providers", &name))
     })
@@ -68,46 +68,77 @@ pub(super) fn providers(scope: &mut Scope<'_>) -> Result<Vec<Provider>, StoreErr
 }
 
 pub(super) fn budgets(scope: &mut Scope<'_>) -> Result<Vec<Budget>, StoreError> {
-    let all = rows::budgets(scope)?.into_iter();
+    let all = rows::BUDGETS.all(scope)?.into_iter();
     all.map(|(name, text)| budget(&name, &text).ok_or_else(|| odd("llm_budgets", &name)))
         .collect()
 }
 
-fn has_room(others: u64, most: usize) -> Result<(), EgressError> {
-    match others >= most as u64 {
-        true => Err(EgressError::Invalid(format!(
-            "there are {most} already: remove one first"
-        ))),
-        false => Ok(()),
+/// What a workspace keeps by name: a word for it, how its kind is called in the audit log, and its table.
+pub(super) struct Shelf {
+    word: &'static str,
+    pub(super) kind: &'static str,
+    rows: rows::Kept,
+}
+
+pub(super) const PROVIDERS: Shelf = Shelf {
+    word: "provider",
+    kind: "Provider",
+    rows: rows::PROVIDERS,
+};
+pub(super) const BUDGETS: Shelf = Shelf {
+    word: "budget",
+    kind: "Budget",
+    rows: rows::BUDGETS,
+};
+
+/// One of them, checked, as its row will have it.
+pub(super) struct Ware {
+    pub(super) name: String,
+    text: String,
+}
+
+impl Ware {
+    pub(super) fn provider(provider: &Provider) -> Result<Self, EgressError> {
+        provider.check()?;
+        Ok(Self {
+            name: provider.name.clone(),
+            text: provider.to_text(),
+        })
+    }
+
+    pub(super) fn budget(budget: &Budget) -> Result<Self, EgressError> {
+        budget.check()?;
+        Ok(Self {
+            name: budget.name.clone(),
+            text: to_text(budget),
+        })
     }
 }
 
-pub(super) fn put_provider(
-    scope: &mut Scope<'_>,
-    provider: &Provider,
-    now: Timestamp,
-    most: usize,
-) -> Result<(), EgressError> {
-    let sql = "SELECT COUNT(*) FROM llm_providers WHERE workspace = ?1 AND name <> ?2";
-    has_room(rows::others(scope, sql, &provider.name)?, most)?;
-    Ok(rows::put_provider(
-        scope,
-        (&provider.name, &provider.to_text()),
-        now,
-    )?)
-}
+impl Shelf {
+    /// Puts one in the place of the one of its name; there are so many at most.
+    pub(super) fn put(
+        &self,
+        scope: &mut Scope<'_>,
+        ware: &Ware,
+        (now, most): (Timestamp, usize),
+    ) -> Result<(), EgressError> {
+        if self.rows.others(scope, &ware.name)? >= most as u64 {
+            let why = format!("there are {most} already: remove one first");
+            return Err(EgressError::Invalid(why));
+        }
+        Ok(self.rows.put(scope, (&ware.name, &ware.text), now)?)
+    }
 
-pub(super) fn put_budget(
-    scope: &mut Scope<'_>,
-    budget: &Budget,
-    now: Timestamp,
-    most: usize,
-) -> Result<(), EgressError> {
-    let sql = "SELECT COUNT(*) FROM llm_budgets WHERE workspace = ?1 AND name <> ?2";
-    has_room(rows::others(scope, sql, &budget.name)?, most)?;
-    Ok(rows::put_budget(
-        scope,
-        (&budget.name, &to_text(budget)),
-        now,
-    )?)
+    pub(super) fn drop(&self, scope: &mut Scope<'_>, name: &str) -> Result<(), EgressError> {
+        match self.rows.drop(scope, name)? {
+            true => Ok(()),
+            false => {
+                let word = self.word;
+                Err(EgressError::NotFound(format!(
+                    "there is no {word} `{name}`"
+                )))
+            }
+        }
+    }
 }

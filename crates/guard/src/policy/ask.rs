@@ -73,6 +73,18 @@ words!(
     ApiKey = "ApiKey",
     Agent = "Agent"
 );
+impl PrincipalKind {
+    /// The word by which rows, budgets and holders of secrets name it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::ApiKey => "key",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 words!(
     Role,
     "role",

@@ -11,6 +11,7 @@ use skep_api::{
     Problem,
 };
 use skep_core::{Code, Timestamp};
+use skep_egress::ledger::Way;
 use skep_egress::llm::{Budget, Kind, Most, Provider, Standing, Subject, Window};
 use skep_egress::{DayFilter, EgressError, Money};
 use skep_vault::VaultError;
@@ -23,8 +24,6 @@ use crate::problem::ApiError;
 use crate::state::State;
 use crate::vault::{holder, known};
 
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
 /// Days of usage unless it is said.
 const DAYS: i64 = 30;
 
@@ -99,7 +98,7 @@ pub(super) async fn provide(
             return Err(invalid("secrets", why));
         }
     }
-    let put = state.models.put_provider(&by, workspace, provider.clone());
+    let put = state.models.put_provider(&by, workspace, &provider);
     put.await?;
     Ok(Json(shown(&provider)))
 }
@@ -195,7 +194,7 @@ pub(super) async fn set_budget(
         window,
         most,
     };
-    state.models.put_budget(&by, &workspace, budget).await?;
+    state.models.put_budget(&by, &workspace, &budget).await?;
     let all = state.models.budgets(&workspace).await?;
     let found = all.iter().find(|it| it.budget.name == name);
     let gone = || ApiError::new(Code::NotFound, "somebody removed it meanwhile");
@@ -227,14 +226,9 @@ pub(super) struct UsageQuery {
 }
 
 fn day(field: &str, text: &str) -> Result<i64, ApiError> {
-    let moment: Result<Timestamp, _> = format!("{text}T00:00:00Z").parse();
-    let moment = moment.map_err(|_| invalid(field, "a day such as `2026-11-01`"))?;
-    Ok(moment.as_micros().div_euclid(DAY))
-}
-
-fn day_text(day: i64) -> String {
-    let text = Timestamp::from_micros(day.saturating_mul(DAY)).to_string();
-    text.split('T').next().unwrap_or_default().to_owned()
+    let begins = Timestamp::of_date(text);
+    let begins = begins.map_err(|_| invalid(field, "a day such as `2026-11-01`"))?;
+    Ok(begins.day())
 }
 
 /// What was used, by day, principal and model.
@@ -245,18 +239,25 @@ pub(super) async fn usage(
     Caller(workspace): Caller,
     input::Query(query): input::Query<UsageQuery>,
 ) -> Result<Json<ModelUsages>, ApiError> {
-    let today = state.db.clock().now().as_micros().div_euclid(DAY);
+    let today = state.db.clock().now().day();
     let to = query.until.map_or(Ok(today), |it| day("until", &it))?;
     let from = query
         .since
         .map_or(Ok(to.saturating_sub(DAYS - 1)), |it| day("since", &it))?;
     let (days, more) = state
         .models
-        .days(&workspace, DayFilter { from, to })
+        .days(
+            &workspace,
+            DayFilter {
+                way: Way::Model,
+                from,
+                to,
+            },
+        )
         .await?;
     let cost: Money = days.iter().map(|it| it.usage.cost).sum();
     let items = days.into_iter().map(|it| ModelUsage {
-        day: day_text(it.day),
+        day: Timestamp::of_day(it.day).date(),
         of: it.kind,
         whose: it.who,
         provider: it.provider,
