@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod llm;
 mod money;
 mod rows;
+pub mod web;
 
 pub use error::EgressError;
 pub use ledger::Ledger;

@@ -31,6 +31,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            CREATE TABLE web_rules (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -74,7 +81,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             );
         ",
     }],
-    workspace_tables: &["llm_providers", "llm_budgets", "exchanges", "exchange_days"],
+    workspace_tables: &["llm_providers", "llm_budgets", "web_rules", "exchanges", "exchange_days"],
 };
 
 /// Exchanges with models, which alone cost what budgets count.
@@ -308,6 +315,7 @@ macro_rules! kept {
 
 pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
+pub(crate) const RULES: Kept = kept!("web_rules");
 
 impl Kept {
     /// All of a workspace, by name.

@@ -307,6 +307,7 @@ mod tests {
                         ],
                         "Secret" => vec![Resource::Secret(Secret::unknown("x"))],
                         "Model" => vec![Resource::Model("openai/gpt-4o")],
+                        "Host" => vec![Resource::Host("api.example.com:443")],
                         "Server" => vec![Resource::Server],
                         _ => vec![Resource::Workspace],
                     };

@@ -142,6 +142,12 @@ impl Models {
         })))
     }
 
+    /// Where exchanges are written down, by whatever way they go.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
     /// Brings what exchanges cost into the store, until the end.
     pub async fn keep(&self, stop: CancellationToken) {
         self.0.ledger.keep(stop).await;

@@ -39,6 +39,7 @@ pub(super) struct Types {
     pub(super) call: EntityTypeName,
     pub(super) secret: EntityTypeName,
     pub(super) model: EntityTypeName,
+    pub(super) host: EntityTypeName,
     pub(super) server: EntityTypeName,
     pub(super) values: EntityTypeName,
 }
@@ -89,6 +90,7 @@ fn catalog() -> Catalog {
         call: named("Call"),
         secret: named("Secret"),
         model: named("Model"),
+        host: named("Host"),
         server: named("Server"),
         values: named("Values"),
     };

@@ -176,9 +176,11 @@ impl Scopes {
         let agent = match resource {
             Resource::Agent(agent) => Some(agent.name),
             Resource::Call { agent, .. } => agent.map(|agent| agent.name),
-            Resource::Workspace | Resource::Server | Resource::Secret(_) | Resource::Model(_) => {
-                None
-            }
+            Resource::Workspace
+            | Resource::Server
+            | Resource::Secret(_)
+            | Resource::Model(_)
+            | Resource::Host(_) => None,
         };
         self.iter().any(|scope| {
             let (name, held) = parts(scope);
@@ -272,6 +274,8 @@ pub enum Resource<'a> {
     Secret(Secret<'a>),
     /// A model, as `provider/model`.
     Model(&'a str),
+    /// A host of the web, as `host:port`.
+    Host(&'a str),
     /// Skep itself.
     Server,
 }
@@ -286,6 +290,7 @@ impl Resource<'_> {
             Self::Call { .. } => "Call",
             Self::Secret(_) => "Secret",
             Self::Model(_) => "Model",
+            Self::Host(_) => "Host",
             Self::Server => "Server",
         }
     }
@@ -311,6 +316,8 @@ pub struct Circumstances<'a> {
     pub method: Option<&'a str>,
     /// The request's path.
     pub path: Option<&'a str>,
+    /// The rule of the workspace that lets the request out.
+    pub rule: Option<&'a str>,
     /// The request's labels.
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// The tool that is used.
@@ -328,6 +335,7 @@ impl Circumstances<'_> {
             address: None,
             method: None,
             path: None,
+            rule: None,
             labels: None,
             tool: None,
             risk: None,
@@ -400,6 +408,20 @@ fn model_entity(model: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
     made.map_err(|error| error.to_string())
 }
 
+fn host_entity(name: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+    let attributes = [
+        ("host".to_owned(), text(host)),
+        (
+            "port".to_owned(),
+            Value::new_long(port.parse().unwrap_or_default()),
+        ),
+    ];
+    let id = uid(&CATALOG.types.host, name);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], []);
+    made.map_err(|error| error.to_string())
+}
+
 /// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
 fn datetime(time: Timestamp) -> String {
     let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
@@ -428,6 +450,7 @@ impl Ask<'_> {
             Resource::Call { id, .. } => uid(&types.call, id),
             Resource::Secret(secret) => uid(&types.secret, secret.id),
             Resource::Model(model) => uid(&types.model, model),
+            Resource::Host(host) => uid(&types.host, host),
             Resource::Server => uid(&types.server, "skep"),
         }
     }
@@ -470,6 +493,7 @@ impl Ask<'_> {
             }
             Resource::Secret(secret) => all.push(secret_entity(secret, &workspace)?),
             Resource::Model(model) => all.push(model_entity(model, &workspace)?),
+            Resource::Host(host) => all.push(host_entity(host, &workspace)?),
             Resource::Workspace | Resource::Server => {
                 all.push(Entity::with_uid(self.resource_uid()));
             }
@@ -510,6 +534,7 @@ impl Ask<'_> {
             );
             put("method", of.method.map(text));
             put("path", of.path.map(text));
+            put("rule", of.rule.map(text));
             put("labels", of.labels.map(|_| values(REQUEST_LABELS)));
             put("risk", of.risk.map(Value::new_long));
             if let Some(tool) = &of.tool {
@@ -567,8 +592,8 @@ impl Ask<'_> {
                 }
                 None
             }
-            Resource::Model(model) => {
-                put(model);
+            Resource::Model(name) | Resource::Host(name) => {
+                put(name);
                 None
             }
             Resource::Workspace | Resource::Server => None,

@@ -60,6 +60,7 @@ fn things(action: &str) -> Vec<Resource<'static>> {
         },
         "Secret" => Resource::Secret(Secret::unknown("s")),
         "Model" => Resource::Model("openai/gpt-4o"),
+        "Host" => Resource::Host("api.example.com:443"),
         "Server" => Resource::Server,
         other => panic!("{other}"),
     };
@@ -119,12 +120,13 @@ fn each_role_may_what_the_one_below_it_may_and_more() {
 }
 
 #[test]
-fn an_agent_asks_models_and_no_more_and_never_administers() {
+fn an_agent_asks_models_and_the_web_and_no_more_and_never_administers() {
     let agent = principal(PrincipalKind::Agent, None, &[]);
     let own = [
         "model:use Model",
         "self:read Workspace",
         "self:token Workspace",
+        "web:request Host",
     ];
     let own = own.map(str::to_owned);
     assert_eq!(allowed(&Slice::shipped(), &agent), BTreeSet::from(own));

@@ -78,6 +78,7 @@ fn resource(past: &Past) -> Option<Resource<'_>> {
         ("Agent", _) => Resource::Agent(Agent::named(&past.id)),
         ("Secret", _) => Resource::Secret(Secret::unknown(&past.id)),
         ("Model", _) => Resource::Model(&past.id),
+        ("Host", _) => Resource::Host(&past.id),
         ("Workspace", _) => Resource::Workspace,
         ("Server", _) => Resource::Server,
         _ => return None,
