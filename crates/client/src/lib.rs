@@ -38,6 +38,7 @@ mod through;
 #[cfg(test)]
 mod through_tests;
 mod transport;
+mod web;
 
 pub use audit::AuditQuery;
 pub use body::RequestBody;

@@ -81,7 +81,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             );
         ",
     }],
-    workspace_tables: &["llm_providers", "llm_budgets", "web_rules", "exchanges", "exchange_days"],
+    workspace_tables: &[
+        "llm_providers",
+        "llm_budgets",
+        "web_rules",
+        "exchanges",
+        "exchange_days",
+    ],
 };
 
 /// Exchanges with models, which alone cost what budgets count.

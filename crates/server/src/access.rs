@@ -84,12 +84,27 @@ pub(crate) const SECRET_USE: Access = change("secret:use", "Secret");
 pub(crate) const SECRET_HOLD: Access = change("secret:hold", "Secret");
 /// A request to a model.
 pub(crate) const MODEL_USE: Access = look("model:use", "Model");
+/// A request to a host of the web.
+pub(crate) const WEB_REQUEST: Access = look("web:request", "Host");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 136] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 141] = [
+    ("GET", "/api/v1/web/rules", look("web:read", "Workspace")),
+    (
+        "PUT",
+        "/api/v1/web/rules/{rule}",
+        change("web:rule", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/web/rules/{rule}",
+        change("web:rule", "Workspace"),
+    ),
+    ("GET", "/api/v1/web/check", look("web:read", "Workspace")),
+    ("GET", "/api/v1/web/ca", look("web:read", "Workspace")),
     (
         "GET",
         "/api/v1/models/providers",
@@ -690,17 +705,18 @@ mod tests {
     use super::*;
 
     /// Actions that the policy schema has and no route yet: what asks for them comes with its issue.
-    const LATER: [&str; 3] = [
+    const LATER: [&str; 4] = [
         "approval:decide",
         // Asked for by the doors.
         "agent:call",
         "model:use",
+        "web:request",
     ];
 
     #[test]
     fn the_policy_schema_has_these_actions_and_no_other() {
         let schema = skep_guard::policy::actions();
-        let besides = [&CALL, &SECRET_HOLD, &MODEL_USE];
+        let besides = [&CALL, &SECRET_HOLD, &MODEL_USE, &WEB_REQUEST];
         let accesses = || ROUTES.iter().map(|(_, _, access)| access).chain(besides);
         for access in accesses() {
             let kinds = schema.get(access.action);

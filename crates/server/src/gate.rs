@@ -140,6 +140,8 @@ pub(crate) enum About<'a> {
     Secret(&'a str),
     /// As `provider/model`.
     Model(&'a str),
+    /// As `host:port`.
+    Host(&'a str),
 }
 
 /// Asks whether somebody may do what they are about to do. What they may not is written down. Tells which secret it
@@ -199,6 +201,7 @@ pub(crate) async fn ask(
         },
         About::Server => decide(Resource::Server),
         About::Model(name) => decide(Resource::Model(name)),
+        About::Host(name) => decide(Resource::Host(name)),
         About::Agent(name) => with_agent(state, workspace, name, |agent| {
             decide(Resource::Agent(agent))
         }),

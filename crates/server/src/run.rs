@@ -10,6 +10,7 @@ use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_egress::llm::Models;
+use skep_egress::web::Web;
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -38,6 +39,7 @@ use crate::mounts::Mounts;
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::providers::Logins;
+use crate::proxy;
 use crate::quotas::{self, Allowed, Held};
 use crate::rates::Rates;
 use crate::renewals::{self, Renewals};
@@ -257,7 +259,13 @@ async fn compose(
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
     let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
-    let with = (quotas.allowed(), lending, &ways_out);
+    let values = proxy::OfVault {
+        db: db.clone(),
+        vault: vault.clone(),
+        mounts: mounts.clone(),
+    };
+    let web = proxy::open(settings, &db, ways_out.ledger(), values)?;
+    let with = (quotas.allowed(), lending, (&ways_out, &web));
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
@@ -269,6 +277,8 @@ async fn compose(
         runtime,
         ingress,
         models: ways_out,
+        web,
+        own: proxy::Own::of(url),
         model_bounds: models::Bounds::of(settings),
         audit,
         backups,
@@ -379,11 +389,15 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending, models): (Arc<Allowed>, Lending, &Models),
+    (allowed, lending, (models, web)): (Arc<Allowed>, Lending, (&Models, &Web)),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
-        mint: Some(Arc::new(Minting(key.clone(), models.clone()))),
+        mint: Some(Arc::new(Minting {
+            key: key.clone(),
+            models: models.clone(),
+            web: web.clone(),
+        })),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,

@@ -124,6 +124,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Keys(verb) => cmd::keys::run(session, verb).await,
         Verb::Performance(args) => cmd::performance::run(session, args).await,
         Verb::Models(verb) => cmd::models::run(session, verb).await,
+        Verb::Web(verb) => cmd::web::run(session, verb).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,
         Verb::Compliance(verb) => cmd::compliance::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,

@@ -70,3 +70,5 @@ mod tour;
 mod traces;
 mod unsynced;
 mod vault;
+mod web;
+mod web_box;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 5] = [
+const SETS: [Set; 7] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -53,6 +53,18 @@ const SETS: [Set; 5] = [
         to: "sdks/node",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/openai/package.json",
+    },
+    Set {
+        from: "tests/sdks/web/python",
+        to: "sdks/web/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/web/node",
+        to: "sdks/web/node",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/undici/package.json",
     },
 ];
 

@@ -94,7 +94,9 @@ impl Body {
     /// What goes on of a piece that came; the end, when that was the last.
     fn take(&mut self, data: &Bytes) -> Bytes {
         if let Some(open) = &self.open {
-            open.passed.down.fetch_add(data.len() as u64, Ordering::Relaxed);
+            open.passed
+                .down
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
         }
         let last = self.answer.is_end_stream();
         let out = match &mut self.scrub {
@@ -128,7 +130,9 @@ impl http_body::Body for Body {
                 return Poll::Ready(None);
             }
             match Pin::new(&mut this.answer).poll_frame(cx) {
-                Poll::Pending if this.silence.as_mut().poll(cx).is_pending() => return Poll::Pending,
+                Poll::Pending if this.silence.as_mut().poll(cx).is_pending() => {
+                    return Poll::Pending;
+                }
                 Poll::Pending => return this.fail("silent", Cut::Silent),
                 Poll::Ready(Some(Err(error))) => return this.fail("cut", Cut::Host(error)),
                 Poll::Ready(Some(Ok(frame))) => {
@@ -203,7 +207,11 @@ where
         let length = frame.data_ref().map_or(0, |it| it.len() as u64);
         let before = this.passed.up.fetch_add(length, Ordering::Relaxed);
         match before + length > this.most {
-            true => Poll::Ready(Some(Err(format!("the body has more than {} bytes", this.most).into()))),
+            true => Poll::Ready(Some(Err(format!(
+                "the body has more than {} bytes",
+                this.most
+            )
+            .into()))),
             false => Poll::Ready(Some(Ok(frame))),
         }
     }

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use skep_core::Timestamp;
 use tokio::time::Instant;
-use x509_cert::der::asn1::{BitString, GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, UtcTime};
+use x509_cert::der::asn1::{
+    BitString, GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, UtcTime,
+};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode as _, Encode};
 use x509_cert::ext::Extension;
@@ -99,7 +101,9 @@ fn moment(at: Timestamp) -> Result<Time, String> {
     // Up to 2049 in the short form (RFC 5280, section 4.1.2.5).
     match UtcTime::from_unix_duration(since) {
         Ok(time) => Ok(Time::UtcTime(time)),
-        Err(_) => GeneralizedTime::from_unix_duration(since).map(Time::GeneralTime).map_err(said),
+        Err(_) => GeneralizedTime::from_unix_duration(since)
+            .map(Time::GeneralTime)
+            .map_err(said),
     }
 }
 
@@ -186,7 +190,8 @@ impl Authority {
     /// Why it cannot be made.
     pub fn make(workspace: &str, now: Timestamp) -> Result<Made, String> {
         let (key, text) = new_key()?;
-        let name = Name::from_str(&format!("CN=Skep web CA of {workspace},O=Skep")).map_err(said)?;
+        let name =
+            Name::from_str(&format!("CN=Skep web CA of {workspace},O=Skep")).map_err(said)?;
         let constraints = BasicConstraints {
             ca: true,
             path_len_constraint: Some(0),
@@ -259,8 +264,12 @@ impl Authority {
 
     fn posing(&self, host: &str, now: Timestamp) -> Result<ServerConfig, String> {
         let name = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => GeneralName::IpAddress(OctetString::new(address.octets()).map_err(said)?),
-            Ok(IpAddr::V6(address)) => GeneralName::IpAddress(OctetString::new(address.octets()).map_err(said)?),
+            Ok(IpAddr::V4(address)) => {
+                GeneralName::IpAddress(OctetString::new(address.octets()).map_err(said)?)
+            }
+            Ok(IpAddr::V6(address)) => {
+                GeneralName::IpAddress(OctetString::new(address.octets()).map_err(said)?)
+            }
             Err(_) => GeneralName::DnsName(Ia5String::new(host).map_err(said)?),
         };
         let certificate = self.certify(name, now)?;
@@ -277,7 +286,11 @@ impl Authority {
         Ok(config)
     }
 
-    fn certify(&self, name: GeneralName, now: Timestamp) -> Result<CertificateDer<'static>, String> {
+    fn certify(
+        &self,
+        name: GeneralName,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, String> {
         let wish = Wish {
             issuer: &self.name,
             // The host stands in the alternative names: a common name has 64 characters at most.

@@ -1,9 +1,9 @@
 //! What the CA signs is believed for its host and by who believes the CA, and by nobody else.
 
+use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::RootCertStore;
 
 use super::*;
 
@@ -22,12 +22,16 @@ fn believes(ca: &Authority, signed: &[u8], host: &str, at: Timestamp) -> bool {
     let at = Duration::from_micros(u64::try_from(at.as_micros()).unwrap());
     let signed = CertificateDer::from(signed.to_vec());
     let at = UnixTime::since_unix_epoch(at);
-    verifier.verify_server_cert(&signed, &[], &name, &[], at).is_ok()
+    verifier
+        .verify_server_cert(&signed, &[], &name, &[], at)
+        .is_ok()
 }
 
 fn signed(ca: &Authority, host: &str) -> Vec<u8> {
     let name = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => GeneralName::IpAddress(OctetString::new(address.octets()).unwrap()),
+        Ok(IpAddr::V4(address)) => {
+            GeneralName::IpAddress(OctetString::new(address.octets()).unwrap())
+        }
         _ => GeneralName::DnsName(Ia5String::new(host).unwrap()),
     };
     ca.certify(name, now()).unwrap().to_vec()
@@ -44,8 +48,14 @@ fn a_certificate_is_believed_for_its_host_for_a_day() {
         assert!(believes(&ca, &signed, host, now()), "{host}");
         assert!(believes(&again, &signed, host, now()), "{host}");
         assert!(!believes(&other, &signed, host, now()), "{host}");
-        assert!(!believes(&ca, &signed, "other.example.com", now()), "{host}");
-        assert!(!believes(&ca, &signed, host, now().plus(LASTS * 2)), "{host}");
+        assert!(
+            !believes(&ca, &signed, "other.example.com", now()),
+            "{host}"
+        );
+        assert!(
+            !believes(&ca, &signed, host, now().plus(LASTS * 2)),
+            "{host}"
+        );
     }
     assert!(Authority::of(b"{}").is_err() && Authority::of(b"nothing").is_err());
 }

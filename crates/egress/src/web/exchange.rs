@@ -48,6 +48,11 @@ impl Open {
         self.first.get_or_insert(self.began.elapsed());
     }
 
+    /// It came to nothing.
+    pub fn ended(mut self, outcome: &str) {
+        self.settle(outcome);
+    }
+
     /// It has ended so. Once: what is said later is not heard.
     pub(super) fn settle(&mut self, outcome: &str) {
         if std::mem::replace(&mut self.settled, true) {

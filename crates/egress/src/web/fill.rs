@@ -51,7 +51,9 @@ fn written(value: &[u8], how: How) -> Zeroizing<Vec<u8>> {
         How::Plain => Zeroizing::new(value.to_vec()),
         How::Percent => percent(value),
         How::Json => {
-            let quoted = std::str::from_utf8(value).ok().and_then(|it| serde_json::to_string(it).ok());
+            let quoted = std::str::from_utf8(value)
+                .ok()
+                .and_then(|it| serde_json::to_string(it).ok());
             let inner = quoted.as_ref().and_then(|it| it.get(1..it.len() - 1));
             Zeroizing::new(inner.map_or_else(|| value.to_vec(), |it| it.as_bytes().to_vec()))
         }
@@ -62,7 +64,9 @@ fn written(value: &[u8], how: How) -> Zeroizing<Vec<u8>> {
 pub(super) fn leases(bytes: &[u8], found: &mut Vec<String>) {
     for at in memmem::find_iter(bytes, LEASE.as_bytes()) {
         let end = at + LEASE.len() + LEASE_REST;
-        let text = bytes.get(at..end).and_then(|it| std::str::from_utf8(it).ok());
+        let text = bytes
+            .get(at..end)
+            .and_then(|it| std::str::from_utf8(it).ok());
         let Some(text) = text.map(str::to_owned) else {
             continue;
         };
@@ -89,7 +93,9 @@ impl Filled {
                 Some((at, placeholder.len(), value))
             });
             // Of two that begin at one place the longer one is meant.
-            let Some((at, length, value)) = first.min_by_key(|(at, length, _)| (*at, usize::MAX - length)) else {
+            let Some((at, length, value)) =
+                first.min_by_key(|(at, length, _)| (*at, usize::MAX - length))
+            else {
                 break;
             };
             changed = true;
@@ -130,13 +136,18 @@ mod tests {
     fn filled(pairs: &[(&str, &str)]) -> Filled {
         let mut all = Filled::default();
         for (placeholder, value) in pairs {
-            all.add((*placeholder).to_owned(), Zeroizing::new(value.as_bytes().to_vec()));
+            all.add(
+                (*placeholder).to_owned(),
+                Zeroizing::new(value.as_bytes().to_vec()),
+            );
         }
         all
     }
 
     fn text(filled: &Filled, text: &str, how: How) -> Option<String> {
-        filled.text(text.as_bytes(), how).map(|it| String::from_utf8(it.to_vec()).unwrap())
+        filled
+            .text(text.as_bytes(), how)
+            .map(|it| String::from_utf8(it.to_vec()).unwrap())
     }
 
     #[test]
@@ -144,9 +155,21 @@ mod tests {
         let one = filled(&[(LENT, "a b\"/c")]);
         for (before, how, after) in [
             (format!("Bearer {LENT}"), How::Plain, Some("Bearer a b\"/c")),
-            (format!("{LENT}{LENT}x"), How::Plain, Some("a b\"/ca b\"/cx")),
-            (format!("/bot{LENT}/send?k={LENT}"), How::Percent, Some("/bota%20b%22%2Fc/send?k=a%20b%22%2Fc")),
-            (format!("{{\"k\":\"{LENT}\"}}"), How::Json, Some("{\"k\":\"a b\\\"/c\"}")),
+            (
+                format!("{LENT}{LENT}x"),
+                How::Plain,
+                Some("a b\"/ca b\"/cx"),
+            ),
+            (
+                format!("/bot{LENT}/send?k={LENT}"),
+                How::Percent,
+                Some("/bota%20b%22%2Fc/send?k=a%20b%22%2Fc"),
+            ),
+            (
+                format!("{{\"k\":\"{LENT}\"}}"),
+                How::Json,
+                Some("{\"k\":\"a b\\\"/c\"}"),
+            ),
             ("nothing".to_owned(), How::Plain, None),
         ] {
             assert_eq!(text(&one, &before, how).as_deref(), after, "{before}");
@@ -156,9 +179,15 @@ mod tests {
     #[test]
     fn what_was_put_in_is_not_looked_at_again() {
         let two = filled(&[("placeholder-a", "placeholder-b"), ("placeholder-b", "x")]);
-        assert_eq!(text(&two, "placeholder-a placeholder-b", How::Plain).unwrap(), "placeholder-b x");
+        assert_eq!(
+            text(&two, "placeholder-a placeholder-b", How::Plain).unwrap(),
+            "placeholder-b x"
+        );
         let nested = filled(&[("placeholder", "short"), ("placeholder-long", "long")]);
-        assert_eq!(text(&nested, "placeholder-long placeholder", How::Plain).unwrap(), "long short");
+        assert_eq!(
+            text(&nested, "placeholder-long placeholder", How::Plain).unwrap(),
+            "long short"
+        );
     }
 
     #[test]

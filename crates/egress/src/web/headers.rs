@@ -141,7 +141,10 @@ mod tests {
         let forms = Forms::of(&[b"sk-0123456789"]);
         let passed = to_client(&answer, &forms, false);
         assert_eq!(passed.len(), 2, "{passed:?}");
-        assert_eq!(passed["location"], "https://other.example/?key=*************");
+        assert_eq!(
+            passed["location"],
+            "https://other.example/?key=*************"
+        );
         let passed = to_client(&answer, &Forms::default(), false);
         assert_eq!(passed.len(), 3, "{passed:?}");
     }

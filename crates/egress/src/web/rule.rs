@@ -116,7 +116,9 @@ impl FromStr for Origin {
         let wrong = |why: &str| {
             WebError::invalid(
                 "host",
-                format!("`{text}` {why}: write `api.example.com`, `*.example.com:8443`, `http://internal:8080` or `*`"),
+                format!(
+                    "`{text}` {why}: write `api.example.com`, `*.example.com:8443`, `http://internal:8080` or `*`"
+                ),
             )
         };
         if text.len() > MOST_TEXT {
@@ -284,14 +286,16 @@ impl Rule {
     /// Whether TLS has to be opened for it.
     #[must_use]
     pub fn opens(&self) -> bool {
-        self.open
-            || self.credential.is_some()
-            || !self.methods.is_empty()
-            || !self.paths.is_empty()
+        self.open || self.credential.is_some() || !self.methods.is_empty() || !self.paths.is_empty()
     }
 
     /// How close it is to a request, when that falls under it.
-    fn closeness(&self, (scheme, host, port): (Scheme, &str, u16), method: &str, path: &str) -> Option<Closeness<'_>> {
+    fn closeness(
+        &self,
+        (scheme, host, port): (Scheme, &str, u16),
+        method: &str,
+        path: &str,
+    ) -> Option<Closeness<'_>> {
         if self.to.scheme != scheme || !self.to.is_at(host, port) {
             return None;
         }
@@ -335,10 +339,19 @@ impl Rule {
             return wrong("methods", "16 at most, such as `GET` or `POST`");
         }
         let is_path = |it: &String| {
-            let ends = it.find("**").is_none_or(|at| at + 2 == it.len() && it.ends_with("/**"));
-            let whole = it.split('/').all(|part| !part.contains('*') || matches!(part, "*" | "**"));
+            let ends = it
+                .find("**")
+                .is_none_or(|at| at + 2 == it.len() && it.ends_with("/**"));
+            let whole = it
+                .split('/')
+                .all(|part| !part.contains('*') || matches!(part, "*" | "**"));
             let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\');
-            it.starts_with('/') && it.len() <= MOST_TEXT && it.chars().all(fits) && ends && whole && is_plain(it)
+            it.starts_with('/')
+                && it.len() <= MOST_TEXT
+                && it.chars().all(fits)
+                && ends
+                && whole
+                && is_plain(it)
         };
         if self.paths.len() > MOST_PATHS || !self.paths.iter().all(is_path) {
             return wrong(
@@ -347,9 +360,10 @@ impl Rule {
             );
         }
         match &self.credential {
-            Some(_) if self.to.host == Host::Any => {
-                wrong("secret", "no secret is put into requests to any host: name the host")
-            }
+            Some(_) if self.to.host == Host::Any => wrong(
+                "secret",
+                "no secret is put into requests to any host: name the host",
+            ),
             Some(credential) => credential.check(),
             None => Ok(()),
         }
@@ -359,7 +373,8 @@ impl Rule {
 impl Credential {
     fn check(&self) -> Result<(), WebError> {
         let wrong = |field: &str, why: &str| Err(WebError::invalid(field, why));
-        let is_text = |it: &str| !it.is_empty() && it.len() <= MOST_TEXT && !it.chars().any(char::is_control);
+        let is_text =
+            |it: &str| !it.is_empty() && it.len() <= MOST_TEXT && !it.chars().any(char::is_control);
         if !is_text(&self.secret) || !self.field.as_deref().is_none_or(is_text) {
             return wrong("secret", "the name of a secret, and of a field in it");
         }
@@ -369,25 +384,41 @@ impl Credential {
                     !NO_PLACE.contains(&it.as_str()) && !it.as_str().starts_with("skep-")
                 });
                 if !is_header {
-                    return wrong("header", "the name of a header, such as `Authorization`, that is not of the connection");
+                    return wrong(
+                        "header",
+                        "the name of a header, such as `Authorization`, that is not of the connection",
+                    );
                 }
                 let values = form.matches(VALUE).count() + form.matches(VALUE_BASE64).count();
                 let fits = form.chars().all(|c| c.is_ascii_graphic() || c == ' ');
                 match values == 1 && fits && form.len() <= MOST_TEXT {
                     true => Ok(()),
-                    false => wrong("form", "a text with `{}` once where the secret stands, or `{base64}`"),
+                    false => wrong(
+                        "form",
+                        "a text with `{}` once where the secret stands, or `{base64}`",
+                    ),
                 }
             }
-            Place::Query(name) => match is_text(name) && name.chars().all(|c| c.is_ascii_graphic() && !"&=#?%+".contains(c)) {
+            Place::Query(name) => match is_text(name)
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_graphic() && !"&=#?%+".contains(c))
+            {
                 true => Ok(()),
                 false => wrong("query", "the name of a field, such as `key`"),
             },
             Place::Placeholder(None) => Ok(()),
             Place::Placeholder(Some(text)) => {
                 let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-                match text.len() >= LEAST_PLACEHOLDER && text.len() <= MOST_TEXT && text.chars().all(fits) {
+                match text.len() >= LEAST_PLACEHOLDER
+                    && text.len() <= MOST_TEXT
+                    && text.chars().all(fits)
+                {
                     true => Ok(()),
-                    false => wrong("placeholder", "8 to 500 of letters, digits, `_`, `-` and `.`"),
+                    false => wrong(
+                        "placeholder",
+                        "8 to 500 of letters, digits, `_`, `-` and `.`",
+                    ),
                 }
             }
         }
@@ -412,14 +443,12 @@ pub(super) fn find<'a>(
     (scheme, host, port): (Scheme, &str, u16),
     (method, path): (&str, &str),
 ) -> Option<&'a std::sync::Arc<Rule>> {
-    let close = |rule: &&std::sync::Arc<Rule>| rule.closeness((scheme, host, port), method, path).is_some();
-    rules
-        .iter()
-        .filter(close)
-        .max_by(|a, b| {
-            let of = |it: &'a std::sync::Arc<Rule>| it.closeness((scheme, host, port), method, path);
-            of(a).cmp(&of(b))
-        })
+    let close =
+        |rule: &&std::sync::Arc<Rule>| rule.closeness((scheme, host, port), method, path).is_some();
+    rules.iter().filter(close).max_by(|a, b| {
+        let of = |it: &'a std::sync::Arc<Rule>| it.closeness((scheme, host, port), method, path);
+        of(a).cmp(&of(b))
+    })
 }
 
 /// What becomes of a tunnel: it stays closed when the closest rule lets every request through as it is.
@@ -431,7 +460,12 @@ pub(super) fn tunnel<'a>(
     let at = rules.iter().filter(|it| it.to.is_at(host, port));
     let closest = at.max_by_key(|it| {
         // One that looks at more of a request is closer than one that does not.
-        (it.nearness(), it.to.scheme == Scheme::Http, it.opens(), Reverse(it.name.as_str()))
+        (
+            it.nearness(),
+            it.to.scheme == Scheme::Http,
+            it.opens(),
+            Reverse(it.name.as_str()),
+        )
     })?;
     match closest.opens() || closest.to.scheme == Scheme::Http {
         true => Some(Tunnel::Opened(closest)),
@@ -440,7 +474,11 @@ pub(super) fn tunnel<'a>(
 }
 
 /// Whether any rule is about this host, whatever else it asks for.
-pub(super) fn at_host<'a>(rules: &'a [std::sync::Arc<Rule>], host: &str, port: u16) -> Vec<&'a str> {
+pub(super) fn at_host<'a>(
+    rules: &'a [std::sync::Arc<Rule>],
+    host: &str,
+    port: u16,
+) -> Vec<&'a str> {
     let at = rules.iter().filter(|it| it.to.is_at(host, port));
     at.map(|it| it.name.as_str()).collect()
 }

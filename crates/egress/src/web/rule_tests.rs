@@ -27,7 +27,11 @@ fn found<'a>(rules: &'a [Arc<Rule>], url: &str, method: &str) -> Option<&'a str>
         _ => Scheme::Https,
     };
     let host = plain_host(uri.host().unwrap()).unwrap();
-    let at = (scheme, host.as_str(), uri.port_u16().unwrap_or(scheme.port()));
+    let at = (
+        scheme,
+        host.as_str(),
+        uri.port_u16().unwrap_or(scheme.port()),
+    );
     find(rules, at, (method, uri.path())).map(|it| it.name.as_str())
 }
 
@@ -93,7 +97,19 @@ fn a_tunnel_is_opened_for_who_looks_into_it() {
 #[test]
 fn what_is_no_rule_is_refused() {
     for to in [
-        "", "ftp://a", "a/b", "a:0", "a:99999", "u@a", "*.com", "*.1.2.3.4", "a b", "a..b", "http://", "[::1", "*x.com",
+        "",
+        "ftp://a",
+        "a/b",
+        "a:0",
+        "a:99999",
+        "u@a",
+        "*.com",
+        "*.1.2.3.4",
+        "a b",
+        "a..b",
+        "http://",
+        "[::1",
+        "*x.com",
     ] {
         assert!(to.parse::<Origin>().is_err(), "{to}");
     }
@@ -114,8 +130,17 @@ fn what_is_no_rule_is_refused() {
         change(&mut changed);
         changed.check()
     };
-    let key = |place| Credential { secret: "k".to_owned(), field: None, place };
-    let header = |name: &str, form: &str| key(Place::Header { name: name.to_owned(), form: form.to_owned() });
+    let key = |place| Credential {
+        secret: "k".to_owned(),
+        field: None,
+        place,
+    };
+    let header = |name: &str, form: &str| {
+        key(Place::Header {
+            name: name.to_owned(),
+            form: form.to_owned(),
+        })
+    };
     let wrong: [&dyn Fn(&mut Rule); 12] = [
         &|it| it.name = "A".to_owned(),
         &|it| it.methods = vec!["get".to_owned()],
@@ -156,20 +181,50 @@ fn what_is_no_rule_is_refused() {
 #[test]
 fn steps_up_are_seen_however_they_are_written() {
     for path in [
-        "/v1/..", "/v1/../x", "/./x", "/%2e%2E/x", "/a/.%2e", "/a%2f..%2Fb", "/a\\..\\b", "/a%5c..", "/a/..;x/b", "/a/%2e;/b",
+        "/v1/..",
+        "/v1/../x",
+        "/./x",
+        "/%2e%2E/x",
+        "/a/.%2e",
+        "/a%2f..%2Fb",
+        "/a\\..\\b",
+        "/a%5c..",
+        "/a/..;x/b",
+        "/a/%2e;/b",
     ] {
         assert!(!is_plain(path), "{path}");
     }
-    for path in ["/", "/a/b", "/a..b", "/...", "/a%20b", "/a?x=../y", "*", "/group%2Fproject"] {
+    for path in [
+        "/",
+        "/a/b",
+        "/a..b",
+        "/...",
+        "/a%20b",
+        "/a?x=../y",
+        "*",
+        "/group%2Fproject",
+    ] {
         assert!(is_plain(path), "{path}");
     }
 }
 
 fn any_rule() -> impl Strategy<Value = Arc<Rule>> {
-    let to = prop::sample::select(vec!["a.x.example", "*.x.example", "*.example.org", "*", "http://a.x.example"]);
+    let to = prop::sample::select(vec![
+        "a.x.example",
+        "*.x.example",
+        "*.example.org",
+        "*",
+        "http://a.x.example",
+    ]);
     let methods = prop::sample::select(vec![vec![], vec!["GET"], vec!["GET", "POST"]]);
-    let paths = prop::sample::select(vec![vec![], vec!["/v1/**"], vec!["/v1/a"], vec!["/*/a", "/v2"]]);
-    ("[a-z]{1,4}", to, methods, paths).prop_map(|(name, to, methods, paths)| rule(&name, to, &methods, &paths))
+    let paths = prop::sample::select(vec![
+        vec![],
+        vec!["/v1/**"],
+        vec!["/v1/a"],
+        vec!["/*/a", "/v2"],
+    ]);
+    ("[a-z]{1,4}", to, methods, paths)
+        .prop_map(|(name, to, methods, paths)| rule(&name, to, &methods, &paths))
 }
 
 proptest! {

@@ -82,7 +82,11 @@ impl Forms {
             all.extend(base64(value, &url));
             all.extend([true, false].map(|upper| percent(value, upper)));
             all.extend([true, false].map(|upper| hex(value, upper)));
-            all.extend([true, false].into_iter().filter_map(|slashes| json(value, slashes)));
+            all.extend(
+                [true, false]
+                    .into_iter()
+                    .filter_map(|slashes| json(value, slashes)),
+            );
             // As forms write it.
             let form = String::from_utf8_lossy(&percent(value, true)).replace("%20", "+");
             all.push(form.into_bytes());

@@ -33,7 +33,10 @@ fn a_value_is_found_in_every_way_of_writing_it() {
     for (what, text) in [
         ("plain", value.to_owned()),
         ("json", serde_json::to_string(value).unwrap()),
-        ("slashes", serde_json::to_string(value).unwrap().replace('/', "\\/")),
+        (
+            "slashes",
+            serde_json::to_string(value).unwrap().replace('/', "\\/"),
+        ),
         ("percent", "sk-live%2Fa%2Bb%20c%220123456789".to_owned()),
         ("low", "sk-live%2fa%2bb%20c%220123456789".to_owned()),
         ("form", "sk-live%2Fa%2Bb+c%220123456789".to_owned()),

@@ -172,7 +172,11 @@ impl Web {
                 filled.add(text, value);
             }
         }
-        let Credential { secret, field, place } = credential;
+        let Credential {
+            secret,
+            field,
+            place,
+        } = credential;
         let value = match place {
             Place::Placeholder(None) => None,
             _ => {
@@ -186,7 +190,9 @@ impl Web {
             filled.add(text.clone(), value.clone());
         }
         if seen.iter().any(|it| it.len() < LEAST) {
-            return Err(failed(format!("it has less than {LEAST} bytes: answers could not be kept free of it")));
+            return Err(failed(format!(
+                "it has less than {LEAST} bytes: answers could not be kept free of it"
+            )));
         }
         let all: Vec<&[u8]> = seen.iter().map(|it| it.as_slice()).collect();
         Ok(Loan {
@@ -269,7 +275,9 @@ impl Web {
             }
         }
         let uri = target(asked, rule, &head.uri, &loan)?;
-        if let (Some(Place::Header { name, form }), Some(value)) = (rule.credential.as_ref().map(|it| &it.place), &loan.value) {
+        if let (Some(Place::Header { name, form }), Some(value)) =
+            (rule.credential.as_ref().map(|it| &it.place), &loan.value)
+        {
             let formed = Zeroizing::new(Credential::formed(form, value));
             let name: Result<HeaderName, _> = name.parse();
             let name = name.map_err(|_| WebError::invalid("header", "it is no header"))?;
@@ -278,10 +286,15 @@ impl Web {
         let passed = open.passed.clone();
         let most = self.most_body();
         let sent = match (whole, loan.filled.text(part, how(&head.headers))) {
-            (true, Some(filled)) => Counted::new(Full::new(Bytes::from(filled.to_vec())), passed, most).boxed_unsync(),
+            (true, Some(filled)) => {
+                Counted::new(Full::new(Bytes::from(filled.to_vec())), passed, most).boxed_unsync()
+            }
             (true, None) => Counted::new(Full::new(start), passed, most).boxed_unsync(),
             (false, _) => {
-                let rest = Rest { begun: Some(start).filter(|it| !it.is_empty()), body };
+                let rest = Rest {
+                    begun: Some(start).filter(|it| !it.is_empty()),
+                    body,
+                };
                 Counted::new(rest, passed, most).boxed_unsync()
             }
         };
@@ -323,7 +336,8 @@ fn target(asked: &Asked, rule: &Rule, uri: &Uri, loan: &Loan) -> Result<Uri, Web
         .authority(asked.authority())
         .path_and_query(whole);
     // What is wrong with it is not told: a value stands in it.
-    uri.build().map_err(|_| WebError::Bad("the target is not one that can be asked for".to_owned()))
+    uri.build()
+        .map_err(|_| WebError::Bad("the target is not one that can be asked for".to_owned()))
 }
 
 /// The answer as it goes on.
@@ -336,7 +350,8 @@ fn answered(
 ) -> Result<Response<Body>, WebError> {
     let status = answer.status();
     let coded = answer.headers().get(CONTENT_ENCODING);
-    if !forms.is_empty() && coded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if !forms.is_empty() && coded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         open.settle("encoded");
         let why = "its answer is compressed though it was not asked for that, and cannot be looked through".to_owned();
         return Err(WebError::Unreachable { host, why });
@@ -379,7 +394,9 @@ async fn carry(client: OnUpgrade, server: OnUpgrade, mut scrub: Option<Scrub>, m
         let mut piece = vec![0; PIECE];
         loop {
             let count = from_client.read(&mut piece).await.unwrap_or(0);
-            let Some(bytes) = piece.get(..count).filter(|it| !it.is_empty()) else { break };
+            let Some(bytes) = piece.get(..count).filter(|it| !it.is_empty()) else {
+                break;
+            };
             passed.up.fetch_add(count as u64, Ordering::Relaxed);
             if to_server.write_all(bytes).await.is_err() || to_server.flush().await.is_err() {
                 break;
@@ -390,7 +407,9 @@ async fn carry(client: OnUpgrade, server: OnUpgrade, mut scrub: Option<Scrub>, m
         let mut piece = vec![0; PIECE];
         loop {
             let count = from_server.read(&mut piece).await.unwrap_or(0);
-            let Some(bytes) = piece.get(..count).filter(|it| !it.is_empty()) else { break };
+            let Some(bytes) = piece.get(..count).filter(|it| !it.is_empty()) else {
+                break;
+            };
             passed.down.fetch_add(count as u64, Ordering::Relaxed);
             let out = match &mut scrub {
                 Some(scrub) => scrub.push(bytes),

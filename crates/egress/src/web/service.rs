@@ -135,7 +135,9 @@ impl Asked {
     pub(super) fn authority(&self) -> String {
         let whole = self.name();
         match self.port == self.scheme.port() {
-            true => whole.rsplit_once(':').map_or(whole.clone(), |(host, _)| host.to_owned()),
+            true => whole
+                .rsplit_once(':')
+                .map_or(whole.clone(), |(host, _)| host.to_owned()),
             false => whole,
         }
     }
@@ -220,7 +222,10 @@ impl Web {
 
     async fn reload(&self, workspace: &Workspace) -> Result<Arc<[Arc<Rule>]>, WebError> {
         let (at, of) = (Instant::now(), workspace.clone());
-        let read = self.0.db.read(move |reader| rows::RULES.all(&mut reader.scope(&of)));
+        let read = self
+            .0
+            .db
+            .read(move |reader| rows::RULES.all(&mut reader.scope(&of)));
         let mut rules = Vec::new();
         for (name, text) in read.await? {
             match Rule::from_text(&name, &text) {
@@ -235,7 +240,10 @@ impl Web {
         if let Some(newer) = newer {
             return Ok(newer.rules.clone());
         }
-        let known = Known { at, rules: rules.clone() };
+        let known = Known {
+            at,
+            rules: rules.clone(),
+        };
         all.insert(workspace.clone(), known);
         Ok(rules)
     }
@@ -271,12 +279,20 @@ impl Web {
     ///
     /// # Errors
     /// [`WebError::Invalid`], and the store's own.
-    pub async fn put_rule(&self, by: &By, workspace: &Workspace, rule: &Rule) -> Result<(), WebError> {
+    pub async fn put_rule(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        rule: &Rule,
+    ) -> Result<(), WebError> {
         rule.check()?;
         let (name, text) = (rule.name.clone(), rule.to_text());
         let put = move |scope: &mut Scope<'_>, now| {
             if rows::RULES.others(scope, &name)? >= MOST {
-                return Err(WebError::invalid("name", format!("there are {MOST} rules already: remove one first")));
+                return Err(WebError::invalid(
+                    "name",
+                    format!("there are {MOST} rules already: remove one first"),
+                ));
             }
             Ok(rows::RULES.put(scope, (&name, &text), now)?)
         };
@@ -287,7 +303,12 @@ impl Web {
     ///
     /// # Errors
     /// [`WebError::NoSuchRule`], and the store's own.
-    pub async fn drop_rule(&self, by: &By, workspace: &Workspace, name: &str) -> Result<(), WebError> {
+    pub async fn drop_rule(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), WebError> {
         let of = name.to_owned();
         let drop = move |scope: &mut Scope<'_>, _| match rows::RULES.drop(scope, &of)? {
             true => Ok(()),
@@ -307,7 +328,9 @@ impl Web {
         (method, path): (&str, &str),
     ) -> Result<Arc<Rule>, WebError> {
         if !is_plain(path) {
-            return Err(WebError::Bad("a path with steps up (`..`) is not asked for: write where it leads".to_owned()));
+            return Err(WebError::Bad(
+                "a path with steps up (`..`) is not asked for: write where it leads".to_owned(),
+            ));
         }
         let rules = self.rules(workspace).await?;
         let at = (asked.scheme, asked.host.as_str(), asked.port);
@@ -321,7 +344,11 @@ impl Web {
     ///
     /// # Errors
     /// [`WebError::Denied`] with what stands in its way; the store's own.
-    pub async fn tunnel(&self, workspace: &Workspace, asked: &Asked) -> Result<(Arc<Rule>, bool), WebError> {
+    pub async fn tunnel(
+        &self,
+        workspace: &Workspace,
+        asked: &Asked,
+    ) -> Result<(Arc<Rule>, bool), WebError> {
         let rules = self.rules(workspace).await?;
         let (found, opened) = match tunnel(&rules, &asked.host, asked.port) {
             Some(Tunnel::Blind(rule)) => (rule, false),
@@ -330,7 +357,8 @@ impl Web {
         };
         let name = found.name.clone();
         let rule = rules.iter().find(|it| it.name == name).cloned();
-        rule.map(|it| (it, opened)).ok_or(WebError::NoSuchRule(name))
+        rule.map(|it| (it, opened))
+            .ok_or(WebError::NoSuchRule(name))
     }
 
     /// Tells that an exchange begins. When this returns, a server that is killed has not forgotten it.
@@ -401,10 +429,17 @@ impl Web {
     ///
     /// # Errors
     /// [`WebError::Closed`].
-    pub async fn posing(&self, workspace: &Workspace, host: &str) -> Result<Arc<ServerConfig>, WebError> {
+    pub async fn posing(
+        &self,
+        workspace: &Workspace,
+        host: &str,
+    ) -> Result<Arc<ServerConfig>, WebError> {
         let authority = self.authority(workspace).await;
         let config = authority.and_then(|it| it.host(host, self.now()));
-        config.map_err(|why| WebError::Closed { host: host.to_owned(), why })
+        config.map_err(|why| WebError::Closed {
+            host: host.to_owned(),
+            why,
+        })
     }
 
     /// The certificates that an agent is to believe: the system's, and the workspace's CA; in PEM.
@@ -432,11 +467,18 @@ impl Web {
     ///
     /// # Errors
     /// [`WebError::Unreachable`].
-    pub async fn connect(&self, asked: &Asked, open: &mut Open) -> Result<tokio::net::TcpStream, WebError> {
+    pub async fn connect(
+        &self,
+        asked: &Asked,
+        open: &mut Open,
+    ) -> Result<tokio::net::TcpStream, WebError> {
         let connected = self.0.upstream.connect(&asked.host, asked.port).await;
         connected.map_err(|why| {
             open.settle("unreachable");
-            WebError::Unreachable { host: asked.name(), why }
+            WebError::Unreachable {
+                host: asked.name(),
+                why,
+            }
         })
     }
 }
@@ -460,19 +502,29 @@ fn denied(rules: &[Arc<Rule>], asked: &Asked, what: Option<(&str, &str)>) -> Web
     let url = format!("{}://{}", asked.scheme.as_str(), asked.authority());
     match what.filter(|_| !there.is_empty()) {
         Some((method, path)) => {
-            let path: String = path.split('?').next().unwrap_or_default().chars().take(200).collect();
+            let path: String = path
+                .split('?')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect();
             WebError::Denied {
                 what: format!(
                     "the rules for {name} ({}) do not let {method} {path} out over {}",
                     there.join(", "),
                     asked.scheme.as_str()
                 ),
-                hint: format!("See `skep web list`; who administers the workspace can change a rule, or add one: `skep web allow NAME {url} --method {method}`."),
+                hint: format!(
+                    "See `skep web list`; who administers the workspace can change a rule, or add one: `skep web allow NAME {url} --method {method}`."
+                ),
             }
         }
         None => WebError::Denied {
             what: format!("no rule lets anybody ask {name}"),
-            hint: format!("Who administers the workspace can add one: `skep web allow NAME {url}`."),
+            hint: format!(
+                "Who administers the workspace can add one: `skep web allow NAME {url}`."
+            ),
         },
     }
 }

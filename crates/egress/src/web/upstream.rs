@@ -64,7 +64,8 @@ async fn client(reach: Reach, ca: Option<PathBuf>) -> Result<HttpClient, String>
     });
     let roots = read.await.map_err(|error| error.to_string())??;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let mut http = HttpConnector::new_with_resolver(Reached::within(reach));
@@ -124,7 +125,9 @@ impl Upstream {
             }
             Err(last)
         });
-        let stream = connected.await.map_err(|_| "no connection comes about".to_owned())?;
+        let stream = connected
+            .await
+            .map_err(|_| "no connection comes about".to_owned())?;
         let stream = stream.map_err(|error| error.to_string())?;
         // Small pieces go out at once.
         let _ = stream.set_nodelay(true);
