@@ -34,7 +34,11 @@ pub struct Ca {
 }
 
 fn openssl(folder: &Path, args: &[&str]) {
-    let made = Command::new("openssl").args(args).current_dir(folder).stderr(Stdio::null()).status();
+    let made = Command::new("openssl")
+        .args(args)
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status();
     assert!(made.expect("openssl runs").success(), "{args:?}");
 }
 
@@ -52,8 +56,21 @@ impl Ca {
         openssl(
             folder.path(),
             &[
-                "req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                "-config", "ca.cnf", "-keyout", "ca.key", "-out", "ca.pem",
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "2",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-config",
+                "ca.cnf",
+                "-keyout",
+                "ca.key",
+                "-out",
+                "ca.pem",
             ],
         );
         Self { folder }
@@ -77,15 +94,38 @@ impl Ca {
         openssl(
             folder,
             &[
-                "req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=host",
-                "-keyout", &of("key"), "-out", &of("csr"),
+                "req",
+                "-nodes",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-subj",
+                "/CN=host",
+                "-keyout",
+                &of("key"),
+                "-out",
+                &of("csr"),
             ],
         );
         openssl(
             folder,
             &[
-                "x509", "-req", "-days", "2", "-in", &of("csr"), "-CA", "ca.pem", "-CAkey", "ca.key",
-                "-CAcreateserial", "-extfile", &of("ext"), "-out", &of("pem"),
+                "x509",
+                "-req",
+                "-days",
+                "2",
+                "-in",
+                &of("csr"),
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-extfile",
+                &of("ext"),
+                "-out",
+                &of("pem"),
             ],
         );
         let chain = CertificateDer::pem_file_iter(folder.join(of("pem"))).expect("a certificate");
@@ -169,13 +209,20 @@ impl Host {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, heard: Arc<Mutex<Vec<Value>>>, away: String) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    heard: Arc<Mutex<Vec<Value>>>,
+    away: String,
+) {
     let service = service_fn(|request| {
         let (heard, away) = (heard.clone(), away.clone());
         async move { Ok::<_, Infallible>(answer(request, &heard, &away).await) }
     });
     let server = hyper::server::conn::http1::Builder::new();
-    let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let _ = server
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }
 
 /// A body in pieces.
@@ -203,13 +250,27 @@ impl futures_core::Stream for Pieces {
     }
 }
 
-async fn answer(mut request: Request<Incoming>, heard: &Mutex<Vec<Value>>, away: &str) -> Response<Body> {
-    let upgrade = request.headers().contains_key("upgrade").then(|| hyper::upgrade::on(&mut request));
+async fn answer(
+    mut request: Request<Incoming>,
+    heard: &Mutex<Vec<Value>>,
+    away: &str,
+) -> Response<Body> {
+    let upgrade = request
+        .headers()
+        .contains_key("upgrade")
+        .then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|it| it.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|it| it.to_bytes())
+        .unwrap_or_default();
     let text = |it: &HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned();
-    let headers: serde_json::Map<String, Value> =
-        head.headers.iter().map(|(name, value)| (name.to_string(), text(value).into())).collect();
+    let headers: serde_json::Map<String, Value> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value).into()))
+        .collect();
     let said = json!({
         "method": head.method.as_str(),
         "target": head.uri.to_string(),
@@ -217,7 +278,11 @@ async fn answer(mut request: Request<Incoming>, heard: &Mutex<Vec<Value>>, away:
         "body": String::from_utf8_lossy(&body),
     });
     heard.lock().push(said.clone());
-    let key = head.headers.get("authorization").map(text).unwrap_or_default();
+    let key = head
+        .headers
+        .get("authorization")
+        .map(text)
+        .unwrap_or_default();
     let key = key.strip_prefix("Bearer ").unwrap_or(&key).to_owned();
     match head.uri.path() {
         "/away" => Response::builder()
@@ -228,32 +293,43 @@ async fn answer(mut request: Request<Incoming>, heard: &Mutex<Vec<Value>>, away:
             .expect("a response"),
         "/split" => {
             let (one, two) = key.split_at(key.len() / 2);
-            let all = [format!("data: {one}"), format!("{two}\n\n"), "data: [DONE]\n\n".to_owned()];
+            let all = [
+                format!("data: {one}"),
+                format!("{two}\n\n"),
+                "data: [DONE]\n\n".to_owned(),
+            ];
             Response::new(pieces(all.into_iter().map(Bytes::from).collect()))
         }
         "/packed" => {
-            let mut packed = Response::new(Full::new(Bytes::from_static(b"\x1f\x8b")).boxed_unsync());
-            packed.headers_mut().insert("content-encoding", HeaderValue::from_static("gzip"));
+            let mut packed =
+                Response::new(Full::new(Bytes::from_static(b"\x1f\x8b")).boxed_unsync());
+            packed
+                .headers_mut()
+                .insert("content-encoding", HeaderValue::from_static("gzip"));
             packed
         }
-        "/socket" => {
-            if let Some(upgrade) = upgrade {
-                tokio::spawn(async move {
-                    let Ok(upgraded) = upgrade.await else { return };
-                    let mut io = TokioIo::new(upgraded);
-                    let mut said = [0; 5];
-                    let _ = io.read_exact(&mut said).await;
-                    let _ = io.write_all(format!("{} {key}!", String::from_utf8_lossy(&said)).as_bytes()).await;
-                    let _ = io.shutdown().await;
-                });
-            }
-            Response::builder()
-                .status(101)
-                .header("connection", "upgrade")
-                .header("upgrade", "websocket")
-                .body(Body::default())
-                .expect("a response")
-        }
+        "/socket" => socket(upgrade, key),
         _ => Response::new(Full::new(Bytes::from(said.to_string())).boxed_unsync()),
     }
+}
+
+/// Another protocol, which says the key.
+fn socket(upgrade: Option<hyper::upgrade::OnUpgrade>, key: String) -> Response<Body> {
+    if let Some(upgrade) = upgrade {
+        tokio::spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let mut io = TokioIo::new(upgraded);
+            let mut said = [0; 5];
+            let _ = io.read_exact(&mut said).await;
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let _ = io.write_all(format!("{said} {key}!").as_bytes()).await;
+            let _ = io.shutdown().await;
+        });
+    }
+    Response::builder()
+        .status(101)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .body(Body::default())
+        .expect("a response")
 }

@@ -11,14 +11,13 @@ use http::header::{PROXY_AUTHORIZATION, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp};
 use skep_egress::Ledger;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Who, Witness};
-use skep_egress::web::{Asked, Lessee, Options, Rule, Scheme, Web, WebError};
+use skep_egress::web::{Asked, Lessee, Options, Rule, Scheme, Upgrade, Web, WebError};
 use skep_guard::Circumstances;
 use skep_store::Db;
 use zeroize::Zeroizing;
@@ -26,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::ServerError;
 use crate::access::WEB_REQUEST;
 use crate::act::Act;
+use crate::connection::Place;
 use crate::dispatch::Body;
 use crate::gate::{self, About, Asker};
 use crate::outgoing;
@@ -265,18 +265,37 @@ async fn tell(state: &State, client: &Client, act: &Act, error: &ApiError) {
     }
 }
 
+/// The client's connection, when it wants to speak the WebSocket protocol on it: as long as what it shows counts, and the
+/// server runs. It keeps its place among the server's connections.
+fn upgrade(
+    state: &Arc<State>,
+    client: &Arc<Client>,
+    request: &mut Request<Incoming>,
+) -> Option<Upgrade> {
+    let wanted = request.headers().get(UPGRADE)?;
+    if !wanted.as_bytes().eq_ignore_ascii_case(b"websocket") {
+        return None;
+    }
+    let place = request.extensions().get::<Place>().cloned();
+    let (state, of) = (state.clone(), client.clone());
+    Some(Upgrade {
+        client: hyper::upgrade::on(request),
+        may: Box::new(move || {
+            let _ = &place;
+            of.counts(&state) && !state.stop.is_cancelled()
+        }),
+    })
+}
+
 /// Sends a request on to whom it is for.
 async fn forward(
     state: &Arc<State>,
-    client: &Client,
+    client: &Arc<Client>,
     asked: &Asked,
     id: RequestId,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let upgrade = request
-        .headers()
-        .contains_key(UPGRADE)
-        .then(|| hyper::upgrade::on(&mut request));
+    let upgrade = upgrade(state, client, &mut request);
     let workspace = client.asker.principal.workspace.clone();
     let act = Arc::new(Act::new(
         &client.asker,
@@ -297,7 +316,7 @@ async fn sent(
     (client, act): (&Client, &Arc<Act>),
     asked: &Asked,
     request: Request<Incoming>,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<Upgrade>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();

@@ -18,7 +18,12 @@ fn forms() -> Vec<Vec<u8>> {
     let wide: Vec<u8> = KEY.bytes().flat_map(|it| [it, 0]).collect();
     let base64 = [STANDARD.encode(KEY), URL_SAFE.encode(KEY)];
     // Its middle as well: no half of it is anywhere.
-    let mut all = vec![KEY.as_bytes().to_vec(), KEY.as_bytes()[3..20].to_vec(), hex.into_bytes(), wide];
+    let mut all = vec![
+        KEY.as_bytes().to_vec(),
+        KEY.as_bytes()[3..20].to_vec(),
+        hex.into_bytes(),
+        wide,
+    ];
     all.extend(base64.map(|it| it.as_bytes()[..24].to_vec()));
     all
 }
@@ -40,7 +45,10 @@ fn memory(pid: u64) -> Vec<u8> {
     let mut all = Vec::new();
     for line in maps.lines() {
         let mut words = line.split_whitespace();
-        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (range, rights) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
         if !rights.starts_with("rw") {
             continue;
         }
@@ -62,7 +70,10 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files(&path, found),
             Ok(kind) if kind.is_file() => {
-                found.push((path.display().to_string(), fs::read(&path).unwrap_or_default()));
+                found.push((
+                    path.display().to_string(),
+                    fs::read(&path).unwrap_or_default(),
+                ));
             }
             _ => {}
         }
@@ -83,7 +94,12 @@ fn family(pid: u64) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_nowhere_where_its_agent_is() {
     let house = House::start().await;
-    house.allow("api", json!({ "host": house.host.name, "credential": bearer() })).await;
+    house
+        .allow(
+            "api",
+            json!({ "host": house.host.name, "credential": bearer() }),
+        )
+        .await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdks/web/python/agent.py");
     let python = packages("web/python").join(".venv/bin/python");
     let spec = json!({
@@ -93,7 +109,11 @@ async fn a_key_is_nowhere_where_its_agent_is() {
     });
     house.server.deploy_spec(spec).await;
     for path in ["/echo", "/split", "/echo?again"] {
-        let said = house.server.client.get(&format!("/agents/asker/ask{path}")).await;
+        let said = house
+            .server
+            .client
+            .get(&format!("/agents/asker/ask{path}"))
+            .await;
         assert_eq!(said.status, 200, "{}", said.text());
         assert!(said.text().contains("***"), "{}", said.text());
         assert_clean("what it answers", &said.body);
@@ -101,13 +121,19 @@ async fn a_key_is_nowhere_where_its_agent_is() {
     // Its calls had the key each time.
     let heard = house.host.heard();
     assert_eq!(heard.len(), 3);
-    assert!(heard.iter().all(|it| it["headers"]["authorization"] == format!("Bearer {KEY}")));
+    assert!(
+        heard
+            .iter()
+            .all(|it| it["headers"]["authorization"] == format!("Bearer {KEY}"))
+    );
     let agent = house.server.agent("asker").await;
     let pid = agent["instances"][0]["pid"].as_u64().expect("a pid");
     let placeholder = {
         let environ = fs::read(format!("/proc/{pid}/environ")).expect("its environment");
         let text = String::from_utf8_lossy(&environ).into_owned();
-        let all = text.split('\0').find_map(|it| it.strip_prefix("API_KEY=").map(str::to_owned));
+        let all = text
+            .split('\0')
+            .find_map(|it| it.strip_prefix("API_KEY=").map(str::to_owned));
         all.expect("its placeholder")
     };
     assert!(placeholder.starts_with("lse_"));
@@ -118,13 +144,17 @@ async fn a_key_is_nowhere_where_its_agent_is() {
         let memory = memory(pid);
         assert_clean("its memory", &memory);
         // This looks where it should: the placeholder and the answers are there.
-        seen |= finds(&memory, placeholder.as_bytes()) && finds(&memory, "*".repeat(KEY.len()).as_bytes());
+        seen |= finds(&memory, placeholder.as_bytes())
+            && finds(&memory, "*".repeat(KEY.len()).as_bytes());
     }
     assert!(seen, "its memory was not looked at");
     let mut all = Vec::new();
     let homes = house.server.home("asker");
     files(homes.parent().expect("a folder"), &mut all);
-    assert!(all.iter().any(|(path, _)| path.ends_with("seen.txt")), "{all:?}");
+    assert!(
+        all.iter().any(|(path, _)| path.ends_with("seen.txt")),
+        "{all:?}"
+    );
     for (path, bytes) in &all {
         assert_clean(path, bytes);
     }
@@ -140,13 +170,22 @@ async fn a_key_is_nowhere_where_its_agent_is() {
 async fn a_key_is_in_nothing_that_passes_between_agent_and_skep() {
     let house = House::start().await;
     let plain = Host::start("127.0.0.4", None, "").await;
-    house.allow("plain", json!({ "host": plain.url, "credential": bearer() })).await;
+    house
+        .allow(
+            "plain",
+            json!({ "host": plain.url, "credential": bearer() }),
+        )
+        .await;
     house.agent(json!({})).await;
     let token = house.variable("SKEP_TOKEN");
     let shown = STANDARD.encode(format!("agent:{token}"));
     let mut wire = house.wire().await;
     for path in ["/echo", "/split", "/away"] {
-        let last = if path == "/away" { "connection: close\r\n" } else { "" };
+        let last = if path == "/away" {
+            "connection: close\r\n"
+        } else {
+            ""
+        };
         let text = format!(
             "GET {}{path} HTTP/1.1\r\nhost: x\r\nproxy-authorization: Basic {shown}\r\n{last}\r\n",
             plain.url
@@ -157,29 +196,59 @@ async fn a_key_is_in_nothing_that_passes_between_agent_and_skep() {
     let all = wire.rest().await;
     assert_clean("what passes", &all);
     let text = String::from_utf8_lossy(&all);
-    assert!(text.contains("Bearer ***") && text.contains("[DONE]") && text.contains("302"), "{text}");
+    assert!(
+        text.contains("Bearer ***") && text.contains("[DONE]") && text.contains("302"),
+        "{text}"
+    );
     assert_eq!(plain.heard().len(), 3);
-    assert!(plain.heard().iter().all(|it| it["headers"]["authorization"] == format!("Bearer {KEY}")));
+    assert!(
+        plain
+            .heard()
+            .iter()
+            .all(|it| it["headers"]["authorization"] == format!("Bearer {KEY}"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_is_told_the_way_when_there_is_one() {
     let house = House::start().await;
     house.agent(json!({})).await;
-    for name in ["HTTP_PROXY", "https_proxy", "SSL_CERT_FILE", "NODE_USE_ENV_PROXY"] {
+    for name in [
+        "HTTP_PROXY",
+        "https_proxy",
+        "SSL_CERT_FILE",
+        "NODE_USE_ENV_PROXY",
+    ] {
         assert_eq!(house.variable(name), "", "{name}");
     }
-    house.allow("api", json!({ "host": house.host.name, "credential": bearer() })).await;
-    house.agent(json!({ "NODE_EXTRA_CA_CERTS": "/own.pem", "NUMBER": "1" })).await;
+    house
+        .allow(
+            "api",
+            json!({ "host": house.host.name, "credential": bearer() }),
+        )
+        .await;
+    house
+        .agent(json!({ "NODE_EXTRA_CA_CERTS": "/own.pem", "NUMBER": "1" }))
+        .await;
     let address = house.server.address();
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
         let value = house.variable(name);
-        assert!(value.starts_with("http://agent:skep_token_") && value.ends_with(&format!("@{address}")), "{value}");
+        assert!(
+            value.starts_with("http://agent:skep_token_")
+                && value.ends_with(&format!("@{address}")),
+            "{value}"
+        );
     }
     assert_eq!(house.variable("NO_PROXY"), "localhost,127.0.0.1,::1");
     assert_eq!(house.variable("NODE_USE_ENV_PROXY"), "1");
     assert_eq!(house.variable("NODE_EXTRA_CA_CERTS"), "/own.pem");
-    for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "DENO_CERT"] {
+    for name in [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "DENO_CERT",
+    ] {
         let (code, out, error) = house.run(&["sh", "-c", &format!("cat \"${name}\"")]);
         assert_eq!(code, Some(0), "{error}");
         let count = out.matches("BEGIN CERTIFICATE").count();
@@ -189,9 +258,15 @@ async fn an_agent_is_told_the_way_when_there_is_one() {
     let line = "curl -sS -H \"Authorization: Bearer $SKEP_TOKEN\" \"$SKEP_URL/api/v1/me\"; \
         curl -sS --noproxy '' -H \"Authorization: Bearer $SKEP_TOKEN\" \"$SKEP_URL/api/v1/me\"";
     let (_, out, error) = house.run(&["sh", "-c", line]);
-    assert_eq!(out.matches("\"kind\":\"agent\"").count() + out.matches("\"Agent\"").count(), 2, "{out} {error}");
+    assert_eq!(
+        out.matches("\"kind\":\"agent\"").count() + out.matches("\"Agent\"").count(),
+        2,
+        "{out} {error}"
+    );
     // Who says it itself is left alone.
-    house.agent(json!({ "https_proxy": "http://mine:1", "NUMBER": "2" })).await;
+    house
+        .agent(json!({ "https_proxy": "http://mine:1", "NUMBER": "2" }))
+        .await;
     assert_eq!(house.variable("https_proxy"), "http://mine:1");
     for name in ["HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"] {
         assert_eq!(house.variable(name), "", "{name}");

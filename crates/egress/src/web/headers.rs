@@ -19,6 +19,15 @@ const OF_CONNECTION: [&str; 8] = [
     "trailer",
     "upgrade",
 ];
+/// By which some servers are told of another method or path than that of the request.
+const OVERRIDES: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+];
 /// What a WebSocket agrees on that would hide what passes.
 const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
 
@@ -71,6 +80,13 @@ pub(super) fn readable(headers: &mut HeaderMap) {
     headers.remove(RANGE);
     headers.remove(IF_RANGE);
     headers.remove(EXTENSIONS);
+}
+
+/// Of a request whose method or path was decided on: nothing says that it is another.
+pub(super) fn as_decided(headers: &mut HeaderMap) {
+    for name in OVERRIDES {
+        headers.remove(name);
+    }
 }
 
 /// The headers of an answer that pass, without the values that were put into its request.

@@ -20,4 +20,5 @@ pub use exchange::Open;
 pub use fill::LEASE;
 pub use rule::{Credential, Host, Origin, Place, Rule, Scheme, Tunnel, is_plain};
 pub use scrub::{Forms, Scrub};
+pub use send::Upgrade;
 pub use service::{Asked, Lessee, Options, Values, Web, carry};

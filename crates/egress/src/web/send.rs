@@ -22,9 +22,10 @@ use super::exchange::Open;
 use super::fill::{Filled, How, basic, leases, percent};
 use super::rule::{Credential, Place, Rule};
 use super::scrub::{Forms, LEAST, Scrub};
-use super::service::{Asked, Lessee, Web};
+use super::service::{Asked, Lessee, Web, watched};
 use super::upstream::{Fault, Sent};
 use super::{WebError, headers};
+use crate::EgressError;
 
 /// How long a host may take until its answer begins.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -32,6 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const MOST_FILLED: usize = 1 << 20;
 /// Bytes of an upgraded connection that are read at once.
 const PIECE: usize = 16 << 10;
+
+/// A client's connection that is to speak another protocol, and whether it may go on: asked now and then.
+pub struct Upgrade {
+    /// The connection.
+    pub client: OnUpgrade,
+    /// Whether it may go on.
+    pub may: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// A body of which the beginning was read.
 struct Rest<B> {
@@ -212,7 +221,7 @@ impl Web {
         (asked, rule, by): (&Asked, &Arc<Rule>, &Lessee),
         request: Request<B>,
         mut open: Open,
-        upgrade: Option<OnUpgrade>,
+        upgrade: Option<Upgrade>,
     ) -> Result<Response<Body>, WebError>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -258,6 +267,9 @@ impl Web {
         B::Error: Into<Fault>,
     {
         let (head, mut body) = request.into_parts();
+        if body.size_hint().lower() > self.most_body() {
+            return Err(EgressError::TooLarge(self.most_body()).into());
+        }
         let fills = rule.credential.is_some() && !head.headers.contains_key(CONTENT_ENCODING);
         let (start, whole) = match fills {
             true => begun(&mut body).await?,
@@ -268,6 +280,9 @@ impl Web {
         let mut headers = headers::to_host(&head.headers);
         if rule.credential.is_some() {
             headers::readable(&mut headers);
+        }
+        if !rule.methods.is_empty() || !rule.paths.is_empty() {
+            headers::as_decided(&mut headers);
         }
         for value in headers.values_mut() {
             if let Some(filled) = loan.filled.header(value.as_bytes()) {
@@ -346,7 +361,7 @@ fn answered(
     mut answer: Response<hyper::body::Incoming>,
     forms: Forms,
     mut open: Open,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<Upgrade>,
 ) -> Result<Response<Body>, WebError> {
     let status = answer.status();
     let coded = answer.headers().get(CONTENT_ENCODING);
@@ -381,8 +396,9 @@ fn answered(
 }
 
 /// Carries an upgraded connection, until one of its sides ends.
-async fn carry(client: OnUpgrade, server: OnUpgrade, mut scrub: Option<Scrub>, mut open: Open) {
+async fn carry(upgrade: Upgrade, server: OnUpgrade, mut scrub: Option<Scrub>, mut open: Open) {
     open.begins();
+    let Upgrade { client, may } = upgrade;
     let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
         open.settle("upgrade");
         return;
@@ -420,11 +436,12 @@ async fn carry(client: OnUpgrade, server: OnUpgrade, mut scrub: Option<Scrub>, m
             }
         }
     };
-    tokio::select! {
-        () = up => {}
-        () = down => {}
-    }
-    open.settle("101");
+    let outcome = tokio::select! {
+        () = up => "101",
+        () = down => "101",
+        outcome = watched(&passed, may) => outcome,
+    };
+    open.settle(outcome);
 }
 
 #[cfg(test)]

@@ -529,6 +529,24 @@ fn denied(rules: &[Arc<Rule>], asked: &Asked, what: Option<(&str, &str)>) -> Web
     }
 }
 
+/// Ends when nothing has passed for long, or when `may` says no more; tells which.
+pub(super) async fn watched(passed: &Passed, may: impl Fn() -> bool) -> &'static str {
+    let sum = || passed.up.load(Ordering::Relaxed) + passed.down.load(Ordering::Relaxed);
+    let (mut before, mut since) = (sum(), Instant::now());
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        tick.tick().await;
+        if !may() {
+            return "ended";
+        }
+        if sum() != before {
+            (before, since) = (sum(), Instant::now());
+        } else if since.elapsed() > IDLE {
+            return "idle";
+        }
+    }
+}
+
 /// Carries a tunnel that is not opened, until a side of it ends, nothing passes for long, or `may` says no more. What the
 /// client said first was read already.
 pub async fn carry(
@@ -574,25 +592,9 @@ pub async fn carry(
             }
         }
     };
-    let sum = || passed.up.load(Ordering::Relaxed) + passed.down.load(Ordering::Relaxed);
-    let watch = async {
-        let (mut before, mut since) = (sum(), Instant::now());
-        let mut tick = tokio::time::interval(LOOK);
-        loop {
-            tick.tick().await;
-            if !may() {
-                return "ended";
-            }
-            if sum() != before {
-                (before, since) = (sum(), Instant::now());
-            } else if since.elapsed() > IDLE {
-                return "idle";
-            }
-        }
-    };
     let outcome = tokio::select! {
         ((), ()) = async { tokio::join!(up, down) } => "200",
-        outcome = watch => outcome,
+        outcome = watched(&passed, may) => outcome,
     };
     open.settle(outcome);
 }

@@ -228,7 +228,7 @@ async fn serve(
 /// One request in a tunnel.
 async fn inside(
     state: &Arc<State>,
-    client: &Client,
+    client: &Arc<Client>,
     asked: &Asked,
     id: RequestId,
     mut request: Request<Incoming>,
@@ -244,6 +244,8 @@ async fn inside(
         let detail = "what was shown to the proxy counts no more";
         return Err(ApiError::new(Code::ProxyUnauthorized, detail));
     }
+    let counted = state.rates.begin();
+    state.rates.principal(&counted, &client.asker.principal)?;
     let host = request.headers().get(HOST).and_then(|it| it.to_str().ok());
     let named = host.and_then(|it| it.parse::<http::uri::Authority>().ok());
     let named = named.and_then(|it| Asked::new(asked.scheme, it.host(), it.port_u16()));
