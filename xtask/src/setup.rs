@@ -102,6 +102,11 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
+/// Other gateways to models, for the benchmark that measures them; tells the folder of their programs.
+pub(crate) fn gateways() -> Result<std::path::PathBuf> {
+    registries::gateways()
+}
+
 /// Administrators' programs are often on the path of root only, and those of PostgreSQL on none.
 fn found(program: &str) -> bool {
     let versions = std::fs::read_dir("/usr/lib/postgresql")

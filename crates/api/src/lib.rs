@@ -42,7 +42,8 @@ pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Token};
 pub use log::LogLine;
 pub use model::{
-    ModelBudget, ModelProvider, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider,
+    ModelBudget, ModelPerformance, ModelPerformances, ModelProvider, ModelRoute, ModelUsage,
+    ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel, RouteModel,
 };
 pub use page::Page;
 pub use people::{

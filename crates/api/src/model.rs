@@ -82,6 +82,96 @@ pub struct ModelBudget {
     pub since: String,
 }
 
+/// A model of a route as it is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRouteModel {
+    /// `provider/model`.
+    pub model: String,
+    /// How often it is asked first, beside the others' weights; 1 without it. Only weighted routes look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// A route as it is to be: a name that is asked for as a model is, and who answers in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewModelRoute {
+    /// Who is asked first: `ordered` (the first of them), `weighted` (by chance) or `fastest`; `ordered` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pick: Option<String>,
+    /// How often one is asked in a row before the next one is, 1 to 5; 1 without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u32>,
+    /// Who answers.
+    pub models: Vec<NewRouteModel>,
+}
+
+/// A model of a route, and how it does as far as the server knows that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouteModel {
+    /// `provider/model`.
+    pub model: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Failures in a row.
+    pub failures: u32,
+    /// It is left alone until then (RFC 3339), as it failed again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resting_until: Option<String>,
+    /// Milliseconds until its answers begin, of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_ms: Option<u64>,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelRoute {
+    /// What is asked for.
+    pub name: String,
+    /// Who is asked first: `ordered`, `weighted` or `fastest`.
+    pub pick: String,
+    /// How often one is asked in a row before the next one is.
+    pub tries: u32,
+    /// Who answers.
+    pub models: Vec<RouteModel>,
+}
+
+/// How a model did over some hours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelPerformance {
+    /// Who answered.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+    /// Requests.
+    pub requests: u64,
+    /// Those that came to nothing.
+    pub failed: u64,
+    /// Milliseconds until half of the good answers had begun.
+    pub first_ms_p50: u64,
+    /// Milliseconds until 95 of 100 had.
+    pub first_ms_p95: u64,
+    /// Milliseconds until half of them had ended.
+    pub whole_ms_p50: u64,
+    /// Milliseconds until 95 of 100 had.
+    pub whole_ms_p95: u64,
+    /// Tokens of answers a second, from their beginnings to their ends; none when that took no time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_s: Option<f64>,
+    /// What they cost, in US dollars.
+    pub cost: String,
+}
+
+/// How models did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelPerformances {
+    /// Each model, by provider and name.
+    pub items: Vec<ModelPerformance>,
+    /// There were more exchanges than are looked at: these are the newest.
+    pub more: bool,
+}
+
 /// What one principal used of one model on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelUsage {

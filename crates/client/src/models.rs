@@ -1,7 +1,10 @@
-//! Models: providers, budgets, usage.
+//! Models: providers, routes, budgets, usage.
 
 use http::Method;
-use skep_api::{ModelBudget, ModelProvider, ModelUsages, NewModelBudget, NewModelProvider, Page};
+use skep_api::{
+    ModelBudget, ModelPerformances, ModelProvider, ModelRoute, ModelUsages, NewModelBudget,
+    NewModelProvider, NewModelRoute, Page,
+};
 
 use crate::request::{Query, encode};
 use crate::{Client, ClientError};
@@ -36,6 +39,46 @@ impl Client {
     pub async fn remove_model_provider(&self, name: &str) -> Result<(), ClientError> {
         let path = format!("/models/providers/{}", encode(name));
         self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// The routes to models, and how who answers does.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_routes(&self) -> Result<Page<ModelRoute>, ClientError> {
+        self.get("/models/routes", &Query::default()).await
+    }
+
+    /// Adds a route, or puts it in the place of the one of its name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_model_route(
+        &self,
+        name: &str,
+        new: &NewModelRoute,
+    ) -> Result<ModelRoute, ClientError> {
+        let path = format!("/models/routes/{}", encode(name));
+        let answer = self.put_json(&path, new).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_model_route(&self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/models/routes/{}", encode(name));
+        self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// How each model did over so many hours until now.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_performance(&self, hours: u64) -> Result<ModelPerformances, ClientError> {
+        let query = Query::default().with("hours", Some(hours));
+        self.get("/models/performance", &query).await
     }
 
     /// The budgets, and how they stand.

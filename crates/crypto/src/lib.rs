@@ -98,8 +98,8 @@ impl Key {
     /// # Errors
     /// [`CryptoError`].
     pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        // As long as it can get: what is moved while it grows would not be wiped.
-        let mut out = Zeroizing::new(Vec::with_capacity(sealed.len() + chunked::CHUNK));
+        // As long as it can get, with the tag of its last chunk: what is moved while it grows would not be wiped.
+        let mut out = Zeroizing::new(Vec::with_capacity(sealed.len()));
         let mut opener = Opener::new(self.clone(), context);
         opener.push(sealed, &mut out)?;
         opener.finish(&mut out)?;

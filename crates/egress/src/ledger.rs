@@ -18,8 +18,8 @@ use crate::rows;
 
 mod segment;
 
-pub use segment::{Line, Opened, Settled, Way};
-use segment::{Segment, read_all};
+use segment::{Line, Reading, Segment, lost, read_all};
+pub use segment::{Opened, Settled, Way};
 
 /// How soon the store has what has ended.
 const SOON: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ struct State {
     segment: Segment,
     /// Files before it, whose lines are in `waiting` or in the store, or open and in the newest, too.
     old: Vec<PathBuf>,
-    open: HashMap<[u8; 16], Opened>,
+    open: HashMap<[u8; 16], Arc<Opened>>,
     waiting: Vec<Settled>,
     /// Those that the store is taking in, or did not take the last time.
     taken: Arc<Vec<Settled>>,
@@ -72,28 +72,15 @@ impl Ledger {
     /// [`EgressError::Ledger`], and the store's own.
     pub async fn open(db: Db, folder: &Path) -> Result<Self, EgressError> {
         std::fs::create_dir_all(folder).map_err(|error| file_failed(folder, &error))?;
-        let (old, lines) = read_all(folder)?;
+        let (old, Reading { open, mut settled }) = read_all(folder)?;
         let now = db.clock().now();
-        let mut open: HashMap<[u8; 16], Opened> = HashMap::new();
-        let mut settled = Vec::new();
-        for line in lines {
-            match line {
-                Line::Opened(one) => {
-                    open.insert(one.id, one);
-                }
-                Line::Settled(one) => {
-                    open.remove(&one.opened.id);
-                    settled.push(one);
-                }
-            }
-        }
         if !open.is_empty() {
             tracing::warn!(
                 exchanges = open.len(),
                 "what was open when the server ended is settled as what was set aside"
             );
         }
-        settled.extend(open.into_values().map(|one| one.lost(now)));
+        settled.extend(open.into_values().map(|one| lost(one, now)));
         if !settled.is_empty() {
             write(&db, Arc::new(settled)).await?;
         }
@@ -122,7 +109,8 @@ impl Ledger {
     /// # Errors
     /// [`EgressError::Ledger`], when that cannot be written down: then it must not begin. [`EgressError::Busy`], when
     /// the store is behind.
-    pub fn begin(&self, opened: Opened) -> Result<(), EgressError> {
+    pub fn begin(&self, opened: impl Into<Arc<Opened>>) -> Result<(), EgressError> {
+        let opened = opened.into();
         if opened.entry.len() > MOST_ENTRY {
             // It would hold up all that ends with it.
             return Err(EgressError::Ledger(
@@ -133,7 +121,7 @@ impl Ledger {
         if state.waiting.len() + state.taken.len() >= MOST_WAITING {
             return Err(EgressError::Busy);
         }
-        state.segment.write(&Line::Opened(opened.clone()))?;
+        state.segment.write(Line::Opened(&opened))?;
         state.open.insert(opened.id, opened);
         Ok(())
     }
@@ -141,7 +129,7 @@ impl Ledger {
     /// Tells how one ended. It counts even when the file cannot be written: the store will have it.
     pub fn end(&self, settled: Settled) {
         let mut state = self.0.state.lock();
-        if let Err(error) = state.segment.write(&Line::Settled(settled.clone())) {
+        if let Err(error) = state.segment.write(Line::Settled(&settled)) {
             tracing::error!(%error, "the end of an exchange is in memory alone until the store has it");
         }
         state.open.remove(&settled.opened.id);
@@ -247,10 +235,11 @@ impl State {
     fn turn(&mut self, folder: &Path) -> Result<(), EgressError> {
         let mut next = Segment::begin(folder, self.segment.number() + 1)?;
         for opened in self.open.values() {
-            next.write(&Line::Opened(opened.clone()))?;
+            next.write(Line::Opened(opened))?;
         }
         for settled in &self.waiting {
-            next.write(&Line::Settled(settled.clone()))?;
+            next.write(Line::Opened(&settled.opened))?;
+            next.write(Line::Settled(settled))?;
         }
         // Before what it follows is gone.
         next.sync()?;

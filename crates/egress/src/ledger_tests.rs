@@ -42,7 +42,7 @@ async fn what_ended_is_in_the_store_once_and_adds_up() {
     let at = folder.path().join("ledger");
     let ledger = Ledger::open(db.clone(), &at).await.unwrap();
     for id in 1..=3 {
-        ledger.begin(opened(id)).unwrap();
+        ledger.begin(Arc::new(opened(id))).unwrap();
     }
     assert_eq!(ledger.open_count(), 3);
     ledger.end(settled(1));
@@ -81,11 +81,11 @@ async fn a_start_counts_for_budgets_what_counted_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let db = open_db(folder.path());
     let of = |id: u8, way, model: &str| Settled {
-        opened: Opened {
+        opened: Arc::new(Opened {
             way,
             model: model.to_owned(),
             ..opened(id)
-        },
+        }),
         ..settled(id)
     };
     let all = vec![
@@ -127,7 +127,7 @@ async fn a_server_that_is_killed_loses_nothing() {
     let at = folder.path().join("ledger");
     let ledger = Ledger::open(db.clone(), &at).await.unwrap();
     for id in 1..=3 {
-        ledger.begin(opened(id)).unwrap();
+        ledger.begin(Arc::new(opened(id))).unwrap();
     }
     ledger.end(settled(1));
     // It is gone without a word: nobody flushed.
@@ -184,7 +184,7 @@ async fn who_waits_for_the_disk_waits_for_what_ended_before() {
         async move { ledger.keep(stop).await }
     });
     for id in 0..50 {
-        ledger.begin(opened(id)).unwrap();
+        ledger.begin(Arc::new(opened(id))).unwrap();
         ledger.end(settled(id));
         ledger.on_disk().await;
         assert!(whole(&db).await.contains_key(&[id; 16]));
@@ -203,7 +203,7 @@ async fn an_end_that_the_store_does_not_take_holds_up_no_other() {
     let at = folder.path().join("ledger");
     let ledger = Ledger::open(db.clone(), &at).await.unwrap();
     for id in 1..=3 {
-        ledger.begin(opened(id)).unwrap();
+        ledger.begin(Arc::new(opened(id))).unwrap();
         let long = if id == 2 { 100 << 10 } else { 0 };
         let entry = vec![0; long];
         ledger.end(Settled {
@@ -235,7 +235,7 @@ async fn nothing_begins_that_cannot_be_written_down() {
     assert!(matches!(ledger.begin(long), Err(EgressError::Ledger(_))));
     for id in 0..MOST_WAITING {
         let mut one = settled(0);
-        one.opened.id[..8].copy_from_slice(&(id as u64).to_le_bytes());
+        Arc::make_mut(&mut one.opened).id[..8].copy_from_slice(&(id as u64).to_le_bytes());
         ledger.0.state.lock().waiting.push(one);
     }
     assert!(matches!(ledger.begin(opened(2)), Err(EgressError::Busy)));

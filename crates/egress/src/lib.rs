@@ -6,10 +6,12 @@ mod error;
 pub mod ledger;
 pub mod llm;
 mod money;
+mod performance;
 mod rows;
 pub mod web;
 
 pub use error::EgressError;
 pub use ledger::Ledger;
 pub use money::{Money, NoMoney};
+pub use performance::Performance;
 pub use rows::{Day, DayFilter, MIGRATIONS, Usage};

@@ -38,6 +38,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            CREATE TABLE llm_routes (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -84,6 +91,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
     workspace_tables: &[
         "llm_providers",
         "llm_budgets",
+        "llm_routes",
         "web_rules",
         "exchanges",
         "exchange_days",
@@ -321,6 +329,7 @@ macro_rules! kept {
 
 pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
+pub(crate) const ROUTES: Kept = kept!("llm_routes");
 pub(crate) const RULES: Kept = kept!("web_rules");
 
 impl Kept {

@@ -91,7 +91,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 141] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 145] = [
     ("GET", "/api/v1/web/rules", look("web:read", "Workspace")),
     (
         "PUT",
@@ -134,6 +134,26 @@ pub(crate) const ROUTES: [(&str, &str, Access); 141] = [
         "DELETE",
         "/api/v1/models/budgets/{budget}",
         change("model:budget", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/routes",
+        look("model:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/models/routes/{route}",
+        change("model:provide", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/performance",
+        look("model:read", "Workspace"),
     ),
     (
         "GET",

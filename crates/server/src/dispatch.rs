@@ -313,12 +313,9 @@ impl Dispatcher {
         {
             self.state.threats.missing(remote, path);
         }
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(error) => {
-                models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
-            }
-        };
+        let mut response = answer.unwrap_or_else(|error| {
+            models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
+        });
         let status = response.status();
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);

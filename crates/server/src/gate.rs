@@ -158,13 +158,7 @@ pub(crate) async fn ask(
 ) -> Result<Option<KnownSecret>, ApiError> {
     let workspace = &asker.principal.workspace;
     let holder = crate::vault::holder(&asker.principal);
-    let agent = match about {
-        About::Agent(name) if act.action() == CALL.action => Some(name),
-        _ => None,
-    };
-    state
-        .rates
-        .act(&asker.counted, &asker.principal, act.action(), agent)?;
+    count(state, act, asker, about)?;
     let whose = match about {
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,
@@ -226,6 +220,16 @@ pub(crate) async fn ask(
         act.is_about("Secret", &known.secret.id.to_string());
     }
     Ok(settled)
+}
+
+/// Counts what is about to be done, for rates.
+fn count(state: &State, act: &Act, asker: &Asker, about: About<'_>) -> Result<(), ApiError> {
+    let agent = match about {
+        About::Agent(name) if act.action() == CALL.action => Some(name),
+        _ => None,
+    };
+    let (counted, who) = (&asker.counted, &asker.principal);
+    state.rates.act(counted, who, act.action(), agent)
 }
 
 /// What a value is needed for as it is now.

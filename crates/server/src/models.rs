@@ -1,6 +1,7 @@
 //! The doors to models: `/llm/openai`, `/llm/anthropic` and `/llm/google`, as their SDKs know them. Who asks is found out
 //! by the key that the SDK shows, policies decide about the model, and the provider's key comes from the vault.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
@@ -20,7 +22,7 @@ use skep_egress::llm::{Body, Door, Keys, Models, Options, Plan, Prices, Target, 
 use skep_guard::Circumstances;
 use skep_guard::policy::Resource;
 use skep_store::Db;
-use skep_vault::Vault;
+use skep_vault::{Brief, SecretValue, Vault};
 use zeroize::Zeroizing;
 
 use crate::ServerError;
@@ -46,6 +48,8 @@ const DOORS: [(&str, Door); 3] = [
 ];
 /// The header in which Google's SDKs show their key.
 const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// The header in which an agent names the thread that a request belongs to: it stays with one model of a route.
+const THREAD: HeaderName = HeaderName::from_static("skep-thread");
 /// Headers of a request to a door, in which this server finds who asks.
 const OWN_KEY: HeaderName = HeaderName::from_static(skep_api::HEADER_API_KEY);
 /// The bodies that are kept in memory at once are bounded by these many bytes each.
@@ -108,15 +112,18 @@ fn without_key(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// Keys that are kept for a moment, at most.
+const MOST_KEPT: usize = 4_096;
+
 /// Keys of providers, from the vault.
 struct OfVault {
     vault: Vault,
     mounts: Arc<Mounts>,
+    kept: Mutex<HashMap<Workspace, HashMap<String, Arc<Brief>>>>,
 }
 
-#[async_trait]
-impl Keys for OfVault {
-    async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+impl OfVault {
+    async fn read(&self, workspace: &Workspace, secret: &str) -> Result<SecretValue, String> {
         if !self.vault.is_open() {
             return Err("the vault is sealed".to_owned());
         }
@@ -127,7 +134,38 @@ impl Keys for OfVault {
         let settled = settled.map_err(|error| error.public().detail())?;
         let id = settled.ok_or_else(missing)?.secret.id;
         let read = self.vault.read(workspace, id, None).await;
-        let (_, value) = read.map_err(|error| error.detail())?;
+        read.map(|(_, value)| value).map_err(|error| error.detail())
+    }
+
+    fn kept(&self, workspace: &Workspace, secret: &str) -> Option<SecretValue> {
+        let brief = self.kept.lock().get(workspace)?.get(secret)?.clone();
+        self.vault.kept(&brief)
+    }
+
+    fn keep(&self, workspace: &Workspace, secret: &str, brief: Brief) {
+        let mut kept = self.kept.lock();
+        if kept.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
+            kept.clear();
+        }
+        let of = kept.entry(workspace.clone()).or_default();
+        of.insert(secret.to_owned(), Arc::new(brief));
+    }
+}
+
+#[async_trait]
+impl Keys for OfVault {
+    async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+        let moment = self.vault.moment();
+        let value = match self.kept(workspace, secret) {
+            Some(value) => value,
+            None => {
+                let value = self.read(workspace, secret).await?;
+                if let Ok(brief) = self.vault.keep(moment, &value) {
+                    self.keep(workspace, secret, brief);
+                }
+                value
+            }
+        };
         Ok(Zeroizing::new(value.bytes().to_vec()))
     }
 }
@@ -156,6 +194,7 @@ pub(crate) async fn open(
         keys: Arc::new(OfVault {
             vault: vault.clone(),
             mounts: mounts.clone(),
+            kept: Mutex::default(),
         }),
     };
     let failed = |error: EgressError| match error {
@@ -270,9 +309,10 @@ async fn asked(
     plan.targets = allowed;
     let witness = Arc::new(Seen { act: act.clone() });
     let who = who(asker);
+    let thread = head.headers.get(THREAD).map(HeaderValue::as_bytes);
     let sent = state
         .models
-        .send(plan, &who, (&head.headers, &body), witness);
+        .send(plan, (&who, thread), (&head.headers, &body), witness);
     Ok(sent.await?)
 }
 

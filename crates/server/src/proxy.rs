@@ -14,12 +14,12 @@ use hyper::body::Incoming;
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp};
-use skep_egress::Ledger;
 use skep_egress::ledger::Opened;
-use skep_egress::llm::{Who, Witness};
+use skep_egress::llm::{Models, Who, Witness};
 use skep_egress::web::{Asked, Lessee, Options, Rule, Scheme, Upgrade, Web, WebError};
 use skep_guard::Circumstances;
 use skep_store::Db;
+use skep_vault::Vault;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
@@ -28,6 +28,7 @@ use crate::act::Act;
 use crate::connection::Place;
 use crate::dispatch::Body;
 use crate::gate::{self, About, Asker};
+use crate::mounts::Mounts;
 use crate::outgoing;
 use crate::problem::ApiError;
 use crate::rates::Counted;
@@ -37,17 +38,22 @@ use crate::tokens;
 mod tunnel;
 mod values;
 
-pub(crate) use values::OfVault;
+use values::OfVault;
 
 /// Opens the way out.
 pub(crate) fn open(
     settings: &Settings,
     db: &Db,
-    ledger: &Ledger,
-    values: OfVault,
+    models: &Models,
+    (vault, mounts): (&Vault, &Arc<Mounts>),
 ) -> Result<Web, ServerError> {
+    let values = OfVault {
+        db: db.clone(),
+        vault: vault.clone(),
+        mounts: mounts.clone(),
+    };
     let options = Options {
-        ledger: ledger.clone(),
+        ledger: models.ledger().clone(),
         reach: outgoing::reach(&outgoing::guard(settings)?),
         ca: settings.web_ca.clone(),
         values: Arc::new(values),

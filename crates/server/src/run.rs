@@ -239,7 +239,6 @@ async fn compose(
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
     let backup_metrics = BackupMetrics::register(&mut registry);
-    let call_metrics = Metrics::register(&mut registry);
     let tracer = tracer(settings, &mut registry)?;
     let db = open(settings, metrics.clone())?;
     let audit = Arc::new(open_audit(settings, &db).await?);
@@ -247,8 +246,8 @@ async fn compose(
     let tenants = Tenants::open(db.clone()).await?;
     let (vault, ways) = ways::vault(&db, settings, &own).await?;
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
-    let given = settings.keys_file.as_deref();
-    let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
+    let (keys, first_key) =
+        keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
     let outside = Outside::open(settings, &db, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
@@ -259,16 +258,12 @@ async fn compose(
     let mounts = Mounts::open(settings, &db, &vault)?;
     let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
     let ways_out = models::open(settings, &db, (&vault, &mounts)).await?;
-    let values = proxy::OfVault {
-        db: db.clone(),
-        vault: vault.clone(),
-        mounts: mounts.clone(),
-    };
-    let web = proxy::open(settings, &db, ways_out.ledger(), values)?;
+    let web = proxy::open(settings, &db, &ways_out, (&vault, &mounts))?;
     let with = (quotas.allowed(), lending, (&ways_out, &web));
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
-    let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
+    let spans = spans(tracer.as_ref());
+    let observed = (Metrics::register(&mut registry), spans, quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {

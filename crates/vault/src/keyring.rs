@@ -115,6 +115,8 @@ pub(crate) struct Numbered {
 /// The keys of an open vault.
 pub(crate) struct Keyring {
     pub(crate) unlock: Key,
+    /// Of what is kept in memory for a moment ([`crate::Brief`]).
+    pub(crate) brief: Key,
     /// By what is stored, as `opened`: whatever becomes of a number, a key is only what its row says.
     roots: RwLock<HashMap<Vec<u8>, Key>>,
     /// By what is stored: a workspace that is removed and made again has another.
@@ -138,12 +140,13 @@ pub(crate) struct Index {
 }
 
 impl Keyring {
-    pub(crate) fn new(unlock: Key) -> Self {
-        Self {
+    pub(crate) fn new(unlock: Key) -> Result<Self, VaultError> {
+        Ok(Self {
             unlock,
+            brief: Key::random()?,
             roots: RwLock::default(),
             opened: RwLock::default(),
-        }
+        })
     }
 
     /// The root key of a number, from what is stored.

@@ -9,6 +9,7 @@
 //! ([`Lease`]), shares them, and replaces keys of any level while they are used ([`rotation`]). It knows nothing
 //! of who may do what: its caller has asked.
 
+mod brief;
 mod error;
 pub mod hooks;
 pub mod keeper;
@@ -29,6 +30,7 @@ mod share;
 mod turn;
 mod value;
 
+pub use brief::{Brief, Moment};
 pub use error::VaultError;
 pub use lease::{Lease, NewLease};
 pub use mount::{Known, Mount, NewMount};

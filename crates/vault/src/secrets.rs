@@ -96,7 +96,8 @@ impl Vault {
         work: impl FnOnce(&mut Room<'_>, &Live) -> Result<T, VaultError> + Send + 'static,
     ) -> Result<T, VaultError> {
         let (keyring, of) = (self.keyring()?, workspace.clone());
-        self.db
+        let changed = self
+            .db
             .write(move |unit: &mut Unit<'_>| {
                 let live = keyring.live(unit, &of)?;
                 let now = unit.now();
@@ -112,7 +113,9 @@ impl Vault {
                 };
                 work(&mut room, &live)
             })
-            .await
+            .await;
+        self.changed();
+        changed
     }
 
     /// As [`Vault::change`], where no value is written: its keys are not looked for. There is no room before a
@@ -123,7 +126,8 @@ impl Vault {
         work: impl FnOnce(&mut Room<'_>) -> Result<T, VaultError> + Send + 'static,
     ) -> Result<Option<T>, VaultError> {
         let (keyring, of) = (self.keyring()?, workspace.clone());
-        self.db
+        let changed = self
+            .db
             .write(move |unit: &mut Unit<'_>| {
                 let now = unit.now();
                 let mut scope = unit.scope(&of);
@@ -138,7 +142,9 @@ impl Vault {
                 };
                 work(&mut room).map(Some)
             })
-            .await
+            .await;
+        self.changed();
+        changed
     }
 
     /// Looks at something in a workspace's room. There is none before its first secret.

@@ -1,6 +1,7 @@
 //! The vault as a service: open or sealed, and by which ways it opens.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use skep_core::{Clock, Timestamp, Workspace};
@@ -20,6 +21,8 @@ const MOST_NAME: usize = 80;
 pub struct Vault {
     pub(crate) db: Db,
     keyring: Arc<RwLock<Option<Arc<Keyring>>>>,
+    /// How often this server changed something.
+    pub(crate) changes: Arc<AtomicU64>,
 }
 
 /// How the vault is.
@@ -47,6 +50,7 @@ impl Vault {
         Self {
             db,
             keyring: Arc::default(),
+            changes: Arc::default(),
         }
     }
 
@@ -143,7 +147,7 @@ impl Vault {
         if !made? {
             return self.unseal(opening).await;
         }
-        *self.keyring.write() = Some(Arc::new(Keyring::new(unlock)));
+        *self.keyring.write() = Some(Arc::new(Keyring::new(unlock)?));
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Vault {
         let unlock = self.unlock(opening).await?;
         let mut keyring = self.keyring.write();
         if keyring.is_none() {
-            *keyring = Some(Arc::new(Keyring::new(unlock)));
+            *keyring = Some(Arc::new(Keyring::new(unlock)?));
         }
         Ok(())
     }
@@ -281,7 +285,8 @@ impl Vault {
     /// The store's own.
     pub async fn forget_workspace(&self, workspace: &Workspace) -> Result<(), VaultError> {
         let of = workspace.clone();
-        self.db
+        let forgotten = self
+            .db
             .write(move |unit| {
                 let mut server = unit.server();
                 server.in_turn()?;
@@ -298,7 +303,9 @@ impl Vault {
                 }
                 Ok(())
             })
-            .await
+            .await;
+        self.changed();
+        forgotten
     }
 }
 

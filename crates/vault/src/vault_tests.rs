@@ -110,6 +110,37 @@ impl House {
 }
 
 #[tokio::test]
+async fn what_is_kept_counts_until_something_changes() {
+    let house = House::new().await;
+    let (vault, of) = (&house.vault, &house.workspace);
+    let id = house.create("provider/key", "canary-one").await;
+    let moment = vault.moment();
+    let (_, read) = vault.read(of, id, None).await.unwrap();
+    let kept = vault.keep(moment, &read).unwrap();
+    let holds = |text: &str| {
+        kept.sealed
+            .windows(text.len())
+            .any(|it| it == text.as_bytes())
+    };
+    assert!(!holds("canary") && !format!("{kept:?}").contains("canary"));
+    assert_eq!(vault.kept(&kept).unwrap(), value("canary-one"));
+    // Another secret's change ends it, too: which one it was is not asked.
+    house.create("other", "value").await;
+    assert!(vault.kept(&kept).is_none());
+    // What was changed while it was read does not count as read after it.
+    let moment = vault.moment();
+    let (_, read) = vault.read(of, id, None).await.unwrap();
+    house.create("third", "value").await;
+    assert!(vault.kept(&vault.keep(moment, &read).unwrap()).is_none());
+    let kept = vault.keep(vault.moment(), &read).unwrap();
+    assert!(vault.kept(&kept).is_some());
+    vault.seal(&house.by).await.unwrap();
+    assert!(vault.kept(&kept).is_none());
+    vault.unseal(Opening::Key(house.key.clone())).await.unwrap();
+    assert!(vault.kept(&kept).is_none(), "its key is gone");
+}
+
+#[tokio::test]
 async fn a_secret_has_versions_that_follow_each_other() {
     let house = House::new().await;
     let id = house.create("billing/stripe", "one").await;

@@ -185,6 +185,11 @@ async fn clients_of_an_agent_reach_a_host_and_never_see_its_key() {
         (&heard["method"], &heard["body"]),
         (&json!("POST"), &json!("x=1"))
     );
+    assert_told(&house).await;
+}
+
+/// Five requests have left what there is to be known of them, and no more.
+async fn assert_told(house: &House) {
     let seen = house.host.heard();
     assert_eq!(seen.len(), 5);
     for heard in &seen {
@@ -618,7 +623,7 @@ async fn a_tunnel_that_is_not_opened_is_tls_to_its_host_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_shows_it_and_what_counts_no_more_is_refused() {
+async fn who_asks_shows_it_to_the_proxy() {
     let house = House::start().await;
     let plain = Host::start("127.0.0.4", None, "").await;
     house.allow("plain", json!({ "host": plain.url })).await;
@@ -653,6 +658,19 @@ async fn who_asks_shows_it_and_what_counts_no_more_is_refused() {
     assert!(
         plain.last()["headers"].get("x-mine").is_none() && plain.last()["headers"]["x-own"] == "1"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_instance_had_ends_with_it() {
+    let house = House::start().await;
+    let plain = Host::start("127.0.0.4", None, "").await;
+    house.allow("plain", json!({ "host": plain.url })).await;
+    house
+        .allow("blind", json!({ "host": house.host.name }))
+        .await;
+    house.agent(json!({})).await;
+    let (url, token) = (format!("{}/x", plain.url), house.variable("SKEP_TOKEN"));
+    assert_eq!(house.asked(&url, &token, "").await.status, 200);
     // A tunnel of the agent's that is open, and one that was opened.
     house
         .allow("opened", json!({ "host": house.other.name, "open": true }))

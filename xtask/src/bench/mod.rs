@@ -2,7 +2,9 @@
 
 mod audit;
 mod drive;
+mod egress;
 mod fleet;
+mod gateways;
 mod ingress;
 mod machine;
 mod sandbox;
@@ -40,6 +42,8 @@ pub(crate) enum What {
     Patterns,
     /// Opening and writing an agent.lock with 10 MB of memory.
     Lock,
+    /// Requests to models: straight, and through LiteLLM, TensorZero and Skep.
+    Egress(egress::Options),
     /// Copies, queue and latency over time while the load goes up and down.
     Scale(scale::Options),
 }
@@ -58,6 +62,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Audit(options) => audit::run(options),
         What::Secrets(options) => secrets::run(options),
         What::Wake(options) => wake::run(options),
+        What::Egress(options) => egress::run(options),
         What::Scale(options) => scale::run(options),
     }
 }

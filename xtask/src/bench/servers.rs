@@ -79,6 +79,15 @@ impl Skep {
 
     /// [`Skep::start_with`], of another binary.
     pub(crate) fn start_as(binary: &Path, folder: &Path, flags: &[&str]) -> Result<Self> {
+        Self::start_of((binary, folder), flags, &[])
+    }
+
+    /// [`Skep::start_as`], with environment variables.
+    pub(crate) fn start_of(
+        (binary, folder): (&Path, &Path),
+        flags: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let data = folder.join("data");
         fs::create_dir_all(&data)?;
         // What a dead server left must not be taken for the new one's.
@@ -93,6 +102,7 @@ impl Skep {
             .env_remove("SKEP_BIN")
             .env("SKEP_LOG_LEVEL", "warn")
             .env("SKEP_LIMITS_CONNECTIONS", "10000")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -68,6 +68,21 @@ const SETS: [Set; 7] = [
     },
 ];
 
+/// Other gateways to models, which a benchmark measures.
+const GATEWAYS: Set = Set {
+    from: "xtask/gateways",
+    to: "gateways",
+    files: &["requirements.txt"],
+    made: PYTHON,
+};
+
+/// Installs the other gateways; tells the folder of their programs.
+pub(super) fn gateways() -> Result<PathBuf> {
+    let cache = cache()?;
+    GATEWAYS.install(&cache)?;
+    Ok(cache.join(GATEWAYS.to).join(".venv/bin"))
+}
+
 fn cache() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));

@@ -1,12 +1,13 @@
 //! The ledger's file: one line after the other, each with its length and a checksum. A line that was cut ends it.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skep_core::{Timestamp, Workspace};
@@ -17,8 +18,10 @@ use crate::llm::Amount;
 use crate::money::Money;
 
 /// The bytes before a line: its length (u32, little endian), and the first of its SHA-256.
-const HEAD: usize = 4 + SUM;
+const HEAD: usize = LENGTH + SUM;
 const SUM: usize = 8;
+/// Bytes of a length.
+const LENGTH: usize = 4;
 /// The longest line.
 const MOST: usize = 256 << 10;
 const NAME: &str = "ledger-";
@@ -81,7 +84,7 @@ pub struct Opened {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
     /// How it began.
-    pub opened: Opened,
+    pub opened: Arc<Opened>,
     /// How: a status, or a word for what went wrong.
     pub outcome: String,
     /// Tokens in, of which so many were read from and written to the provider's cache.
@@ -106,148 +109,187 @@ pub struct Settled {
     pub entry: Vec<u8>,
 }
 
-impl Opened {
-    /// Nobody knows how it ended.
-    pub(super) fn lost(self, now: Timestamp) -> Settled {
-        let whole = now.since(self.at).as_micros();
-        Settled {
-            outcome: "lost".to_owned(),
-            input: self.reserved.tokens,
-            cache_read: 0,
-            cache_write: 0,
-            output: 0,
-            reasoning: 0,
-            cost: self.reserved.money,
-            estimated: true,
-            first_us: 0,
-            whole_us: u64::try_from(whole).unwrap_or(u64::MAX),
-            entry: self.entry.clone(),
-            opened: self,
-        }
+/// One of which nobody knows how it ended.
+pub(super) fn lost(opened: Arc<Opened>, now: Timestamp) -> Settled {
+    let whole = now.since(opened.at).as_micros();
+    Settled {
+        outcome: "lost".to_owned(),
+        input: opened.reserved.tokens,
+        cache_read: 0,
+        cache_write: 0,
+        output: 0,
+        reasoning: 0,
+        cost: opened.reserved.money,
+        estimated: true,
+        first_us: 0,
+        whole_us: u64::try_from(whole).unwrap_or(u64::MAX),
+        entry: opened.entry.clone(),
+        opened,
     }
 }
 
 /// A line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Line<'a> {
     /// One begins.
-    Opened(Opened),
-    /// One has ended.
-    Settled(Settled),
+    Opened(&'a Opened),
+    /// One has ended, whose beginning stands before it.
+    Settled(&'a Settled),
 }
 
-/// A line as the file has it. Fields may be added with a default; none changes its meaning.
+/// A line as the file has it: the length of this as JSON (u32, little endian), that, and the entry of the audit log.
+/// Fields may be added with a default; none changes its meaning.
 #[derive(Serialize, Deserialize)]
-struct Stored {
-    id: [u8; 16],
-    workspace: String,
+#[serde(rename_all = "lowercase")]
+enum Stored<'a> {
+    Opened(#[serde(borrow)] Begin<'a>),
+    Settled(#[serde(borrow)] End<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Begin<'a> {
+    id: u128,
+    workspace: Cow<'a, str>,
     at: i64,
-    #[serde(default)]
     way: Way,
-    kind: String,
-    who: String,
-    provider: String,
-    model: String,
-    asked: String,
+    kind: Cow<'a, str>,
+    who: Cow<'a, str>,
+    provider: Cow<'a, str>,
+    model: Cow<'a, str>,
+    asked: Cow<'a, str>,
     reserved: (i64, u64),
-    prices: String,
-    /// In Base64.
-    entry: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<End>,
+    prices: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct End {
-    outcome: String,
+struct End<'a> {
+    id: u128,
+    outcome: Cow<'a, str>,
     /// Input, of which from and to the cache, output, of which thought.
     tokens: [u64; 5],
     cost: i64,
     estimated: bool,
     us: [u64; 2],
-    /// In Base64.
-    entry: String,
 }
 
-impl Line {
-    fn to_bytes(&self) -> Vec<u8> {
-        let (opened, end) = match self {
-            Self::Opened(opened) => (opened, None),
-            Self::Settled(settled) => {
-                let end = End {
-                    outcome: settled.outcome.clone(),
-                    tokens: [
-                        settled.input,
-                        settled.cache_read,
-                        settled.cache_write,
-                        settled.output,
-                        settled.reasoning,
-                    ],
-                    cost: settled.cost.nanos(),
-                    estimated: settled.estimated,
-                    us: [settled.first_us, settled.whole_us],
-                    entry: STANDARD.encode(&settled.entry),
-                };
-                (&settled.opened, Some(end))
-            }
-        };
-        let stored = Stored {
-            id: opened.id,
-            workspace: opened.workspace.to_string(),
-            at: opened.at.as_micros(),
-            way: opened.way,
-            kind: opened.kind.clone(),
-            who: opened.who.clone(),
-            provider: opened.provider.clone(),
-            model: opened.model.clone(),
-            asked: opened.asked.clone(),
-            reserved: (opened.reserved.money.nanos(), opened.reserved.tokens),
-            prices: opened.prices.clone(),
-            entry: STANDARD.encode(&opened.entry),
-            end,
-        };
-        // Texts and numbers alone: it cannot fail.
-        serde_json::to_vec(&stored).unwrap_or_default()
-    }
+/// What a file says, one line after the other.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) open: HashMap<[u8; 16], Arc<Opened>>,
+    pub(super) settled: Vec<Settled>,
+}
 
-    fn read(bytes: &[u8]) -> Result<Self, String> {
-        let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let entry = |text: &str| STANDARD.decode(text).map_err(|error| error.to_string());
-        let opened = Opened {
-            id: stored.id,
-            workspace: Workspace::new(&stored.workspace).map_err(|error| error.to_string())?,
-            at: Timestamp::from_micros(stored.at),
-            way: stored.way,
-            kind: stored.kind,
-            who: stored.who,
-            provider: stored.provider,
-            model: stored.model,
-            asked: stored.asked,
+impl Line<'_> {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (stored, entry) = match self {
+            Self::Opened(opened) => (Stored::Opened(begin(opened)), &opened.entry),
+            Self::Settled(settled) => (Stored::Settled(end(settled)), &settled.entry),
+        };
+        let mut bytes = vec![0; LENGTH];
+        // Texts and numbers alone: it cannot fail.
+        let _ = serde_json::to_writer(&mut bytes, &stored);
+        let length = u32::try_from(bytes.len() - LENGTH).unwrap_or(u32::MAX);
+        bytes[..LENGTH].copy_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(entry);
+        bytes
+    }
+}
+
+fn begin(opened: &Opened) -> Begin<'_> {
+    Begin {
+        id: u128::from_be_bytes(opened.id),
+        workspace: opened.workspace.as_str().into(),
+        at: opened.at.as_micros(),
+        way: opened.way,
+        kind: opened.kind.as_str().into(),
+        who: opened.who.as_str().into(),
+        provider: opened.provider.as_str().into(),
+        model: opened.model.as_str().into(),
+        asked: opened.asked.as_str().into(),
+        reserved: (opened.reserved.money.nanos(), opened.reserved.tokens),
+        prices: opened.prices.as_str().into(),
+    }
+}
+
+fn end(settled: &Settled) -> End<'_> {
+    End {
+        id: u128::from_be_bytes(settled.opened.id),
+        outcome: settled.outcome.as_str().into(),
+        tokens: [
+            settled.input,
+            settled.cache_read,
+            settled.cache_write,
+            settled.output,
+            settled.reasoning,
+        ],
+        cost: settled.cost.nanos(),
+        estimated: settled.estimated,
+        us: [settled.first_us, settled.whole_us],
+    }
+}
+
+impl Reading {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let short = || "a line is too short".to_owned();
+        let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or_else(short)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| short())?;
+        let (stored, entry) = rest.split_at_checked(length).ok_or_else(short)?;
+        let stored = serde_json::from_slice(stored).map_err(|error| error.to_string())?;
+        match stored {
+            Stored::Opened(begin) => {
+                let opened = begin.opened(entry.to_vec())?;
+                self.open.insert(opened.id, Arc::new(opened));
+            }
+            Stored::Settled(end) => {
+                let opened = self.open.remove(&end.id.to_be_bytes());
+                let unknown = || "something ends that had not begun".to_owned();
+                let settled = end.settled(opened.ok_or_else(unknown)?, entry.to_vec());
+                self.settled.push(settled);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Begin<'_> {
+    fn opened(self, entry: Vec<u8>) -> Result<Opened, String> {
+        Ok(Opened {
+            id: self.id.to_be_bytes(),
+            workspace: Workspace::new(&self.workspace).map_err(|error| error.to_string())?,
+            at: Timestamp::from_micros(self.at),
+            way: self.way,
+            kind: self.kind.into_owned(),
+            who: self.who.into_owned(),
+            provider: self.provider.into_owned(),
+            model: self.model.into_owned(),
+            asked: self.asked.into_owned(),
             reserved: Amount {
-                money: Money::from_nanos(stored.reserved.0),
-                tokens: stored.reserved.1,
+                money: Money::from_nanos(self.reserved.0),
+                tokens: self.reserved.1,
             },
-            prices: stored.prices,
-            entry: entry(&stored.entry)?,
-        };
-        let Some(end) = stored.end else {
-            return Ok(Self::Opened(opened));
-        };
-        let [input, cache_read, cache_write, output, reasoning] = end.tokens;
-        Ok(Self::Settled(Settled {
+            prices: self.prices.into_owned(),
+            entry,
+        })
+    }
+}
+
+impl End<'_> {
+    fn settled(self, opened: Arc<Opened>, entry: Vec<u8>) -> Settled {
+        let [input, cache_read, cache_write, output, reasoning] = self.tokens;
+        Settled {
             opened,
-            outcome: end.outcome,
+            outcome: self.outcome.into_owned(),
             input,
             cache_read,
             cache_write,
             output,
             reasoning,
-            cost: Money::from_nanos(end.cost),
-            estimated: end.estimated,
-            first_us: end.us[0],
-            whole_us: end.us[1],
-            entry: entry(&end.entry)?,
-        }))
+            cost: Money::from_nanos(self.cost),
+            estimated: self.estimated,
+            first_us: self.us[0],
+            whole_us: self.us[1],
+            entry,
+        }
     }
 }
 
@@ -301,7 +343,7 @@ impl Segment {
     }
 
     /// Hands a line to the operating system, whole or not at all.
-    pub(super) fn write(&mut self, line: &Line) -> Result<(), EgressError> {
+    pub(super) fn write(&mut self, line: Line<'_>) -> Result<(), EgressError> {
         let bytes = line.to_bytes();
         let length = u32::try_from(bytes.len()).ok();
         let length = length.filter(|_| bytes.len() <= MOST);
@@ -340,8 +382,8 @@ impl Segment {
     }
 }
 
-/// The files of a folder, oldest first, and their lines.
-pub(super) fn read_all(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Line>), EgressError> {
+/// The files of a folder, oldest first, and what they say. What is open in one may end in a later one.
+pub(super) fn read_all(folder: &Path) -> Result<(Vec<PathBuf>, Reading), EgressError> {
     let failed = |error: std::io::Error| file_failed(folder, &error);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -352,36 +394,33 @@ pub(super) fn read_all(folder: &Path) -> Result<(Vec<PathBuf>, Vec<Line>), Egres
         }
     }
     paths.sort();
-    let (mut read, mut lines) = (Vec::new(), Vec::new());
+    let (mut read, mut reading) = (Vec::new(), Reading::default());
     for path in paths {
-        match read_one(&path) {
-            Ok(found) => {
-                lines.extend(found);
-                read.push(path);
-            }
+        match read_one(&path, &mut reading) {
+            Ok(()) => read.push(path),
             Err(why) => {
-                // Another Skep may read it; this one goes on without.
+                // Another Skep may read it; this one goes on with what it understood.
                 let aside = path.with_extension("unread");
                 tracing::error!(path = %aside.display(), why, "a file of the ledger cannot be read and is put aside");
                 std::fs::rename(&path, &aside).map_err(|error| file_failed(&path, &error))?;
             }
         }
     }
-    Ok((read, lines))
+    Ok((read, reading))
 }
 
-fn read_one(path: &Path) -> Result<Vec<Line>, String> {
+fn read_one(path: &Path, reading: &mut Reading) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    let (mut rest, mut lines) = (&bytes[..], Vec::new());
+    let mut rest = &bytes[..];
     while let Some((line, after)) = first(rest) {
-        lines.push(Line::read(line)?);
+        reading.read(line)?;
         rest = after;
     }
     if !rest.is_empty() {
         let (path, bytes) = (path.display(), rest.len());
         tracing::warn!(%path, bytes, "the last line of the ledger was cut: its exchange had not begun, or had not ended");
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// The first line, and what follows it; nothing, when it is cut.

@@ -10,7 +10,7 @@ use skep_dialects::{
 use super::exchange::{Body, Change, Open};
 use super::headers;
 use super::plan::{Plan, Target};
-use super::service::PATIENCE;
+use super::send::PATIENCE;
 use crate::EgressError;
 
 /// Bytes of an answer that is translated at once.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_core::Timestamp;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::books::{Amount, Reservation};
 use super::plan::Plan;
 use super::prices::Price;
+use super::send::CANNOT;
 use super::service::{Inner, Witness};
 use crate::EgressError;
 use crate::ledger::{Opened, Settled};
@@ -27,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// What an exchange holds until it is settled.
 pub(super) struct Open {
     pub(super) inner: Arc<Inner>,
-    pub(super) opened: Opened,
+    pub(super) opened: Arc<Opened>,
     pub(super) reservation: Option<Reservation>,
     pub(super) price: Option<Price>,
     pub(super) plan: Arc<Plan>,
@@ -73,6 +75,44 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Open {
+    fn target(&self) -> String {
+        format!("{}/{}", self.opened.provider, self.opened.model)
+    }
+
+    /// The provider is asked.
+    pub(super) fn asked(&mut self) {
+        self.asked = true;
+        let (target, now) = (self.target(), self.inner.db.clock().now());
+        let of = &self.opened.workspace;
+        self.inner.health(of, |health| health.asked(&target, now));
+    }
+
+    /// It begins to answer.
+    pub(super) fn answers(&self, status: StatusCode) {
+        if status.is_success() {
+            let (target, first) = (self.target(), self.began.elapsed());
+            let of = &self.opened.workspace;
+            self.inner.health(of, |health| health.good(&target, first));
+        }
+    }
+
+    /// How the provider did is known by how the exchange ended.
+    fn tell_health(&self, outcome: &str, now: Timestamp) {
+        if !self.asked {
+            return;
+        }
+        let status = outcome.parse::<u16>().ok();
+        let target = self.target();
+        self.inner
+            .health(&self.opened.workspace, |health| match status {
+                Some(status) if CANNOT.contains(&status) => health.bad(&target, now),
+                None if matches!(outcome, "unreachable" | "cut" | "silent") => {
+                    health.bad(&target, now)
+                }
+                _ => health.unknown(&target),
+            });
+    }
+
     /// It came to nothing, as the other dialect has no word for it.
     pub(super) fn refuse(mut self, error: &skep_dialects::Untranslatable) -> EgressError {
         self.settle("untranslatable", None, false);
@@ -84,6 +124,7 @@ impl Open {
     pub(super) fn settle(&mut self, outcome: &str, usage: Option<Usage>, estimated: bool) {
         self.settled = true;
         let now: Timestamp = self.inner.db.clock().now();
+        self.tell_health(outcome, now);
         let usage = bounded(usage.unwrap_or_default());
         let cost = self.price.as_ref().map(|price| price.cost(&usage));
         let cost = cost.unwrap_or_default();

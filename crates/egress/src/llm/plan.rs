@@ -10,6 +10,7 @@ use skep_dialects::{Dialect, Glance, Usage, glance};
 use super::books::Amount;
 use super::prices::Price;
 use super::provider::{Door, Kind, Provider, Wish};
+use super::route::{Leg, Route};
 use crate::EgressError;
 
 /// Tokens of all answers to a request.
@@ -31,6 +32,8 @@ pub struct Target {
     pub provider: Arc<Provider>,
     /// The model, as it calls it.
     pub model: String,
+    /// How often it is asked first, beside the others of a weighted route.
+    pub weight: u32,
 }
 
 impl Target {
@@ -48,6 +51,8 @@ pub struct Plan {
     pub asked: Option<String>,
     /// Who could answer, in their order.
     pub targets: Vec<Target>,
+    /// The route that was asked for.
+    pub(super) route: Option<Arc<Route>>,
     pub(super) door: Door,
     pub(super) wish: Wish,
     pub(super) dialect: Dialect,
@@ -134,6 +139,7 @@ pub(super) fn targets(
     let target = |provider: &Arc<Provider>, model: &str| Target {
         provider: provider.clone(),
         model: model.to_owned(),
+        weight: 1,
     };
     if let Some((name, model)) = asked.split_once('/')
         && let Some(named) = all.iter().filter(of_door).find(|it| it.name == name)
@@ -164,6 +170,18 @@ pub(super) fn targets(
             others.chain(any).map(|it| target(it, asked)).collect()
         }
     }
+}
+
+/// The models of a route that can be had.
+fn of_route(all: &[Arc<Provider>], how: (Door, Option<Dialect>), route: &Route) -> Vec<Target> {
+    let of_leg = |leg: &Leg| {
+        let found = targets(all, how, &leg.model).into_iter();
+        let weight = leg.weight;
+        // A provider's own name comes first: `a/b` of another is not what is meant.
+        let mut named = found.filter(|it| it.name() == leg.model);
+        named.next().map(|it| Target { weight, ..it })
+    };
+    route.legs.iter().filter_map(of_leg).collect()
 }
 
 /// What a body says, and the model that is asked for.
@@ -233,7 +251,7 @@ impl Plan {
     /// [`EgressError::NotFound`] for a path that the door has not, [`EgressError::Invalid`] for a body that is no
     /// request, [`EgressError::NoModel`] when no provider has the model.
     pub(super) fn read(
-        all: &[Arc<Provider>],
+        (all, routes): (&[Arc<Provider>], &[Arc<Route>]),
         door: Door,
         (method, path, query): (&Method, &str, Option<&str>),
         body: &[u8],
@@ -256,16 +274,19 @@ impl Plan {
         let unreadable = || EgressError::Invalid("the path cannot be read".to_owned());
         let wish = wish.decoded(decoded).ok_or_else(unreadable)?;
         let (glance, asked) = understood(&wish, dialect, body)?;
+        let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
+        let route = routes.iter().find(|it| Some(&it.name) == asked.as_ref());
         let targets = match &asked {
-            Some(asked) => {
-                let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
-                targets(all, (door, translates), asked)
-            }
+            Some(asked) => match route {
+                Some(route) => of_route(all, (door, translates), route),
+                None => targets(all, (door, translates), asked),
+            },
             None => {
                 let first = all.iter().find(|it| it.kind.door() == door);
                 let target = |provider: &Arc<Provider>| Target {
                     provider: provider.clone(),
                     model: String::new(),
+                    weight: 1,
                 };
                 first.map(target).into_iter().collect()
             }
@@ -273,6 +294,9 @@ impl Plan {
         refused(&wish, dialect, body, &targets)?;
         if targets.is_empty() {
             return Err(EgressError::NoModel(match &asked {
+                Some(asked) if route.is_some() => {
+                    format!("no provider here has a model of the route `{asked}`")
+                }
                 Some(asked) => format!("no provider of this kind has the model `{asked}` here"),
                 None => "there is no provider of this kind here".to_owned(),
             }));
@@ -280,6 +304,7 @@ impl Plan {
         Ok(Self {
             asked,
             targets,
+            route: route.cloned(),
             door,
             wish,
             dialect,
@@ -441,7 +466,7 @@ mod tests {
             "" => Method::GET,
             _ => Method::POST,
         };
-        Plan::read(&all(), door, (&method, path, query), body.as_bytes())
+        Plan::read((&all(), &[]), door, (&method, path, query), body.as_bytes())
     }
 
     #[test]
@@ -579,7 +604,7 @@ mod tests {
         let router = [provider("router", Kind::OpenRouter, &[])];
         let asked = (&Method::POST, "/v1/chat/completions", None);
         let other = br#"{"model":"a/b","models":["c/d"],"messages":[]}"#;
-        let error = Plan::read(&router, Door::OpenAi, asked, other).unwrap_err();
+        let error = Plan::read((&router, &[]), Door::OpenAi, asked, other).unwrap_err();
         assert!(error.to_string().contains("`models`"), "{error}");
     }
 

@@ -3,46 +3,39 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::HeaderValue;
-use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
+use http::Method;
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
-use skep_dialects::{Dialect, Memory, glance, rewritten, translate_request};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Scope, Unit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::answer::{passed, translated};
-use super::books::{Amount, Books, Budget, Reservation, Spender, Standing};
-use super::exchange::{Body, Open};
-use super::headers;
-use super::plan::{Plan, Target};
+use super::books::{Amount, Books, Budget, Reservation, Standing};
+use super::health::{Condition, Health};
+use super::plan::Plan;
 use super::prices::Prices;
 use super::provider::{Door, Provider};
-use super::stored::{self, BUDGETS, PROVIDERS, Shelf, Ware};
+use super::route::Route;
+use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
 use super::upstream::Upstream;
 use crate::EgressError;
-use crate::ledger::{Ledger, Opened, Way};
+use crate::ledger::{Ledger, Opened};
+use crate::performance::{self, Performance};
 use crate::rows::{self, Day, DayFilter};
 
-/// How long a provider may take until its answer begins.
-pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Providers, and budgets, of one workspace.
 const MOST: usize = 200;
 /// How long what ended may take to the store before nobody waits for it.
 const SOON: Duration = Duration::from_secs(3);
+const HOUR: Duration = Duration::from_secs(3600);
 /// What another server changed is seen after so long.
 const FRESH: Duration = Duration::from_secs(1);
-/// Statuses with which the next provider is asked: it cannot, or not now.
-const NEXT: [u16; 6] = [429, 500, 502, 503, 504, 529];
 
 /// Gives the values of secrets that hold providers' keys.
 #[async_trait]
@@ -87,22 +80,24 @@ pub struct Who {
 struct Known {
     at: Instant,
     providers: Arc<[Arc<Provider>]>,
+    routes: Arc<[Arc<Route>]>,
 }
 
 /// The way out to models. Cheap to clone.
 #[derive(Clone)]
-pub struct Models(Arc<Inner>);
+pub struct Models(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
     pub(super) strict: bool,
-    upstream: Upstream,
-    keys: Arc<dyn Keys>,
-    prices: Prices,
+    pub(super) upstream: Upstream,
+    pub(super) keys: Arc<dyn Keys>,
+    pub(super) prices: Prices,
     known: Mutex<HashMap<Workspace, Known>>,
-    books: Mutex<HashMap<Workspace, Books>>,
-    turn: AtomicUsize,
+    pub(super) books: Mutex<HashMap<Workspace, Books>>,
+    health: Mutex<HashMap<Workspace, Health>>,
+    pub(super) turn: AtomicUsize,
     /// Held by who reads what a workspace has: what was read last counts.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -118,6 +113,21 @@ impl Inner {
         if let Some(books) = self.books.lock().get_mut(workspace) {
             books.settle(reservation, actual);
         }
+    }
+}
+
+impl Inner {
+    /// What is known of how the models of a workspace do.
+    pub(super) fn health<T>(
+        &self,
+        workspace: &Workspace,
+        look: impl FnOnce(&mut Health) -> T,
+    ) -> T {
+        let mut health = self.health.lock();
+        if let Some(health) = health.get_mut(workspace) {
+            return look(health);
+        }
+        look(health.entry(workspace.clone()).or_default())
     }
 }
 
@@ -137,6 +147,7 @@ impl Models {
             prices: options.prices,
             known: Mutex::default(),
             books: Mutex::default(),
+            health: Mutex::default(),
             turn: AtomicUsize::new(0),
             reloading: tokio::sync::Mutex::default(),
         })))
@@ -175,23 +186,22 @@ impl Models {
         there.map_err(|_| EgressError::Busy)?;
         let at = Instant::now();
         let (of, now) = (workspace.clone(), self.0.db.clock().now());
-        let (providers, budgets): (Vec<Provider>, Vec<(Budget, Amount)>) = self
-            .0
-            .db
-            .read(move |reader| {
-                let mut scope = reader.scope(&of);
-                let providers = stored::providers(&mut scope)?;
-                let mut budgets = Vec::new();
-                for budget in stored::budgets(&mut scope)? {
-                    let spent = rows::spent(&mut scope, &budget.subject, budget.window, now)?;
-                    budgets.push((budget, spent));
-                }
-                Ok::<_, EgressError>((providers, budgets))
-            })
-            .await?;
+        let read = self.0.db.read(move |reader| {
+            let mut scope = reader.scope(&of);
+            let providers = stored::providers(&mut scope)?;
+            let routes = stored::routes(&mut scope)?;
+            let mut budgets = Vec::new();
+            for budget in stored::budgets(&mut scope)? {
+                let spent = rows::spent(&mut scope, &budget.subject, budget.window, now)?;
+                budgets.push((budget, spent));
+            }
+            Ok::<_, EgressError>((providers, routes, budgets))
+        });
+        let (providers, routes, budgets) = read.await?;
         let known = Known {
             at,
             providers: providers.into_iter().map(Arc::new).collect(),
+            routes: routes.into_iter().map(Arc::new).collect(),
         };
         let mut books = self.0.books.lock();
         let books = books.entry(workspace.clone()).or_default();
@@ -336,6 +346,48 @@ impl Models {
         self.drop(by, workspace, &BUDGETS, name).await
     }
 
+    /// The routes of a workspace.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn routes(&self, workspace: &Workspace) -> Result<Arc<[Arc<Route>]>, EgressError> {
+        Ok(self.known(workspace).await?.routes)
+    }
+
+    /// Takes a route in, or puts it in the place of the one of its name.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], and the store's own.
+    pub async fn put_route(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        route: &Route,
+    ) -> Result<(), EgressError> {
+        self.put(by, workspace, &ROUTES, Ware::route(route)?).await
+    }
+
+    /// Takes a route away.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn drop_route(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        self.drop(by, workspace, &ROUTES, name).await
+    }
+
+    /// How a model (`provider/model`) does, as far as this server knows.
+    #[must_use]
+    pub fn condition(&self, workspace: &Workspace, model: &str) -> Condition {
+        let now = self.0.db.clock().now();
+        self.0
+            .health(workspace, |health| health.condition(model, now))
+    }
+
     /// What was used, by day, principal and model; and whether there is more than is told at once.
     ///
     /// # Errors
@@ -355,6 +407,30 @@ impl Models {
         Ok(days.await?)
     }
 
+    /// How each model did over so many hours until now; and whether there was more than is looked at.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn performance(
+        &self,
+        workspace: &Workspace,
+        hours: u64,
+    ) -> Result<(Vec<Performance>, bool), EgressError> {
+        let _ = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
+        let from = self
+            .0
+            .db
+            .clock()
+            .now()
+            .minus(HOUR * u32::try_from(hours).unwrap_or(u32::MAX));
+        let of = workspace.clone();
+        let read = self
+            .0
+            .db
+            .read(move |reader| performance::since(&mut reader.scope(&of), from));
+        Ok(read.await?)
+    }
+
     /// Reads a request, whose path begins behind its door.
     ///
     /// # Errors
@@ -367,269 +443,6 @@ impl Models {
         body: &[u8],
     ) -> Result<Plan, EgressError> {
         let known = self.known(workspace).await?;
-        Plan::read(&known.providers, door, asked, body)
-    }
-
-    /// Asks those who could answer, one after the other, until one does. Each is an exchange of its own.
-    ///
-    /// # Errors
-    /// [`EgressError`], of the last who was asked.
-    pub async fn send(
-        &self,
-        plan: Plan,
-        who: &Who,
-        (client, body): (&HeaderMap, &Bytes),
-        witness: Arc<dyn Witness>,
-    ) -> Result<Response<Body>, EgressError> {
-        let plan = Arc::new(plan);
-        let client = headers::to_provider(client);
-        let mut asked = plan.targets.iter().peekable();
-        while let Some(target) = asked.next() {
-            let is_last = asked.peek().is_none();
-            let open = match self.begin(&plan, target, who, &witness) {
-                Ok(open) => open,
-                // Another may be within its budgets.
-                Err(EgressError::OverBudget { .. } | EgressError::Invalid(_)) if !is_last => {
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            match self.ask(&plan, target, open, (&client, body)).await {
-                Ok(response) if is_last || !NEXT.contains(&response.status().as_u16()) => {
-                    return Ok(response);
-                }
-                Err(error) if is_last => return Err(error),
-                Ok(response) => response.into_body().dismiss(),
-                Err(_) => {}
-            }
-        }
-        Err(EgressError::NoModel("nobody is left to ask".to_owned()))
-    }
-
-    /// Sets aside what an exchange may cost, and tells that it begins.
-    fn begin(
-        &self,
-        plan: &Arc<Plan>,
-        target: &Target,
-        who: &Who,
-        witness: &Arc<dyn Witness>,
-    ) -> Result<Open, EgressError> {
-        let inner = &self.0;
-        let kind = target.provider.kind;
-        let now = inner.db.clock().now();
-        let price = inner.prices.price(kind.as_str(), &target.model, now);
-        let price = price.cloned();
-        let most = match plan.costs() {
-            true => plan.most(price.as_ref()),
-            false => Amount::default(),
-        };
-        let reservation = match plan.costs() {
-            false => None,
-            true => {
-                let model = target.name();
-                let spender = Spender {
-                    kind: who.kind,
-                    id: &who.id,
-                    model: &model,
-                };
-                let priced = price.is_some() || !kind.is_priced();
-                Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
-            }
-        };
-        let mut opened = Opened {
-            id: *skep_core::ExchangeId::new().as_bytes(),
-            workspace: who.workspace.clone(),
-            at: now,
-            way: Way::Model,
-            kind: who.kind.to_owned(),
-            who: who.id.to_string(),
-            provider: target.provider.name.clone(),
-            model: target.model.clone(),
-            asked: plan.asked.clone().unwrap_or_default(),
-            reserved: most,
-            prices: match price {
-                Some(_) => inner.prices.version().to_owned(),
-                None => "none".to_owned(),
-            },
-            entry: Vec::new(),
-        };
-        opened.entry = witness.entry("lost", &opened, now);
-        if let Err(error) = inner.ledger.begin(opened.clone()) {
-            if let Some(reservation) = &reservation {
-                inner.settle(&who.workspace, reservation, Amount::default());
-            }
-            return Err(error);
-        }
-        Ok(Open {
-            inner: inner.clone(),
-            opened,
-            reservation,
-            price,
-            plan: plan.clone(),
-            witness: witness.clone(),
-            began: Instant::now(),
-            first: None,
-            dialect: plan.dialect_of(target),
-            asked: false,
-            settled: false,
-        })
-    }
-
-    fn reserve(
-        &self,
-        workspace: &Workspace,
-        spender: &Spender<'_>,
-        (most, priced): (Amount, bool),
-        now: Timestamp,
-    ) -> Result<Reservation, EgressError> {
-        let mut books = self.0.books.lock();
-        let books = books.entry(workspace.clone()).or_default();
-        if !priced && let Some(budget) = books.counts_money(spender) {
-            let model = spender.model;
-            return Err(EgressError::Invalid(format!(
-                "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
-                 `models.prices`"
-            )));
-        }
-        books
-            .reserve(spender, most, now)
-            .map_err(|over| EgressError::OverBudget {
-                budget: over.budget,
-                rest: over.rest,
-            })
-    }
-
-    /// Asks one provider.
-    async fn ask(
-        &self,
-        plan: &Plan,
-        target: &Target,
-        mut open: Open,
-        (client, body): (&HeaderMap, &Bytes),
-    ) -> Result<Response<Body>, EgressError> {
-        let provider = &target.provider;
-        let workspace = open.opened.workspace.clone();
-        let request = self.request(&workspace, plan, target, (client, body)).await;
-        let (request, memory) = match request {
-            Ok(request) => request,
-            Err(error) => {
-                let outcome = match error {
-                    EgressError::Key { .. } => "key",
-                    _ => "refused",
-                };
-                open.settle(outcome, None, false);
-                return Err(error);
-            }
-        };
-        open.asked = true;
-        let asking = tokio::time::timeout(PATIENCE, self.0.upstream.ask(request));
-        let answer = match asking.await {
-            Ok(answer) => answer,
-            Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), true)),
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err((why, read)) => {
-                let most = || plan.most_usage(open.price.as_ref());
-                let used = (read && plan.costs()).then(most);
-                open.settle("unreachable", used, used.is_some());
-                let provider = provider.name.clone();
-                return Err(EgressError::Unreachable { provider, why });
-            }
-        };
-        match memory {
-            Some(memory) => translated(plan, target, open, (answer, memory)).await,
-            None => Ok(passed(plan, target, open, answer)),
-        }
-    }
-
-    async fn request(
-        &self,
-        workspace: &Workspace,
-        plan: &Plan,
-        target: &Target,
-        (client, body): (&HeaderMap, &Bytes),
-    ) -> Result<(Request<Full<Bytes>>, Option<Memory>), EgressError> {
-        let provider = &target.provider;
-        let own = plan.door == provider.kind.door();
-        let failed = |why: String| EgressError::Key {
-            provider: provider.name.clone(),
-            why,
-        };
-        let mut headers = match own {
-            true => client.clone(),
-            false => headers::elsewhere(provider.kind.door()),
-        };
-        if !provider.secrets.is_empty() {
-            let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % provider.secrets.len();
-            let secret = provider.secrets.get(turn).map(String::as_str);
-            let key = self.0.keys.key(workspace, secret.unwrap_or_default()).await;
-            let key = key.map_err(failed)?;
-            let (name, before) = provider.kind.key_header();
-            let mut value = Zeroizing::new(before.as_bytes().to_vec());
-            value.extend_from_slice(key.trim_ascii());
-            let mut value = HeaderValue::from_bytes(&value)
-                .map_err(|_| failed("its value cannot stand in a header".to_owned()))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        let (body, memory) = match own {
-            true => (own_body(plan, target, body), None),
-            false => {
-                let (body, memory) = self.translate(plan, target, body)?;
-                (body, Some(memory))
-            }
-        };
-        let address = match own {
-            true => provider.address(&plan.path_for(target), plan.query.as_deref()),
-            false => {
-                let (path, query) = plan.path_elsewhere(target);
-                provider.address(&path, query)
-            }
-        };
-        let mut request = Request::builder().method(plan.method.clone()).uri(address);
-        if let Some(all) = request.headers_mut() {
-            *all = headers;
-        }
-        let request = request.body(Full::new(body));
-        let request = request.map_err(|error| EgressError::Invalid(error.to_string()))?;
-        Ok((request, memory))
-    }
-
-    /// The body in the dialect of a target, and what the answer's translation must know.
-    fn translate(
-        &self,
-        plan: &Plan,
-        target: &Target,
-        body: &[u8],
-    ) -> Result<(Bytes, Memory), EgressError> {
-        let (own, its) = (plan.dialect, plan.dialect_of(target));
-        let made = translate_request(own, its, body, &target.model, plan.streams());
-        let (body, mut memory) = made.map_err(|error| {
-            let name = target.name();
-            EgressError::Invalid(format!("`{name}` speaks another dialect, and {error}"))
-        })?;
-        let seconds = self.0.db.clock().now().as_micros().div_euclid(1_000_000);
-        memory.now = u64::try_from(seconds).unwrap_or_default();
-        // The usage of a stream must be asked for, whoever asks.
-        let body = match glance(its, &body) {
-            Ok(found) if its == Dialect::Chat => rewritten(&found, &body, None, true),
-            _ => body,
-        };
-        Ok((body.into(), memory))
-    }
-}
-
-/// A body for who speaks the client's dialect.
-fn own_body(plan: &Plan, target: &Target, body: &Bytes) -> Bytes {
-    let asks_usage = plan.asks_usage(target.provider.kind);
-    let asked = plan.glance.model.as_deref();
-    let renamed = asked.is_some_and(|it| it != target.model);
-    match renamed || asks_usage {
-        true => {
-            let model = renamed.then_some(target.model.as_str());
-            Bytes::from(rewritten(&plan.glance, body, model, asks_usage))
-        }
-        false => body.clone(),
+        Plan::read((&known.providers, &known.routes), door, asked, body)
     }
 }

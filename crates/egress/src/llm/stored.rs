@@ -6,6 +6,7 @@ use skep_store::{Scope, StoreError};
 
 use super::books::{Budget, Most, Subject, Window};
 use super::provider::Provider;
+use super::route::Route;
 use crate::EgressError;
 use crate::money::Money;
 use crate::rows;
@@ -73,6 +74,12 @@ pub(super) fn budgets(scope: &mut Scope<'_>) -> Result<Vec<Budget>, StoreError> 
         .collect()
 }
 
+pub(super) fn routes(scope: &mut Scope<'_>) -> Result<Vec<Route>, StoreError> {
+    let all = rows::ROUTES.all(scope)?.into_iter();
+    all.map(|(name, text)| Route::from_text(&name, &text).map_err(|_| odd("llm_routes", &name)))
+        .collect()
+}
+
 /// What a workspace keeps by name: a word for it, how its kind is called in the audit log, and its table.
 pub(super) struct Shelf {
     word: &'static str,
@@ -90,6 +97,11 @@ pub(super) const BUDGETS: Shelf = Shelf {
     kind: "Budget",
     rows: rows::BUDGETS,
 };
+pub(super) const ROUTES: Shelf = Shelf {
+    word: "route",
+    kind: "Route",
+    rows: rows::ROUTES,
+};
 
 /// One of them, checked, as its row will have it.
 pub(super) struct Ware {
@@ -103,6 +115,14 @@ impl Ware {
         Ok(Self {
             name: provider.name.clone(),
             text: provider.to_text(),
+        })
+    }
+
+    pub(super) fn route(route: &Route) -> Result<Self, EgressError> {
+        route.check()?;
+        Ok(Self {
+            name: route.name.clone(),
+            text: route.to_text(),
         })
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Passed {
 pub struct Open {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
-    pub(super) opened: Opened,
+    pub(super) opened: Arc<Opened>,
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
     pub(super) first: Option<Duration>,

@@ -199,7 +199,7 @@ mod tests {
         let mut found = Vec::new();
         leases(&basic(header.as_bytes()).unwrap(), &mut found);
         leases(b"lse_short", &mut found);
-        leases(format!("{LENT}").as_bytes(), &mut found);
+        leases(LENT.as_bytes(), &mut found);
         assert_eq!(found, [LENT]);
     }
 }

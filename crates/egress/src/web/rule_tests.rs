@@ -124,6 +124,10 @@ fn what_is_no_rule_is_refused() {
     ] {
         assert_eq!(text.parse::<Origin>().unwrap().to_string(), shown);
     }
+}
+
+#[test]
+fn a_rule_is_as_it_may_be_and_is_read_as_it_was_written() {
     let good = (*rule("a", "a.example", &[], &[])).clone();
     let with = |change: &dyn Fn(&mut Rule)| {
         let mut changed = good.clone();

@@ -104,8 +104,10 @@ fn how(headers: &HeaderMap) -> How {
 }
 
 /// A value as it is sent: what an editor left at the end of its file is no part of it.
-fn trimmed(value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(value.trim_ascii_end().to_vec())
+fn trimmed(mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let length = value.trim_ascii_end().len();
+    value.truncate(length);
+    value
 }
 
 /// The beginning of a body, and whether that is all of it.
@@ -252,7 +254,7 @@ impl Web {
                 return Err(WebError::Unreachable { host, why });
             }
         };
-        answered(host, answer, forms, open, upgrade)
+        answered(host, answer, &forms, open, upgrade)
     }
 
     /// The request as it leaves, and what must not come back.
@@ -359,7 +361,7 @@ fn target(asked: &Asked, rule: &Rule, uri: &Uri, loan: &Loan) -> Result<Uri, Web
 fn answered(
     host: String,
     mut answer: Response<hyper::body::Incoming>,
-    forms: Forms,
+    forms: &Forms,
     mut open: Open,
     upgrade: Option<Upgrade>,
 ) -> Result<Response<Body>, WebError> {
@@ -372,7 +374,7 @@ fn answered(
         return Err(WebError::Unreachable { host, why });
     }
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
-    let headers = headers::to_client(answer.headers(), &forms, upgrades);
+    let headers = headers::to_client(answer.headers(), forms, upgrades);
     let scrub = (!forms.is_empty()).then(|| Scrub::new(forms.clone()));
     if upgrades {
         let Some(client) = upgrade else {

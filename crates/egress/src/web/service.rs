@@ -387,6 +387,7 @@ impl Web {
             entry: Vec::new(),
         };
         opened.entry = witness.entry("lost", &opened, now);
+        let opened = Arc::new(opened);
         self.0.ledger.begin(opened.clone())?;
         Ok(Open {
             db: self.0.db.clone(),

@@ -16,6 +16,7 @@ mod layers;
 mod leases;
 mod links;
 mod me;
+mod model_routes;
 mod models;
 mod mounts;
 mod openings;
@@ -166,6 +167,9 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(models::provide, models::remove_provider))
         .routes(routes!(models::budgets))
         .routes(routes!(models::set_budget, models::remove_budget))
+        .routes(routes!(model_routes::routes))
+        .routes(routes!(model_routes::set_route, model_routes::remove_route))
+        .routes(routes!(model_routes::performance))
         .routes(routes!(models::usage))
 }
 

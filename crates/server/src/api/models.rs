@@ -27,7 +27,7 @@ use crate::vault::{holder, known};
 /// Days of usage unless it is said.
 const DAYS: i64 = 30;
 
-fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
+pub(super) fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
     EgressError::Invalid(format!("`{field}`: {why}")).into()
 }
 

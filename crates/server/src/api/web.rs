@@ -177,6 +177,21 @@ pub(super) struct CheckQuery {
     agent: Option<String>,
 }
 
+/// Who is asked about: an agent, or who asks here.
+fn asking(asker: &Asker, agent: Option<String>) -> Asker {
+    let Some(agent) = agent else {
+        return asker.clone();
+    };
+    let principal = Principal {
+        kind: PrincipalKind::Agent,
+        id: agent.into(),
+        workspace: asker.principal.workspace.clone(),
+        role: None,
+        scopes: Scopes::all(),
+    };
+    Asker::plain(principal, asker.remote)
+}
+
 /// Tells what becomes of a request to the web. Nothing is sent.
 #[utoipa::path(get, path = "/api/v1/web/check", tag = "web", params(CheckQuery),
     responses((status = 200, body = WebCheck), (status = "4XX", body = Problem)))]
@@ -216,19 +231,7 @@ pub(super) async fn check(
         Scheme::Http => true,
         Scheme::Https => state.web.tunnel(workspace, &asked).await?.1,
     };
-    let who = match query.agent {
-        None => asker.clone(),
-        Some(agent) => {
-            let principal = Principal {
-                kind: PrincipalKind::Agent,
-                id: agent.into(),
-                workspace: workspace.clone(),
-                role: None,
-                scopes: Scopes::all(),
-            };
-            Asker::plain(principal, asker.remote)
-        }
-    };
+    let who = asking(&asker, query.agent);
     let (method, path) = match tunnel {
         true => (method.as_str(), Some(uri.path())),
         // Skep does not see more.

@@ -1,10 +1,13 @@
 //! Models: who answers for them, what may be spent, and what was.
 
 use clap::{Args, Subcommand};
-use skep_api::{ModelBudget, ModelProvider, ModelUsage, NewModelBudget, NewModelProvider};
+use skep_api::{
+    ModelBudget, ModelPerformance, ModelProvider, ModelRoute, ModelUsage, NewModelBudget,
+    NewModelProvider, NewModelRoute, NewRouteModel,
+};
 use skep_core::Timestamp;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Format, Row};
 use crate::session::Session;
 
@@ -19,6 +22,14 @@ pub(crate) enum ModelsVerb {
     /// Remove a provider
     #[command(visible_alias = "rm")]
     Remove(NameArgs),
+    /// List the routes, and how who answers does
+    Routes,
+    /// Add a route, or change the one of its name
+    Route(RouteArgs),
+    /// Remove a route
+    DropRoute(NameArgs),
+    /// How each model did of late: time to answers, failures, cost
+    Performance(PerformanceArgs),
     /// List the budgets, and how they stand
     Budgets,
     /// Add a budget, or change the one of its name
@@ -64,6 +75,39 @@ pub(crate) struct AddArgs {
 pub(crate) struct NameArgs {
     /// Its name
     name: String,
+}
+
+/// Flags of `models route`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A route is asked for as a model is, by its name. Who fails is left alone for a
+while; whoever asks must be allowed to use the model that answers, which stands
+in the header Skep-Model. Requests with one Skep-Thread stay with one model.
+
+Examples:
+  skep models route fast openai/gpt-4o-mini groq/llama-3.3-70b-versatile
+  skep models route trial --pick weighted openai/gpt-4o=9 anthropic/claude-x=1
+  skep models route quick --pick fastest --tries 2 openai/gpt-4o-mini groq/llama")]
+pub(crate) struct RouteArgs {
+    /// What is asked for: a-z, 0-9 and `-`
+    name: String,
+    /// Who answers: `provider/model`, with `=WEIGHT` behind it for a weighted route
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// Who is asked first: the first of them, one by chance and weight, or the fastest
+    #[arg(long, value_name = "HOW", default_value = "ordered", value_parser = ["ordered", "weighted", "fastest"])]
+    pick: String,
+    /// How often one is asked in a row before the next one is
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    tries: u32,
+}
+
+/// Flags of `models performance`.
+#[derive(Debug, Args)]
+pub(crate) struct PerformanceArgs {
+    /// Over so many hours until now
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    hours: u64,
 }
 
 /// Flags of `models budget`.
@@ -192,6 +236,95 @@ impl Row for ModelUsage {
     }
 }
 
+impl Row for ModelRoute {
+    const HEADERS: &'static [&'static str] = &["NAME", "PICK", "TRIES", "MODELS"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, _: Timestamp) -> Vec<String> {
+        let models = self.models.iter().map(|it| {
+            let weight = match self.pick == "weighted" {
+                true => format!("={}", it.weight),
+                false => String::new(),
+            };
+            let rests = match it.resting_until {
+                Some(_) => " (rests)",
+                None => "",
+            };
+            format!("{}{weight}{rests}", it.model)
+        });
+        vec![
+            self.name.clone(),
+            self.pick.clone(),
+            self.tries.to_string(),
+            models.collect::<Vec<_>>().join(", "),
+        ]
+    }
+}
+
+impl Row for ModelPerformance {
+    const HEADERS: &'static [&'static str] = &[
+        "MODEL",
+        "REQUESTS",
+        "FAILED",
+        "FIRST P50",
+        "P95",
+        "WHOLE P50",
+        "P95",
+        "TOKENS/S",
+        "COST",
+    ];
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.provider, self.model)
+    }
+
+    fn cells(&self, _: Timestamp) -> Vec<String> {
+        let millis = |it: u64| format!("{it} ms");
+        let rate = self.tokens_per_s.map(|it| format!("{it:.0}"));
+        vec![
+            self.name(),
+            self.requests.to_string(),
+            self.failed.to_string(),
+            millis(self.first_ms_p50),
+            millis(self.first_ms_p95),
+            millis(self.whole_ms_p50),
+            millis(self.whole_ms_p95),
+            rate.unwrap_or_else(|| "-".to_owned()),
+            self.cost.clone(),
+        ]
+    }
+}
+
+impl RouteArgs {
+    fn wanted(self) -> Result<(String, NewModelRoute)> {
+        let model = |text: String| match text.rsplit_once('=') {
+            None => Ok(NewRouteModel {
+                model: text,
+                weight: None,
+            }),
+            Some((model, weight)) => {
+                let weight = weight.parse().map_err(|_| {
+                    Failure::usage(format!("`{text}`: behind `=` stands a weight, a number"))
+                })?;
+                Ok(NewRouteModel {
+                    model: model.to_owned(),
+                    weight: Some(weight),
+                })
+            }
+        };
+        let models: Result<Vec<NewRouteModel>> = self.models.into_iter().map(model).collect();
+        let route = NewModelRoute {
+            pick: Some(self.pick),
+            tries: Some(self.tries),
+            models: models?,
+        };
+        Ok((self.name, route))
+    }
+}
+
 impl BudgetArgs {
     fn wanted(self) -> (String, NewModelBudget) {
         let of = [
@@ -238,6 +371,34 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
             client.remove_model_provider(&name).await?;
             let said = format!("{name} is removed.");
             output.done(&serde_json::json!({ "removed": name }), &name, &said)
+        }
+        ModelsVerb::Routes => output.list(&client.model_routes().await?.items),
+        ModelsVerb::Route(args) => {
+            let (name, wanted) = args.wanted()?;
+            let made = client.put_model_route(&name, &wanted).await?;
+            let said = format!("{name} is asked for as a model is, from now on.");
+            output.done(&made, &name, &said)
+        }
+        ModelsVerb::DropRoute(NameArgs { name }) => {
+            session.confirm(&format!(
+                "Remove the route {name}? Who asks for it is answered by a model of that name, or by nobody."
+            ))?;
+            client.remove_model_route(&name).await?;
+            let said = format!("{name} is removed.");
+            output.done(&serde_json::json!({ "removed": name }), &name, &said)
+        }
+        ModelsVerb::Performance(PerformanceArgs { hours }) => {
+            let told = client.model_performance(hours).await?;
+            match output.format {
+                Format::Json | Format::Yaml => output.document(&told),
+                _ => {
+                    output.list(&told.items)?;
+                    if told.more {
+                        output.note("There were more exchanges: these are the newest.");
+                    }
+                    Ok(())
+                }
+            }
         }
         ModelsVerb::Budgets => output.list(&client.model_budgets().await?.items),
         ModelsVerb::Budget(args) => {

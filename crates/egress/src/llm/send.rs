@@ -1,0 +1,455 @@
+//! Sending a request to those who could answer: one after the other, again where that helps, each time within the
+//! budgets and told to the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use skep_core::{Timestamp, Workspace};
+use skep_dialects::{Dialect, Memory, glance, rewritten, translate_request};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::answer::{passed, translated};
+use super::books::{Amount, Reservation, Spender};
+use super::exchange::{Body, Open};
+use super::headers;
+use super::plan::{Plan, Target};
+use super::route::{Pick, chance_of};
+use super::service::{Models, Who, Witness};
+use crate::EgressError;
+use crate::ledger::{Opened, Way};
+
+/// How long a provider may take until its answer begins.
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+/// Tells a client who answers: `provider/model`.
+const MODEL: HeaderName = HeaderName::from_static("skep-model");
+/// Statuses of a provider that cannot, or not now: the next one is asked.
+pub(super) const CANNOT: [u16; 6] = [429, 500, 502, 503, 504, 529];
+/// Statuses of a key that is not to be shown for now: it has asked too often, or counts no more.
+const OF_KEYS: [u16; 3] = [401, 403, 429];
+/// How long such a key is set aside, unless the provider says for how long, and at most.
+const ASIDE: Duration = Duration::from_secs(10);
+const LONGEST_ASIDE: Duration = Duration::from_secs(300);
+/// The longest wait before the second time that one is asked, by chance shorter; each that follows is twice as long.
+const BACKOFF: Duration = Duration::from_millis(250);
+/// The longest that a client waits because a provider wants it; beyond, the next one is asked.
+const MOST_WAIT: Duration = Duration::from_secs(10);
+
+/// What is sent, by whom, and who is told.
+struct Sending<'a> {
+    plan: &'a Arc<Plan>,
+    who: &'a Who,
+    client: &'a HeaderMap,
+    body: &'a Bytes,
+    witness: &'a Arc<dyn Witness>,
+}
+
+/// An answer or an error of one exchange, with the secret whose key was shown.
+struct Tried {
+    result: Result<Response<Body>, EgressError>,
+    secret: Option<String>,
+}
+
+impl Tried {
+    /// Whether another could do better.
+    fn is_bad(&self) -> bool {
+        match &self.result {
+            Ok(response) => CANNOT.contains(&response.status().as_u16()),
+            Err(EgressError::Unreachable { .. } | EgressError::Key { .. }) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it could do better itself, later.
+    fn is_passing(&self) -> bool {
+        self.is_bad() && !matches!(self.result, Err(EgressError::Key { .. }))
+    }
+
+    /// When it wants to be asked again.
+    fn after(&self) -> Option<Duration> {
+        let value = self.result.as_ref().ok()?.headers().get(RETRY_AFTER)?;
+        let seconds: u64 = value.to_str().ok()?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// The status of a provider that does not take the key.
+    fn of_key(&self) -> Option<u16> {
+        let status = self.result.as_ref().ok()?.status().as_u16();
+        OF_KEYS.contains(&status).then_some(status)
+    }
+}
+
+impl Models {
+    /// Asks those who could answer until one does: in the order of the route, first those that have not failed of late.
+    /// Each try is an exchange of its own. Requests with one `thread` come to the same model of a weighted route.
+    ///
+    /// # Errors
+    /// [`EgressError`], of the last who was asked.
+    pub async fn send(
+        &self,
+        plan: Plan,
+        (who, thread): (&Who, Option<&[u8]>),
+        (client, body): (&HeaderMap, &Bytes),
+        witness: Arc<dyn Witness>,
+    ) -> Result<Response<Body>, EgressError> {
+        let plan = Arc::new(plan);
+        let client = headers::to_provider(client);
+        let sending = Sending {
+            plan: &plan,
+            who,
+            client: &client,
+            body,
+            witness: &witness,
+        };
+        let mut last: Option<Result<Response<Body>, EgressError>> = None;
+        for place in self.order(&plan, &who.workspace, thread) {
+            let Some(target) = plan.targets.get(place) else {
+                continue;
+            };
+            let tried = self.try_target(&sending, target).await;
+            if !tried.is_bad() && !is_of_target(&tried.result) {
+                return tried.result;
+            }
+            if let Some(Ok(before)) = last.replace(tried.result) {
+                before.into_body().dismiss();
+            }
+        }
+        last.unwrap_or_else(|| Err(EgressError::NoModel("nobody is left to ask".to_owned())))
+    }
+
+    /// Who is asked, one after the other: places of the plan's targets.
+    fn order(&self, plan: &Plan, workspace: &Workspace, thread: Option<&[u8]>) -> Vec<usize> {
+        if plan.targets.len() < 2 {
+            return vec![0];
+        }
+        let now = self.0.db.clock().now();
+        let all: Vec<(String, u32)> = plan
+            .targets
+            .iter()
+            .map(|target| (target.name(), target.weight))
+            .collect();
+        let (pick, chance) = match &plan.route {
+            Some(route) => {
+                let of_thread = thread.map(|it| chance_of(&route.name, it));
+                (route.pick, of_thread.unwrap_or_else(|| fastrand::u64(..)))
+            }
+            None => (Pick::Ordered, 0),
+        };
+        self.0
+            .health(workspace, |health| health.order(pick, &all, (chance, now)))
+    }
+
+    /// Asks one, as often as its route says; and at once with another key where one does not count now.
+    async fn try_target(&self, sending: &Sending<'_>, target: &Target) -> Tried {
+        let most = sending.plan.route.as_ref().map_or(1, |it| it.tries);
+        let (mut times, mut keys) = (0, target.provider.secrets.len());
+        loop {
+            let tried = self.try_once(sending, target).await;
+            if tried.of_key().is_some() {
+                let other = self.set_aside(&sending.who.workspace, target, &tried);
+                keys = keys.saturating_sub(1);
+                if other && keys > 0 {
+                    dismiss(tried);
+                    continue;
+                }
+            }
+            times += 1;
+            if !tried.is_passing() || times >= most {
+                return tried;
+            }
+            let doubled = BACKOFF * (1 << (times - 1).min(5));
+            let wait = tried.after().unwrap_or(doubled.mul_f64(fastrand::f64()));
+            if wait > MOST_WAIT {
+                return tried;
+            }
+            dismiss(tried);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The key that a provider does not take now is not shown for a while. Tells whether it has another.
+    fn set_aside(&self, workspace: &Workspace, target: &Target, tried: &Tried) -> bool {
+        let Some(secret) = &tried.secret else {
+            return false;
+        };
+        let (provider, now) = (&target.provider, self.0.db.clock().now());
+        let until = now.plus(tried.after().unwrap_or(ASIDE).min(LONGEST_ASIDE));
+        self.0.health(workspace, |health| {
+            health.set_aside(&provider.name, secret, until);
+            health.has_key(&provider.name, &provider.secrets, now)
+        })
+    }
+
+    async fn try_once(&self, sending: &Sending<'_>, target: &Target) -> Tried {
+        let secret = self.secret(&sending.who.workspace, target);
+        let result = match self.begin(sending, target) {
+            Ok(open) => self.ask(sending, (target, secret.as_deref()), open).await,
+            Err(error) => Err(error),
+        };
+        Tried { result, secret }
+    }
+
+    /// The secret whose key is shown, by turns.
+    fn secret(&self, workspace: &Workspace, target: &Target) -> Option<String> {
+        use std::sync::atomic::Ordering;
+        let provider = &target.provider;
+        let place = match provider.secrets.len() {
+            0 => return None,
+            1 => 0,
+            _ => {
+                let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+                let now = self.0.db.clock().now();
+                self.0.health(workspace, |health| {
+                    health.key(&provider.name, &provider.secrets, (turn, now))
+                })?
+            }
+        };
+        provider.secrets.get(place).cloned()
+    }
+
+    /// Sets aside what an exchange may cost, and tells that it begins.
+    fn begin(&self, sending: &Sending<'_>, target: &Target) -> Result<Open, EgressError> {
+        let Sending {
+            plan, who, witness, ..
+        } = sending;
+        let inner = &self.0;
+        let kind = target.provider.kind;
+        let now = inner.db.clock().now();
+        let price = inner.prices.price(kind.as_str(), &target.model, now);
+        let price = price.cloned();
+        let most = match plan.costs() {
+            true => plan.most(price.as_ref()),
+            false => Amount::default(),
+        };
+        let reservation = match plan.costs() {
+            false => None,
+            true => {
+                let model = target.name();
+                let spender = Spender {
+                    kind: who.kind,
+                    id: &who.id,
+                    model: &model,
+                };
+                let priced = price.is_some() || !kind.is_priced();
+                Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
+            }
+        };
+        let mut opened = Opened {
+            id: *skep_core::ExchangeId::new().as_bytes(),
+            workspace: who.workspace.clone(),
+            at: now,
+            way: Way::Model,
+            kind: who.kind.to_owned(),
+            who: who.id.to_string(),
+            provider: target.provider.name.clone(),
+            model: target.model.clone(),
+            asked: plan.asked.clone().unwrap_or_default(),
+            reserved: most,
+            prices: match price {
+                Some(_) => inner.prices.version().to_owned(),
+                None => "none".to_owned(),
+            },
+            entry: Vec::new(),
+        };
+        opened.entry = witness.entry("lost", &opened, now);
+        let opened = Arc::new(opened);
+        if let Err(error) = inner.ledger.begin(opened.clone()) {
+            if let Some(reservation) = &reservation {
+                inner.settle(&who.workspace, reservation, Amount::default());
+            }
+            return Err(error);
+        }
+        Ok(Open {
+            inner: inner.clone(),
+            opened,
+            reservation,
+            price,
+            plan: (*plan).clone(),
+            witness: (*witness).clone(),
+            began: Instant::now(),
+            first: None,
+            dialect: plan.dialect_of(target),
+            asked: false,
+            settled: false,
+        })
+    }
+
+    fn reserve(
+        &self,
+        workspace: &Workspace,
+        spender: &Spender<'_>,
+        (most, priced): (Amount, bool),
+        now: Timestamp,
+    ) -> Result<Reservation, EgressError> {
+        let mut books = self.0.books.lock();
+        let books = books.entry(workspace.clone()).or_default();
+        if !priced && let Some(budget) = books.counts_money(spender) {
+            let model = spender.model;
+            return Err(EgressError::Invalid(format!(
+                "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
+                 `models.prices`"
+            )));
+        }
+        books
+            .reserve(spender, most, now)
+            .map_err(|over| EgressError::OverBudget {
+                budget: over.budget,
+                rest: over.rest,
+            })
+    }
+
+    /// Asks one provider.
+    async fn ask(
+        &self,
+        sending: &Sending<'_>,
+        (target, secret): (&Target, Option<&str>),
+        mut open: Open,
+    ) -> Result<Response<Body>, EgressError> {
+        let (plan, provider) = (sending.plan, &target.provider);
+        let request = self.request(sending, target, secret).await;
+        let (request, memory) = match request {
+            Ok(request) => request,
+            Err(error) => {
+                let outcome = match error {
+                    EgressError::Key { .. } => "key",
+                    _ => "refused",
+                };
+                open.settle(outcome, None, false);
+                return Err(error);
+            }
+        };
+        open.asked();
+        let asking = tokio::time::timeout(PATIENCE, self.0.upstream.ask(request));
+        let answer = match asking.await {
+            Ok(answer) => answer,
+            Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), true)),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err((why, read)) => {
+                let most = || plan.most_usage(open.price.as_ref());
+                let used = (read && plan.costs()).then(most);
+                open.settle("unreachable", used, used.is_some());
+                let provider = provider.name.clone();
+                return Err(EgressError::Unreachable { provider, why });
+            }
+        };
+        open.answers(answer.status());
+        let mut response = match memory {
+            Some(memory) => translated(plan, target, open, (answer, memory)).await?,
+            None => passed(plan, target, open, answer),
+        };
+        if let Ok(name) = HeaderValue::try_from(target.name()) {
+            response.headers_mut().insert(MODEL, name);
+        }
+        Ok(response)
+    }
+
+    async fn request(
+        &self,
+        sending: &Sending<'_>,
+        target: &Target,
+        secret: Option<&str>,
+    ) -> Result<(Request<Full<Bytes>>, Option<Memory>), EgressError> {
+        let Sending {
+            plan, client, body, ..
+        } = sending;
+        let provider = &target.provider;
+        let own = plan.door == provider.kind.door();
+        let failed = |why: String| EgressError::Key {
+            provider: provider.name.clone(),
+            why,
+        };
+        let mut headers = match own {
+            true => (*client).clone(),
+            false => headers::elsewhere(provider.kind.door()),
+        };
+        if let Some(secret) = secret {
+            let key = self.0.keys.key(&sending.who.workspace, secret).await;
+            let key = key.map_err(failed)?;
+            let (name, before) = provider.kind.key_header();
+            let mut value = Zeroizing::new(before.as_bytes().to_vec());
+            value.extend_from_slice(key.trim_ascii());
+            let mut value = HeaderValue::from_bytes(&value)
+                .map_err(|_| failed("its value cannot stand in a header".to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let (body, memory) = match own {
+            true => (own_body(plan, target, body), None),
+            false => {
+                let (body, memory) = self.translate(plan, target, body)?;
+                (body, Some(memory))
+            }
+        };
+        let address = match own {
+            true => provider.address(&plan.path_for(target), plan.query.as_deref()),
+            false => {
+                let (path, query) = plan.path_elsewhere(target);
+                provider.address(&path, query)
+            }
+        };
+        let mut request = Request::builder().method(plan.method.clone()).uri(address);
+        if let Some(all) = request.headers_mut() {
+            *all = headers;
+        }
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| EgressError::Invalid(error.to_string()))?;
+        Ok((request, memory))
+    }
+
+    /// The body in the dialect of a target, and what the answer's translation must know.
+    fn translate(
+        &self,
+        plan: &Plan,
+        target: &Target,
+        body: &[u8],
+    ) -> Result<(Bytes, Memory), EgressError> {
+        let (own, its) = (plan.dialect, plan.dialect_of(target));
+        let made = translate_request(own, its, body, &target.model, plan.streams());
+        let (body, mut memory) = made.map_err(|error| {
+            let name = target.name();
+            EgressError::Invalid(format!("`{name}` speaks another dialect, and {error}"))
+        })?;
+        let seconds = self.0.db.clock().now().as_micros().div_euclid(1_000_000);
+        memory.now = u64::try_from(seconds).unwrap_or_default();
+        // The usage of a stream must be asked for, whoever asks.
+        let body = match glance(its, &body) {
+            Ok(found) if its == Dialect::Chat => rewritten(&found, &body, None, true),
+            _ => body,
+        };
+        Ok((body.into(), memory))
+    }
+}
+
+/// Whether what went wrong is of this target alone, so that another may be asked.
+const fn is_of_target(result: &Result<Response<Body>, EgressError>) -> bool {
+    matches!(
+        result,
+        Err(EgressError::OverBudget { .. } | EgressError::Invalid(_))
+    )
+}
+
+fn dismiss(tried: Tried) {
+    if let Ok(response) = tried.result {
+        response.into_body().dismiss();
+    }
+}
+
+/// A body for who speaks the client's dialect.
+fn own_body(plan: &Plan, target: &Target, body: &Bytes) -> Bytes {
+    let asks_usage = plan.asks_usage(target.provider.kind);
+    let asked = plan.glance.model.as_deref();
+    let renamed = asked.is_some_and(|it| it != target.model);
+    match renamed || asks_usage {
+        true => {
+            let model = renamed.then_some(target.model.as_str());
+            Bytes::from(rewritten(&plan.glance, body, model, asks_usage))
+        }
+        false => body.clone(),
+    }
+}
