@@ -9,6 +9,7 @@
 pub mod client;
 pub mod cutter;
 pub mod etcd;
+pub mod host;
 pub mod issuer;
 pub mod mcp;
 pub mod postgres;
@@ -20,8 +21,9 @@ pub mod upstream;
 pub mod wire;
 
 pub use client::{Answer, Client};
+pub use host::{Ca, Host};
 pub use registry::{Passing, Registry, Way};
 pub use server::{Server, Setup, agent_binary, eventually, executed, kill};
 pub use terminal::Terminal;
-pub use upstream::{Upstream, sdk};
+pub use upstream::{Upstream, packages, sdk};
 pub use wire::{Said, Wire};

@@ -104,8 +104,9 @@ impl Upstream {
     }
 }
 
-/// Where `cargo xtask set-up` puts the SDKs of a language.
-fn packages(language: &str) -> PathBuf {
+/// Where `cargo xtask set-up` puts the SDKs of a language: `python`, `web/node`.
+#[must_use]
+pub fn packages(language: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = cache.unwrap_or_else(home);

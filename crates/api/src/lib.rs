@@ -24,6 +24,7 @@ mod secret;
 mod security;
 pub mod server;
 pub mod stats;
+mod web;
 
 pub use agent::{
     Agent, AgentLayers, AgentSpec, CacheSpec, CallSpec, DeployWithLayers, Forgotten, HealthSpec,
@@ -73,6 +74,7 @@ pub use server::Server;
 pub use stats::{
     InstanceStats, Performance, PerformanceHour, RevisionStats, Stats, Traffic, Usage,
 };
+pub use web::{NewWebRule, WebCa, WebCheck, WebCredential, WebRule};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

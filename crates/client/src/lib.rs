@@ -39,6 +39,7 @@ mod through;
 #[cfg(test)]
 mod through_tests;
 mod transport;
+mod web;
 
 pub use audit::AuditQuery;
 pub use body::RequestBody;

@@ -225,6 +225,16 @@ codes! {
         "See with `skep mcp list` how it stands; the server's log says what is wrong with it.";
     ToolBlocked = "tool-blocked", 403, "The tool waits for somebody's yes",
         "Look at it with `skep mcp tools SERVER`, and approve it with `skep mcp approve SERVER TOOL`.";
+    WebDenied = "web-denied", 403, "No rule lets this request out",
+        "See with `skep web list` what may be asked; `skep web allow` adds a rule.";
+    WebCredential = "web-credential", 503, "The secret of a rule cannot be put in",
+        "The server's log says why: mend the secret or the rule, or open the vault.";
+    WebClosed = "web-closed", 503, "TLS to this host cannot be opened",
+        "Open the vault with `skep vault unseal`: the workspace's CA lies in it.";
+    WebUnreachable = "web-unreachable", 502, "The host does not answer as it should",
+        "Look at what the detail says of it, and try again in a while.";
+    ProxyUnauthorized = "proxy-unauthorized", 407, "Skep's way out wants to know who asks",
+        "Use the address in HTTP_PROXY, or `http://any:KEY@HOST:PORT` with an API key of Skep.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",
         "Nothing was accepted. Check the disk with `skep doctor`, then try again.";
     DriverUnavailable = "driver-unavailable", 503, "What runs the agent is not there",

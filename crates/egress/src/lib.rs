@@ -9,6 +9,7 @@ pub mod mcp;
 mod money;
 mod performance;
 mod rows;
+pub mod web;
 
 pub use error::EgressError;
 pub use ledger::Ledger;

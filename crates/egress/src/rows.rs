@@ -31,6 +31,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            CREATE TABLE web_rules (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
             CREATE TABLE llm_routes (
                 workspace TEXT NOT NULL,
                 name TEXT NOT NULL,
@@ -85,6 +92,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_providers",
         "llm_budgets",
         "llm_routes",
+        "web_rules",
         "exchanges",
         "exchange_days",
     ],
@@ -323,6 +331,7 @@ pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
 pub(crate) const SERVERS: Kept = kept!("mcp_servers");
 pub(crate) const ROUTES: Kept = kept!("llm_routes");
+pub(crate) const RULES: Kept = kept!("web_rules");
 
 impl Kept {
     /// All of a workspace, by name.

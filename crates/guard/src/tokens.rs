@@ -308,6 +308,7 @@ mod tests {
                         "Secret" => vec![Resource::Secret(Secret::unknown("x"))],
                         "Model" => vec![Resource::Model("openai/gpt-4o")],
                         "Tool" => vec![Resource::Tool { name: "files/read", class: "read" }],
+                        "Host" => vec![Resource::Host("api.example.com:443")],
                         "Server" => vec![Resource::Server],
                         _ => vec![Resource::Workspace],
                     };

@@ -92,9 +92,7 @@ impl Room {
         let place = charge.place(live.instance);
         let given = charge.borrow_again(&place).await;
         let given = given.map_err(|error| DriverError::Refused(error.reason))?;
-        let request = charge
-            .request(place, live.running.address().port(), given)
-            .await;
+        let request = charge.request(place, live.running.address().port(), given);
         let handle = live.running.handle();
         charge.driver.exec(&request, &handle, order).await
     }

@@ -12,6 +12,7 @@ use crate::RuntimeError;
 use crate::agents;
 use crate::driver::Place;
 use crate::held;
+use crate::mint::Ways;
 use crate::service::Runtime;
 use crate::spec::{Named, Spec, filled};
 use crate::supervise::Charge;
@@ -59,7 +60,13 @@ type Held = (Named, Zeroizing<Vec<u8>>);
 pub(crate) struct Given {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) held: Option<PathBuf>,
+    /// Where the instance sees the certificates that it is to believe.
+    pub(crate) bundle: Option<PathBuf>,
+    pub(crate) ways: Ways,
 }
+
+/// The file of those certificates, among those that an instance holds.
+const BUNDLE: &str = "ca.pem";
 
 impl Charge {
     /// Gets what an instance is to be given that begins.
@@ -88,8 +95,24 @@ impl Charge {
 
     async fn borrow_as(&self, place: &Place, begins: bool) -> Result<Given, NotLent> {
         let spec: &Spec = &self.spec;
+        let mint = self.slot.shared.mint.as_ref();
+        let ways = match mint {
+            Some(mint) => mint.ways(&self.slot.workspace).await,
+            None => Ways::default(),
+        };
+        let bundle = ways.web.as_ref().and_then(|it| it.bundle.clone());
+        let bundle = bundle.filter(|_| !says_proxy(&spec.env));
         if spec.secrets.is_empty() {
-            return Ok(Given::default());
+            let held = self
+                .hold(place, (Vec::new(), begins), &mut BTreeMap::new(), bundle)
+                .await?;
+            let (held, bundle) = held;
+            return Ok(Given {
+                env: BTreeMap::new(),
+                held,
+                bundle,
+                ways,
+            });
         }
         let lender = self.slot.shared.lender.as_ref().ok_or_else(|| NotLent {
             reason: "there is no vault here that lends secrets".to_owned(),
@@ -103,30 +126,41 @@ impl Charge {
                 Lent::Value(value) => values.push((named, value)),
             }
         }
-        let held = match values.is_empty() {
-            true => None,
-            false => Some(self.hold(place, (values, begins), &mut texts).await?),
-        };
+        let (held, bundle) = self
+            .hold(place, (values, begins), &mut texts, bundle)
+            .await?;
         let env = filled(&spec.env, &texts);
-        Ok(Given { env, held })
+        Ok(Given {
+            env,
+            held,
+            bundle,
+            ways,
+        })
     }
 
-    /// Writes values into files of their own, and tells which is where.
+    /// Writes values and certificates into files of their own, and tells which is where. An instance that runs without
+    /// certificates goes on so.
     async fn hold(
         &self,
         place: &Place,
         (values, begins): (Vec<Held>, bool),
         texts: &mut BTreeMap<Named, String>,
-    ) -> Result<PathBuf, NotLent> {
+        bundle: Option<String>,
+    ) -> Result<(Option<PathBuf>, Option<PathBuf>), NotLent> {
+        if values.is_empty() && bundle.is_none() {
+            return Ok((None, None));
+        }
+        let holds = !values.is_empty();
         let files: Vec<_> = values
             .into_iter()
             .enumerate()
             .map(|(index, (named, value))| (held::name(index, &named.name), named, value))
             .collect();
-        let given: Vec<_> = files
+        let mut given: Vec<_> = files
             .iter()
             .map(|(name, _, value)| (name.clone(), value.clone()))
             .collect();
+        given.extend(bundle.map(|it| (BUNDLE.to_owned(), Zeroizing::new(it.into_bytes()))));
         let (data, instance) = (self.slot.shared.db.folder().to_owned(), place.instance);
         let held = tokio::task::spawn_blocking(move || match begins {
             true => held::put(&data, instance, &given),
@@ -136,28 +170,106 @@ impl Charge {
         let held = held
             .map_err(|error| error.to_string())
             .and_then(|held| held);
-        let folder = held.map_err(|reason| NotLent {
-            reason: format!("a secret's file cannot be made: {reason}"),
-            counts: false,
-        })?;
+        let folder = match held {
+            Ok(folder) => folder,
+            Err(_) if !holds && !begins => return Ok((None, None)),
+            Err(reason) if !holds => {
+                tracing::warn!(reason, "an instance is not given the workspace's CA");
+                return Ok((None, None));
+            }
+            Err(reason) => {
+                return Err(NotLent {
+                    reason: format!("a secret's file cannot be made: {reason}"),
+                    counts: false,
+                });
+            }
+        };
+        let bundle = folder.join(BUNDLE).exists();
         let seen = self.driver.held_at(&folder);
         let at = |name: &str| seen.join(name).to_string_lossy().into_owned();
         texts.extend(files.into_iter().map(|(name, named, _)| (named, at(&name))));
-        Ok(folder)
+        let bundle = bundle.then(|| seen.join(BUNDLE));
+        Ok((Some(folder), bundle))
     }
 
     /// Gives back what an instance had.
     pub(crate) async fn give_back(&self, place: &Place) {
-        if self.spec.secrets.is_empty() {
-            return;
-        }
         let (data, instance) = (self.slot.shared.db.folder().to_owned(), place.instance);
         // What is left is swept.
         let _ = tokio::task::spawn_blocking(move || held::remove(&data, instance)).await;
-        if let Some(lender) = &self.slot.shared.lender {
+        if let Some(lender) = &self.slot.shared.lender
+            && !self.spec.secrets.is_empty()
+        {
             lender.take_back(place).await;
         }
     }
+}
+
+/// What clients read of a proxy, in both cases.
+const PROXY: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+/// What they read of the certificates that they believe.
+const CERTIFICATES: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "DENO_CERT",
+];
+
+/// Whether a specification says itself by which proxy its program goes.
+fn says_proxy(said: &BTreeMap<String, String>) -> bool {
+    PROXY
+        .iter()
+        .any(|it| said.contains_key(*it) || said.contains_key(&it.to_ascii_lowercase()))
+}
+
+/// What clients read that go out to the web: where the proxy is, with the token of who goes, and which certificates they
+/// are to believe. Nothing of it that the specification says itself.
+pub(crate) fn by_proxy(
+    given: (&Ways, Option<&PathBuf>),
+    contract: &BTreeMap<String, String>,
+    said: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let (Some(url), Some(token)) = (contract.get("SKEP_URL"), contract.get("SKEP_TOKEN")) else {
+        return Vec::new();
+    };
+    let Some((scheme, authority)) = url.split_once("://").filter(|_| given.0.web.is_some()) else {
+        return Vec::new();
+    };
+    if says_proxy(said) {
+        return Vec::new();
+    }
+    let proxy = format!("{scheme}://agent:{token}@{authority}");
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    // What an agent has of its own listens on loopback.
+    let mut direct = vec!["localhost", "127.0.0.1", "::1"];
+    if !direct.contains(&host) {
+        direct.push(host);
+    }
+    let direct = direct.join(",");
+    let mut all = Vec::new();
+    for (name, value) in [
+        ("HTTP_PROXY", &proxy),
+        ("HTTPS_PROXY", &proxy),
+        ("NO_PROXY", &direct),
+    ] {
+        all.push((name.to_owned(), value.clone()));
+        all.push((name.to_ascii_lowercase(), value.clone()));
+    }
+    if !said.contains_key("NODE_USE_ENV_PROXY") {
+        all.push(("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned()));
+    }
+    let bundle = given.1.map(|it| it.to_string_lossy().into_owned());
+    let unsaid = CERTIFICATES.iter().filter(|it| !said.contains_key(**it));
+    all.extend(bundle.iter().flat_map(|bundle| {
+        unsaid
+            .clone()
+            .map(|name| ((*name).to_owned(), bundle.clone()))
+    }));
+    all
 }
 
 impl Runtime {

@@ -55,7 +55,7 @@ pub use layers::{Layers, MOST_LAYER};
 pub use lend::{Lender, Lent, NotLent};
 pub use logfile::Rotation;
 pub use logs::LogQuery;
-pub use mint::{Mint, Ways};
+pub use mint::{Mint, Proxy, Ways};
 pub use process::{ProcessDriver, ProcessOptions, shim_main, survey};
 pub use quota::{Allowance, Quotas};
 pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};

@@ -6,12 +6,21 @@ use skep_core::{InstanceId, Workspace};
 use crate::service::Runtime;
 
 /// What a workspace lets out by: an instance is told of ways that lead somewhere.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ways {
     /// To models.
     pub models: bool,
     /// To tools.
     pub tools: bool,
+    /// To the web.
+    pub web: Option<Proxy>,
+}
+
+/// The way out to the web: Skep itself, as a proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// The certificates that are to be believed by who goes this way, in PEM.
+    pub bundle: Option<String>,
 }
 
 /// Makes the token by which an instance says who it is. It counts while the instance lives

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::agents::{self, InstanceRow, KEPT_INSTANCES};
 use crate::driver::{Driver, DriverError, Exit, News, Place, Running, StartRequest};
 use crate::events;
-use crate::lend::{Given, Lender, NotLent};
+use crate::lend::{Given, Lender, NotLent, by_proxy};
 use crate::mint::Mint;
 use crate::port::Ports;
 use crate::probe::{Check, Well, probe};
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) url: Option<String>,
-    mint: Option<Arc<dyn Mint>>,
+    pub(crate) mint: Option<Arc<dyn Mint>>,
     pub(crate) lender: Option<Arc<dyn Lender>>,
     /// Instances that were begun and have not ended.
     pub(crate) begun: SyncMutex<HashSet<InstanceId>>,
@@ -550,7 +550,7 @@ impl Charge {
                 return Err(Failure { reason, counts });
             }
         };
-        let request = self.request(place.clone(), port, given).await;
+        let request = self.request(place.clone(), port, given);
         match self.driver.start(&request).await {
             Ok(running) => {
                 let handle = running.handle();
@@ -569,9 +569,10 @@ impl Charge {
     }
 
     /// What the driver needs to start an instance, or to run something in its box.
-    pub(crate) async fn request(&self, place: Place, port: u16, given: Given) -> StartRequest {
+    pub(crate) fn request(&self, place: Place, port: u16, given: Given) -> StartRequest {
+        let contract = self.contract(place.instance, port, &given);
         let mut env = given.env;
-        env.extend(self.contract(place.instance, port).await);
+        env.extend(contract);
         StartRequest {
             env,
             held: given.held,
@@ -583,7 +584,7 @@ impl Charge {
     }
 
     /// The variables of the contract.
-    async fn contract(&self, instance: InstanceId, port: u16) -> BTreeMap<String, String> {
+    fn contract(&self, instance: InstanceId, port: u16, given: &Given) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([
             ("PORT".to_owned(), port.to_string()),
             ("SKEP_AGENT".to_owned(), self.slot.name().to_owned()),
@@ -602,17 +603,19 @@ impl Charge {
         let workspace = &self.slot.workspace;
         let token = mint.token(workspace, self.slot.name(), instance);
         env.insert("SKEP_TOKEN".to_owned(), token);
-        let ways = mint.ways(workspace).await;
-        if ways.models {
+        if given.ways.models {
             let own = ways_out(&env, &self.spec.env);
             env.extend(own);
         }
-        if ways.tools
+        if given.ways.tools
             && let Some(url) = env.get("SKEP_URL")
         {
             let url = format!("{url}/mcp");
             env.insert("SKEP_MCP_URL".to_owned(), url);
         }
+        let ways = (&given.ways, given.bundle.as_ref());
+        let own = by_proxy(ways, &env, &self.spec.env);
+        env.extend(own);
         env
     }
 

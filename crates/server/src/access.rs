@@ -86,12 +86,14 @@ pub(crate) const SECRET_HOLD: Access = change("secret:hold", "Secret");
 pub(crate) const MODEL_USE: Access = look("model:use", "Model");
 /// A request to a tool.
 pub(crate) const TOOL_USE: Access = look("tool:use", "Tool");
+/// A request to a host of the web.
+pub(crate) const WEB_REQUEST: Access = look("web:request", "Host");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 149] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 154] = [
     ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
     ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
     (
@@ -125,6 +127,19 @@ pub(crate) const ROUTES: [(&str, &str, Access); 149] = [
         change("tool:approve", "Workspace"),
     ),
     ("GET", "/api/v1/mcp/usage", look("tool:read", "Workspace")),
+    ("GET", "/api/v1/web/rules", look("web:read", "Workspace")),
+    (
+        "PUT",
+        "/api/v1/web/rules/{rule}",
+        change("web:rule", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/web/rules/{rule}",
+        change("web:rule", "Workspace"),
+    ),
+    ("GET", "/api/v1/web/check", look("web:read", "Workspace")),
+    ("GET", "/api/v1/web/ca", look("web:read", "Workspace")),
     (
         "GET",
         "/api/v1/models/providers",
@@ -739,62 +754,5 @@ pub(crate) fn of(method: &Method, path: &str) -> Option<Access> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    /// Actions that the policy schema has and no route yet: what asks for them comes with its issue.
-    const LATER: [&str; 4] = [
-        "approval:decide",
-        // Asked for by the doors.
-        "agent:call",
-        "model:use",
-        "tool:use",
-    ];
-
-    #[test]
-    fn the_policy_schema_has_these_actions_and_no_other() {
-        let schema = skep_guard::policy::actions();
-        let besides = [&CALL, &SECRET_HOLD, &MODEL_USE, &TOOL_USE];
-        let accesses = || ROUTES.iter().map(|(_, _, access)| access).chain(besides);
-        for access in accesses() {
-            let kinds = schema.get(access.action);
-            let kinds = kinds.unwrap_or_else(|| panic!("{} is not in the schema", access.action));
-            assert!(kinds.contains(access.kind), "{access:?}: {kinds:?}");
-        }
-        let asked = ROUTES.iter().map(|(_, _, it)| it.action);
-        // Asked when an agent is deployed, and when it starts.
-        let asked: BTreeSet<&str> = asked.chain([SECRET_HOLD.action]).collect();
-        for (action, kinds) in &schema {
-            let later = LATER.contains(&action.as_str());
-            assert_ne!(asked.contains(action.as_str()), later, "{action}");
-            // Nothing in the schema is done to what nobody asks about.
-            let of_body = ("agent:deploy", "Agent");
-            for kind in kinds.iter().filter(|_| !later) {
-                let mut all = accesses();
-                let asks = all.any(|it| it.action == action && it.kind == kind);
-                assert!(
-                    asks || (action.as_str(), kind.as_str()) == of_body,
-                    "{action} {kind}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn every_route_is_in_the_table_and_no_other() {
-        let mut routes = crate::routes_with_methods();
-        routes.push(("/metrics".to_owned(), "get".to_owned()));
-        routes.retain(|(path, method)| {
-            let method = method.to_uppercase();
-            let method: Method = method.parse().unwrap();
-            !crate::dispatch::is_public(&method, path)
-        });
-        for (path, method) in &routes {
-            let method: Method = method.to_uppercase().parse().unwrap();
-            assert!(of(&method, path).is_some(), "{method} {path}");
-        }
-        assert_eq!(routes.len(), ROUTES.len());
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

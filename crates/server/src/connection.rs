@@ -28,8 +28,8 @@ use crate::dispatch::Dispatcher;
 const STALLED: Duration = Duration::from_secs(60);
 
 /// What a connection holds as long as it lives, also as an upgraded one: its place among the
-/// connections that there may be. The call door finds it in the extensions of a request that asks
-/// for another protocol.
+/// connections that there may be. The doors find it in the extensions of a request that asks
+/// for another protocol, or for a tunnel.
 pub(crate) type Place = Arc<dyn Any + Send + Sync>;
 
 /// What every connection is served with.
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     let (dispatcher, seen) = (serving.dispatcher.clone(), activity.clone());
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let work = Work::begin(&seen);
-        if request.headers().contains_key(UPGRADE) {
+        if request.headers().contains_key(UPGRADE) || request.method() == http::Method::CONNECT {
             request.extensions_mut().insert(place.clone());
         }
         let (dispatcher, shown) = (dispatcher.clone(), shown.clone());

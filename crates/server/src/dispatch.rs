@@ -35,6 +35,7 @@ use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
 use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
+use crate::proxy;
 use crate::rates::Counted;
 use crate::state::State;
 use crate::strict;
@@ -74,6 +75,8 @@ pub(crate) enum Body {
     Model(Box<skep_egress::llm::Body>),
     /// From a server of tools.
     Tool(Box<skep_egress::mcp::Body>),
+    /// From a host of the web.
+    Web(Box<skep_egress::web::Body>),
 }
 
 impl http_body::Body for Body {
@@ -90,6 +93,7 @@ impl http_body::Body for Body {
             Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Model(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
             Self::Tool(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+            Self::Web(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -100,6 +104,7 @@ impl http_body::Body for Body {
             Self::Peer(body) => body.is_end_stream(),
             Self::Model(body) => body.is_end_stream(),
             Self::Tool(body) => body.is_end_stream(),
+            Self::Web(body) => body.is_end_stream(),
         }
     }
 
@@ -110,6 +115,7 @@ impl http_body::Body for Body {
             Self::Peer(body) => body.size_hint(),
             Self::Model(body) => body.size_hint(),
             Self::Tool(body) => body.size_hint(),
+            Self::Web(body) => body.size_hint(),
         }
     }
 }
@@ -232,6 +238,15 @@ pub(crate) fn shown_path(path: &str) -> &str {
     }
 }
 
+/// Somebody asks for something; a canary has no reason to.
+pub(crate) fn see(state: &State, who: &Principal, remote: IpAddr) {
+    state.threats.asked(who, remote);
+    if who.scopes.is_canary() {
+        let name = state.keys.name(who);
+        state.threats.touched(who, remote, &name);
+    }
+}
+
 impl Dispatcher {
     pub(crate) fn new(
         state: Arc<State>,
@@ -266,6 +281,9 @@ impl Dispatcher {
         shown: Option<&Shown>,
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
+        if proxy::is_meant(&self.state.own, &request) {
+            return self.proxied(remote, request).await;
+        }
         let peers = &self.state.peers;
         let shows = request.headers().contains_key(SECRET);
         let peer =
@@ -306,12 +324,9 @@ impl Dispatcher {
         {
             self.state.threats.missing(remote, path);
         }
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(error) => {
-                models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
-            }
-        };
+        let mut response = answer.unwrap_or_else(|error| {
+            models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
+        });
         let status = response.status();
         let headers = response.headers_mut();
         headers.reserve(OWN_HEADERS);
@@ -334,6 +349,51 @@ impl Dispatcher {
                 span.route(route.as_str());
             }
             span.answered(&response);
+        }
+        response.map(|body| Traced { body, span: traced })
+    }
+
+    /// Answers what is for the proxy, and for nobody else.
+    async fn proxied(&self, remote: IpAddr, mut request: Request<Incoming>) -> Response<Traced> {
+        let id = RequestId::new();
+        let connects = request.method() == Method::CONNECT;
+        let host = request.uri().authority().map(|it| it.host().to_owned());
+        let trace = TraceContext::of(request.headers(), id);
+        let mut traced = self.traced(trace, id, &request);
+        let span = tracing::info_span!("request", %id, method = %request.method(), path = host.unwrap_or_default());
+        let strict = match connects {
+            true => Ok(()),
+            false => strict::check(&mut request),
+        };
+        let counted = self.state.rates.begin();
+        let answer = match strict {
+            Err((pattern, error)) => {
+                self.state.threats.refused(remote, pattern);
+                Err(error)
+            }
+            Ok(()) => {
+                let route = proxy::answer(&self.state, (remote, &counted), id, request);
+                REQUEST.scope(id, route).instrument(span).await
+            }
+        };
+        let mut response = answer.unwrap_or_else(|error| {
+            let mut refusal = render(&error, id).map(|text| Body::Api(text.into()));
+            // All that many clients tell of an answer to CONNECT.
+            let said = error.public().detail();
+            if let Ok(said) = hyper::ext::ReasonPhrase::try_from(said.into_bytes()) {
+                refusal.extensions_mut().insert(said);
+            }
+            // What follows may be meant for the tunnel.
+            let close = HeaderValue::from_static("close");
+            refusal.headers_mut().insert(CONNECTION, close);
+            refusal
+        });
+        if let Some(span) = &mut traced {
+            span.answered(&response);
+        }
+        if !connects && let Ok(value) = HeaderValue::try_from(id.to_string()) {
+            let name = HeaderName::from_static(skep_api::HEADER_REQUEST_ID);
+            response.headers_mut().insert(name, value);
         }
         response.map(|body| Traced { body, span: traced })
     }
@@ -372,15 +432,6 @@ impl Dispatcher {
         if self.tls { "https" } else { "http" }
     }
 
-    /// Somebody asks for something; a canary has no reason to.
-    fn see(&self, who: &Principal, remote: IpAddr) {
-        self.state.threats.asked(who, remote);
-        if who.scopes.is_canary() {
-            let name = self.state.keys.name(who);
-            self.state.threats.touched(who, remote, &name);
-        }
-    }
-
     async fn route(
         &self,
         (remote, shown, counted): (IpAddr, Option<&Shown>, &Counted),
@@ -416,7 +467,7 @@ impl Dispatcher {
         if peer.is_none() {
             self.state.rates.principal(counted, &asker.principal)?;
             // Where it came in it is seen, and once.
-            self.see(&asker.principal, remote);
+            see(&self.state, &asker.principal, remote);
         }
         asker.counted = counted.clone();
         let workspace = asker.principal.workspace.clone();

@@ -142,6 +142,8 @@ pub(crate) enum About<'a> {
     Model(&'a str),
     /// As `server/tool`, and its class.
     Tool(&'a str, &'a str),
+    /// As `host:port`.
+    Host(&'a str),
 }
 
 /// Asks whether somebody may do what they are about to do. What they may not is written down. Tells which secret it
@@ -156,14 +158,9 @@ pub(crate) async fn ask(
     about: About<'_>,
     circumstances: &Circumstances<'_>,
 ) -> Result<Option<KnownSecret>, ApiError> {
-    let principal = &asker.principal;
-    let (workspace, holder) = (&principal.workspace, crate::vault::holder(principal));
-    let agent = match about {
-        About::Agent(name) if act.action() == CALL.action => Some(name),
-        _ => None,
-    };
-    let rates = &state.rates;
-    rates.act(&asker.counted, principal, act.action(), agent)?;
+    let workspace = &asker.principal.workspace;
+    let holder = crate::vault::holder(&asker.principal);
+    count(state, act, asker, about)?;
     let whose = match about {
         About::Call(id) => whose(state, workspace, act.action(), id).await?,
         _ => None,
@@ -201,6 +198,7 @@ pub(crate) async fn ask(
         About::Server => decide(Resource::Server),
         About::Model(name) => decide(Resource::Model(name)),
         About::Tool(name, class) => decide(Resource::Tool { name, class }),
+        About::Host(name) => decide(Resource::Host(name)),
         About::Agent(name) => with_agent(state, workspace, name, |agent| {
             decide(Resource::Agent(agent))
         }),
@@ -225,6 +223,16 @@ pub(crate) async fn ask(
         act.is_about("Secret", &known.secret.id.to_string());
     }
     Ok(settled)
+}
+
+/// Counts what is about to be done, for rates.
+fn count(state: &State, act: &Act, asker: &Asker, about: About<'_>) -> Result<(), ApiError> {
+    let agent = match about {
+        About::Agent(name) if act.action() == CALL.action => Some(name),
+        _ => None,
+    };
+    let (counted, who) = (&asker.counted, &asker.principal);
+    state.rates.act(counted, who, act.action(), agent)
 }
 
 /// What a value is needed for as it is now.

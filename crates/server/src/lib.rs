@@ -32,6 +32,7 @@ mod page;
 mod peers;
 mod problem;
 mod providers;
+mod proxy;
 mod quotas;
 mod rates;
 mod renewals;

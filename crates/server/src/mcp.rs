@@ -61,7 +61,7 @@ pub(crate) fn open(
     let options = Options {
         reach: outgoing::reach(&outgoing::guard(settings)?),
         keys: Arc::new(OfVault::new(vault, mounts)),
-        ledger: models.ledger(),
+        ledger: models.ledger().clone(),
         boxes,
         own: own.clone(),
     };

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode};
 use skep_api::Problem;
 use skep_core::{Code, PublicError, RequestId};
 use skep_egress::EgressError;
+use skep_egress::web::WebError;
 use skep_guard::PolicyError;
 use skep_guard::identity::IdentityError;
 use skep_ingress::IngressError;
@@ -30,6 +31,7 @@ pub(crate) enum ApiError {
     Identity(IdentityError),
     Vault(VaultError),
     Egress(EgressError),
+    Web(WebError),
     Plain(Plain),
 }
 
@@ -59,6 +61,7 @@ impl ApiError {
             Self::Identity(error) => error,
             Self::Vault(error) => error,
             Self::Egress(error) => error,
+            Self::Web(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -118,6 +121,15 @@ impl From<EgressError> for ApiError {
     }
 }
 
+impl From<WebError> for ApiError {
+    fn from(error: WebError) -> Self {
+        match error {
+            WebError::Egress(error) => error.into(),
+            other => Self::Web(other),
+        }
+    }
+}
+
 impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
         match error {
@@ -158,6 +170,12 @@ pub(crate) fn render(error: &ApiError, request: RequestId) -> http::Response<Str
         headers.insert(
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"skep\""),
+        );
+    }
+    if code == Code::ProxyUnauthorized {
+        headers.insert(
+            PROXY_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"skep\""),
         );
     }
     if let ApiError::Ingress(error) = error

@@ -11,6 +11,7 @@ use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
 use skep_egress::llm::Models;
 use skep_egress::mcp::{Boxes, Tools};
+use skep_egress::web::Web;
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -42,6 +43,7 @@ use crate::mounts::Mounts;
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::providers::Logins;
+use crate::proxy;
 use crate::quotas::{self, Allowed, Held};
 use crate::rates::Rates;
 use crate::renewals::{self, Renewals};
@@ -243,7 +245,6 @@ async fn compose(
     let mut registry = Registry::default();
     let metrics = ServerMetrics::register(&mut registry);
     let backup_metrics = BackupMetrics::register(&mut registry);
-    let call_metrics = Metrics::register(&mut registry);
     let tracer = tracer(settings, &mut registry)?;
     let db = open(settings, metrics.clone())?;
     let audit = Arc::new(open_audit(settings, &db).await?);
@@ -251,8 +252,8 @@ async fn compose(
     let tenants = Tenants::open(db.clone()).await?;
     let (vault, ways) = ways::vault(&db, settings, &own).await?;
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
-    let given = settings.keys_file.as_deref();
-    let (keys, first_key) = keys::open(&db, given, &own, tenants.all()).await?;
+    let (keys, first_key) =
+        keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions) = people(&db, settings)?;
     let outside = Outside::open(settings, &db, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
@@ -266,7 +267,8 @@ async fn compose(
     let with = (quotas.allowed(), lending, &out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
-    let observed = (call_metrics, spans(tracer.as_ref()), quotas.allowed());
+    let spans = spans(tracer.as_ref());
+    let observed = (Metrics::register(&mut registry), spans, quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own);
     let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {
@@ -274,8 +276,10 @@ async fn compose(
         db,
         runtime,
         ingress,
-        models: out.0,
-        tools: out.1,
+        models: out.models,
+        tools: out.tools,
+        web: out.web,
+        own: proxy::Own::of(url),
         model_bounds: models::Bounds::of(settings),
         audit,
         backups,
@@ -386,15 +390,16 @@ fn of_runtime(
     settings: &Settings,
     url: &str,
     key: &TokenKey,
-    (allowed, lending, (models, tools)): (Arc<Allowed>, Lending, &(Models, Tools)),
+    (allowed, lending, out): (Arc<Allowed>, Lending, &Outs),
 ) -> skep_runtime::Options {
     skep_runtime::Options {
         url: Some(url.to_owned()),
-        mint: Some(Arc::new(Minting(
-            key.clone(),
-            models.clone(),
-            tools.clone(),
-        ))),
+        mint: Some(Arc::new(Minting {
+            key: key.clone(),
+            models: out.models.clone(),
+            tools: out.tools.clone(),
+            web: out.web.clone(),
+        })),
         events: Keep {
             count: settings.events_keep,
             age: settings.events_retention,
@@ -447,17 +452,24 @@ fn reached_at(settings: &Settings, url: &str) -> String {
     }
 }
 
-/// The ways out: to models, and to tools.
+/// The ways out.
+struct Outs {
+    models: Models,
+    tools: Tools,
+    web: Web,
+}
+
 async fn outs(
     settings: &Settings,
     db: &Db,
     with: (&Vault, &Arc<Mounts>),
     (drivers, own): (&[Arc<dyn Driver>], &By),
-) -> Result<(Models, Tools), ServerError> {
+) -> Result<Outs, ServerError> {
     let models = models::open(settings, db, with).await?;
     let boxes = boxes_of(drivers);
     let tools = mcp::open(settings, db, with, &models, (boxes, own))?;
-    Ok((models, tools))
+    let web = proxy::open(settings, db, &models, with)?;
+    Ok(Outs { models, tools, web })
 }
 
 /// What runs programs of MCP servers.

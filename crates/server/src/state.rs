@@ -9,6 +9,7 @@ use skep_compliance::Framework;
 use skep_core::Timestamp;
 use skep_egress::llm::Models;
 use skep_egress::mcp::Tools;
+use skep_egress::web::Web;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
@@ -46,6 +47,10 @@ pub(crate) struct State {
     pub(crate) tools: Tools,
     /// How large and how slow a request to one may be.
     pub(crate) model_bounds: crate::models::Bounds,
+    /// The way out to the web.
+    pub(crate) web: Web,
+    /// Where this server is.
+    pub(crate) own: crate::proxy::Own,
     pub(crate) audit: Arc<Audit>,
     pub(crate) backups: Arc<Backups>,
     /// The frameworks that hold here.

@@ -17,8 +17,11 @@ fn bad(pattern: Pattern, detail: &str) -> (Pattern, ApiError) {
 /// too.
 pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), (Pattern, ApiError)> {
     if request.method() == Method::CONNECT {
-        // An agent that agreed would be given the bare connection.
-        let error = ApiError::new(Code::MethodNotAllowed, "no tunnels are made here");
+        // An agent that agreed would be given the bare connection. What is for the proxy does not come here.
+        let error = ApiError::new(
+            Code::MethodNotAllowed,
+            "no tunnel is made to that: write `CONNECT HOST:PORT`",
+        );
         return Err((Pattern::Framing, error));
     }
     // Any other coding would reach the agent applied, and without its name.

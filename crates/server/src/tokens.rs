@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use skep_core::{InstanceId, Timestamp, Workspace};
 use skep_egress::llm::Models;
 use skep_egress::mcp::Tools;
+use skep_egress::web::Web;
 use skep_guard::tokens::{API, Token, TokenKey};
-use skep_runtime::{Mint, Runtime, Ways};
+use skep_runtime::{Mint, Proxy, Runtime, Ways};
 
 use crate::ServerError;
 use crate::keys::keep_new;
@@ -17,30 +18,59 @@ const FILE: &str = "tokens.key";
 
 /// Makes tokens.
 #[derive(Debug)]
-pub(crate) struct Minting(pub(crate) TokenKey, pub(crate) Models, pub(crate) Tools);
+pub(crate) struct Minting {
+    pub(crate) key: TokenKey,
+    pub(crate) models: Models,
+    pub(crate) tools: Tools,
+    pub(crate) web: Web,
+}
 
 #[async_trait]
 impl Mint for Minting {
     fn token(&self, workspace: &Workspace, agent: &str, instance: InstanceId) -> String {
-        self.0.of_instance(workspace, agent, instance, API)
+        self.key.of_instance(workspace, agent, instance, API)
     }
 
     async fn ways(&self, workspace: &Workspace) -> Ways {
-        let models = match self.1.providers(workspace).await {
+        let models = match self.models.providers(workspace).await {
             Ok(providers) => !providers.is_empty(),
             Err(error) => {
                 tracing::warn!(%workspace, %error, "an instance is not told of models");
                 false
             }
         };
-        let tools = match self.2.servers(workspace).await {
+        let tools = match self.tools.servers(workspace).await {
             Ok(known) => !known.servers.is_empty(),
             Err(error) => {
                 tracing::warn!(%workspace, %error, "an instance is not told of tools");
                 false
             }
         };
-        Ways { models, tools }
+        let web = match self.web.rules(workspace).await {
+            Ok(rules) => !rules.is_empty(),
+            Err(error) => {
+                tracing::warn!(%workspace, %error, "an instance is not told of the web");
+                false
+            }
+        };
+        let web = match web {
+            false => None,
+            true => Some(Proxy {
+                bundle: self.bundle(workspace).await,
+            }),
+        };
+        Ways { models, tools, web }
+    }
+}
+
+impl Minting {
+    /// The certificates that an instance is to believe; without a CA it goes on, and is told of hosts that Skep looks
+    /// into that nobody knows them.
+    async fn bundle(&self, workspace: &Workspace) -> Option<String> {
+        let bundle = self.web.bundle(workspace).await;
+        bundle
+            .inspect_err(|why| tracing::warn!(%workspace, why, "an instance is not given the workspace's CA"))
+            .ok()
     }
 }
 

@@ -51,4 +51,5 @@ pub(crate) mod up;
 pub(crate) mod users;
 pub(crate) mod vault;
 pub(crate) mod wait;
+pub(crate) mod web;
 pub(crate) mod workspaces;

@@ -72,3 +72,5 @@ mod tour;
 mod traces;
 mod unsynced;
 mod vault;
+mod web;
+mod web_box;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 7] = [
+const SETS: [Set; 9] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -66,6 +66,18 @@ const SETS: [Set; 7] = [
         to: "sdks/node24",
         files: &["requirements.txt"],
         made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/web/python",
+        to: "sdks/web/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/web/node",
+        to: "sdks/web/node",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/undici/package.json",
     },
 ];
 

@@ -512,6 +512,8 @@ settings! {
     /// Whether the end of a model's answer waits until what it cost is on the disk; else that is there soon after
     /// (100 ms), and a killed server loses nothing.
     models_strict("models.strict"): bool = "false";
+    /// A file with certificates (PEM) of CAs that are believed beside the system's, when agents ask hosts of the web.
+    web_ca("web.ca"): Option<PathBuf> = "";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.

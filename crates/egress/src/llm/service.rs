@@ -153,10 +153,10 @@ impl Models {
         })))
     }
 
-    /// Where exchanges are written down, for other ways out.
+    /// Where exchanges are written down, by whatever way they go.
     #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        self.0.ledger.clone()
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     /// Brings what exchanges cost into the store, until the end.

@@ -40,6 +40,7 @@ pub(super) struct Types {
     pub(super) secret: EntityTypeName,
     pub(super) model: EntityTypeName,
     pub(super) tool: EntityTypeName,
+    pub(super) host: EntityTypeName,
     pub(super) server: EntityTypeName,
     pub(super) values: EntityTypeName,
 }
@@ -91,6 +92,7 @@ fn catalog() -> Catalog {
         secret: named("Secret"),
         model: named("Model"),
         tool: named("Tool"),
+        host: named("Host"),
         server: named("Server"),
         values: named("Values"),
     };

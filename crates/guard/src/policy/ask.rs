@@ -180,7 +180,8 @@ impl Scopes {
             | Resource::Server
             | Resource::Secret(_)
             | Resource::Model(_)
-            | Resource::Tool { .. } => None,
+            | Resource::Tool { .. }
+            | Resource::Host(_) => None,
         };
         self.iter().any(|scope| {
             let (name, held) = parts(scope);
@@ -281,6 +282,8 @@ pub enum Resource<'a> {
         /// What it does: `read`, `write`, `execute`.
         class: &'a str,
     },
+    /// A host of the web, as `host:port`.
+    Host(&'a str),
     /// Skep itself.
     Server,
 }
@@ -296,6 +299,7 @@ impl Resource<'_> {
             Self::Secret(_) => "Secret",
             Self::Model(_) => "Model",
             Self::Tool { .. } => "Tool",
+            Self::Host(_) => "Host",
             Self::Server => "Server",
         }
     }
@@ -321,6 +325,8 @@ pub struct Circumstances<'a> {
     pub method: Option<&'a str>,
     /// The request's path.
     pub path: Option<&'a str>,
+    /// The rule of the workspace that lets the request out.
+    pub rule: Option<&'a str>,
     /// The request's labels.
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// The tool that is used.
@@ -338,6 +344,7 @@ impl Circumstances<'_> {
             address: None,
             method: None,
             path: None,
+            rule: None,
             labels: None,
             tool: None,
             risk: None,
@@ -422,6 +429,20 @@ fn tool_entity(name: &str, class: &str, workspace: &EntityUid) -> Result<Entity,
     made.map_err(|error| error.to_string())
 }
 
+fn host_entity(name: &str, workspace: &EntityUid) -> Result<Entity, Fault> {
+    let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+    let attributes = [
+        ("host".to_owned(), text(host)),
+        (
+            "port".to_owned(),
+            Value::new_long(port.parse().unwrap_or_default()),
+        ),
+    ];
+    let id = uid(&CATALOG.types.host, name);
+    let made = Entity::new_with_tags(id, attributes, [workspace.clone()], []);
+    made.map_err(|error| error.to_string())
+}
+
 /// `2026-11-21T04:54:08.123Z`: what a `datetime` is made of.
 fn datetime(time: Timestamp) -> String {
     let text = Timestamp::from_micros(time.as_micros() / 1_000 * 1_000).to_string();
@@ -451,6 +472,7 @@ impl Ask<'_> {
             Resource::Secret(secret) => uid(&types.secret, secret.id),
             Resource::Model(model) => uid(&types.model, model),
             Resource::Tool { name, .. } => uid(&types.tool, name),
+            Resource::Host(host) => uid(&types.host, host),
             Resource::Server => uid(&types.server, "skep"),
         }
     }
@@ -494,6 +516,7 @@ impl Ask<'_> {
             Resource::Secret(secret) => all.push(secret_entity(secret, &workspace)?),
             Resource::Model(model) => all.push(model_entity(model, &workspace)?),
             Resource::Tool { name, class } => all.push(tool_entity(name, class, &workspace)?),
+            Resource::Host(host) => all.push(host_entity(host, &workspace)?),
             Resource::Workspace | Resource::Server => {
                 all.push(Entity::with_uid(self.resource_uid()));
             }
@@ -534,6 +557,7 @@ impl Ask<'_> {
             );
             put("method", of.method.map(text));
             put("path", of.path.map(text));
+            put("rule", of.rule.map(text));
             put("labels", of.labels.map(|_| values(REQUEST_LABELS)));
             put("risk", of.risk.map(Value::new_long));
             if let Some(tool) = &of.tool {
@@ -591,8 +615,8 @@ impl Ask<'_> {
                 }
                 None
             }
-            Resource::Model(model) => {
-                put(model);
+            Resource::Model(name) | Resource::Host(name) => {
+                put(name);
                 None
             }
             Resource::Tool { name, class } => {

@@ -64,6 +64,7 @@ fn things(action: &str) -> Vec<Resource<'static>> {
             name: "files/read_file",
             class: "read",
         },
+        "Host" => Resource::Host("api.example.com:443"),
         "Server" => Resource::Server,
         other => panic!("{other}"),
     };
@@ -123,13 +124,14 @@ fn each_role_may_what_the_one_below_it_may_and_more() {
 }
 
 #[test]
-fn an_agent_asks_models_and_tools_that_read_and_never_administers() {
+fn an_agent_asks_models_the_web_and_tools_that_read_and_never_administers() {
     let agent = principal(PrincipalKind::Agent, None, &[]);
     let own = [
         "model:use Model",
         "self:read Workspace",
         "self:token Workspace",
         "tool:use Tool",
+        "web:request Host",
     ];
     let own = own.map(str::to_owned);
     assert_eq!(allowed(&Slice::shipped(), &agent), BTreeSet::from(own));

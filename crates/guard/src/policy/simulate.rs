@@ -83,6 +83,7 @@ fn resource(past: &Past) -> Option<Resource<'_>> {
             name: &past.id,
             class: "execute",
         },
+        ("Host", _) => Resource::Host(&past.id),
         ("Workspace", _) => Resource::Workspace,
         ("Server", _) => Resource::Server,
         _ => return None,

@@ -82,6 +82,9 @@ pub struct How {
     /// The request's path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The rule that lets the request out to the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The request's labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
@@ -139,6 +142,7 @@ impl Question {
             address: how.address,
             method: how.method.as_deref(),
             path: how.path.as_deref(),
+            rule: how.rule.as_deref(),
             labels: how.labels.as_ref(),
             tool: how.tool.as_ref().map(|tool| Tool {
                 name: &tool.name,
@@ -201,12 +205,13 @@ impl Question {
                 name: &what.id,
                 class: what.labels.get("class").map_or("execute", String::as_str),
             }),
+            "Host" => Ok(Resource::Host(&what.id)),
             "Call" => Ok(Resource::Call {
                 id: &what.id,
                 agent: what.agent.as_deref().map(agent),
             }),
             other => Err(format!(
-                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Model, Tool, Server"
+                "`{other}` is no kind of resource: there are Workspace, Agent, Call, Secret, Model, Tool, Host, Server"
             )),
         }
     }

@@ -31,6 +31,7 @@ mod stats;
 mod tokens;
 mod users;
 mod vault;
+mod web;
 mod workspaces;
 
 use std::sync::Arc;
@@ -153,11 +154,11 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(health::basic))
         .routes(routes!(health::detailed))
         .merge(of_secrets())
-        .merge(of_models())
+        .merge(of_ways_out())
 }
 
 /// Models: providers, budgets, usage.
-fn of_models() -> OpenApiRouter<Arc<State>> {
+fn of_ways_out() -> OpenApiRouter<Arc<State>> {
     OpenApiRouter::new()
         .routes(routes!(mcp::presets))
         .routes(routes!(mcp::servers))
@@ -167,6 +168,10 @@ fn of_models() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(mcp::approve))
         .routes(routes!(mcp::classify))
         .routes(routes!(mcp::usage))
+        .routes(routes!(web::rules))
+        .routes(routes!(web::allow, web::remove))
+        .routes(routes!(web::check))
+        .routes(routes!(web::ca))
         .routes(routes!(models::providers))
         .routes(routes!(models::provide, models::remove_provider))
         .routes(routes!(models::budgets))

@@ -1,0 +1,226 @@
+//! An answer on its way to who asked: without the values that were put into its request, counted, and settled before its
+//! end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::exchange::{Open, Passed};
+use super::scrub::Scrub;
+use super::upstream::Fault;
+
+/// How long a host may say nothing in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// An answer on its way.
+pub struct Body {
+    answer: Incoming,
+    scrub: Option<Scrub>,
+    open: Option<Open>,
+    status: u16,
+    silence: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({})", self.status)
+    }
+}
+
+/// Why an answer ends in the middle.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// The host ended the connection.
+    #[error("the host cut its answer: {0}")]
+    Host(hyper::Error),
+    /// It said nothing for long.
+    #[error("the host said nothing for {} s", SILENCE.as_secs())]
+    Silent,
+}
+
+impl Body {
+    pub(super) fn new(answer: Incoming, status: u16, scrub: Option<Scrub>, mut open: Open) -> Self {
+        open.begins();
+        let mut body = Self {
+            ended: false,
+            answer,
+            scrub,
+            open: Some(open),
+            status,
+            silence: Box::pin(tokio::time::sleep(SILENCE)),
+        };
+        if body.answer.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    /// Nothing follows: the connection is for something else.
+    pub(super) fn empty(answer: Incoming) -> Self {
+        Self {
+            ended: true,
+            answer,
+            scrub: None,
+            open: None,
+            status: 101,
+            silence: Box::pin(tokio::time::sleep(SILENCE)),
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(mut open) = self.open.take() {
+            open.settle(&self.status.to_string());
+        }
+    }
+
+    fn fail(&mut self, outcome: &str, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.ended = true;
+        if let Some(mut open) = self.open.take() {
+            open.settle(outcome);
+        }
+        Poll::Ready(Some(Err(cut)))
+    }
+
+    /// What goes on of a piece that came; the end, when that was the last.
+    fn take(&mut self, data: &Bytes) -> Bytes {
+        if let Some(open) = &self.open {
+            open.passed
+                .down
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        let last = self.answer.is_end_stream();
+        let out = match &mut self.scrub {
+            None => data.clone(),
+            Some(scrub) => {
+                let mut out = scrub.push(data);
+                if last {
+                    out.extend(scrub.finish());
+                }
+                out.into()
+            }
+        };
+        if last {
+            self.end();
+        }
+        out
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut this.answer).poll_frame(cx) {
+                Poll::Pending if this.silence.as_mut().poll(cx).is_pending() => {
+                    return Poll::Pending;
+                }
+                Poll::Pending => return this.fail("silent", Cut::Silent),
+                Poll::Ready(Some(Err(error))) => return this.fail("cut", Cut::Host(error)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    this.silence.as_mut().reset(Instant::now() + SILENCE);
+                    match frame.into_data() {
+                        Ok(data) => {
+                            let out = this.take(&data);
+                            if !out.is_empty() {
+                                return Poll::Ready(Some(Ok(Frame::data(out))));
+                            }
+                        }
+                        // What stands in a trailer is looked at by nobody.
+                        Err(_) if this.scrub.is_some() => {}
+                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    }
+                }
+                Poll::Ready(None) => {
+                    let rest = this.scrub.as_mut().map(Scrub::finish).unwrap_or_default();
+                    this.end();
+                    if !rest.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(rest.into()))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.scrub {
+            // What is held back is still to come.
+            Some(_) => SizeHint::default(),
+            None => self.answer.size_hint(),
+        }
+    }
+}
+
+/// The body of a request on its way out: counted, and of a size.
+pub(super) struct Counted<B> {
+    body: B,
+    passed: Arc<Passed>,
+    most: u64,
+}
+
+impl<B> Counted<B> {
+    pub(super) fn new(body: B, passed: Arc<Passed>, most: u64) -> Self {
+        Self { body, passed, most }
+    }
+}
+
+impl<B> http_body::Body for Counted<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<Fault>,
+{
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Poll::Ready(Some(frame)) = polled else {
+            return polled.map_err(Into::into);
+        };
+        let frame = frame.map_err(Into::into)?;
+        let length = frame.data_ref().map_or(0, |it| it.len() as u64);
+        let before = this.passed.up.fetch_add(length, Ordering::Relaxed);
+        match before + length > this.most {
+            true => Poll::Ready(Some(Err(format!(
+                "the body has more than {} bytes",
+                this.most
+            )
+            .into()))),
+            false => Poll::Ready(Some(Ok(frame))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,167 @@
+//! Which headers pass: of a request to a host, and of its answer.
+
+use http::HeaderMap;
+use http::header::{
+    ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue,
+    IF_RANGE, RANGE, SET_COOKIE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+
+use super::scrub::Forms;
+
+/// Of one connection (RFC 9110, section 7.6.1), and what old programs take for such.
+const OF_CONNECTION: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
+];
+/// By which some servers are told of another method or path than that of the request.
+const OVERRIDES: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+];
+/// What a WebSocket agrees on that would hide what passes.
+const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let names = values
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','));
+    names.filter_map(|it| it.trim().parse().ok()).collect()
+}
+
+fn is_of_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
+    OF_CONNECTION.contains(&name.as_str()) || *name == TRANSFER_ENCODING || named.contains(name)
+}
+
+/// Whether a request wants to speak the WebSocket protocol.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The headers that a host gets: all that are not of a connection, and none that shows a credential of Skep.
+pub(super) fn to_host(headers: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let is_own = name.as_str().starts_with("skep-") || shows_us(value);
+        let is_framing = [HOST, CONTENT_LENGTH, EXPECT].contains(name);
+        if !is_own && !is_framing && !is_of_connection(name, &named) {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    if is_websocket(headers) {
+        passed.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        passed.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    passed
+}
+
+/// Whether a key or a token of Skep stands in it: those are for nobody else.
+fn shows_us(value: &HeaderValue) -> bool {
+    let is_ours = |bytes: &[u8]| memchr::memmem::find(bytes, b"skep_").is_some();
+    is_ours(value.as_bytes()) || super::fill::basic(value.as_bytes()).is_some_and(|it| is_ours(&it))
+}
+
+/// Of a request whose answer is looked through: that comes whole, and as it is.
+pub(super) fn readable(headers: &mut HeaderMap) {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.remove(RANGE);
+    headers.remove(IF_RANGE);
+    headers.remove(EXTENSIONS);
+}
+
+/// Of a request whose method or path was decided on: nothing says that it is another.
+pub(super) fn as_decided(headers: &mut HeaderMap) {
+    for name in OVERRIDES {
+        headers.remove(name);
+    }
+}
+
+/// The headers of an answer that pass, without the values that were put into its request.
+pub(super) fn to_client(headers: &HeaderMap, forms: &Forms, upgrades: bool) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        // Another way to the host would be one around Skep. A session that the key opened is as good as the key.
+        let stays = *name == ALT_SVC || (*name == SET_COOKIE && !forms.is_empty());
+        if stays || *name == TRAILER || is_of_connection(name, &named) {
+            continue;
+        }
+        let value = match forms.is_empty() {
+            true => value.clone(),
+            false => {
+                let masked = forms.masked(value.as_bytes());
+                HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("*"))
+            }
+        };
+        passed.append(name.clone(), value);
+    }
+    if upgrades {
+        passed.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        passed.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    passed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        let pairs: Vec<(HeaderName, HeaderValue)> = all.iter().map(pair).collect();
+        pairs.into_iter().collect()
+    }
+
+    #[test]
+    fn nothing_of_the_connection_or_of_skep_leaves() {
+        let passed = to_host(&headers(&[
+            ("Authorization", "Bearer agents-own"),
+            ("X-Token", "skep_token_abc.def"),
+            ("X-Basic", "Basic YWdlbnQ6c2tlcF90b2tlbl9hYmM="),
+            ("Skep-Call-Id", "call_1"),
+            ("Proxy-Authorization", "Basic x"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Connection", "close, X-Own"),
+            ("X-Own", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "3"),
+            ("Host", "a"),
+            ("Accept", "*/*"),
+        ]));
+        let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "authorization"]);
+    }
+
+    #[test]
+    fn an_answer_shows_no_value_and_opens_no_session() {
+        let answer = headers(&[
+            ("Set-Cookie", "a=b"),
+            ("Location", "https://other.example/?key=sk-0123456789"),
+            ("Alt-Svc", "h3=\":443\""),
+            ("Content-Length", "3"),
+        ]);
+        let forms = Forms::of(&[b"sk-0123456789"]);
+        let passed = to_client(&answer, &forms, false);
+        assert_eq!(passed.len(), 2, "{passed:?}");
+        assert_eq!(
+            passed["location"],
+            "https://other.example/?key=*************"
+        );
+        let passed = to_client(&answer, &Forms::default(), false);
+        assert_eq!(passed.len(), 3, "{passed:?}");
+    }
+}

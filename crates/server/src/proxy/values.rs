@@ -1,0 +1,127 @@
+//! What the way out to the web needs of the vault: secrets of rules, what placeholders stand for, and the workspace's CA.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use skep_core::{LeaseId, PublicError as _, Workspace};
+use skep_egress::web::{Lessee, Values};
+use skep_store::{By, Db};
+use skep_vault::{About, NewSecret, SecretName, SecretValue, Vault, VaultError};
+use zeroize::Zeroizing;
+
+use crate::act::Own;
+use crate::mounts::Mounts;
+use crate::vault::{KnownSecret, known};
+
+/// Under whose name mounted stores are asked.
+const HOLDER: &str = "server:web";
+/// The secret that a workspace's CA lies in.
+pub(crate) const CA: &str = "skep/web-ca";
+
+/// From the vault.
+pub(crate) struct OfVault {
+    pub(crate) db: Db,
+    pub(crate) vault: Vault,
+    pub(crate) mounts: Arc<Mounts>,
+}
+
+fn said(error: &VaultError) -> String {
+    error.detail()
+}
+
+impl OfVault {
+    /// A secret as it is now, if there is one.
+    async fn find(&self, workspace: &Workspace, name: &str) -> Result<Option<KnownSecret>, String> {
+        if !self.vault.is_open() {
+            return Err("the vault is sealed".to_owned());
+        }
+        let found = known(&self.vault, workspace, name, HOLDER).await;
+        let Some(found) = found.map_err(|error| said(&error))? else {
+            return Ok(None);
+        };
+        let settled = self.mounts.settle(workspace, found, HOLDER, true).await;
+        settled.map_err(|error| error.public().detail())
+    }
+}
+
+#[async_trait]
+impl Values for OfVault {
+    async fn secret(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        field: Option<&str>,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
+        let found = self.find(workspace, name).await?;
+        let id = found
+            .ok_or_else(|| format!("there is no secret `{name}`"))?
+            .secret
+            .id;
+        let read = self.vault.read(workspace, id, None).await;
+        let (_, value) = read.map_err(|error| said(&error))?;
+        let value = match field {
+            Some(field) => value.field(field).map_err(|error| said(&error))?,
+            None => value,
+        };
+        Ok(Zeroizing::new(value.bytes().to_vec()))
+    }
+
+    async fn lease(
+        &self,
+        by: &Lessee,
+        secret: &str,
+        placeholder: &str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        let Ok(id) = placeholder.parse::<LeaseId>() else {
+            return Ok(None);
+        };
+        let workspace = &by.who.workspace;
+        let holder = format!("{}:{}", by.who.kind, by.who.id);
+        let lease = match self.vault.find_lease(workspace, id).await {
+            Ok(lease) => lease,
+            Err(VaultError::NoLease(_)) => return Ok(None),
+            Err(error) => return Err(said(&error)),
+        };
+        // What one instance was lent is not for another, nor after its end.
+        let is_theirs =
+            lease.holder == holder && (by.instance.is_none() || lease.parent == by.instance);
+        if !is_theirs {
+            return Ok(None);
+        }
+        let meant = self.find(workspace, secret).await?;
+        if meant.is_none_or(|it| it.secret.id != lease.secret) {
+            return Ok(None);
+        }
+        match self.vault.redeem(workspace, id, &holder).await {
+            Ok(value) => Ok(Some(Zeroizing::new(value.bytes().to_vec()))),
+            Err(VaultError::NoLease(_)) => Ok(None),
+            Err(error) => Err(said(&error)),
+        }
+    }
+
+    async fn authority(&self, workspace: &Workspace) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        let Some(found) = self.find(workspace, CA).await? else {
+            return Ok(None);
+        };
+        let read = self.vault.read(workspace, found.secret.id, None).await;
+        let (_, value) = read.map_err(|error| said(&error))?;
+        Ok(Some(Zeroizing::new(value.bytes().to_vec())))
+    }
+
+    async fn keep_authority(&self, workspace: &Workspace, made: &[u8]) -> Result<(), String> {
+        let name: SecretName = CA.parse().map_err(|error: VaultError| said(&error))?;
+        let mut about = About::named(name);
+        about.description = "The CA by which Skep opens TLS of this workspace's agents".to_owned();
+        let value = SecretValue::new(made.to_vec()).map_err(|error| said(&error))?;
+        let new = NewSecret {
+            about,
+            value,
+            ttl: None,
+        };
+        let by = By::new(Arc::new(Own(self.db.server())));
+        match self.vault.create(&by, workspace, HOLDER, new).await {
+            Ok(_) | Err(VaultError::Exists(..)) => Ok(()),
+            Err(error) => Err(said(&error)),
+        }
+    }
+}
