@@ -275,6 +275,9 @@ pub(crate) struct Fields {
     fields: Vec<(String, Json)>,
 }
 
+/// How one of a list of parts is read.
+type ReadPart = fn(Fields) -> Result<Part, Untranslatable>;
+
 impl Fields {
     /// The object at a path; the path of the whole is empty.
     pub(crate) fn of(value: Json, path: impl Into<String>) -> Result<Self, Untranslatable> {
@@ -307,7 +310,7 @@ impl Fields {
     pub(crate) fn content(
         &mut self,
         name: &str,
-        (called, read): (&str, fn(Self) -> Result<Part, Untranslatable>),
+        (called, read): (&str, ReadPart),
     ) -> Result<Vec<Part>, Untranslatable> {
         let path = self.path(name);
         match self.take(name) {
@@ -320,7 +323,7 @@ impl Fields {
             }
             Some(_) => Err(refused(
                 path,
-                &format!("it must be a text or a list of {called}"),
+                format!("it must be a text or a list of {called}"),
             )),
         }
     }

@@ -148,7 +148,7 @@ async fn carry(
                 }
             }
             _ => {
-                tracing::debug!(server, said = %String::from_utf8_lossy(&bytes), "an MCP server's program")
+                tracing::debug!(server, said = %String::from_utf8_lossy(&bytes), "an MCP server's program");
             }
         }
     }
@@ -179,7 +179,7 @@ async fn sweep_one(driver: &dyn Driver, workspace: &Workspace, agent: &str) {
             Ok(Some(running)) => end(driver, &*running, &place).await,
             Ok(None) => drop(driver.discard(&place).await),
             Err(error) => {
-                tracing::warn!(agent, %error, "the box of an MCP server is not found again")
+                tracing::warn!(agent, %error, "the box of an MCP server is not found again");
             }
         }
     }

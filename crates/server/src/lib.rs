@@ -27,6 +27,7 @@ mod metrics;
 mod models;
 mod mounts;
 mod outgoing;
+mod outs;
 mod outside;
 mod page;
 mod peers;

@@ -9,9 +9,6 @@ use prometheus_client::registry::Registry;
 use skep_compliance::{CatalogError, Framework};
 use skep_core::Workspace;
 use skep_core::config::{DockerFirewall, Settings};
-use skep_egress::llm::Models;
-use skep_egress::mcp::{Boxes, Tools};
-use skep_egress::web::Web;
 use skep_guard::Policies;
 use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
@@ -29,17 +26,17 @@ use crate::act::Own;
 use crate::api::archives::STAGING;
 use crate::audit::Audit;
 use crate::backups::Backups;
-use crate::boxes::{self, OfProcesses};
+use crate::boxes;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
-use crate::mcp;
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::models;
 use crate::mounts::Mounts;
+use crate::outs::{Outs, outs};
 use crate::outside::Outside;
 use crate::peers::{self, Peers};
 use crate::providers::Logins;
@@ -260,9 +257,7 @@ async fn compose(
     let drivers = drivers(settings, &options.shim);
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
-    let policies = Arc::new(Policies::new(db.clone()));
-    let mounts = Mounts::open(settings, &db, &vault)?;
-    let lending = Lending::new(&db, &vault, &policies, &audit, &mounts);
+    let (policies, mounts, lending) = lent(settings, &db, &vault, &audit)?;
     let out = outs(settings, &db, (&vault, &mounts), (&drivers, &own)).await?;
     let with = (quotas.allowed(), lending, &out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
@@ -312,6 +307,18 @@ async fn compose(
         stop: options.stop.clone(),
     };
     Ok((Arc::new(state), first_key))
+}
+
+fn lent(
+    settings: &Settings,
+    db: &Db,
+    vault: &Vault,
+    audit: &Arc<Audit>,
+) -> Result<(Arc<Policies>, Arc<Mounts>, Lending), ServerError> {
+    let policies = Arc::new(Policies::new(db.clone()));
+    let mounts = Mounts::open(settings, db, vault)?;
+    let lending = Lending::new(db, vault, &policies, audit, &mounts);
+    Ok((policies, mounts, lending))
 }
 
 async fn peers_of(
@@ -450,32 +457,6 @@ fn reached_at(settings: &Settings, url: &str) -> String {
             format!("{scheme}://{host}:{port}")
         }
     }
-}
-
-/// The ways out.
-struct Outs {
-    models: Models,
-    tools: Tools,
-    web: Web,
-}
-
-async fn outs(
-    settings: &Settings,
-    db: &Db,
-    with: (&Vault, &Arc<Mounts>),
-    (drivers, own): (&[Arc<dyn Driver>], &By),
-) -> Result<Outs, ServerError> {
-    let models = models::open(settings, db, with).await?;
-    let boxes = boxes_of(drivers);
-    let tools = mcp::open(settings, db, with, &models, (boxes, own))?;
-    let web = proxy::open(settings, db, &models, with)?;
-    Ok(Outs { models, tools, web })
-}
-
-/// What runs programs of MCP servers.
-fn boxes_of(drivers: &[Arc<dyn Driver>]) -> Option<Arc<dyn Boxes>> {
-    let process = drivers.iter().find(|it| it.kind() == "process")?;
-    Some(Arc::new(OfProcesses(process.clone())))
 }
 
 fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {

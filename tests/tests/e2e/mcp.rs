@@ -508,6 +508,22 @@ fn files(sees: &[String], folders: &[&Path]) -> Value {
     json!({ "command": command, "folders": open.chain(code).collect::<Vec<_>>() })
 }
 
+/// What the tools of the filesystem server do, by their names.
+fn of_files(name: &str) -> &'static str {
+    let reads = ["read_", "list_", "get_", "search_", "directory_"];
+    match reads.iter().any(|it| name.starts_with(it)) {
+        true => "read",
+        false => "write",
+    }
+}
+
+/// Uses a tool of it within a session.
+async fn used(client: &Client, session: &str, tool: &str, arguments: Value) -> Value {
+    let params = json!({ "name": tool, "arguments": arguments });
+    let said = within(client, "files", Some(session), 5, "tools/call", params).await;
+    message(&said.text())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more() {
     let server = start().await;
@@ -532,17 +548,7 @@ async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more(
         (&checked["condition"], &checked["era"]),
         (&json!("well"), &json!("legacy"))
     );
-    let reads = |name: &str| {
-        ["read_", "list_", "get_", "search_", "directory_"]
-            .iter()
-            .any(|it| name.starts_with(it))
-    };
-    approve(
-        client,
-        "files",
-        |name| if reads(name) { "read" } else { "write" },
-    )
-    .await;
+    approve(client, "files", of_files).await;
     server.deploy("ada", json!({})).await;
     let agent = server.agent("ada").await;
     let url = given(&agent, "SKEP_MCP_URL").expect("it is so");
@@ -550,14 +556,6 @@ async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more(
     let agent = Client::new(&client.url, &given(&agent, "SKEP_TOKEN").expect("it is so"));
     let own = session(&agent, "files").await;
     let paper = open.path().join("paper.txt");
-    let used = async |client: &Client, session: &str, tool: &str, arguments: Value| {
-        let params = json!({ "name": tool, "arguments": arguments });
-        message(
-            &within(client, "files", Some(session), 5, "tools/call", params)
-                .await
-                .text(),
-        )
-    };
     let read = used(
         &agent,
         &own,
@@ -627,10 +625,23 @@ async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
     })
     .await;
     let agent = house.agent("ada").await;
-    let door = "";
     let read = json!({ "path": text(&open.path().join("paper.txt")) });
-    // Without a session: to a program that wants one, and to a server that does not.
-    let own = listed(&agent, door).await;
+    without_a_session(&agent, &read).await;
+    within_a_session(&agent, read).await;
+    let id = session(&agent, "").await;
+    let stolen = within(client, "", Some(&id), 2, "tools/list", json!({})).await;
+    assert_eq!(stolen.status, 404, "{}", stolen.text());
+    let usage = client.get("/api/v1/mcp/usage").await.json().to_string();
+    assert!(
+        usage.contains("\"read_text_file\"") && usage.contains("\"echo\""),
+        "{usage}"
+    );
+}
+
+async fn without_a_session(agent: &Client, read: &Value) {
+    let door = "";
+    // To a program that wants one, and to a server that does not.
+    let own = listed(agent, door).await;
     assert!(
         own.contains(&"files__read_text_file".to_owned())
             && own.contains(&"tools__echo".to_owned()),
@@ -640,13 +651,13 @@ async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
         !own.contains(&"files__write_file".to_owned()) && !own.contains(&"tools__wipe".to_owned()),
         "{own:?}"
     );
-    let said = call(&agent, door, "files__read_text_file", read.clone()).await;
+    let said = call(agent, door, "files__read_text_file", read.clone()).await;
     assert!(said.to_string().contains("what bees say"), "{said}");
     assert_eq!(said["result"]["resultType"], "complete", "{said}");
-    let said = call(&agent, door, "tools__echo", json!({ "text": "x" })).await;
+    let said = call(agent, door, "tools__echo", json!({ "text": "x" })).await;
     assert_eq!(said["result"]["content"][0]["text"], "x", "{said}");
     for hidden in ["files__write_file", "tools__wipe"] {
-        let refused = call(&agent, door, hidden, json!({})).await;
+        let refused = call(agent, door, hidden, json!({})).await;
         assert_eq!(refused["error"]["data"]["code"], "forbidden", "{refused}");
     }
     for unknown in [
@@ -655,12 +666,22 @@ async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
         "tools__nothing",
         "tools__tools__echo",
     ] {
-        let refused = call(&agent, door, unknown, json!({})).await;
+        let refused = call(agent, door, unknown, json!({})).await;
         assert_eq!(refused["error"]["code"], -32602, "{refused}");
     }
-    // With a session.
-    let id = session(&agent, door).await;
-    let list = within(&agent, door, Some(&id), 2, "tools/list", json!({}))
+    let discovered = message(&ask(agent, door, "server/discover", json!({})).await.text());
+    assert!(
+        discovered["result"]["supportedVersions"]
+            .to_string()
+            .contains(VERSION),
+        "{discovered}"
+    );
+}
+
+async fn within_a_session(agent: &Client, read: Value) {
+    let door = "";
+    let id = session(agent, door).await;
+    let list = within(agent, door, Some(&id), 2, "tools/list", json!({}))
         .await
         .text();
     assert!(
@@ -672,31 +693,17 @@ async fn one_door_leads_to_all_servers_whatever_era_they_speak() {
         ("tools__echo", json!({ "text": "what bees say" })),
     ] {
         let params = json!({ "name": tool, "arguments": arguments });
-        let said = within(&agent, door, Some(&id), 3, "tools/call", params)
+        let said = within(agent, door, Some(&id), 3, "tools/call", params)
             .await
             .text();
         assert!(said.contains("what bees say"), "{tool}: {said}");
     }
     // What its headers must say again is said.
     let params = json!({ "name": "tools__test_x_mcp_header", "arguments": { "region": "eu" } });
-    let said = within(&agent, door, Some(&id), 4, "tools/call", params)
+    let said = within(agent, door, Some(&id), 4, "tools/call", params)
         .await
         .text();
     assert!(said.contains("region=eu"), "{said}");
-    let stolen = within(client, door, Some(&id), 2, "tools/list", json!({})).await;
-    assert_eq!(stolen.status, 404, "{}", stolen.text());
-    let discovered = message(&ask(&agent, door, "server/discover", json!({})).await.text());
-    assert!(
-        discovered["result"]["supportedVersions"]
-            .to_string()
-            .contains(VERSION),
-        "{discovered}"
-    );
-    let usage = client.get("/api/v1/mcp/usage").await.json().to_string();
-    assert!(
-        usage.contains("\"read_text_file\"") && usage.contains("\"echo\""),
-        "{usage}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

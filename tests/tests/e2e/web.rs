@@ -428,7 +428,15 @@ async fn a_placeholder_becomes_the_value_wherever_it_stands() {
         house.curl(&["-d", &format!("a=1&key={placeholder}"), &url("/form")]);
         assert_eq!(house.host.last()["body"], format!("a=1&key={percent}"));
     }
-    // What the agent was lent is for nobody else, and for no other secret.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_was_lent_is_for_nobody_else_and_for_no_other_secret() {
+    let house = House::start().await;
+    house
+        .agent(json!({ "API_KEY": "${secret:keys/web}" }))
+        .await;
+    let lent = house.variable("API_KEY");
     let shown = format!("x-key: {lent}\r\n");
     house
         .allow(

@@ -180,7 +180,7 @@ pub(super) struct Reading {
 }
 
 impl Line<'_> {
-    fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(self) -> Vec<u8> {
         let (stored, entry) = match self {
             Self::Opened(opened) => (Stored::Opened(begin(opened)), &opened.entry),
             Self::Settled(settled) => (Stored::Settled(end(settled)), &settled.entry),

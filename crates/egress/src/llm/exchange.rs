@@ -101,15 +101,15 @@ impl Open {
         if !self.asked {
             return;
         }
-        let status = outcome.parse::<u16>().ok();
+        let cannot = match outcome.parse::<u16>() {
+            Ok(status) => CANNOT.contains(&status),
+            Err(_) => matches!(outcome, "unreachable" | "cut" | "silent"),
+        };
         let target = self.target();
         self.inner
-            .health(&self.opened.workspace, |health| match status {
-                Some(status) if CANNOT.contains(&status) => health.bad(&target, now),
-                None if matches!(outcome, "unreachable" | "cut" | "silent") => {
-                    health.bad(&target, now)
-                }
-                _ => health.unknown(&target),
+            .health(&self.opened.workspace, |health| match cannot {
+                true => health.bad(&target, now),
+                false => health.unknown(&target),
             });
     }
 

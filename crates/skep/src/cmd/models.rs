@@ -373,33 +373,9 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
             output.done(&serde_json::json!({ "removed": name }), &name, &said)
         }
         ModelsVerb::Routes => output.list(&client.model_routes().await?.items),
-        ModelsVerb::Route(args) => {
-            let (name, wanted) = args.wanted()?;
-            let made = client.put_model_route(&name, &wanted).await?;
-            let said = format!("{name} is asked for as a model is, from now on.");
-            output.done(&made, &name, &said)
-        }
-        ModelsVerb::DropRoute(NameArgs { name }) => {
-            session.confirm(&format!(
-                "Remove the route {name}? Who asks for it is answered by a model of that name, or by nobody."
-            ))?;
-            client.remove_model_route(&name).await?;
-            let said = format!("{name} is removed.");
-            output.done(&serde_json::json!({ "removed": name }), &name, &said)
-        }
-        ModelsVerb::Performance(PerformanceArgs { hours }) => {
-            let told = client.model_performance(hours).await?;
-            match output.format {
-                Format::Json | Format::Yaml => output.document(&told),
-                _ => {
-                    output.list(&told.items)?;
-                    if told.more {
-                        output.note("There were more exchanges: these are the newest.");
-                    }
-                    Ok(())
-                }
-            }
-        }
+        ModelsVerb::Route(args) => set_route(session, args).await,
+        ModelsVerb::DropRoute(NameArgs { name }) => drop_route(session, &name).await,
+        ModelsVerb::Performance(PerformanceArgs { hours }) => performance(session, hours).await,
         ModelsVerb::Budgets => output.list(&client.model_budgets().await?.items),
         ModelsVerb::Budget(args) => {
             let (name, wanted) = args.wanted();
@@ -430,6 +406,38 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
                     Ok(())
                 }
             }
+        }
+    }
+}
+
+async fn set_route(session: &Session, args: RouteArgs) -> Result {
+    let (name, wanted) = args.wanted()?;
+    let made = session.client()?.put_model_route(&name, &wanted).await?;
+    let said = format!("{name} is asked for as a model is, from now on.");
+    session.output.done(&made, &name, &said)
+}
+
+async fn drop_route(session: &Session, name: &str) -> Result {
+    session.confirm(&format!(
+        "Remove the route {name}? Who asks for it is answered by a model of that name, or by nobody."
+    ))?;
+    session.client()?.remove_model_route(name).await?;
+    let said = format!("{name} is removed.");
+    let gone = serde_json::json!({ "removed": name });
+    session.output.done(&gone, name, &said)
+}
+
+async fn performance(session: &Session, hours: u64) -> Result {
+    let told = session.client()?.model_performance(hours).await?;
+    let output = &session.output;
+    match output.format {
+        Format::Json | Format::Yaml => output.document(&told),
+        _ => {
+            output.list(&told.items)?;
+            if told.more {
+                output.note("There were more exchanges: these are the newest.");
+            }
+            Ok(())
         }
     }
 }
