@@ -41,6 +41,14 @@ pub enum EgressError {
         /// Why.
         why: String,
     },
+    /// What the provider answers is of no use to the client.
+    #[error("the answer of the provider `{provider}` cannot be passed on: {why}")]
+    Unusable {
+        /// Whose.
+        provider: String,
+        /// Why.
+        why: String,
+    },
     /// A server of tools does not answer.
     #[error("the MCP server `{server}` does not answer: {why}")]
     ToolServer {
@@ -79,7 +87,7 @@ impl PublicError for EgressError {
             Self::NoModel(_) => Code::ModelNotFound,
             Self::OverBudget { .. } => Code::OverBudget,
             Self::Key { .. } => Code::ProviderKey,
-            Self::Unreachable { .. } => Code::ProviderUnreachable,
+            Self::Unreachable { .. } | Self::Unusable { .. } => Code::ProviderUnreachable,
             Self::ToolServer { .. } => Code::McpUnreachable,
             Self::ToolBlocked { .. } => Code::ToolBlocked,
             Self::TooLarge(_) => Code::BodyTooLarge,
@@ -95,7 +103,7 @@ impl PublicError for EgressError {
             Self::Key { provider, .. } => {
                 format!("the key of the provider `{provider}` cannot be had")
             }
-            Self::Unreachable { provider, .. } => {
+            Self::Unreachable { provider, .. } | Self::Unusable { provider, .. } => {
                 format!(
                     "the provider `{provider}` cannot be asked, or does not answer as it should"
                 )

@@ -234,6 +234,20 @@ impl State {
     /// Begins another file, with what is open and what waits, and takes away those before it.
     fn turn(&mut self, folder: &Path) -> Result<(), EgressError> {
         let mut next = Segment::begin(folder, self.segment.number() + 1)?;
+        if let Err(error) = self.fill(&mut next) {
+            // The next try makes it again.
+            let _ = std::fs::remove_file(next.path());
+            return Err(error);
+        }
+        let before = std::mem::replace(&mut self.segment, next);
+        self.old.push(before.path().to_owned());
+        // One that cannot be removed says nothing new: what the store has, it takes no second time.
+        self.old.retain(|path| std::fs::remove_file(path).is_err());
+        Ok(())
+    }
+
+    /// Writes what is open and what waits, and has it on the disk before what it follows is gone.
+    fn fill(&self, next: &mut Segment) -> Result<(), EgressError> {
         for opened in self.open.values() {
             next.write(Line::Opened(opened))?;
         }
@@ -241,13 +255,7 @@ impl State {
             next.write(Line::Opened(&settled.opened))?;
             next.write(Line::Settled(settled))?;
         }
-        // Before what it follows is gone.
-        next.sync()?;
-        let before = std::mem::replace(&mut self.segment, next);
-        self.old.push(before.path().to_owned());
-        // One that cannot be removed says nothing new: what the store has, it takes no second time.
-        self.old.retain(|path| std::fs::remove_file(path).is_err());
-        Ok(())
+        next.sync()
     }
 }
 

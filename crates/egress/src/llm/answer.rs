@@ -81,7 +81,10 @@ pub(super) async fn translated(
                 let known = tap.usage();
                 let usage = known.unwrap_or_else(|| plan.estimate(tap.output_bytes()));
                 open.settle("untranslatable", Some(usage), known.is_none());
-                return Err(failed(format!("its answer cannot be translated: {error}")));
+                return Err(EgressError::Unusable {
+                    provider: target.provider.name.clone(),
+                    why: format!("it cannot be translated: {error}"),
+                });
             }
         },
     };

@@ -92,7 +92,8 @@ impl Open {
         if status.is_success() {
             let (target, first) = (self.target(), self.began.elapsed());
             let of = &self.opened.workspace;
-            self.inner.health(of, |health| health.good(&target, first));
+            self.inner
+                .health(of, |health| health.begins(&target, first));
         }
     }
 
@@ -101,15 +102,16 @@ impl Open {
         if !self.asked {
             return;
         }
-        let cannot = match outcome.parse::<u16>() {
-            Ok(status) => CANNOT.contains(&status),
-            Err(_) => matches!(outcome, "unreachable" | "cut" | "silent"),
-        };
+        let status: Option<u16> = outcome.parse().ok();
         let target = self.target();
         self.inner
-            .health(&self.opened.workspace, |health| match cannot {
-                true => health.bad(&target, now),
-                false => health.unknown(&target),
+            .health(&self.opened.workspace, |health| match status {
+                Some(200..300) => health.good(&target),
+                Some(status) if CANNOT.contains(&status) => health.bad(&target, now),
+                None if matches!(outcome, "unreachable" | "cut" | "silent") => {
+                    health.bad(&target, now);
+                }
+                _ => health.unknown(&target),
             });
     }
 

@@ -93,15 +93,20 @@ impl Health {
         }
     }
 
-    /// It answers, after so long.
-    pub(super) fn good(&mut self, name: &str, first: Duration) {
+    /// It begins to answer, after so long.
+    pub(super) fn begins(&mut self, name: &str, first: Duration) {
         let state = self.state(name);
         let newest = first.as_secs_f64() * 1e6;
         let before = state.first_us.unwrap_or(newest);
-        let asked = state.asked;
+        state.first_us = Some(before + (newest - before) * NEWEST);
+    }
+
+    /// It answered to the end.
+    pub(super) fn good(&mut self, name: &str) {
+        let state = self.state(name);
         *state = State {
-            first_us: Some(before + (newest - before) * NEWEST),
-            asked,
+            first_us: state.first_us,
+            asked: state.asked,
             ..State::default()
         };
     }

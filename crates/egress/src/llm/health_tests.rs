@@ -40,7 +40,13 @@ fn one_that_fails_is_left_alone_and_then_tried_by_one() {
     health.asked("a/x", at(62));
     health.unknown("a/x");
     assert_eq!(order(&health, 62), [0, 1]);
-    health.good("a/x", Duration::from_millis(5));
+    health.begins("a/x", Duration::from_millis(5));
+    assert_eq!(
+        health.condition("a/x", at(62)).failures,
+        6,
+        "who only begins has not answered"
+    );
+    health.good("a/x");
     assert_eq!(order(&health, 62), [0, 1]);
     assert_eq!(health.condition("a/x", at(62)).failures, 0);
     for _ in 0..5 {
@@ -81,14 +87,15 @@ fn the_fastest_is_asked_first_and_who_is_not_known_before() {
     let order = |health: &Health, seconds| health.order(Pick::Fastest, &three, (0, at(seconds)));
     for (name, millis) in [("a/x", 300), ("b/y", 100), ("c/z", 200)] {
         health.asked(name, at(0));
-        health.good(name, Duration::from_millis(millis));
+        health.begins(name, Duration::from_millis(millis));
+        health.good(name);
     }
     assert_eq!(order(&health, 1), [1, 2, 0]);
     // One slow answer is not all.
-    health.good("b/y", Duration::from_millis(300));
+    health.begins("b/y", Duration::from_millis(300));
     assert_eq!(order(&health, 1), [1, 2, 0]);
     for _ in 0..10 {
-        health.good("b/y", Duration::from_secs(1));
+        health.begins("b/y", Duration::from_secs(1));
     }
     assert_eq!(order(&health, 1), [2, 0, 1]);
     health.asked("c/z", at(59));
@@ -141,7 +148,10 @@ proptest! {
         for (what, whose, seconds) in events {
             match what {
                 0 => health.asked(names[whose], at(seconds)),
-                1 => health.good(names[whose], Duration::from_millis(seconds)),
+                1 => {
+                    health.begins(names[whose], Duration::from_millis(seconds));
+                    health.good(names[whose]);
+                }
                 2 => health.bad(names[whose], at(seconds)),
                 _ => health.unknown(names[whose]),
             }

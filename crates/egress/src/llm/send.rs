@@ -59,14 +59,22 @@ impl Tried {
     fn is_bad(&self) -> bool {
         match &self.result {
             Ok(response) => CANNOT.contains(&response.status().as_u16()),
-            Err(EgressError::Unreachable { .. } | EgressError::Key { .. }) => true,
+            Err(
+                EgressError::Unreachable { .. }
+                | EgressError::Unusable { .. }
+                | EgressError::Key { .. },
+            ) => true,
             Err(_) => false,
         }
     }
 
     /// Whether it could do better itself, later.
     fn is_passing(&self) -> bool {
-        self.is_bad() && !matches!(self.result, Err(EgressError::Key { .. }))
+        let lasts = matches!(
+            self.result,
+            Err(EgressError::Key { .. } | EgressError::Unusable { .. })
+        );
+        self.is_bad() && !lasts
     }
 
     /// Whether what went wrong is of this target alone, so that another may be asked.

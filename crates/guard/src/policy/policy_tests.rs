@@ -92,7 +92,7 @@ fn the_shipped_policies_are_valid_by_themselves() {
     // Their names are what a workspace may not use; all else must hold of them.
     let renamed = DEFAULT.replace("@id(\"default.", "@id(\"own-");
     let read = validate(&renamed).unwrap();
-    assert_eq!(read.len(), 14);
+    assert_eq!(read.len(), 15);
 }
 
 #[test]
