@@ -292,14 +292,14 @@ impl Body {
             Shape::Events(events) => {
                 let whole = events.push(&data).map_err(|_| Cut::Long)?;
                 for event in whole {
-                    self.event(event);
+                    self.event(&event);
                 }
             }
         }
         Ok(())
     }
 
-    fn event(&mut self, event: skep_mcp::Event) {
+    fn event(&mut self, event: &skep_mcp::Event) {
         let looked = match (&event.data, &self.sieve) {
             // An event without a message keeps its place: others begin from there again.
             (Some(data), Some(sieve)) if !data.trim().is_empty() => sieve.look(data),
