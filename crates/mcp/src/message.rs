@@ -63,6 +63,11 @@ pub struct Message<'a> {
     pub params: Option<Object<'a>>,
 }
 
+/// Whether two readers of an object may find two things in it.
+fn odd(object: &Object<'_>, known: &[&str]) -> bool {
+    object.twice().is_some() || object.disguised(known).is_some()
+}
+
 impl<'a> Message<'a> {
     /// Reads one that comes from a client: it must have one meaning, whoever reads it.
     ///
@@ -73,11 +78,9 @@ impl<'a> Message<'a> {
             return Err(fault(code::PARSE, why));
         }
         let message = Self::read(text)?;
-        let odd =
-            |it: &Object<'_>, known: &[&str]| it.twice().is_some() || it.disguised(known).is_some();
         let params = message.params.as_ref();
         let arguments = params.and_then(|it| it.object("arguments"));
-        if odd(&message.fields, &FIELDS)
+        if message.is_odd()
             || params.is_some_and(|it| odd(it, &DECIDES))
             || arguments.is_some_and(|it| it.twice().is_some())
         {
@@ -113,7 +116,12 @@ impl<'a> Message<'a> {
                     .ok_or_else(|| fault(code::REQUEST, "`params` is an object"))?,
             ),
         };
+        let answers = fields.get("result").is_some() || fields.get("error").is_some();
         let kind = match (fields.get("method"), id) {
+            (Some(_), _) if answers => {
+                let why = "it has a `method` beside a `result` or an `error`";
+                return Err(fault(code::REQUEST, why));
+            }
             (Some(_), id) => {
                 let method = fields.text("method");
                 let method = method.ok_or_else(|| fault(code::REQUEST, "`method` is a text"))?;
@@ -137,6 +145,12 @@ impl<'a> Message<'a> {
             kind,
             params,
         })
+    }
+
+    /// Whether two readers may take it for two messages: a name stands in it twice, or twice but for its case.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        odd(&self.fields, &FIELDS)
     }
 
     /// The id of a request.

@@ -102,6 +102,17 @@ pub(super) enum Found {
     Goes,
 }
 
+/// A message that means something else to somebody else.
+fn odd(message: &Message<'_>, answers: bool) -> (Found, Option<&'static str>) {
+    let Kind::Answer { id, .. } = &message.kind else {
+        return (Found::Goes, None);
+    };
+    let id = id.map(serde_json::value::RawValue::get);
+    let why = "the server's answer has a name twice";
+    let text = error(id, code::INTERNAL, why, None);
+    (Found::Becomes(text), answers.then_some("error"))
+}
+
 impl Sieve {
     /// Whether a message is the answer to the client's request.
     fn answers(&self, message: &Message<'_>) -> bool {
@@ -143,10 +154,14 @@ impl Sieve {
         if !settings.prompts || !may(super::door::PROMPTS) {
             hidden.push(("prompts", None));
         }
+        let own = result.object("capabilities")?;
+        if own.get("tasks").is_some() {
+            hidden.push(("tasks", None));
+        }
         if hidden.is_empty() {
             return None;
         }
-        let own = result.object("capabilities")?.with(&hidden);
+        let own = own.with(&hidden);
         Some(result.with(&[("capabilities", Some(&own))]))
     }
 
@@ -156,16 +171,14 @@ impl Sieve {
             return (Found::Goes, None);
         };
         let answers = self.answers(&message);
+        if message.is_odd() {
+            return odd(&message, answers);
+        }
         let Kind::Answer { id, result } = &message.kind else {
             if message.method() == Some("notifications/tools/list_changed") {
                 self.inner.look_soon(&self.workspace, &self.server);
             }
-            let found = if message.fields.twice().is_some() {
-                Found::Goes
-            } else {
-                Found::Passes
-            };
-            return (found, None);
+            return (Found::Passes, None);
         };
         let id = id.map(serde_json::value::RawValue::get);
         let Some(result) = result else {
@@ -174,18 +187,8 @@ impl Sieve {
         let Some(fields) = Object::parse(result.get()) else {
             return (Found::Passes, answers.then_some("200"));
         };
-        if message.fields.twice().is_some()
-            || fields.twice().is_some()
-            || fields.disguised(&["tools"]).is_some()
-        {
-            // What it means depends on who reads it.
-            let text = error(
-                id,
-                code::INTERNAL,
-                "the server's answer has a name twice",
-                None,
-            );
-            return (Found::Becomes(text), answers.then_some("error"));
+        if fields.twice().is_some() || fields.disguised(&["tools"]).is_some() {
+            return odd(&message, answers);
         }
         let method = self
             .own
@@ -289,14 +292,14 @@ impl Body {
             Shape::Events(events) => {
                 let whole = events.push(&data).map_err(|_| Cut::Long)?;
                 for event in whole {
-                    self.event(event);
+                    self.event(&event);
                 }
             }
         }
         Ok(())
     }
 
-    fn event(&mut self, event: skep_mcp::Event) {
+    fn event(&mut self, event: &skep_mcp::Event) {
         let looked = match (&event.data, &self.sieve) {
             // An event without a message keeps its place: others begin from there again.
             (Some(data), Some(sieve)) if !data.trim().is_empty() => sieve.look(data),
@@ -307,7 +310,7 @@ impl Body {
             self.settle(outcome);
         }
         match found {
-            Found::Passes => self.out.push_back(event.raw.into()),
+            Found::Passes => self.out.push_back(event.written().into()),
             Found::Becomes(text) => self.out.push_back(event.with(&text).into()),
             Found::Goes => {}
         }

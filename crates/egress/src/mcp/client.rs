@@ -194,14 +194,17 @@ impl Talk {
             json!({ "protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": me() });
         let id = "0";
         let text = request(id, "initialize", &params.to_string());
-        let coming = self.send("initialize", &[], &text).await?;
+        let coming = self.in_time(self.send("initialize", &[], &text)).await??;
         let session = coming.headers.get(HEADER_SESSION);
         let session = session.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let status = coming.status;
         let said = self.in_time(answer(coming, id)).await?;
         let hello = match said {
             Some(Ok(hello)) => hello,
-            Some(Err(said)) => return Err(failed(format!("it does not greet: {}", said.message))),
+            // Its words may have the key in them that it was shown.
+            Some(Err(said)) => {
+                return Err(failed(format!("it does not greet (code {})", said.code)));
+            }
             None => return Err(failed(format!("it does not greet (status {status})"))),
         };
         let version = Object::parse(&hello).and_then(|it| it.text("protocolVersion"));
@@ -217,8 +220,8 @@ impl Talk {
             *own = session;
         }
         let text = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        self.send("notifications/initialized", &[], text)
-            .await
+        self.in_time(self.send("notifications/initialized", &[], text))
+            .await?
             .map(drop)
     }
 
@@ -305,7 +308,7 @@ impl Talk {
             Era::Legacy => params.to_owned(),
         };
         let text = request(&id, method, &params);
-        let coming = self.send(method, said_again, &text).await?;
+        let coming = self.in_time(self.send(method, said_again, &text)).await??;
         let status = coming.status;
         let said = self.in_time(answer(coming, &id)).await?;
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {

@@ -28,6 +28,8 @@ use crate::llm::{Amount, Who, Witness};
 pub(super) const RESOURCES: &str = ":resources";
 /// The prompts of a server.
 pub(super) const PROMPTS: &str = ":prompts";
+/// A server itself, for what is about none of its things.
+pub(super) const ITSELF: &str = ":server";
 /// Arguments that policies may look at.
 const MOST_ARGUMENTS: usize = 256;
 
@@ -48,6 +50,18 @@ pub struct Wanted {
     pub class: Class,
     /// What it is given: texts without their quotes, all else as JSON.
     pub arguments: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// A server itself.
+    fn itself(server: &str) -> Self {
+        Self {
+            server: server.to_owned(),
+            thing: ITSELF.to_owned(),
+            class: Class::Read,
+            arguments: BTreeMap::new(),
+        }
+    }
 }
 
 /// A request that is refused in the words of the protocol.
@@ -121,10 +135,11 @@ impl Plan {
             }
             return Ok(());
         }
-        if let Some(found) = self.known.servers.get(&self.server) {
-            self.wanted = found.wanted(method, message.params.as_ref())?;
-        }
-        if self.wanted.is_none() && !PASS.contains(&method.as_str()) {
+        let found = self.known.servers.get(&self.server);
+        let found = found.map(|it| it.wanted(method, message.params.as_ref()));
+        if let Some(wanted) = found.transpose()?.flatten() {
+            self.wanted = Some(wanted);
+        } else if !PASS.contains(&method.as_str()) {
             let status = match self.era {
                 Era::Modern => StatusCode::NOT_FOUND,
                 Era::Legacy => StatusCode::OK,
@@ -135,8 +150,8 @@ impl Plan {
     }
 }
 
-/// What passes, beside what is asked about.
-const PASS: [&str; 15] = [
+/// What passes, beside what has a name of its own. Not `tasks/*`: who made a task is not known here.
+const PASS: [&str; 9] = [
     "initialize",
     "ping",
     "server/discover",
@@ -144,14 +159,8 @@ const PASS: [&str; 15] = [
     "resources/list",
     "resources/templates/list",
     "prompts/list",
-    "completion/complete",
     "logging/setLevel",
     "subscriptions/listen",
-    "tasks/get",
-    "tasks/list",
-    "tasks/cancel",
-    "tasks/result",
-    "tasks/update",
 ];
 
 /// The arguments of a call, as policies see them.
@@ -178,6 +187,26 @@ fn arguments(params: Option<&Object<'_>>) -> Result<BTreeMap<String, String>, Do
 fn argument(params: Option<&Object<'_>>, name: &str) -> BTreeMap<String, String> {
     let found = params.and_then(|it| it.text(name));
     found.map(|it| (name.to_owned(), it)).into_iter().collect()
+}
+
+/// What a completion is of, as if that were asked for.
+fn completed<'a>(
+    params: Option<&Object<'a>>,
+) -> Result<(&'static str, Option<Object<'a>>), DoorError> {
+    let of = params.and_then(|it| it.object("ref"));
+    let is_odd =
+        |it: &Object<'_>| it.twice().is_some() || it.disguised(&["type", "name", "uri"]).is_some();
+    let of = of.filter(|it| !is_odd(it));
+    let kind = of.as_ref().and_then(|it| it.text("type"));
+    match kind.as_deref() {
+        Some("ref/prompt") => Ok(("prompts/get", of)),
+        Some("ref/resource") => Ok(("resources/read", of)),
+        _ => Err(refused(
+            StatusCode::BAD_REQUEST,
+            code::PARAMS,
+            "`ref` is a prompt or a resource, and says so once",
+        )),
+    }
 }
 
 impl Server {
@@ -223,6 +252,11 @@ impl Server {
             class,
             arguments,
         };
+        let (method, params) = match method {
+            "completion/complete" => completed(params)?,
+            _ => (method, params.cloned()),
+        };
+        let params = params.as_ref();
         match method {
             "tools/call" => {
                 let name = params.and_then(|it| it.text("name"));
@@ -286,7 +320,8 @@ impl Tools {
             id: None,
             rpc: None,
             era: Era::Legacy,
-            wanted: None,
+            // Whatever reaches a server is asked about.
+            wanted: server.map(Wanted::itself),
         };
         match *method {
             Method::GET | Method::DELETE => return Ok(plan),
@@ -351,6 +386,8 @@ impl Tools {
             }
         };
         let open = match &plan.wanted {
+            // What uses nothing is no exchange; a no to it is written down.
+            Some(wanted) if wanted.thing == ITSELF => None,
             Some(wanted) => Some(self.0.begin(who, wanted, &witness)?),
             None => None,
         };
@@ -556,3 +593,7 @@ pub(super) fn of_answer(server: &HeaderMap) -> HeaderMap {
     all.map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

@@ -37,10 +37,8 @@ async fn list(
             // It has none.
             Err(said) if said.code == skep_mcp::code::METHOD => return Ok(all),
             Err(said) => {
-                return Err(failed(&format!(
-                    "it does not list its tools: {}",
-                    said.message
-                )));
+                let why = format!("it does not list its tools (code {})", said.code);
+                return Err(failed(&why));
             }
         };
         let tools = one_of(&page, "tools").ok_or_else(|| failed("its list of tools is none"))?;

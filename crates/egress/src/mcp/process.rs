@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use skep_core::Workspace;
 use skep_mcp::{Kind, Message, Settings, Transport, code, error, event, is_same_id};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::link::filled;
@@ -19,11 +20,17 @@ use super::service::Inner;
 use crate::EgressError;
 
 /// The longest line of a program, in bytes.
-const MOST_LINE: usize = 32 << 20;
+const MOST_LINE: usize = 4 << 20;
 /// Messages to a client that wait for it.
 const MOST_WAITING: usize = 256;
+/// Bytes of all messages of a program that wait for clients.
+const MOST_WAITING_BYTES: usize = 32 << 20;
 /// Messages that are kept for who listens later.
 const MOST_KEPT: usize = 64;
+/// Bytes of those.
+const MOST_KEPT_BYTES: usize = 1 << 20;
+/// A program whose client takes nothing for so long ends.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Programs that run at once.
 pub(super) const MOST_PROGRAMS: usize = 64;
 /// Requests to a program that wait for its answer.
@@ -58,7 +65,7 @@ pub struct Program {
 /// Runs programs in boxes.
 #[async_trait]
 pub trait Boxes: Send + Sync {
-    /// Runs one.
+    /// Runs one. It is never dropped before it is through, whoever leaves meanwhile.
     ///
     /// # Errors
     /// Why not.
@@ -81,11 +88,55 @@ struct State {
     over: bool,
 }
 
+impl State {
+    /// Keeps a message for who listens later; the oldest go, when there are too many.
+    fn keep(&mut self, bytes: Bytes) {
+        self.kept.push_back(bytes);
+        let mut size: usize = self.kept.iter().map(Bytes::len).sum();
+        while size > MOST_KEPT_BYTES || self.kept.len() > MOST_KEPT {
+            size -= self.kept.pop_front().map_or(size, |it| it.len());
+        }
+    }
+}
+
+/// A message that waits for its client, with its part of the room for such.
+struct Waiting {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Runs a program. Whoever waits for it may leave: then it is ended here, and gives its place back.
+async fn started(
+    boxes: Arc<dyn Boxes>,
+    order: Order,
+    place: OwnedSemaphorePermit,
+    timeout: Duration,
+) -> Result<(Program, OwnedSemaphorePermit), String> {
+    let (to, running) = oneshot::channel();
+    tokio::spawn(async move {
+        let program = boxes.run(order).await;
+        // What nobody takes is dropped, and ends so.
+        drop(to.send(program.map(|program| (program, place))));
+    });
+    match tokio::time::timeout(timeout, running).await {
+        Ok(Ok(program)) => program,
+        Ok(Err(_)) => Err("it did not start".to_owned()),
+        Err(_) => Err("it did not start in time".to_owned()),
+    }
+}
+
 /// A program of one session.
 pub(super) struct Process {
     input: tokio::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     state: Mutex<State>,
     server: String,
+    timeout: Duration,
     _life: Box<dyn Send + Sync>,
     _place: OwnedSemaphorePermit,
 }
@@ -114,7 +165,7 @@ impl Process {
             let text = text.map_err(|_| failed("a secret is no text".to_owned()))?;
             filled_env.insert(name.clone(), Zeroizing::new(text));
         }
-        let boxes = inner.boxes.as_ref();
+        let boxes = inner.boxes.clone();
         let boxes = boxes.ok_or_else(|| failed("this server runs no programs".to_owned()))?;
         let place = inner.programs.clone().try_acquire_owned();
         let place = place.map_err(|_| failed(format!("{MOST_PROGRAMS} programs run already")))?;
@@ -126,13 +177,13 @@ impl Process {
             folders: folders.clone(),
             hosts: hosts.clone(),
         };
-        let running = tokio::time::timeout(settings.timeout, boxes.run(order)).await;
-        let late = |_| failed("it did not start in time".to_owned());
-        let program = running.map_err(late)?.map_err(failed)?;
+        let running = started(boxes, order, place, settings.timeout).await;
+        let (program, place) = running.map_err(failed)?;
         let process = Arc::new(Self {
             input: tokio::sync::Mutex::new(program.input),
             state: Mutex::default(),
             server: settings.name.clone(),
+            timeout: settings.timeout,
             _life: program.life,
             _place: place,
         });
@@ -152,12 +203,22 @@ impl Process {
         // A message is one line: what breaks lines in JSON is space between its parts.
         let mut line = text.replace(['\n', '\r'], " ");
         line.push('\n');
-        let mut input = self.input.lock().await;
         let written = async {
+            let mut input = self.input.lock().await;
             input.write_all(line.as_bytes()).await?;
             input.flush().await
         };
-        written.await.map_err(|_| self.ended())
+        match tokio::time::timeout(self.timeout, written).await {
+            Ok(written) => written.map_err(|_| self.ended()),
+            Err(_) => {
+                // It may have half of a line: nothing else can be told to it.
+                self.end();
+                Err(EgressError::ToolServer {
+                    server: self.server.clone(),
+                    why: "its program reads nothing".to_owned(),
+                })
+            }
+        }
     }
 
     /// Asks it, and gives what comes of it as events: the last is the answer.
@@ -208,7 +269,8 @@ impl Process {
     /// Where a line belongs; nothing, when it is kept, or nobody wants it.
     fn place(&self, line: &str) -> Option<(mpsc::Sender<Bytes>, Bytes)> {
         let message = Message::read(line).ok()?;
-        let bytes = Bytes::from(event(line));
+        // Space between the parts of a message; in a stream it would be the end of a line.
+        let bytes = Bytes::from(event(&line.replace('\r', " ")));
         let mut state = self.state.lock();
         if let Kind::Answer { id, .. } = &message.kind {
             let id = id.as_ref()?.get();
@@ -241,10 +303,7 @@ impl Process {
         match &state.listener {
             Some(listener) if !listener.is_closed() => Some((listener.clone(), bytes)),
             _ => {
-                if state.kept.len() >= MOST_KEPT {
-                    state.kept.pop_front();
-                }
-                state.kept.push_back(bytes);
+                state.keep(bytes);
                 None
             }
         }
@@ -271,14 +330,34 @@ impl Process {
     }
 }
 
+/// Hands a message to its client; nothing, when the clients of a program take too little for too long.
+async fn hand(room: &Arc<Semaphore>, to: mpsc::Sender<Bytes>, bytes: Bytes) -> Option<()> {
+    let size = bytes.len().min(MOST_WAITING_BYTES);
+    let handed = async {
+        let room = room.clone().acquire_many_owned(u32::try_from(size).ok()?);
+        let bytes = Waiting {
+            bytes,
+            _room: room.await.ok()?,
+        };
+        // Who left wants nothing.
+        let _ = to.send(Bytes::from_owner(bytes)).await;
+        Some(())
+    };
+    tokio::time::timeout(PATIENCE, handed).await.ok()?
+}
+
 /// Reads the lines of a program until it ends, or nobody has it any more.
 async fn read(process: std::sync::Weak<Process>, mut output: mpsc::Receiver<Bytes>) {
     let mut waiting: Vec<u8> = Vec::new();
-    while let Some(piece) = output.recv().await {
+    let room = Arc::new(Semaphore::new(MOST_WAITING_BYTES));
+    'program: while let Some(piece) = output.recv().await {
         let mut rest = &piece[..];
         while let Some(at) = rest.iter().position(|it| *it == b'\n') {
             let (line, after) = rest.split_at(at);
             waiting.extend_from_slice(line);
+            if waiting.len() > MOST_LINE {
+                break;
+            }
             rest = after.get(1..).unwrap_or_default();
             let line = std::mem::take(&mut waiting);
             let Some(process) = process.upgrade() else {
@@ -288,8 +367,11 @@ async fn read(process: std::sync::Weak<Process>, mut output: mpsc::Receiver<Byte
             let placed = process.place(line.trim());
             // Whoever holds it up must not keep it alive.
             drop(process);
-            if let Some((to, bytes)) = placed {
-                let _ = to.send(bytes).await;
+            if let Some((to, bytes)) = placed
+                && hand(&room, to, bytes).await.is_none()
+            {
+                tracing::warn!("nobody takes what a program of tools writes; it ends");
+                break 'program;
             }
         }
         waiting.extend_from_slice(rest);
@@ -304,3 +386,7 @@ async fn read(process: std::sync::Weak<Process>, mut output: mpsc::Receiver<Byte
         process.end();
     }
 }
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

@@ -27,6 +27,8 @@ use crate::rows::SERVERS;
 const MOST: usize = 100;
 /// How often what nobody uses is looked for.
 const TIDY: Duration = Duration::from_secs(60);
+/// A server that says that it changed is looked at so often at most.
+const LOOKS: Duration = Duration::from_secs(30);
 /// What another server changed is seen after so long.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -137,7 +139,7 @@ impl Condition {
 /// What a workspace has, as the store said some time ago.
 #[derive(Debug, Clone)]
 pub struct Known {
-    at: Instant,
+    pub(super) at: Instant,
     /// By name.
     pub servers: Arc<BTreeMap<String, Server>>,
 }
@@ -159,8 +161,67 @@ pub(super) struct Inner {
     known: Mutex<HashMap<Workspace, Known>>,
     conditions: Mutex<HashMap<(Workspace, String), Condition>>,
     /// Servers that are being looked at.
-    pub(super) looking: Mutex<std::collections::HashSet<(Workspace, String)>>,
+    looking: Mutex<HashMap<(Workspace, String), Looking>>,
     reloading: tokio::sync::Mutex<()>,
+}
+
+/// How it is with looks at a server that nobody asked for.
+#[derive(Debug, Default)]
+struct Looking {
+    /// When the last one began.
+    last: Option<Instant>,
+    /// One is under way, or waits for its time.
+    busy: bool,
+    /// It changed since that one began.
+    again: bool,
+}
+
+impl Looking {
+    /// It changed: whether a look is to begin.
+    fn changed(&mut self) -> bool {
+        self.again = true;
+        !std::mem::replace(&mut self.busy, true)
+    }
+
+    /// How long the next one waits; nothing, when there is none.
+    fn next(&mut self, now: Instant) -> Option<Duration> {
+        if !self.again {
+            self.busy = false;
+            return None;
+        }
+        let since = |last| now.saturating_duration_since(last);
+        Some(
+            self.last
+                .map_or(Duration::ZERO, |it| LOOKS.saturating_sub(since(it))),
+        )
+    }
+
+    /// One begins.
+    fn begins(&mut self, now: Instant) {
+        (self.last, self.again) = (Some(now), false);
+    }
+}
+
+/// A look under way: however it ends, others may follow.
+struct Busy {
+    inner: Arc<Inner>,
+    key: (Workspace, String),
+    /// Nothing is left to be looked at.
+    done: bool,
+}
+
+impl Busy {
+    fn with<T>(&self, work: impl FnOnce(&mut Looking) -> T) -> Option<T> {
+        self.inner.looking.lock().get_mut(&self.key).map(work)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if !self.done {
+            self.with(|it| it.busy = false);
+        }
+    }
 }
 
 impl std::fmt::Debug for Tools {
@@ -201,6 +262,10 @@ impl Inner {
         self.sessions.end_all(workspace, server);
         let mut talks = self.talks.lock();
         talks.retain(|(who, its, ..)| who.workspace != *workspace || its != server);
+        drop(talks);
+        let key = (workspace.clone(), server.to_owned());
+        self.conditions.lock().remove(&key);
+        self.looking.lock().remove(&key);
     }
 
     pub(super) fn note(&self, workspace: &Workspace, server: &str, condition: Condition) {
@@ -208,22 +273,37 @@ impl Inner {
         self.conditions.lock().insert(key, condition);
     }
 
-    /// Looks at a server soon, unless somebody does already: it says something else than it did.
+    /// Looks at a server soon: it says something else than it did.
     pub(super) fn look_soon(self: &Arc<Self>, workspace: &Workspace, server: &str) {
         let key = (workspace.clone(), server.to_owned());
-        if !self.looking.lock().insert(key.clone()) {
+        let begins = self
+            .looking
+            .lock()
+            .entry(key.clone())
+            .or_default()
+            .changed();
+        if !begins {
             return;
         }
         let inner = self.clone();
         tokio::spawn(async move {
-            let known = inner.known(&key.0).await;
-            if let Ok(known) = known
-                && let Some(server) = known.servers.get(&key.1)
-                && let Err(error) = inner.look(&key.0, server).await
-            {
-                tracing::debug!(server = key.1, %error, "a server of tools was not looked at");
+            let mut busy = Busy {
+                inner,
+                key,
+                done: false,
+            };
+            let (inner, key) = (&busy.inner, &busy.key);
+            while let Some(Some(wait)) = busy.with(|it| it.next(Instant::now())) {
+                tokio::time::sleep(wait).await;
+                busy.with(|it| it.begins(Instant::now()));
+                if let Ok(known) = inner.known(&key.0).await
+                    && let Some(server) = known.servers.get(&key.1)
+                    && let Err(error) = inner.look(&key.0, server).await
+                {
+                    tracing::debug!(server = key.1, %error, "a server of tools was not looked at");
+                }
             }
-            inner.looking.lock().remove(&key);
+            busy.done = true;
         });
     }
 }
@@ -469,5 +549,27 @@ impl Tools {
         };
         self.change(by, workspace, ("Tool", &resource, what), put)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_changes_all_the_time_is_looked_at_now_and_then() {
+        let (mut looking, now) = (Looking::default(), Instant::now());
+        assert!(looking.changed());
+        assert_eq!(looking.next(now), Some(Duration::ZERO));
+        looking.begins(now);
+        for _ in 0..1_000 {
+            assert!(!looking.changed(), "one is under way");
+        }
+        // What changed meanwhile is looked at once more, later.
+        assert_eq!(looking.next(now), Some(LOOKS));
+        looking.begins(now + LOOKS);
+        assert_eq!(looking.next(now + LOOKS), None);
+        assert!(looking.changed());
+        assert_eq!(looking.next(now + LOOKS * 3), Some(Duration::ZERO));
     }
 }
