@@ -16,7 +16,9 @@ use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp};
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Models, Who, Witness};
-use skep_egress::web::{Asked, Lessee, Options, Rule, Scheme, Upgrade, Web, WebError};
+use skep_egress::web::{
+    Asked, Lessee, May, Options, Rule, Scheme, Upgrade, Web, WebError, seen_path,
+};
 use skep_guard::Circumstances;
 use skep_store::Db;
 use skep_vault::Vault;
@@ -58,6 +60,7 @@ pub(crate) fn open(
         ca: settings.web_ca.clone(),
         values: Arc::new(values),
         most_body: settings.limits_body,
+        pause: settings.limits_body_timeout,
     };
     Ok(Web::new(db.clone(), options))
 }
@@ -286,7 +289,7 @@ fn upgrade(
     let (state, of) = (state.clone(), client.clone());
     Some(Upgrade {
         client: hyper::upgrade::on(request),
-        may: Box::new(move || {
+        may: Arc::new(move || {
             let _ = &place;
             of.counts(&state) && !state.stop.is_cancelled()
         }),
@@ -318,14 +321,14 @@ async fn forward(
 }
 
 async fn sent(
-    state: &State,
-    (client, act): (&Client, &Arc<Act>),
+    state: &Arc<State>,
+    (client, act): (&Arc<Client>, &Arc<Act>),
     asked: &Asked,
     request: Request<Incoming>,
     upgrade: Option<Upgrade>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().as_str().to_owned();
-    let path = request.uri().path().to_owned();
+    let path = seen_path(request.uri().path())?;
     let workspace = &client.asker.principal.workspace;
     let rule = state.web.rule(workspace, asked, (&method, &path)).await?;
     may(state, (client, act), (asked, &rule), (&method, Some(&path))).await?;
@@ -334,9 +337,11 @@ async fn sent(
         .web
         .begin((asked, &rule, &method), &client.who(), witness)?;
     let lessee = client.lessee();
+    let (at, of) = (state.clone(), client.clone());
+    let may: May = Arc::new(move || of.counts(&at));
     let sent = state
         .web
-        .send((asked, &rule, &lessee), request, open, upgrade);
+        .send((asked, &rule, &lessee), request, open, (upgrade, may));
     Ok(sent.await?.map(|body| Body::Web(Box::new(body))))
 }
 

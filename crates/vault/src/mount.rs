@@ -152,7 +152,7 @@ impl Room<'_> {
         Ok(Mount {
             id: MountId::from_bytes(row.bytes(0)?),
             of: NewMount {
-                path: stored.path.parse()?,
+                path: SecretName::kept(&stored.path)?,
                 address: stored.address,
                 with: stored.with.parse().map_err(|_| wrong("an id"))?,
                 cache: Duration::from_secs(stored.cache),

@@ -32,7 +32,51 @@ const MOST_TOKENS: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretName(String);
 
+/// What names of Skep's own secrets begin with.
+const OWN: &str = "skep";
+
 impl SecretName {
+    /// A secret of Skep's own: `skep/…`, which nobody else can name.
+    ///
+    /// # Errors
+    /// [`VaultError::Invalid`].
+    pub fn own(rest: &str) -> Result<Self, VaultError> {
+        Self::kept(&format!("{OWN}/{rest}"))
+    }
+
+    /// Whether it is one of Skep's own.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.0.split('/').next() == Some(OWN)
+    }
+
+    /// Refuses what is Skep's own: nobody gives it another value.
+    pub(crate) fn not_own(&self) -> Result<(), VaultError> {
+        match self.is_own() {
+            true => Err(VaultError::invalid("name", "it is Skep's own")),
+            false => Ok(()),
+        }
+    }
+
+    /// As it was written down, whosever it is.
+    pub(crate) fn kept(text: &str) -> Result<Self, VaultError> {
+        let is_part = |part: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            !part.is_empty() && part.chars().all(fits) && !part.chars().all(|c| c == '.')
+        };
+        // An id in the place of a name is an id.
+        if text.len() <= MOST_NAME && text.split('/').all(is_part) && !text.starts_with("sec_") {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(VaultError::invalid(
+            "name",
+            format!(
+                "write up to {MOST_NAME} letters, digits, `.`, `_` and `-`, with `/` between parts, such as \
+                 `billing/stripe`; `sec_` begins an id"
+            ),
+        ))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -50,21 +94,11 @@ impl FromStr for SecretName {
     type Err = VaultError;
 
     fn from_str(text: &str) -> Result<Self, VaultError> {
-        let is_part = |part: &str| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            !part.is_empty() && part.chars().all(fits) && !part.chars().all(|c| c == '.')
-        };
-        // An id in the place of a name is an id.
-        if text.len() <= MOST_NAME && text.split('/').all(is_part) && !text.starts_with("sec_") {
-            return Ok(Self(text.to_owned()));
+        if text.split('/').next() == Some(OWN) {
+            let reason = format!("what lies below `{OWN}/` is Skep's own: choose another name");
+            return Err(VaultError::invalid("name", reason));
         }
-        Err(VaultError::invalid(
-            "name",
-            format!(
-                "write up to {MOST_NAME} letters, digits, `.`, `_` and `-`, with `/` between parts, such as \
-                 `billing/stripe`; `sec_` begins an id"
-            ),
-        ))
+        Self::kept(text)
     }
 }
 
@@ -211,6 +245,18 @@ mod tests {
         ] {
             assert!(bad.parse::<SecretName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn nobody_names_what_is_skeps_own() {
+        for taken in ["skep", "skep/web-ca", "skep/a/b"] {
+            assert!(taken.parse::<SecretName>().is_err(), "{taken}");
+        }
+        assert!("skeps/web-ca".parse::<SecretName>().is_ok());
+        let own = SecretName::own("web-ca").unwrap();
+        assert_eq!(own.as_str(), "skep/web-ca");
+        assert!(own.not_own().is_err());
+        assert_eq!(SecretName::kept(own.as_str()).unwrap(), own);
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl Vault {
         let (by, which) = (by.clone(), which.clone());
         self.change(workspace, move |room, _| {
             let secret = room.get(&which)?;
+            secret.about.name.not_own()?;
             room.not_mounted(&secret.about.name)?;
             if let Some(mut renewal) = room.renewal(secret.id)? {
                 if renewal.next_at > room.now {

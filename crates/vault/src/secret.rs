@@ -112,7 +112,7 @@ impl About {
             .map_err(|error| VaultError::Corrupt(format!("about, at {}", error.column())))?;
         let duration = |of: Option<u64>| of.map(Duration::from_secs);
         Ok(Self {
-            name: stored.name.parse()?,
+            name: SecretName::kept(&stored.name)?,
             description: stored.description,
             tags: stored.tags,
             ttl: duration(stored.ttl),

@@ -211,6 +211,7 @@ impl Vault {
         let (by, who, which) = (by.clone(), who.to_owned(), which.clone());
         self.change(workspace, move |room, live| {
             let mut secret = room.get(&which)?;
+            secret.about.name.not_own()?;
             room.not_mounted(&secret.about.name)?;
             match follows {
                 Some(expected) if expected != secret.latest => {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Interval, Sleep};
 
 use super::exchange::{Open, Passed};
 use super::scrub::Scrub;
+use super::send::May;
+use super::service::LOOK;
 use super::upstream::Fault;
 
 /// How long a host may say nothing in the middle of an answer.
@@ -27,6 +29,8 @@ pub struct Body {
     open: Option<Open>,
     status: u16,
     silence: Pin<Box<Sleep>>,
+    /// Whether who asked still counts, and when that is looked at.
+    may: Option<(May, Interval)>,
     ended: bool,
 }
 
@@ -42,14 +46,23 @@ pub enum Cut {
     /// The host ended the connection.
     #[error("the host cut its answer: {0}")]
     Host(hyper::Error),
+    /// Who asked counts no more.
+    #[error("what was shown for the request counts no more")]
+    Ended,
     /// It said nothing for long.
     #[error("the host said nothing for {} s", SILENCE.as_secs())]
     Silent,
 }
 
 impl Body {
-    pub(super) fn new(answer: Incoming, status: u16, scrub: Option<Scrub>, mut open: Open) -> Self {
+    pub(super) fn new(
+        answer: Incoming,
+        (status, may): (u16, May),
+        scrub: Option<Scrub>,
+        mut open: Open,
+    ) -> Self {
         open.begins();
+        let look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         let mut body = Self {
             ended: false,
             answer,
@@ -57,6 +70,7 @@ impl Body {
             open: Some(open),
             status,
             silence: Box::pin(tokio::time::sleep(SILENCE)),
+            may: Some((may, look)),
         };
         if body.answer.is_end_stream() {
             body.end();
@@ -73,6 +87,7 @@ impl Body {
             open: None,
             status: 101,
             silence: Box::pin(tokio::time::sleep(SILENCE)),
+            may: None,
         }
     }
 
@@ -116,6 +131,17 @@ impl Body {
     }
 }
 
+/// Whether it may go on, as far as that is looked at now. It is asked again in time.
+fn still(may: Option<&mut (May, Interval)>, cx: &mut Context<'_>) -> bool {
+    let Some((may, look)) = may else { return true };
+    while look.poll_tick(cx).is_ready() {
+        if !may() {
+            return false;
+        }
+    }
+    true
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Cut;
@@ -128,6 +154,9 @@ impl http_body::Body for Body {
         loop {
             if this.ended {
                 return Poll::Ready(None);
+            }
+            if !still(this.may.as_mut(), cx) {
+                return this.fail("ended", Cut::Ended);
             }
             match Pin::new(&mut this.answer).poll_frame(cx) {
                 Poll::Pending if this.silence.as_mut().poll(cx).is_pending() => {
@@ -173,16 +202,25 @@ impl http_body::Body for Body {
     }
 }
 
-/// The body of a request on its way out: counted, and of a size.
+/// The body of a request on its way out: counted, of a size, and without long pauses.
 pub(super) struct Counted<B> {
     body: B,
     passed: Arc<Passed>,
     most: u64,
+    pause: Duration,
+    /// When the next piece is late; from when the last one was asked for.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Counted<B> {
-    pub(super) fn new(body: B, passed: Arc<Passed>, most: u64) -> Self {
-        Self { body, passed, most }
+    pub(super) fn new(body: B, (passed, most, pause): (Arc<Passed>, u64, Duration)) -> Self {
+        Self {
+            body,
+            passed,
+            most,
+            pause,
+            late: None,
+        }
     }
 }
 
@@ -200,6 +238,17 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending() {
+            let pause = this.pause;
+            let late = this
+                .late
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            if late.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Err("the body did not arrive in time".into())));
+            }
+            return Poll::Pending;
+        }
+        this.late = None;
         let Poll::Ready(Some(frame)) = polled else {
             return polled.map_err(Into::into);
         };

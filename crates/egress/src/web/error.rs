@@ -54,6 +54,9 @@ pub enum WebError {
     /// The request is not one.
     #[error("{0}")]
     Bad(String),
+    /// The body does not come.
+    #[error("the body did not arrive in time")]
+    Late,
     /// Of the ledger.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -78,6 +81,7 @@ impl PublicError for WebError {
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } | Self::Bad(_) => Code::BadRequest,
+            Self::Late => Code::RequestTimeout,
             Self::NoSuchRule(_) => Code::NotFound,
             Self::Denied { .. } => Code::WebDenied,
             Self::Credential { .. } => Code::WebCredential,

@@ -2,8 +2,9 @@
 
 use http::HeaderMap;
 use http::header::{
-    ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue,
-    IF_RANGE, RANGE, SET_COOKIE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_CHARSET, ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT,
+    HOST, HeaderName, HeaderValue, IF_RANGE, RANGE, SET_COOKIE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 
 use super::scrub::Forms;
@@ -20,13 +21,17 @@ const OF_CONNECTION: [&str; 8] = [
     "upgrade",
 ];
 /// By which some servers are told of another method or path than that of the request.
-const OVERRIDES: [&str; 6] = [
+const OVERRIDES: [&str; 10] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
     "x-original-url",
     "x-original-uri",
     "x-rewrite-url",
+    "x-original-path",
+    "x-original-method",
+    "x-forwarded-uri",
+    "x-forwarded-method",
 ];
 /// What a WebSocket agrees on that would hide what passes.
 const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
@@ -50,14 +55,16 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
         .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The headers that a host gets: all that are not of a connection, and none that shows a credential of Skep.
+/// The headers that a host gets: all that are not of a connection, and none that shows a credential of Skep or says that
+/// the method or the path is another than the one that was decided on.
 pub(super) fn to_host(headers: &HeaderMap) -> HeaderMap {
     let named = named_by_connection(headers);
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let is_own = name.as_str().starts_with("skep-") || shows_us(value);
         let is_framing = [HOST, CONTENT_LENGTH, EXPECT].contains(name);
-        if !is_own && !is_framing && !is_of_connection(name, &named) {
+        let overrides = OVERRIDES.contains(&name.as_str());
+        if !is_own && !is_framing && !overrides && !is_of_connection(name, &named) {
             passed.append(name.clone(), value.clone());
         }
     }
@@ -77,26 +84,36 @@ fn shows_us(value: &HeaderValue) -> bool {
 /// Of a request whose answer is looked through: that comes whole, and as it is.
 pub(super) fn readable(headers: &mut HeaderMap) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.remove(ACCEPT_CHARSET);
     headers.remove(RANGE);
     headers.remove(IF_RANGE);
     headers.remove(EXTENSIONS);
 }
 
-/// Of a request whose method or path was decided on: nothing says that it is another.
-pub(super) fn as_decided(headers: &mut HeaderMap) {
-    for name in OVERRIDES {
-        headers.remove(name);
-    }
+/// Whether an answer is compressed, or in another way not as it is.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    let all = headers.get_all(CONTENT_ENCODING).iter();
+    let mut all = all.flat_map(|it| it.as_bytes().split(|byte| *byte == b','));
+    all.any(|it| !it.trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-/// The headers of an answer that pass, without the values that were put into its request.
-pub(super) fn to_client(headers: &HeaderMap, forms: &Forms, upgrades: bool) -> HeaderMap {
+/// The headers of an answer that pass, without the values of the host's secrets. `keyed`: one of them was put into its
+/// request.
+pub(super) fn to_client(
+    headers: &HeaderMap,
+    (forms, keyed): (&Forms, bool),
+    upgrades: bool,
+) -> HeaderMap {
     let named = named_by_connection(headers);
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         // Another way to the host would be one around Skep. A session that the key opened is as good as the key.
-        let stays = *name == ALT_SVC || (*name == SET_COOKIE && !forms.is_empty());
+        let stays = *name == ALT_SVC || (*name == SET_COOKIE && keyed);
         if stays || *name == TRAILER || is_of_connection(name, &named) {
+            continue;
+        }
+        let shown = name.as_str().as_bytes();
+        if !forms.is_empty() && forms.masked(shown) != shown {
             continue;
         }
         let value = match forms.is_empty() {
@@ -139,11 +156,32 @@ mod tests {
             ("Transfer-Encoding", "chunked"),
             ("Content-Length", "3"),
             ("Host", "a"),
+            ("X-HTTP-Method-Override", "DELETE"),
+            ("X-Original-URL", "/admin"),
+            ("X-Rewrite-Url", "/admin"),
             ("Accept", "*/*"),
         ]));
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "authorization"]);
+    }
+
+    #[test]
+    fn an_answer_that_is_coded_is_known_by_any_of_its_headers() {
+        for (all, coded) in [
+            (vec![], false),
+            (vec![("Content-Encoding", "Identity")], false),
+            (vec![("Content-Encoding", "identity, gzip")], true),
+            (
+                vec![("Content-Encoding", "identity"), ("Content-Encoding", "br")],
+                true,
+            ),
+        ] {
+            assert_eq!(is_coded(&headers(&all)), coded, "{all:?}");
+        }
+        let mut asked = headers(&[("Accept-Charset", "utf-16"), ("Range", "bytes=1-")]);
+        readable(&mut asked);
+        assert_eq!(asked.len(), 1, "{asked:?}");
     }
 
     #[test]
@@ -154,14 +192,16 @@ mod tests {
             ("Alt-Svc", "h3=\":443\""),
             ("Content-Length", "3"),
         ]);
+        let named = headers(&[("X-sk-0123456789", "1"), ("X-Other", "1")]);
         let forms = Forms::of(&[b"sk-0123456789"]);
-        let passed = to_client(&answer, &forms, false);
+        assert_eq!(to_client(&named, (&forms, true), false).len(), 1);
+        let passed = to_client(&answer, (&forms, true), false);
         assert_eq!(passed.len(), 2, "{passed:?}");
         assert_eq!(
             passed["location"],
             "https://other.example/?key=*************"
         );
-        let passed = to_client(&answer, &Forms::default(), false);
+        let passed = to_client(&answer, (&Forms::default(), false), false);
         assert_eq!(passed.len(), 3, "{passed:?}");
     }
 }

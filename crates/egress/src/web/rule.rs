@@ -2,6 +2,7 @@
 //! the request alone, and not on their order.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -263,7 +264,70 @@ pub fn is_plain(path: &str) -> bool {
         .all(|part| !matches!(bare(part).as_str(), "." | ".."))
 }
 
-/// How many characters of a path a pattern names, when it fits.
+/// Whether an escape of a `%` makes another escape of a step or of a slash, for who decodes twice.
+fn is_escaped_twice(path: &str) -> bool {
+    let low = path.to_ascii_lowercase();
+    low.split("%25").skip(1).any(|rest| {
+        let rest = rest.trim_start_matches("25");
+        ["2e", "2f", "5c"].iter().any(|it| rest.starts_with(it))
+    })
+}
+
+/// A path as it is sent: escapes of letters, digits and `-._~` are decoded, and those of others have capital digits
+/// (RFC 3986, section 6.2.2).
+///
+/// # Errors
+/// [`WebError::Bad`], when servers may read it in more than one way.
+pub(super) fn sent_path(path: &str) -> Result<String, WebError> {
+    let bad = |why: &str| Err(WebError::Bad(why.to_owned()));
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, escape)) = rest.split_once('%') {
+        out.push_str(before);
+        let digits = escape.get(..2);
+        let digits = digits.filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()));
+        let Some(byte) = digits.and_then(|it| u8::from_str_radix(it, 16).ok()) else {
+            return bad("a path with a `%` that begins no escape is not asked for: write `%25`");
+        };
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        rest = escape.get(2..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    if !is_plain(&out) {
+        return bad("a path with steps up (`..`) is not asked for: write where it leads");
+    }
+    match is_escaped_twice(&out) {
+        true => bad("a path in which a step or a slash is escaped twice is not asked for"),
+        false => Ok(out),
+    }
+}
+
+/// A path as rules and policies see it: as it is sent, without a query, and with one slash where there are more.
+///
+/// # Errors
+/// [`WebError::Bad`], when servers may read it in more than one way.
+pub fn seen_path(path: &str) -> Result<String, WebError> {
+    let sent = sent_path(path.split(['?', '#']).next().unwrap_or_default())?;
+    let mut out = String::with_capacity(sent.len());
+    for c in sent.chars() {
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    Ok(out)
+}
+
+/// Whether some servers read one part of a path as more.
+fn hides_slash(part: &str) -> bool {
+    part.contains("%2F") || part.contains("%5C") || part.contains('\\')
+}
+
+/// How many characters of a path a pattern names, when it fits; both as they are seen.
 fn fits(pattern: &str, path: &str) -> Option<usize> {
     let mut parts = path.split('/');
     let mut named = 0;
@@ -273,7 +337,7 @@ fn fits(pattern: &str, path: &str) -> Option<usize> {
         }
         let part = parts.next()?;
         match wanted {
-            "*" if !part.is_empty() => {}
+            "*" if !part.is_empty() && !hides_slash(part) => {}
             _ if wanted == part => named += wanted.len() + 1,
             _ => return None,
         }
@@ -289,7 +353,7 @@ impl Rule {
         self.open || self.credential.is_some() || !self.methods.is_empty() || !self.paths.is_empty()
     }
 
-    /// How close it is to a request, when that falls under it.
+    /// How close it is to a request, when that falls under it. The path is as it is seen.
     fn closeness(
         &self,
         (scheme, host, port): (Scheme, &str, u16),
@@ -302,10 +366,12 @@ impl Rule {
         if !self.methods.is_empty() && !self.methods.iter().any(|it| it == method) {
             return None;
         }
-        let path = path.split('?').next().unwrap_or_default();
         let named = match self.paths.is_empty() {
             true => 0,
-            false => 1 + self.paths.iter().filter_map(|it| fits(it, path)).max()?,
+            false => {
+                let patterns = self.paths.iter().filter_map(|it| seen_path(it).ok());
+                1 + patterns.filter_map(|it| fits(&it, path)).max()?
+            }
         };
         let (kind, length) = self.nearness();
         let name = Reverse(self.name.as_str());
@@ -351,7 +417,7 @@ impl Rule {
                 && it.chars().all(fits)
                 && ends
                 && whole
-                && is_plain(it)
+                && sent_path(it).is_ok()
         };
         if self.paths.len() > MOST_PATHS || !self.paths.iter().all(is_path) {
             return wrong(
@@ -481,6 +547,17 @@ pub(super) fn at_host<'a>(
 ) -> Vec<&'a str> {
     let at = rules.iter().filter(|it| it.to.is_at(host, port));
     at.map(|it| it.name.as_str()).collect()
+}
+
+/// The secrets, and fields of them, that rules of a host name, and which rule does.
+pub(super) fn secrets_at<'a>(
+    rules: &'a [std::sync::Arc<Rule>],
+    host: &str,
+) -> BTreeMap<(&'a str, Option<&'a str>), &'a str> {
+    let at = rules.iter().filter(|it| it.to.is_at(host, it.to.port));
+    let named = at.filter_map(|it| Some((it.credential.as_ref()?, it.name.as_str())));
+    let named = named.map(|(it, rule)| ((it.secret.as_str(), it.field.as_deref()), rule));
+    named.collect()
 }
 
 /// A rule as its row has it. Fields may be added with a default; none changes its meaning.

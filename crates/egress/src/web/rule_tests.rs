@@ -32,7 +32,8 @@ fn found<'a>(rules: &'a [Arc<Rule>], url: &str, method: &str) -> Option<&'a str>
         host.as_str(),
         uri.port_u16().unwrap_or(scheme.port()),
     );
-    find(rules, at, (method, uri.path())).map(|it| it.name.as_str())
+    let path = seen_path(uri.path()).ok()?;
+    find(rules, at, (method, &path)).map(|it| it.name.as_str())
 }
 
 #[test]
@@ -210,6 +211,73 @@ fn steps_up_are_seen_however_they_are_written() {
     ] {
         assert!(is_plain(path), "{path}");
     }
+}
+
+#[test]
+fn a_path_is_decided_on_as_it_is_read() {
+    for (path, sent, seen) in [
+        ("/%61dmin", "/admin", "/admin"),
+        ("/a%2fb%c3%bc", "/a%2Fb%C3%BC", "/a%2Fb%C3%BC"),
+        ("/a//b///c", "/a//b///c", "/a/b/c"),
+        ("/%7Ea%2D", "/~a-", "/~a-"),
+        ("/100%25", "/100%25", "/100%25"),
+        ("*", "*", "*"),
+    ] {
+        assert_eq!(sent_path(path).unwrap(), sent, "{path}");
+        assert_eq!(sent_path(sent).unwrap(), sent, "{path}");
+        assert_eq!(seen_path(path).unwrap(), seen, "{path}");
+    }
+    for path in [
+        "/a%252fb",
+        "/a%252Eb",
+        "/a%255C",
+        "/a%25252f",
+        "/a%25%32e",
+        "/%%32e",
+        "/a%",
+        "/a%zz",
+        "/a%+1",
+        "/a/%2e%2E/b",
+    ] {
+        assert!(sent_path(path).is_err(), "{path}");
+    }
+    let rules = [
+        rule("one", "a.example", &[], &["/v1/*"]),
+        rule("named", "a.example", &[], &["/p/g%2fp/x"]),
+    ];
+    for (path, expected) in [
+        ("/v1/a", Some("one")),
+        ("//v1//%61", Some("one")),
+        ("/v1/a%2Fb", None),
+        ("/v1/a%5cb", None),
+        ("/p/g%2Fp/x", Some("named")),
+        ("/p/g/p/x", None),
+    ] {
+        let url = format!("https://a.example{path}");
+        assert_eq!(found(&rules, &url, "GET"), expected, "{path}");
+    }
+}
+
+#[test]
+fn the_secrets_of_all_rules_of_a_host_are_known() {
+    let with = |name: &str, to: &str, secret: &str| {
+        let mut rule = (*rule(name, to, &[], &["/v1/**"])).clone();
+        rule.credential = Some(Credential {
+            secret: secret.to_owned(),
+            field: None,
+            place: Place::Placeholder(None),
+        });
+        Arc::new(rule)
+    };
+    let rules = [
+        with("a", "api.example.com", "k/a"),
+        with("b", "*.example.com:8443", "k/b"),
+        with("c", "api.example.org", "k/c"),
+        rule("d", "api.example.com", &[], &[]),
+    ];
+    let all = secrets_at(&rules, "api.example.com");
+    let names: Vec<&str> = all.keys().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["k/a", "k/b"]);
 }
 
 fn any_rule() -> impl Strategy<Value = Arc<Rule>> {

@@ -1,6 +1,7 @@
 //! One request on its way to a host: what stays here is taken out, the secret of its rule is put in, and what comes back
 //! is looked through.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 use super::answer::{Body, Counted};
 use super::exchange::Open;
 use super::fill::{Filled, How, basic, leases, percent};
-use super::rule::{Credential, Place, Rule};
+use super::rule::{Credential, Place, Rule, secrets_at, sent_path};
 use super::scrub::{Forms, LEAST, Scrub};
 use super::service::{Asked, Lessee, Web, watched};
 use super::upstream::{Fault, Sent};
@@ -34,12 +35,18 @@ const MOST_FILLED: usize = 1 << 20;
 /// Bytes of an upgraded connection that are read at once.
 const PIECE: usize = 16 << 10;
 
-/// A client's connection that is to speak another protocol, and whether it may go on: asked now and then.
+/// Secrets of one host that are looked for in its answers.
+const MOST_SECRETS: usize = 64;
+
+/// Whether something that was begun may go on: asked now and then.
+pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// A client's connection that is to speak another protocol, and whether it may go on.
 pub struct Upgrade {
     /// The connection.
     pub client: OnUpgrade,
     /// Whether it may go on.
-    pub may: Box<dyn Fn() -> bool + Send + Sync>,
+    pub may: May,
 }
 
 /// A body of which the beginning was read.
@@ -89,7 +96,10 @@ struct Loan {
     /// The secret of the rule.
     value: Option<Zeroizing<Vec<u8>>>,
     filled: Filled,
+    /// What must not come back.
     forms: Forms,
+    /// Whether a value was put in.
+    keyed: bool,
 }
 
 /// How a body writes texts.
@@ -111,7 +121,7 @@ fn trimmed(mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 }
 
 /// The beginning of a body, and whether that is all of it.
-async fn begun<B>(body: &mut B) -> Result<(Bytes, bool), WebError>
+async fn begun<B>(body: &mut B, pause: Duration) -> Result<(Bytes, bool), WebError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Fault>,
@@ -121,7 +131,8 @@ where
     }
     let mut begun = BytesMut::new();
     while begun.len() <= MOST_FILLED {
-        match body.frame().await {
+        let frame = tokio::time::timeout(pause, body.frame()).await;
+        match frame.map_err(|_| WebError::Late)? {
             None => return Ok((begun.freeze(), true)),
             Some(Err(_)) => return Err(WebError::Bad("the body was cut off".to_owned())),
             Some(Ok(frame)) => {
@@ -147,35 +158,85 @@ fn with_field(query: Option<&str>, name: &str, value: &[u8]) -> String {
     fields.join("&")
 }
 
+/// Placeholders that somebody may have been lent, wherever they stand in a request.
+fn leases_of(head: &http::request::Parts, body: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    leases(head.uri.to_string().as_bytes(), &mut found);
+    for value in head.headers.values() {
+        leases(value.as_bytes(), &mut found);
+        if let Some(inner) = basic(value.as_bytes()) {
+            leases(&inner, &mut found);
+        }
+    }
+    leases(body, &mut found);
+    found
+}
+
+/// The text fields of a value that is a JSON object: placeholders may stand for one of them.
+fn fields(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let read: Result<BTreeMap<String, serde_json::Value>, _> = serde_json::from_slice(value);
+    let texts = read.unwrap_or_default().into_values();
+    let texts = texts.filter_map(|it| match it {
+        serde_json::Value::String(text) => Some(Zeroizing::new(text.into_bytes())),
+        _ => None,
+    });
+    texts.take(MOST_SECRETS).collect()
+}
+
 impl Web {
+    /// The values of all secrets that rules of a host name: what one request leaves there another one may read.
+    async fn values_at(
+        &self,
+        by: &Lessee,
+        host: &str,
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, WebError> {
+        let workspace = &by.who.workspace;
+        let rules = self.rules(workspace).await?;
+        let named = secrets_at(&rules, host);
+        let mut all = Vec::new();
+        for (index, ((secret, field), rule)) in named.into_iter().enumerate() {
+            let failed = |why: String| WebError::Credential {
+                rule: rule.to_owned(),
+                why,
+            };
+            if index >= MOST_SECRETS {
+                let why = format!("rules of this host name more than {MOST_SECRETS} secrets");
+                return Err(failed(why));
+            }
+            let value = self.values().secret(workspace, secret, field).await;
+            // One that is gone has no value that could come back.
+            if let Some(value) = value.map_err(failed)? {
+                if field.is_none() {
+                    all.extend(fields(&value));
+                }
+                all.push(trimmed(value));
+            }
+        }
+        Ok(all)
+    }
+
     /// What is put into a request that falls under a rule.
     async fn loan(
         &self,
-        rule: &Rule,
-        by: &Lessee,
+        (asked, rule, by): (&Asked, &Rule, &Lessee),
         head: &http::request::Parts,
         body: &[u8],
     ) -> Result<Loan, WebError> {
+        let looked_for = self.values_at(by, &asked.host).await?;
         let Some(credential) = &rule.credential else {
-            return Ok(Loan::default());
+            return Ok(Loan {
+                forms: Forms::of(&as_slices(&looked_for)),
+                ..Loan::default()
+            });
         };
         let failed = |why: String| WebError::Credential {
             rule: rule.name.clone(),
             why,
         };
-        let mut found = Vec::new();
-        leases(head.uri.to_string().as_bytes(), &mut found);
-        for value in head.headers.values() {
-            leases(value.as_bytes(), &mut found);
-            if let Some(inner) = basic(value.as_bytes()) {
-                leases(&inner, &mut found);
-            }
-        }
-        leases(body, &mut found);
         let values = self.values();
         let mut filled = Filled::default();
         let mut seen: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for text in found {
+        for text in leases_of(head, body) {
             let lent = values.lease(by, &credential.secret, &text).await;
             if let Some(value) = lent.map_err(failed)? {
                 let value = trimmed(value);
@@ -193,7 +254,9 @@ impl Web {
             _ => {
                 let workspace = &by.who.workspace;
                 let value = values.secret(workspace, secret, field.as_deref()).await;
-                Some(trimmed(value.map_err(failed)?))
+                let value = value.map_err(failed)?;
+                let missing = || failed(format!("there is no secret `{secret}`"));
+                Some(trimmed(value.ok_or_else(missing)?))
             }
         };
         seen.extend(value.clone());
@@ -205,16 +268,19 @@ impl Web {
                 "it has less than {LEAST} bytes: answers could not be kept free of it"
             )));
         }
-        let all: Vec<&[u8]> = seen.iter().map(|it| it.as_slice()).collect();
+        let keyed = !seen.is_empty();
+        seen.extend(looked_for);
         Ok(Loan {
             value,
             filled,
-            forms: Forms::of(&all),
+            forms: Forms::of(&as_slices(&seen)),
+            keyed,
         })
     }
 
     /// Sends a request that a rule lets out, and gives its answer when that begins. An exchange of its own was opened
-    /// for it. `upgrade`: the client's connection, when it wants to speak something else on it.
+    /// for it. `upgrade`: the client's connection, when it wants to speak something else on it. `may`: whether the answer
+    /// may go on.
     ///
     /// # Errors
     /// [`WebError`].
@@ -223,14 +289,14 @@ impl Web {
         (asked, rule, by): (&Asked, &Arc<Rule>, &Lessee),
         request: Request<B>,
         mut open: Open,
-        upgrade: Option<Upgrade>,
+        (upgrade, may): (Option<Upgrade>, May),
     ) -> Result<Response<Body>, WebError>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Fault>,
     {
         let prepared = self.prepare((asked, rule, by), request, &open).await;
-        let (request, forms) = match prepared {
+        let (request, (forms, keyed)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 if let WebError::Credential { rule, why } = &error {
@@ -254,7 +320,7 @@ impl Web {
                 return Err(WebError::Unreachable { host, why });
             }
         };
-        answered(host, answer, &forms, open, upgrade)
+        answered((host, answer), (&forms, keyed), open, (upgrade, may))
     }
 
     /// The request as it leaves, and what must not come back.
@@ -263,28 +329,26 @@ impl Web {
         (asked, rule, by): (&Asked, &Arc<Rule>, &Lessee),
         request: Request<B>,
         open: &Open,
-    ) -> Result<(Request<Sent>, Forms), WebError>
+    ) -> Result<(Request<Sent>, (Forms, bool)), WebError>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Fault>,
     {
-        let (head, mut body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
+        head.uri = as_sent(&head.uri)?;
         if body.size_hint().lower() > self.most_body() {
             return Err(EgressError::TooLarge(self.most_body()).into());
         }
         let fills = rule.credential.is_some() && !head.headers.contains_key(CONTENT_ENCODING);
         let (start, whole) = match fills {
-            true => begun(&mut body).await?,
+            true => begun(&mut body, self.pause()).await?,
             false => (Bytes::new(), false),
         };
         let part = if whole { &start[..] } else { &[] };
-        let loan = self.loan(rule, by, &head, part).await?;
+        let loan = self.loan((asked, rule, by), &head, part).await?;
         let mut headers = headers::to_host(&head.headers);
-        if rule.credential.is_some() {
+        if rule.credential.is_some() || !loan.forms.is_empty() {
             headers::readable(&mut headers);
-        }
-        if !rule.methods.is_empty() || !rule.paths.is_empty() {
-            headers::as_decided(&mut headers);
         }
         for value in headers.values_mut() {
             if let Some(filled) = loan.filled.header(value.as_bytes()) {
@@ -300,27 +364,44 @@ impl Web {
             let name = name.map_err(|_| WebError::invalid("header", "it is no header"))?;
             headers.insert(name, secret_header(&formed, rule)?);
         }
-        let passed = open.passed.clone();
-        let most = self.most_body();
+        let bounds = (open.passed.clone(), self.most_body(), self.pause());
         let sent = match (whole, loan.filled.text(part, how(&head.headers))) {
             (true, Some(filled)) => {
-                Counted::new(Full::new(Bytes::from(filled.to_vec())), passed, most).boxed_unsync()
+                Counted::new(Full::new(Bytes::from(filled.to_vec())), bounds).boxed_unsync()
             }
-            (true, None) => Counted::new(Full::new(start), passed, most).boxed_unsync(),
+            (true, None) => Counted::new(Full::new(start), bounds).boxed_unsync(),
             (false, _) => {
                 let rest = Rest {
                     begun: Some(start).filter(|it| !it.is_empty()),
                     body,
                 };
-                Counted::new(rest, passed, most).boxed_unsync()
+                Counted::new(rest, bounds).boxed_unsync()
             }
         };
         let mut out = Request::new(sent);
         *out.method_mut() = head.method;
         *out.uri_mut() = uri;
         *out.headers_mut() = headers;
-        Ok((out, loan.forms))
+        Ok((out, (loan.forms, loan.keyed)))
     }
+}
+
+fn as_slices(values: &[Zeroizing<Vec<u8>>]) -> Vec<&[u8]> {
+    values.iter().map(|it| it.as_slice()).collect()
+}
+
+/// A target with its path as it was decided on.
+fn as_sent(uri: &Uri) -> Result<Uri, WebError> {
+    let path = sent_path(uri.path())?;
+    let whole = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    let bad = |_| WebError::Bad("the target is not one that can be asked for".to_owned());
+    parts.path_and_query = Some(whole.parse().map_err(bad)?);
+    Uri::from_parts(parts)
+        .map_err(|_| WebError::Bad("the target is not one that can be asked for".to_owned()))
 }
 
 fn secret_header(bytes: &[u8], rule: &Rule) -> Result<HeaderValue, WebError> {
@@ -359,22 +440,19 @@ fn target(asked: &Asked, rule: &Rule, uri: &Uri, loan: &Loan) -> Result<Uri, Web
 
 /// The answer as it goes on.
 fn answered(
-    host: String,
-    mut answer: Response<hyper::body::Incoming>,
-    forms: &Forms,
+    (host, mut answer): (String, Response<hyper::body::Incoming>),
+    (forms, keyed): (&Forms, bool),
     mut open: Open,
-    upgrade: Option<Upgrade>,
+    (upgrade, may): (Option<Upgrade>, May),
 ) -> Result<Response<Body>, WebError> {
     let status = answer.status();
-    let coded = answer.headers().get(CONTENT_ENCODING);
-    if !forms.is_empty() && coded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
+    if !forms.is_empty() && headers::is_coded(answer.headers()) {
         open.settle("encoded");
         let why = "its answer is compressed though it was not asked for that, and cannot be looked through".to_owned();
         return Err(WebError::Unreachable { host, why });
     }
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
-    let headers = headers::to_client(answer.headers(), forms, upgrades);
+    let headers = headers::to_client(answer.headers(), (forms, keyed), upgrades);
     let scrub = (!forms.is_empty()).then(|| Scrub::new(forms.clone()));
     if upgrades {
         let Some(client) = upgrade else {
@@ -391,7 +469,7 @@ fn answered(
         return Ok(response);
     }
     let (_, body) = answer.into_parts();
-    let mut response = Response::new(Body::new(body, status.as_u16(), scrub, open));
+    let mut response = Response::new(Body::new(body, (status.as_u16(), may), scrub, open));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -441,7 +519,7 @@ async fn carry(upgrade: Upgrade, server: OnUpgrade, mut scrub: Option<Scrub>, mu
     let outcome = tokio::select! {
         () = up => "101",
         () = down => "101",
-        outcome = watched(&passed, may) => outcome,
+        outcome = watched(&passed, || may()) => outcome,
     };
     open.settle(outcome);
 }

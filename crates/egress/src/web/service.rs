@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use sha2::{Digest as _, Sha256};
 use skep_core::{ExchangeId, Timestamp, Workspace};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Scope, Unit};
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 use super::WebError;
 use super::authority::Authority;
 use super::exchange::{Open, Passed};
-use super::rule::{Rule, Scheme, Tunnel, at_host, find, is_plain, plain_host, tunnel};
+use super::rule::{Rule, Scheme, Tunnel, at_host, find, plain_host, seen_path, tunnel};
 use super::upstream::{Upstream, system};
 use crate::ledger::{Ledger, Opened, Way};
 use crate::llm::{Amount, Who, Witness};
@@ -36,20 +37,24 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long nothing may pass through a tunnel.
 const IDLE: Duration = Duration::from_secs(600);
 /// How often it is looked whether who opened a tunnel may still have it.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// For how long a CA that is known counts before it is looked whether it is still the same.
+const SAME: Duration = Duration::from_secs(60);
+/// How long it may take to read or to make a CA.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that are read at once.
 const PIECE: usize = 16 << 10;
 
 /// Gives values, and keeps the CA of a workspace.
 #[async_trait]
 pub trait Values: Send + Sync {
-    /// The value of a secret, or of one field of it; or why it is not to be had.
+    /// The value of a secret, or of one field of it, if there is such a secret; or why it is not to be had.
     async fn secret(
         &self,
         workspace: &Workspace,
         name: &str,
         field: Option<&str>,
-    ) -> Result<Zeroizing<Vec<u8>>, String>;
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, String>;
 
     /// What a placeholder stands for: nothing, unless it was lent to who asks, and of this secret.
     async fn lease(
@@ -61,6 +66,9 @@ pub trait Values: Send + Sync {
 
     /// The CA of a workspace, if it has one.
     async fn authority(&self, workspace: &Workspace) -> Result<Option<Zeroizing<Vec<u8>>>, String>;
+
+    /// Whether the CA can be read now.
+    fn is_open(&self) -> bool;
 
     /// Keeps a CA, unless there is one.
     async fn keep_authority(&self, workspace: &Workspace, made: &[u8]) -> Result<(), String>;
@@ -87,6 +95,8 @@ pub struct Options {
     pub values: Arc<dyn Values>,
     /// Bytes of a request's body.
     pub most_body: u64,
+    /// How long it may pause.
+    pub pause: Duration,
 }
 
 /// Who is asked.
@@ -150,6 +160,36 @@ struct Known {
     rules: Arc<[Arc<Rule>]>,
 }
 
+/// The CA of a workspace, as long as it is known.
+#[derive(Default)]
+struct OfWorkspace {
+    /// What was kept of it, when it was looked at, and it.
+    known: Mutex<Option<([u8; 32], Instant, Arc<Authority>)>>,
+    /// Who looks at it now.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl OfWorkspace {
+    fn fresh(&self) -> Option<Arc<Authority>> {
+        let known = self.known.lock();
+        let (_, at, authority) = known.as_ref()?;
+        (at.elapsed() < SAME).then(|| authority.clone())
+    }
+
+    /// What is kept, as it was read before, if it is the same.
+    fn read(&self, kept: &[u8]) -> Result<Arc<Authority>, String> {
+        let digest: [u8; 32] = Sha256::digest(kept).into();
+        let mut known = self.known.lock();
+        let same = known.take().filter(|(before, ..)| *before == digest);
+        let authority = match same {
+            Some((.., authority)) => authority,
+            None => Arc::new(Authority::of(kept)?),
+        };
+        *known = Some((digest, Instant::now(), authority.clone()));
+        Ok(authority)
+    }
+}
+
 /// The way out to the web. Cheap to clone.
 #[derive(Clone)]
 pub struct Web(Arc<Inner>);
@@ -160,9 +200,10 @@ struct Inner {
     upstream: Upstream,
     values: Arc<dyn Values>,
     most_body: u64,
+    pause: Duration,
     ca: Option<PathBuf>,
     known: Mutex<HashMap<Workspace, Known>>,
-    authorities: tokio::sync::Mutex<HashMap<Workspace, Arc<Authority>>>,
+    authorities: Mutex<HashMap<Workspace, Arc<OfWorkspace>>>,
     /// The system's certificates, in PEM.
     system: OnceCell<Arc<str>>,
 }
@@ -183,9 +224,10 @@ impl Web {
             upstream: Upstream::new(options.reach, options.ca.clone()),
             values: options.values,
             most_body: options.most_body,
+            pause: options.pause,
             ca: options.ca,
             known: Mutex::default(),
-            authorities: tokio::sync::Mutex::default(),
+            authorities: Mutex::default(),
             system: OnceCell::new(),
         }))
     }
@@ -200,6 +242,10 @@ impl Web {
 
     pub(super) fn most_body(&self) -> u64 {
         self.0.most_body
+    }
+
+    pub(super) fn pause(&self) -> Duration {
+        self.0.pause
     }
 
     fn now(&self) -> Timestamp {
@@ -327,11 +373,7 @@ impl Web {
         asked: &Asked,
         (method, path): (&str, &str),
     ) -> Result<Arc<Rule>, WebError> {
-        if !is_plain(path) {
-            return Err(WebError::Bad(
-                "a path with steps up (`..`) is not asked for: write where it leads".to_owned(),
-            ));
-        }
+        let path = &seen_path(path)?;
         let rules = self.rules(workspace).await?;
         let at = (asked.scheme, asked.host.as_str(), asked.port);
         match find(&rules, at, (method, path)) {
@@ -406,9 +448,38 @@ impl Web {
     /// # Errors
     /// Why there is none: the vault is sealed.
     pub async fn authority(&self, workspace: &Workspace) -> Result<Arc<Authority>, String> {
-        let mut all = self.0.authorities.lock().await;
-        if let Some(authority) = all.get(workspace) {
-            return Ok(authority.clone());
+        let values = &self.0.values;
+        if !values.is_open() {
+            return Err("the vault is sealed".to_owned());
+        }
+        let of = self
+            .0
+            .authorities
+            .lock()
+            .entry(workspace.clone())
+            .or_default()
+            .clone();
+        if let Some(authority) = of.fresh() {
+            return Ok(authority);
+        }
+        let read = tokio::time::timeout(PATIENCE, self.read_authority(workspace, &of));
+        let late = || {
+            format!(
+                "the vault did not give the CA within {} s",
+                PATIENCE.as_secs()
+            )
+        };
+        read.await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn read_authority(
+        &self,
+        workspace: &Workspace,
+        of: &OfWorkspace,
+    ) -> Result<Arc<Authority>, String> {
+        let _turn = of.turn.lock().await;
+        if let Some(authority) = of.fresh() {
+            return Ok(authority);
         }
         let values = &self.0.values;
         let kept = match values.authority(workspace).await? {
@@ -421,9 +492,7 @@ impl Web {
                 kept.ok_or_else(|| "it was not kept".to_owned())?
             }
         };
-        let authority = Arc::new(Authority::of(&kept)?);
-        all.insert(workspace.clone(), authority.clone());
-        Ok(authority)
+        of.read(&kept)
     }
 
     /// What Skep speaks TLS with in the place of a host.
@@ -598,4 +667,24 @@ pub async fn carry(
         outcome = watched(&passed, may) => outcome,
     };
     open.settle(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_stays_as_long_as_what_is_kept_is_the_same() {
+        let kept = || Authority::make("w", Timestamp::from_micros(0)).unwrap().0;
+        let (one, two) = (kept(), kept());
+        let of = OfWorkspace::default();
+        assert!(of.fresh().is_none());
+        let first = of.read(&one).unwrap();
+        assert!(Arc::ptr_eq(&first, &of.fresh().unwrap()));
+        assert!(Arc::ptr_eq(&first, &of.read(&one).unwrap()));
+        let other = of.read(&two).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert!(of.read(b"none").is_err());
+        assert!(of.fresh().is_none());
+    }
 }

@@ -7,7 +7,7 @@ use axum::extract::State as Shared;
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use skep_api::{NewWebRule, Page, Problem, WebCa, WebCheck, WebCredential, WebRule};
-use skep_egress::web::{Asked, Credential, Origin, Place, Rule, Scheme, WebError};
+use skep_egress::web::{Asked, Credential, Origin, Place, Rule, Scheme, WebError, seen_path};
 use skep_guard::Circumstances;
 use skep_guard::policy::{PrincipalKind, Resource};
 use skep_guard::{Principal, Scopes};
@@ -134,6 +134,7 @@ pub(super) async fn allow(
             return Err(VaultError::Sealed.into());
         }
         let allowed = match found {
+            Some(found) if found.secret.about.name.is_own() => false,
             Some(found) => gate::may_known(&state, &asker, &SECRET_USE, &found).await?,
             None => false,
         };
@@ -210,6 +211,7 @@ pub(super) async fn check(
         .method
         .unwrap_or_else(|| "GET".to_owned())
         .to_ascii_uppercase();
+    let path = seen_path(uri.path())?;
     let rule = match state
         .web
         .rule(workspace, &asked, (&method, uri.path()))
@@ -233,7 +235,7 @@ pub(super) async fn check(
     };
     let who = asking(&asker, query.agent);
     let (method, path) = match tunnel {
-        true => (method.as_str(), Some(uri.path())),
+        true => (method.as_str(), Some(path.as_str())),
         // Skep does not see more.
         false => ("CONNECT", None),
     };

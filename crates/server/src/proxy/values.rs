@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use skep_core::{LeaseId, PublicError as _, Workspace};
 use skep_egress::web::{Lessee, Values};
 use skep_store::{By, Db};
-use skep_vault::{About, NewSecret, SecretName, SecretValue, Vault, VaultError};
+use skep_vault::{About, NewSecret, SecretName, SecretValue, Vault, VaultError, Which};
 use zeroize::Zeroizing;
 
 use crate::act::Own;
@@ -15,8 +15,8 @@ use crate::vault::{KnownSecret, known};
 
 /// Under whose name mounted stores are asked.
 const HOLDER: &str = "server:web";
-/// The secret that a workspace's CA lies in.
-pub(crate) const CA: &str = "skep/web-ca";
+/// The secret that a workspace's CA lies in, below `skep/`.
+pub(crate) const CA: &str = "web-ca";
 
 /// From the vault.
 pub(crate) struct OfVault {
@@ -39,6 +39,9 @@ impl OfVault {
         let Some(found) = found.map_err(|error| said(&error))? else {
             return Ok(None);
         };
+        if found.secret.about.name.is_own() {
+            return Ok(None);
+        }
         let settled = self.mounts.settle(workspace, found, HOLDER, true).await;
         settled.map_err(|error| error.public().detail())
     }
@@ -51,19 +54,21 @@ impl Values for OfVault {
         workspace: &Workspace,
         name: &str,
         field: Option<&str>,
-    ) -> Result<Zeroizing<Vec<u8>>, String> {
-        let found = self.find(workspace, name).await?;
-        let id = found
-            .ok_or_else(|| format!("there is no secret `{name}`"))?
-            .secret
-            .id;
-        let read = self.vault.read(workspace, id, None).await;
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+        let Some(found) = self.find(workspace, name).await? else {
+            return Ok(None);
+        };
+        let read = self.vault.read(workspace, found.secret.id, None).await;
         let (_, value) = read.map_err(|error| said(&error))?;
         let value = match field {
             Some(field) => value.field(field).map_err(|error| said(&error))?,
             None => value,
         };
-        Ok(Zeroizing::new(value.bytes().to_vec()))
+        Ok(Some(Zeroizing::new(value.bytes().to_vec())))
+    }
+
+    fn is_open(&self) -> bool {
+        self.vault.is_open()
     }
 
     async fn lease(
@@ -100,16 +105,20 @@ impl Values for OfVault {
     }
 
     async fn authority(&self, workspace: &Workspace) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-        let Some(found) = self.find(workspace, CA).await? else {
-            return Ok(None);
+        // Of the vault itself: no store that is mounted says what it is.
+        let which = Which::Name(SecretName::own(CA).map_err(|error| said(&error))?);
+        let found = match self.vault.find(workspace, &which).await {
+            Ok(found) => found,
+            Err(VaultError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(said(&error)),
         };
-        let read = self.vault.read(workspace, found.secret.id, None).await;
+        let read = self.vault.read(workspace, found.id, None).await;
         let (_, value) = read.map_err(|error| said(&error))?;
         Ok(Some(Zeroizing::new(value.bytes().to_vec())))
     }
 
     async fn keep_authority(&self, workspace: &Workspace, made: &[u8]) -> Result<(), String> {
-        let name: SecretName = CA.parse().map_err(|error: VaultError| said(&error))?;
+        let name = SecretName::own(CA).map_err(|error| said(&error))?;
         let mut about = About::named(name);
         about.description = "The CA by which Skep opens TLS of this workspace's agents".to_owned();
         let value = SecretValue::new(made.to_vec()).map_err(|error| said(&error))?;
