@@ -528,10 +528,8 @@ async fn used(client: &Client, session: &str, tool: &str, arguments: Value) -> V
 async fn the_filesystem_server_of_the_registry_reads_in_its_sandbox_and_no_more() {
     let server = start().await;
     let client = &server.client;
-    let (open, hidden) = (
-        tempfile::tempdir().expect("it is so"),
-        tempfile::tempdir().expect("it is so"),
-    );
+    let folder = || tempfile::tempdir().expect("it is so");
+    let (open, hidden) = (folder(), folder());
     std::fs::write(open.path().join("paper.txt"), "what bees say").expect("it is so");
     std::fs::write(hidden.path().join("paper.txt"), "canary-hidden").expect("it is so");
     // The second it lets itself see, and the sandbox does not. (What a command names by its full path can be read.)

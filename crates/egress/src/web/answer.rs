@@ -132,7 +132,7 @@ impl Body {
 }
 
 /// Whether it may go on, as far as that is looked at now. It is asked again in time.
-fn still(may: Option<&mut (May, Interval)>, cx: &mut Context<'_>) -> bool {
+fn still(may: &mut Option<(May, Interval)>, cx: &mut Context<'_>) -> bool {
     let Some((may, look)) = may else { return true };
     while look.poll_tick(cx).is_ready() {
         if !may() {
@@ -155,7 +155,7 @@ impl http_body::Body for Body {
             if this.ended {
                 return Poll::Ready(None);
             }
-            if !still(this.may.as_mut(), cx) {
+            if !still(&mut this.may, cx) {
                 return this.fail("ended", Cut::Ended);
             }
             match Pin::new(&mut this.answer).poll_frame(cx) {

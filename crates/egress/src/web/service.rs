@@ -160,11 +160,13 @@ struct Known {
     rules: Arc<[Arc<Rule>]>,
 }
 
+/// What was kept of a CA, when it was looked at, and it.
+type Looked = ([u8; 32], Instant, Arc<Authority>);
+
 /// The CA of a workspace, as long as it is known.
 #[derive(Default)]
 struct OfWorkspace {
-    /// What was kept of it, when it was looked at, and it.
-    known: Mutex<Option<([u8; 32], Instant, Arc<Authority>)>>,
+    known: Mutex<Option<Looked>>,
     /// Who looks at it now.
     turn: tokio::sync::Mutex<()>,
 }
