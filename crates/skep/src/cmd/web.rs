@@ -83,7 +83,8 @@ pub(crate) struct NameArgs {
 /// Flags of `web check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// What is asked for, such as https://api.example.com/v1/items
+    /// What is asked for.
+    #[arg(help = "What is asked for, such as https://api.example.com/v1/items")]
     url: String,
     /// How [default: GET]
     #[arg(long, value_name = "METHOD")]
