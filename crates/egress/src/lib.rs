@@ -3,12 +3,14 @@
 //! Nothing of routes, people or policies.
 
 mod error;
+mod headers;
 pub mod ledger;
 pub mod llm;
 pub mod mcp;
 mod money;
 mod performance;
 mod rows;
+mod upstream;
 pub mod web;
 
 pub use error::EgressError;

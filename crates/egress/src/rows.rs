@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use skep_core::{Timestamp, Workspace};
-use skep_store::{Migration, MigrationSet, Param, Row, Scope, StoreError, Unit};
+use skep_store::{By, Change, Db, Migration, MigrationSet, Param, Row, Scope, StoreError, Unit};
 
+use crate::EgressError;
 use crate::ledger::{Settled, Way};
 use crate::llm::{Amount, Spender, Subject, Window};
 use crate::money::Money;
@@ -342,17 +343,22 @@ impl Kept {
     }
 
     /// How many there are, besides one of this name.
-    pub(crate) fn others(&self, scope: &mut Scope<'_>, name: &str) -> Result<u64, StoreError> {
+    fn others(&self, scope: &mut Scope<'_>, name: &str) -> Result<u64, StoreError> {
         let row = scope.query_opt(self.others, &[name.into()])?;
         row.map_or(Ok(0), |row| row.int(0).map(number))
     }
 
+    /// Puts one in the place of the one of its name, unless there are too many besides.
     pub(crate) fn put(
         &self,
         scope: &mut Scope<'_>,
         (name, spec): (&str, &str),
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+        (now, most): (Timestamp, u64),
+    ) -> Result<(), EgressError> {
+        if self.others(scope, name)? >= most {
+            let why = format!("there are {most} already: remove one first");
+            return Err(EgressError::Invalid(why));
+        }
         scope.execute(self.put, &[name.into(), spec.into(), now.into()])?;
         Ok(())
     }
@@ -361,6 +367,34 @@ impl Kept {
     pub(crate) fn drop(&self, scope: &mut Scope<'_>, name: &str) -> Result<bool, StoreError> {
         Ok(scope.execute(self.drop, &[name.into()])? > 0)
     }
+}
+
+/// Changes something that a workspace keeps by name, and tells the audit log in the same unit.
+pub(crate) async fn change<E>(
+    db: &Db,
+    by: &By,
+    workspace: &Workspace,
+    (kind, name, what): (&'static str, &str, &'static str),
+    work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), E> + Send + 'static,
+) -> Result<(), E>
+where
+    E: From<StoreError> + Send + 'static,
+{
+    let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
+    db.write(move |unit: &mut Unit<'_>| {
+        let now = unit.now();
+        let mut scope = unit.scope(&of);
+        work(&mut scope, now)?;
+        let change = Change {
+            action: None,
+            resource: (kind, &name),
+            what,
+            hash: None,
+        };
+        by.did(&mut scope, &change, now)?;
+        Ok::<_, E>(())
+    })
+    .await
 }
 
 /// What one principal used of one model on one day.

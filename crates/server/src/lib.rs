@@ -13,6 +13,7 @@ mod boxes;
 mod channel;
 mod connection;
 mod cookie;
+mod credentials;
 mod dispatch;
 mod evidence;
 mod gate;

@@ -21,16 +21,15 @@ use skep_guard::policy::{Resource, Slice, Tool};
 use skep_guard::{Ask, Circumstances, Principal};
 use skep_mcp::{Class, LEGACY, MODERN, Message, code, error};
 use skep_store::{By, Db};
-use skep_vault::Vault;
 
 use crate::ServerError;
 use crate::access::TOOL_USE;
 use crate::act::Act;
+use crate::credentials::Credentials;
 use crate::dispatch;
 use crate::gate::{self, About, Asker};
 use crate::headers::Cors;
-use crate::models::{OfVault, read, who};
-use crate::mounts::Mounts;
+use crate::models::{read, who};
 use crate::outgoing;
 use crate::problem::{ApiError, render};
 use crate::state::State;
@@ -54,13 +53,13 @@ pub(crate) fn door(path: &str) -> Option<Option<&str>> {
 pub(crate) fn open(
     settings: &Settings,
     db: &Db,
-    (vault, mounts): (&Vault, &Arc<Mounts>),
+    keys: Arc<Credentials>,
     models: &Models,
     (boxes, own): (Option<Arc<dyn Boxes>>, &By),
 ) -> Result<Tools, ServerError> {
     let options = Options {
         reach: outgoing::reach(&outgoing::guard(settings)?),
-        keys: Arc::new(OfVault::new(vault, mounts)),
+        keys,
         ledger: models.ledger().clone(),
         boxes,
         own: own.clone(),

@@ -1,45 +1,37 @@
 //! The doors to models: `/llm/openai`, `/llm/anthropic` and `/llm/google`, as their SDKs know them. Who asks is found out
 //! by the key that the SDK shows, policies decide about the model, and the provider's key comes from the vault.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
-use skep_core::{Code, ExchangeId, PublicError as _, RequestId, Timestamp, Workspace};
+use skep_core::{Code, ExchangeId, RequestId, Timestamp};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
-use skep_egress::llm::{Body, Door, Keys, Models, Options, Plan, Prices, Target, Who, Witness};
+use skep_egress::llm::{Body, Door, Models, Options, Plan, Prices, Target, Who, Witness};
 use skep_guard::Circumstances;
 use skep_guard::policy::Resource;
 use skep_store::Db;
-use skep_vault::{Brief, SecretValue, Vault};
-use zeroize::Zeroizing;
 
 use crate::ServerError;
 use crate::access::MODEL_USE;
 use crate::act::Act;
+use crate::credentials::Credentials;
 use crate::dispatch;
 use crate::gate::{self, About, Asker};
-use crate::mounts::Mounts;
 use crate::outgoing;
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::known;
 
 /// The folder of the ledger, in the data folder.
 pub(crate) const FOLDER: &str = "ledger";
-/// Under whose name mounted stores are asked for keys.
-const HOLDER: &str = "server:models";
 /// The doors, by their paths.
 const DOORS: [(&str, Door); 3] = [
     ("/llm/openai", Door::OpenAi),
@@ -112,77 +104,11 @@ fn without_key(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Keys that are kept for a moment, at most.
-const MOST_KEPT: usize = 4_096;
-
-/// Keys of providers, from the vault.
-pub(crate) struct OfVault {
-    vault: Vault,
-    mounts: Arc<Mounts>,
-    kept: Mutex<HashMap<Workspace, HashMap<String, Arc<Brief>>>>,
-}
-
-impl OfVault {
-    pub(crate) fn new(vault: &Vault, mounts: &Arc<Mounts>) -> Self {
-        Self {
-            vault: vault.clone(),
-            mounts: mounts.clone(),
-            kept: Mutex::default(),
-        }
-    }
-
-    async fn read(&self, workspace: &Workspace, secret: &str) -> Result<SecretValue, String> {
-        if !self.vault.is_open() {
-            return Err("the vault is sealed".to_owned());
-        }
-        let missing = || format!("there is no secret `{secret}`");
-        let found = known(&self.vault, workspace, secret, HOLDER).await;
-        let found = found.map_err(|error| error.detail())?.ok_or_else(missing)?;
-        let settled = self.mounts.settle(workspace, found, HOLDER, true).await;
-        let settled = settled.map_err(|error| error.public().detail())?;
-        let id = settled.ok_or_else(missing)?.secret.id;
-        let read = self.vault.read(workspace, id, None).await;
-        read.map(|(_, value)| value).map_err(|error| error.detail())
-    }
-
-    fn kept(&self, workspace: &Workspace, secret: &str) -> Option<SecretValue> {
-        let brief = self.kept.lock().get(workspace)?.get(secret)?.clone();
-        self.vault.kept(&brief)
-    }
-
-    fn keep(&self, workspace: &Workspace, secret: &str, brief: Brief) {
-        let mut kept = self.kept.lock();
-        if kept.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
-            kept.clear();
-        }
-        let of = kept.entry(workspace.clone()).or_default();
-        of.insert(secret.to_owned(), Arc::new(brief));
-    }
-}
-
-#[async_trait]
-impl Keys for OfVault {
-    async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-        let moment = self.vault.moment();
-        let value = match self.kept(workspace, secret) {
-            Some(value) => value,
-            None => {
-                let value = self.read(workspace, secret).await?;
-                if let Ok(brief) = self.vault.keep(moment, &value) {
-                    self.keep(workspace, secret, brief);
-                }
-                value
-            }
-        };
-        Ok(Zeroizing::new(value.bytes().to_vec()))
-    }
-}
-
 /// Opens the way out.
 pub(crate) async fn open(
     settings: &Settings,
     db: &Db,
-    (vault, mounts): (&Vault, &Arc<Mounts>),
+    keys: Arc<Credentials>,
 ) -> Result<Models, ServerError> {
     let wrong = |error: String| ServerError::Models(error);
     let mut prices = Prices::shipped().map_err(|error| wrong(error.to_string()))?;
@@ -199,7 +125,7 @@ pub(crate) async fn open(
         reach: outgoing::reach(&outgoing::guard(settings)?),
         prices,
         strict: settings.models_strict,
-        keys: Arc::new(OfVault::new(vault, mounts)),
+        keys,
     };
     let failed = |error: EgressError| match error {
         EgressError::Store(error) => error.into(),

@@ -11,6 +11,7 @@ use skep_store::{By, Db};
 use skep_vault::Vault;
 
 use crate::boxes::OfProcesses;
+use crate::credentials::Credentials;
 use crate::mounts::Mounts;
 use crate::{ServerError, mcp, models, proxy};
 
@@ -25,13 +26,14 @@ pub(crate) struct Outs {
 pub(crate) async fn outs(
     settings: &Settings,
     db: &Db,
-    with: (&Vault, &Arc<Mounts>),
+    (vault, mounts): (&Vault, &Arc<Mounts>),
     (drivers, own): (&[Arc<dyn Driver>], &By),
 ) -> Result<Outs, ServerError> {
-    let models = models::open(settings, db, with).await?;
+    let credentials = Arc::new(Credentials::new(vault, mounts));
+    let models = models::open(settings, db, credentials.clone()).await?;
     let boxes = boxes_of(drivers);
-    let tools = mcp::open(settings, db, with, &models, (boxes, own))?;
-    let web = proxy::open(settings, db, &models, with)?;
+    let tools = mcp::open(settings, db, credentials.clone(), &models, (boxes, own))?;
+    let web = proxy::open(settings, db, &models, credentials)?;
     Ok(Outs { models, tools, web })
 }
 

@@ -21,16 +21,15 @@ use skep_egress::web::{
 };
 use skep_guard::Circumstances;
 use skep_store::Db;
-use skep_vault::Vault;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
 use crate::access::WEB_REQUEST;
 use crate::act::Act;
 use crate::connection::Place;
+use crate::credentials::Credentials;
 use crate::dispatch::Body;
 use crate::gate::{self, About, Asker};
-use crate::mounts::Mounts;
 use crate::outgoing;
 use crate::problem::ApiError;
 use crate::rates::Counted;
@@ -47,12 +46,11 @@ pub(crate) fn open(
     settings: &Settings,
     db: &Db,
     models: &Models,
-    (vault, mounts): (&Vault, &Arc<Mounts>),
+    credentials: Arc<Credentials>,
 ) -> Result<Web, ServerError> {
     let values = OfVault {
         db: db.clone(),
-        vault: vault.clone(),
-        mounts: mounts.clone(),
+        credentials,
     };
     let options = Options {
         ledger: models.ledger().clone(),

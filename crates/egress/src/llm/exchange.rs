@@ -30,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(300);
 pub(super) struct Open {
     pub(super) inner: Arc<Inner>,
     pub(super) opened: Arc<Opened>,
+    /// Who answers: `provider/model`.
+    pub(super) target: Arc<str>,
     pub(super) reservation: Option<Reservation>,
     pub(super) price: Option<Price>,
     pub(super) plan: Arc<Plan>,
@@ -75,25 +77,20 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Open {
-    fn target(&self) -> String {
-        format!("{}/{}", self.opened.provider, self.opened.model)
-    }
-
     /// The provider is asked.
     pub(super) fn asked(&mut self) {
         self.asked = true;
-        let (target, now) = (self.target(), self.inner.db.clock().now());
-        let of = &self.opened.workspace;
-        self.inner.health(of, |health| health.asked(&target, now));
+        let now = self.inner.db.clock().now();
+        let (of, target) = (&self.opened.workspace, &self.target);
+        self.inner.health(of, |health| health.asked(target, now));
     }
 
     /// It begins to answer.
     pub(super) fn answers(&self, status: StatusCode) {
         if status.is_success() {
-            let (target, first) = (self.target(), self.began.elapsed());
+            let (target, first) = (&self.target, self.began.elapsed());
             let of = &self.opened.workspace;
-            self.inner
-                .health(of, |health| health.begins(&target, first));
+            self.inner.health(of, |health| health.begins(target, first));
         }
     }
 
@@ -103,15 +100,15 @@ impl Open {
             return;
         }
         let status: Option<u16> = outcome.parse().ok();
-        let target = self.target();
+        let target = &*self.target;
         self.inner
             .health(&self.opened.workspace, |health| match status {
-                Some(200..300) => health.good(&target),
-                Some(status) if CANNOT.contains(&status) => health.bad(&target, now),
+                Some(200..300) => health.good(target),
+                Some(status) if CANNOT.contains(&status) => health.bad(target, now),
                 None if matches!(outcome, "unreachable" | "cut" | "silent") => {
-                    health.bad(&target, now);
+                    health.bad(target, now);
                 }
-                _ => health.unknown(&target),
+                _ => health.unknown(target),
             });
     }
 

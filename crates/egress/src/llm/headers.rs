@@ -2,23 +2,13 @@
 
 use http::HeaderMap;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST,
-    HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName,
+    HeaderValue, SET_COOKIE,
 };
 
 use super::provider::Door;
+use crate::headers::Hop;
 
-/// Of one connection (RFC 9110, section 7.6.1), and what old programs take for such.
-const OF_CONNECTION: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-];
 /// What tells a provider who asks, or from where, and is none of its business.
 const OF_SKEP: [&str; 10] = [
     "x-goog-fieldmask",
@@ -35,29 +25,17 @@ const OF_SKEP: [&str; 10] = [
 /// What such headers begin with.
 const PREFIXES: [&str; 2] = ["skep-", "x-forwarded-"];
 
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter();
-    let names = values
-        .filter_map(|it| it.to_str().ok())
-        .flat_map(|it| it.split(','));
-    names.filter_map(|it| it.trim().parse().ok()).collect()
-}
-
-fn is_of_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
-    OF_CONNECTION.contains(&name.as_str()) || *name == TRANSFER_ENCODING || named.contains(name)
-}
-
 /// The headers that a provider gets: what the client's SDK says, without anything that shows who it is. The key is put
 /// in besides.
 pub(super) fn to_provider(headers: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(headers);
+    let hop = Hop::of(headers);
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let text = name.as_str();
         let is_own = OF_SKEP.contains(&text) || PREFIXES.iter().any(|it| text.starts_with(it));
         let is_framing =
             [HOST, CONTENT_LENGTH, COOKIE, AUTHORIZATION, ACCEPT_ENCODING].contains(name);
-        if !is_own && !is_framing && !is_of_connection(name, &named) {
+        if !is_own && !is_framing && !hop.has(name) {
             passed.append(name.clone(), value.clone());
         }
     }
@@ -97,12 +75,12 @@ pub(super) fn of_translation(headers: &HeaderMap, streams: bool) -> HeaderMap {
 
 /// The headers of an answer that pass. `changes`: its body does not stay as it is.
 pub(super) fn to_client(headers: &mut HeaderMap, changes: bool) {
-    let named = named_by_connection(headers);
+    let hop = Hop::of(headers);
     let gone: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
             let is_framing = changes && **name == CONTENT_LENGTH;
-            is_of_connection(name, &named) || **name == SET_COOKIE || is_framing
+            hop.has(name) || **name == SET_COOKIE || is_framing
         })
         .cloned()
         .collect();

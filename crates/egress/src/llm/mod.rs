@@ -12,7 +12,6 @@ mod route;
 mod send;
 mod service;
 mod stored;
-pub(crate) mod upstream;
 
 pub use books::{
     Amount, Books, Budget, Most, Over, Reservation, Spender, Standing, Subject, Window,

@@ -250,14 +250,14 @@ impl Models {
             true => plan.most(price.as_ref()),
             false => Amount::default(),
         };
+        let name: Arc<str> = target.name().into();
         let reservation = match plan.costs() {
             false => None,
             true => {
-                let model = target.name();
                 let spender = Spender {
                     kind: who.kind,
                     id: &who.id,
-                    model: &model,
+                    model: &name,
                 };
                 let priced = price.is_some() || !kind.is_priced();
                 Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
@@ -291,6 +291,7 @@ impl Models {
         Ok(Open {
             inner: inner.clone(),
             opened,
+            target: name,
             reservation,
             price,
             plan: (*plan).clone(),
@@ -364,11 +365,12 @@ impl Models {
             }
         };
         open.answers(answer.status());
+        let name = HeaderValue::try_from(&*open.target);
         let mut response = match memory {
             Some(memory) => translated(plan, target, open, (answer, memory)).await?,
             None => passed(plan, target, open, answer),
         };
-        if let Ok(name) = HeaderValue::try_from(target.name()) {
+        if let Ok(name) = name {
             response.headers_mut().insert(MODEL, name);
         }
         Ok(response)

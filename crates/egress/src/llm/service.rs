@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Method;
+use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
 use skep_sources::Reach;
-use skep_store::{By, Change, Db, Scope, Unit};
+use skep_store::{By, Db, Scope};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -23,14 +25,14 @@ use super::prices::Prices;
 use super::provider::{Door, Provider};
 use super::route::Route;
 use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
-use super::upstream::Upstream;
 use crate::EgressError;
 use crate::ledger::{Ledger, Opened};
 use crate::performance::{self, Performance};
 use crate::rows::{self, Day, DayFilter};
+use crate::upstream::{MOST_IDLE, Upstream};
 
 /// Providers, and budgets, of one workspace.
-const MOST: usize = 200;
+const MOST: u64 = 200;
 /// How long what ended may take to the store before nobody waits for it.
 const SOON: Duration = Duration::from_secs(3);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -91,7 +93,7 @@ pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
     pub(super) strict: bool,
-    pub(super) upstream: Upstream,
+    pub(super) upstream: Upstream<Full<Bytes>>,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
     known: Mutex<HashMap<Workspace, Known>>,
@@ -142,7 +144,7 @@ impl Models {
             db,
             ledger,
             strict: options.strict,
-            upstream: Upstream::new(options.reach),
+            upstream: Upstream::new(options.reach, None, MOST_IDLE),
             keys: options.keys,
             prices: options.prices,
             known: Mutex::default(),
@@ -238,34 +240,6 @@ impl Models {
             .unwrap_or_default())
     }
 
-    /// Changes something that is kept by name, and tells the audit log.
-    async fn change(
-        &self,
-        by: &By,
-        workspace: &Workspace,
-        (kind, name, what): (&'static str, &str, &'static str),
-        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), EgressError> + Send + 'static,
-    ) -> Result<(), EgressError> {
-        let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
-        self.0
-            .db
-            .write(move |unit: &mut Unit<'_>| {
-                let now = unit.now();
-                let mut scope = unit.scope(&of);
-                work(&mut scope, now)?;
-                let change = Change {
-                    action: None,
-                    resource: (kind, &name),
-                    what,
-                    hash: None,
-                };
-                by.did(&mut scope, &change, now)?;
-                Ok::<_, EgressError>(())
-            })
-            .await?;
-        self.reload(workspace).await.map(drop)
-    }
-
     async fn put(
         &self,
         by: &By,
@@ -276,7 +250,8 @@ impl Models {
         let name = ware.name.clone();
         let what = (shelf.kind, name.as_str(), "set");
         let put = move |scope: &mut Scope<'_>, now| shelf.put(scope, &ware, (now, MOST));
-        self.change(by, workspace, what, put).await
+        rows::change(&self.0.db, by, workspace, what, put).await?;
+        self.reload(workspace).await.map(drop)
     }
 
     async fn drop(
@@ -289,7 +264,8 @@ impl Models {
         let of = name.to_owned();
         let what = (shelf.kind, name, "removed");
         let drop = move |scope: &mut Scope<'_>, _| shelf.drop(scope, &of);
-        self.change(by, workspace, what, drop).await
+        rows::change(&self.0.db, by, workspace, what, drop).await?;
+        self.reload(workspace).await.map(std::mem::drop)
     }
 
     /// Takes a provider in, or puts it in the place of the one of its name.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{PublicError as _, Timestamp, Workspace};
 use skep_mcp::{Class, Era, Object, Pin, Settings, State};
@@ -20,11 +22,11 @@ use super::{rows, stored};
 use crate::EgressError;
 use crate::ledger::Ledger;
 use crate::llm::Keys;
-use crate::llm::upstream::Upstream;
-use crate::rows::SERVERS;
+use crate::rows::{SERVERS, change};
+use crate::upstream::{MOST_IDLE, Upstream};
 
 /// Servers of one workspace.
-const MOST: usize = 100;
+const MOST: u64 = 100;
 /// How often what nobody uses is looked for.
 const TIDY: Duration = Duration::from_secs(60);
 /// A server that says that it changed is looked at so often at most.
@@ -151,7 +153,7 @@ pub struct Tools(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
-    pub(super) upstream: Upstream,
+    pub(super) upstream: Upstream<Full<Bytes>>,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) boxes: Option<Arc<dyn Boxes>>,
     pub(super) sessions: Sessions,
@@ -330,7 +332,7 @@ impl Tools {
         Self(Arc::new(Inner {
             db,
             ledger: options.ledger,
-            upstream: Upstream::new(options.reach),
+            upstream: Upstream::new(options.reach, None, MOST_IDLE),
             keys: options.keys,
             boxes: options.boxes,
             sessions: Sessions::default(),
@@ -378,32 +380,6 @@ impl Tools {
         self.0.conditions.lock().get(&key).cloned()
     }
 
-    /// Changes something, and tells the audit log.
-    async fn change(
-        &self,
-        by: &By,
-        workspace: &Workspace,
-        (kind, name, what): (&'static str, &str, &'static str),
-        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), EgressError> + Send + 'static,
-    ) -> Result<(), EgressError> {
-        let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
-        let write = move |unit: &mut Unit<'_>| {
-            let now = unit.now();
-            let mut scope = unit.scope(&of);
-            work(&mut scope, now)?;
-            let change = Change {
-                action: None,
-                resource: (kind, &name),
-                what,
-                hash: None,
-            };
-            by.did(&mut scope, &change, now)?;
-            Ok::<_, EgressError>(())
-        };
-        self.0.db.write(write).await?;
-        self.0.reload(workspace).await.map(drop)
-    }
-
     /// Takes a server in, or puts it in the place of the one of its name. What somebody said yes to stays: it is known
     /// by what it is.
     ///
@@ -420,15 +396,10 @@ impl Tools {
             .map_err(|wrong| EgressError::Invalid(wrong.to_string()))?;
         let (name, text) = (settings.name.clone(), stored::server_text(settings));
         let of = name.clone();
-        let put = move |scope: &mut Scope<'_>, now| {
-            if SERVERS.others(scope, &of)? >= MOST as u64 {
-                let why = format!("there are {MOST} already: remove one first");
-                return Err(EgressError::Invalid(why));
-            }
-            Ok(SERVERS.put(scope, (&of, &text), now)?)
-        };
-        self.change(by, workspace, ("McpServer", &name, "set"), put)
-            .await?;
+        let put = move |scope: &mut Scope<'_>, now| SERVERS.put(scope, (&of, &text), (now, MOST));
+        let what = ("McpServer", name.as_str(), "set");
+        change(&self.0.db, by, workspace, what, put).await?;
+        self.0.reload(workspace).await?;
         self.0.part(workspace, &name);
         Ok(())
     }
@@ -451,8 +422,9 @@ impl Tools {
                 false => Err(missing(&of)),
             }
         };
-        self.change(by, workspace, ("McpServer", name, "removed"), drop)
-            .await?;
+        let what = ("McpServer", name, "removed");
+        change(&self.0.db, by, workspace, what, drop).await?;
+        self.0.reload(workspace).await?;
         self.0.part(workspace, name);
         Ok(())
     }
@@ -541,14 +513,15 @@ impl Tools {
             let missing = || EgressError::NotFound(format!("`{of}` has no tool `{tool_name}`"));
             let mut tool = tool.ok_or_else(missing)?;
             tool.class = Some(class);
-            Ok(rows::put_tool(
+            Ok::<_, EgressError>(rows::put_tool(
                 scope,
                 (&of, &tool_name, &stored::tool_text(&tool)),
                 now,
             )?)
         };
-        self.change(by, workspace, ("Tool", &resource, what), put)
-            .await
+        let what = ("Tool", resource.as_str(), what);
+        change(&self.0.db, by, workspace, what, put).await?;
+        self.0.reload(workspace).await.map(drop)
     }
 }
 

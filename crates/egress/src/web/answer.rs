@@ -17,7 +17,7 @@ use super::exchange::{Open, Passed};
 use super::scrub::Scrub;
 use super::send::May;
 use super::service::LOOK;
-use super::upstream::Fault;
+use crate::upstream::Fault;
 
 /// How long a host may say nothing in the middle of an answer.
 const SILENCE: Duration = Duration::from_secs(300);

@@ -3,23 +3,12 @@
 use http::HeaderMap;
 use http::header::{
     ACCEPT_CHARSET, ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT,
-    HOST, HeaderName, HeaderValue, IF_RANGE, RANGE, SET_COOKIE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    HOST, HeaderName, HeaderValue, IF_RANGE, RANGE, SET_COOKIE, TRAILER, UPGRADE,
 };
 
 use super::scrub::Forms;
+use crate::headers::Hop;
 
-/// Of one connection (RFC 9110, section 7.6.1), and what old programs take for such.
-const OF_CONNECTION: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-];
 /// By which some servers are told of another method or path than that of the request.
 const OVERRIDES: [&str; 10] = [
     "x-http-method-override",
@@ -36,18 +25,6 @@ const OVERRIDES: [&str; 10] = [
 /// What a WebSocket agrees on that would hide what passes.
 const EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
 
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter();
-    let names = values
-        .filter_map(|it| it.to_str().ok())
-        .flat_map(|it| it.split(','));
-    names.filter_map(|it| it.trim().parse().ok()).collect()
-}
-
-fn is_of_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
-    OF_CONNECTION.contains(&name.as_str()) || *name == TRANSFER_ENCODING || named.contains(name)
-}
-
 /// Whether a request wants to speak the WebSocket protocol.
 pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     headers
@@ -58,13 +35,13 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
 /// The headers that a host gets: all that are not of a connection, and none that shows a credential of Skep or says that
 /// the method or the path is another than the one that was decided on.
 pub(super) fn to_host(headers: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(headers);
+    let hop = Hop::of(headers);
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let is_own = name.as_str().starts_with("skep-") || shows_us(value);
         let is_framing = [HOST, CONTENT_LENGTH, EXPECT].contains(name);
         let overrides = OVERRIDES.contains(&name.as_str());
-        if !is_own && !is_framing && !overrides && !is_of_connection(name, &named) {
+        if !is_own && !is_framing && !overrides && !hop.has(name) {
             passed.append(name.clone(), value.clone());
         }
     }
@@ -104,12 +81,12 @@ pub(super) fn to_client(
     (forms, keyed): (&Forms, bool),
     upgrades: bool,
 ) -> HeaderMap {
-    let named = named_by_connection(headers);
+    let hop = Hop::of(headers);
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         // Another way to the host would be one around Skep. A session that the key opened is as good as the key.
         let stays = *name == ALT_SVC || (*name == SET_COOKIE && keyed);
-        if stays || *name == TRAILER || is_of_connection(name, &named) {
+        if stays || *name == TRAILER || hop.has(name) {
             continue;
         }
         let shown = name.as_str().as_bytes();

@@ -11,7 +11,6 @@ mod rule;
 mod scrub;
 mod send;
 mod service;
-mod upstream;
 
 pub use answer::Body;
 pub use authority::{Authority, Made};

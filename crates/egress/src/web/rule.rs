@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::HeaderName;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use serde::{Deserialize, Serialize};
 
 use super::WebError;
+use crate::headers::is_of_connection;
 
 /// Characters of a rule's name.
 const MOST_NAME: usize = 64;
@@ -26,20 +28,8 @@ const LEAST_PLACEHOLDER: usize = 8;
 const VALUE: &str = "{}";
 /// Where its Base64 stands.
 const VALUE_BASE64: &str = "{base64}";
-/// Headers that belong to a connection, or say what the request is: no secret goes there.
-const NO_PLACE: [&str; 11] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "expect",
-];
+/// Headers that say what the request is: no secret goes there.
+const NO_PLACE: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
 
 /// How a host is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -447,7 +437,8 @@ impl Credential {
         match &self.place {
             Place::Header { name, form } => {
                 let is_header = name.parse::<HeaderName>().is_ok_and(|it| {
-                    !NO_PLACE.contains(&it.as_str()) && !it.as_str().starts_with("skep-")
+                    let is_taken = NO_PLACE.contains(&it) || is_of_connection(&it);
+                    !is_taken && !it.as_str().starts_with("skep-")
                 });
                 if !is_header {
                     return wrong(

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -24,9 +25,9 @@ use super::fill::{Filled, How, basic, leases, percent};
 use super::rule::{Credential, Place, Rule, secrets_at, sent_path};
 use super::scrub::{Forms, LEAST, Scrub};
 use super::service::{Asked, Lessee, Web, watched};
-use super::upstream::{Fault, Sent};
 use super::{WebError, headers};
 use crate::EgressError;
+use crate::upstream::Fault;
 
 /// How long a host may take until its answer begins.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -37,6 +38,9 @@ const PIECE: usize = 16 << 10;
 
 /// Secrets of one host that are looked for in its answers.
 const MOST_SECRETS: usize = 64;
+
+/// The body of a request on its way out.
+pub(super) type Sent = UnsyncBoxBody<Bytes, Fault>;
 
 /// Whether something that was begun may go on: asked now and then.
 pub type May = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -310,7 +314,7 @@ impl Web {
         let host = asked.name();
         let answer = match asking {
             Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => {
+            Ok(Err((why, _))) => {
                 open.settle("unreachable");
                 return Err(WebError::Unreachable { host, why });
             }

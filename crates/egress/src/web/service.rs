@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use sha2::{Digest as _, Sha256};
 use skep_core::{ExchangeId, Timestamp, Workspace};
 use skep_sources::Reach;
-use skep_store::{By, Change, Db, Scope, Unit};
+use skep_store::{By, Db, Scope};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -25,10 +25,11 @@ use super::WebError;
 use super::authority::Authority;
 use super::exchange::{Open, Passed};
 use super::rule::{Rule, Scheme, Tunnel, at_host, find, plain_host, seen_path, tunnel};
-use super::upstream::{Upstream, system};
+use super::send::Sent;
 use crate::ledger::{Ledger, Opened, Way};
 use crate::llm::{Amount, Who, Witness};
 use crate::rows;
+use crate::upstream::{Upstream, system};
 
 /// Rules of one workspace.
 const MOST: u64 = 500;
@@ -42,6 +43,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 const SAME: Duration = Duration::from_secs(60);
 /// How long it may take to read or to make a CA.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Idle connections that are kept of one host.
+const MOST_IDLE: usize = 16;
 /// Bytes that are read at once.
 const PIECE: usize = 16 << 10;
 
@@ -199,7 +202,7 @@ pub struct Web(Arc<Inner>);
 struct Inner {
     db: Db,
     ledger: Ledger,
-    upstream: Upstream,
+    upstream: Upstream<Sent>,
     values: Arc<dyn Values>,
     most_body: u64,
     pause: Duration,
@@ -223,7 +226,7 @@ impl Web {
         Self(Arc::new(Inner {
             db,
             ledger: options.ledger,
-            upstream: Upstream::new(options.reach, options.ca.clone()),
+            upstream: Upstream::new(options.reach, options.ca.clone(), MOST_IDLE),
             values: options.values,
             most_body: options.most_body,
             pause: options.pause,
@@ -238,7 +241,7 @@ impl Web {
         &self.0.values
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
+    pub(super) fn upstream(&self) -> &Upstream<Sent> {
         &self.0.upstream
     }
 
@@ -296,29 +299,8 @@ impl Web {
         Ok(rules)
     }
 
-    /// Changes a rule, and tells the audit log.
-    async fn change(
-        &self,
-        by: &By,
-        workspace: &Workspace,
-        (name, what): (&str, &'static str),
-        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), WebError> + Send + 'static,
-    ) -> Result<(), WebError> {
-        let (by, of, name) = (by.clone(), workspace.clone(), name.to_owned());
-        let written = self.0.db.write(move |unit: &mut Unit<'_>| {
-            let now = unit.now();
-            let mut scope = unit.scope(&of);
-            work(&mut scope, now)?;
-            let change = Change {
-                action: None,
-                resource: ("Rule", &name),
-                what,
-                hash: None,
-            };
-            by.did(&mut scope, &change, now)?;
-            Ok::<_, WebError>(())
-        });
-        written.await?;
+    /// Reads the rules again, which somebody has changed.
+    async fn again(&self, workspace: &Workspace) -> Result<(), WebError> {
         self.0.known.lock().remove(workspace);
         self.reload(workspace).await.map(drop)
     }
@@ -336,15 +318,11 @@ impl Web {
         rule.check()?;
         let (name, text) = (rule.name.clone(), rule.to_text());
         let put = move |scope: &mut Scope<'_>, now| {
-            if rows::RULES.others(scope, &name)? >= MOST {
-                return Err(WebError::invalid(
-                    "name",
-                    format!("there are {MOST} rules already: remove one first"),
-                ));
-            }
-            Ok(rows::RULES.put(scope, (&name, &text), now)?)
+            Ok::<_, WebError>(rows::RULES.put(scope, (&name, &text), (now, MOST))?)
         };
-        self.change(by, workspace, (&rule.name, "set"), put).await
+        let what = ("Rule", rule.name.as_str(), "set");
+        rows::change(&self.0.db, by, workspace, what, put).await?;
+        self.again(workspace).await
     }
 
     /// Takes a rule away.
@@ -362,7 +340,8 @@ impl Web {
             true => Ok(()),
             false => Err(WebError::NoSuchRule(of)),
         };
-        self.change(by, workspace, (name, "removed"), drop).await
+        rows::change(&self.0.db, by, workspace, ("Rule", name, "removed"), drop).await?;
+        self.again(workspace).await
     }
 
     /// The rule that a request falls under.

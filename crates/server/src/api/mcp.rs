@@ -16,14 +16,12 @@ use skep_egress::ledger::Way;
 use skep_egress::mcp::{Approval, Server};
 use skep_egress::{DayFilter, EgressError};
 use skep_mcp::{Class, PRESETS, Preset, Rules, Settings, Transport, Value};
-use skep_vault::VaultError;
 
 use super::input::{self, Caller, Ordered, Path};
-use crate::access::SECRET_USE;
-use crate::gate::{self, Asker};
+use crate::credentials::may_name;
+use crate::gate::Asker;
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::{holder, known};
 
 /// Days of usage.
 const DAYS: i64 = 30;
@@ -232,25 +230,10 @@ pub(super) async fn provide(
     settings
         .check()
         .map_err(|wrong| invalid(&wrong.field, wrong.why))?;
-    let who = holder(&asker.principal);
     for secret in settings.secrets() {
-        let found = known(&state.vault, workspace, secret, &who).await?;
-        if !state.vault.is_open() {
-            return Err(VaultError::Sealed.into());
-        }
-        let allowed = match found {
-            Some(found) => gate::may_known(&state, &asker, &SECRET_USE, &found).await?,
-            None => false,
-        };
-        if !allowed {
-            // Whether it is there is not told to who may not know.
-            let why = format!(
-                "the secret `{secret}` is not there, or you may not do `{}` on it: make it with `skep secrets create \
-                 {secret}`",
-                SECRET_USE.action
-            );
-            return Err(invalid("secrets", why));
-        }
+        may_name(&state, &asker, secret)
+            .await?
+            .map_err(|why| invalid("secrets", why))?;
     }
     state.tools.put_server(&by, workspace, &settings).await?;
     Ok(Json(one(&state, workspace, &settings.name).await?))

@@ -14,15 +14,13 @@ use skep_core::{Code, Timestamp};
 use skep_egress::ledger::Way;
 use skep_egress::llm::{Budget, Kind, Most, Provider, Standing, Subject, Window};
 use skep_egress::{DayFilter, EgressError, Money};
-use skep_vault::VaultError;
 
 use super::input::{self, Caller, Ordered, Path};
-use crate::access::SECRET_USE;
-use crate::gate::{self, Asker};
+use crate::credentials::may_name;
+use crate::gate::Asker;
 use crate::models::path;
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::{holder, known};
 
 /// Days of usage unless it is said.
 const DAYS: i64 = 30;
@@ -78,25 +76,10 @@ pub(super) async fn provide(
         models: new.models,
     };
     provider.check()?;
-    let who = holder(&asker.principal);
     for secret in &provider.secrets {
-        let found = known(&state.vault, workspace, secret, &who).await?;
-        if !state.vault.is_open() {
-            return Err(VaultError::Sealed.into());
-        }
-        let allowed = match found {
-            Some(found) => gate::may_known(&state, &asker, &SECRET_USE, &found).await?,
-            None => false,
-        };
-        if !allowed {
-            // Whether it is there is not told to who may not know.
-            let why = format!(
-                "the secret `{secret}` is not there, or you may not do `{}` on it: make it with `skep secrets create \
-                 {secret}`",
-                SECRET_USE.action
-            );
-            return Err(invalid("secrets", why));
-        }
+        may_name(&state, &asker, secret)
+            .await?
+            .map_err(|why| invalid("secrets", why))?;
     }
     let put = state.models.put_provider(&by, workspace, &provider);
     put.await?;

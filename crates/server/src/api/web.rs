@@ -11,14 +11,13 @@ use skep_egress::web::{Asked, Credential, Origin, Place, Rule, Scheme, WebError,
 use skep_guard::Circumstances;
 use skep_guard::policy::{PrincipalKind, Resource};
 use skep_guard::{Principal, Scopes};
-use skep_vault::VaultError;
 
 use super::input::{self, Caller, Ordered, Path};
-use crate::access::{SECRET_USE, WEB_REQUEST};
+use crate::access::WEB_REQUEST;
+use crate::credentials::may_name;
 use crate::gate::{self, Asker};
 use crate::problem::ApiError;
 use crate::state::State;
-use crate::vault::{holder, known};
 
 fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
     let field = field.to_owned();
@@ -129,24 +128,9 @@ pub(super) async fn allow(
     let workspace = &asker.principal.workspace;
     let rule = wanted(name, new)?;
     if let Some(Credential { secret, .. }) = &rule.credential {
-        let found = known(&state.vault, workspace, secret, &holder(&asker.principal)).await?;
-        if !state.vault.is_open() {
-            return Err(VaultError::Sealed.into());
-        }
-        let allowed = match found {
-            Some(found) if found.secret.about.name.is_own() => false,
-            Some(found) => gate::may_known(&state, &asker, &SECRET_USE, &found).await?,
-            None => false,
-        };
-        if !allowed {
-            // Whether it is there is not told to who may not know.
-            let why = format!(
-                "the secret `{secret}` is not there, or you may not do `{}` on it: make it with `skep secrets create \
-                 {secret}`",
-                SECRET_USE.action
-            );
-            return Err(invalid("secret", why));
-        }
+        may_name(&state, &asker, secret)
+            .await?
+            .map_err(|why| invalid("secret", why))?;
     }
     state.web.put_rule(&by, workspace, &rule).await?;
     Ok(Json(shown(&rule)))

@@ -6,45 +6,23 @@ use async_trait::async_trait;
 use skep_core::{LeaseId, PublicError as _, Workspace};
 use skep_egress::web::{Lessee, Values};
 use skep_store::{By, Db};
-use skep_vault::{About, NewSecret, SecretName, SecretValue, Vault, VaultError, Which};
+use skep_vault::{About, NewSecret, SecretName, SecretValue, VaultError, Which};
 use zeroize::Zeroizing;
 
 use crate::act::Own;
-use crate::mounts::Mounts;
-use crate::vault::{KnownSecret, known};
+use crate::credentials::{Credentials, HOLDER};
 
-/// Under whose name mounted stores are asked.
-const HOLDER: &str = "server:web";
 /// The secret that a workspace's CA lies in, below `skep/`.
 pub(crate) const CA: &str = "web-ca";
 
 /// From the vault.
 pub(crate) struct OfVault {
     pub(crate) db: Db,
-    pub(crate) vault: Vault,
-    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 fn said(error: &VaultError) -> String {
     error.detail()
-}
-
-impl OfVault {
-    /// A secret as it is now, if there is one.
-    async fn find(&self, workspace: &Workspace, name: &str) -> Result<Option<KnownSecret>, String> {
-        if !self.vault.is_open() {
-            return Err("the vault is sealed".to_owned());
-        }
-        let found = known(&self.vault, workspace, name, HOLDER).await;
-        let Some(found) = found.map_err(|error| said(&error))? else {
-            return Ok(None);
-        };
-        if found.secret.about.name.is_own() {
-            return Ok(None);
-        }
-        let settled = self.mounts.settle(workspace, found, HOLDER, true).await;
-        settled.map_err(|error| error.public().detail())
-    }
 }
 
 #[async_trait]
@@ -55,11 +33,9 @@ impl Values for OfVault {
         name: &str,
         field: Option<&str>,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-        let Some(found) = self.find(workspace, name).await? else {
+        let Some(value) = self.credentials.value(workspace, name).await? else {
             return Ok(None);
         };
-        let read = self.vault.read(workspace, found.secret.id, None).await;
-        let (_, value) = read.map_err(|error| said(&error))?;
         let value = match field {
             Some(field) => value.field(field).map_err(|error| said(&error))?,
             None => value,
@@ -68,7 +44,7 @@ impl Values for OfVault {
     }
 
     fn is_open(&self) -> bool {
-        self.vault.is_open()
+        self.credentials.vault.is_open()
     }
 
     async fn lease(
@@ -82,7 +58,7 @@ impl Values for OfVault {
         };
         let workspace = &by.who.workspace;
         let holder = format!("{}:{}", by.who.kind, by.who.id);
-        let lease = match self.vault.find_lease(workspace, id).await {
+        let lease = match self.credentials.vault.find_lease(workspace, id).await {
             Ok(lease) => lease,
             Err(VaultError::NoLease(_)) => return Ok(None),
             Err(error) => return Err(said(&error)),
@@ -93,11 +69,11 @@ impl Values for OfVault {
         if !is_theirs {
             return Ok(None);
         }
-        let meant = self.find(workspace, secret).await?;
+        let meant = self.credentials.find(workspace, secret).await?;
         if meant.is_none_or(|it| it.secret.id != lease.secret) {
             return Ok(None);
         }
-        match self.vault.redeem(workspace, id, &holder).await {
+        match self.credentials.vault.redeem(workspace, id, &holder).await {
             Ok(value) => Ok(Some(Zeroizing::new(value.bytes().to_vec()))),
             Err(VaultError::NoLease(_)) => Ok(None),
             Err(error) => Err(said(&error)),
@@ -107,12 +83,12 @@ impl Values for OfVault {
     async fn authority(&self, workspace: &Workspace) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
         // Of the vault itself: no store that is mounted says what it is.
         let which = Which::Name(SecretName::own(CA).map_err(|error| said(&error))?);
-        let found = match self.vault.find(workspace, &which).await {
+        let found = match self.credentials.vault.find(workspace, &which).await {
             Ok(found) => found,
             Err(VaultError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(said(&error)),
         };
-        let read = self.vault.read(workspace, found.id, None).await;
+        let read = self.credentials.vault.read(workspace, found.id, None).await;
         let (_, value) = read.map_err(|error| said(&error))?;
         Ok(Some(Zeroizing::new(value.bytes().to_vec())))
     }
@@ -128,7 +104,12 @@ impl Values for OfVault {
             ttl: None,
         };
         let by = By::new(Arc::new(Own(self.db.server())));
-        match self.vault.create(&by, workspace, HOLDER, new).await {
+        match self
+            .credentials
+            .vault
+            .create(&by, workspace, HOLDER, new)
+            .await
+        {
             Ok(_) | Err(VaultError::Exists(..)) => Ok(()),
             Err(error) => Err(said(&error)),
         }

@@ -1,5 +1,5 @@
-//! Connections to hosts: to addresses that may be reached, which were looked at when the name was resolved and are not
-//! asked for again; checked against the system's certificates, and those of a file.
+//! Connections to who is asked: kept alive, checked against the system's certificates, to addresses that may be reached,
+//! which were looked at when the name was resolved and are not asked for again.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -24,27 +23,28 @@ use tokio::sync::OnceCell;
 use tower_service::Service as _;
 
 /// Time for a connection to come about.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is not used again.
 const IDLE: Duration = Duration::from_secs(20);
-/// Idle connections that are kept of one host.
-const MOST_IDLE: usize = 16;
+/// Idle connections that are kept of one host that is asked often.
+pub(crate) const MOST_IDLE: usize = 256;
 
 /// Whatever went wrong.
-pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
-/// The body of a request on its way out.
-pub(super) type Sent = UnsyncBoxBody<Bytes, Fault>;
-type HttpClient = Client<HttpsConnector<HttpConnector<Reached>>, Sent>;
+pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
+type HttpClient<B> = Client<HttpsConnector<HttpConnector<Reached>>, B>;
 
-/// The way to hosts.
-pub(super) struct Upstream {
-    client: OnceCell<HttpClient>,
+/// The way to hosts, for requests with such bodies. The client is made when somebody is asked for the first time.
+pub(crate) struct Upstream<B> {
+    client: OnceCell<HttpClient<B>>,
     reach: Reach,
+    /// Certificates (PEM) that are believed beside the system's.
     ca: Option<PathBuf>,
+    /// Idle connections that are kept of one host.
+    most_idle: usize,
 }
 
-/// The system's certificates, and those of a file, in PEM.
-pub(super) fn system(file: Option<&PathBuf>) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The system's certificates, which are many files, and those of a file, in PEM.
+pub(crate) fn system(file: Option<&PathBuf>) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut all = rustls_native_certs::load_native_certs().certs;
     if let Some(file) = file {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
@@ -56,7 +56,7 @@ pub(super) fn system(file: Option<&PathBuf>) -> Result<Vec<CertificateDer<'stati
     Ok(all)
 }
 
-async fn client(reach: Reach, ca: Option<PathBuf>) -> Result<HttpClient, String> {
+async fn trusting(ca: Option<PathBuf>) -> Result<ClientConfig, String> {
     let read = tokio::task::spawn_blocking(move || {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(system(ca.as_ref())?);
@@ -67,44 +67,56 @@ async fn client(reach: Reach, ca: Option<PathBuf>) -> Result<HttpClient, String>
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let mut http = HttpConnector::new_with_resolver(Reached::within(reach));
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(CONNECT));
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(http);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MOST_IDLE)
-        .pool_timer(TokioTimer::new())
-        .build(https))
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-impl Upstream {
-    pub(super) fn new(reach: Reach, ca: Option<PathBuf>) -> Self {
+impl<B> Upstream<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Fault>,
+{
+    /// A client that reaches what may be reached, and believes the system's certificates and those of a file.
+    pub(crate) fn new(reach: Reach, ca: Option<PathBuf>, most_idle: usize) -> Self {
         Self {
             client: OnceCell::new(),
             reach,
             ca,
+            most_idle,
         }
     }
 
-    /// Sends a request, and gives the answer when that begins.
-    pub(super) async fn ask(&self, request: Request<Sent>) -> Result<Response<Incoming>, String> {
-        may_be_asked(&self.reach, request.uri())?;
-        let made = self
-            .client
-            .get_or_try_init(|| client(self.reach.clone(), self.ca.clone()));
-        let asked = made.await?.request(request).await;
-        asked.map_err(|error| why(&error))
+    async fn client(&self) -> Result<HttpClient<B>, String> {
+        let mut http = HttpConnector::new_with_resolver(Reached::within(self.reach.clone()));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(trusting(self.ca.clone()).await?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        Ok(Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(self.most_idle)
+            .pool_timer(TokioTimer::new())
+            .build(https))
+    }
+
+    /// Sends a request, and gives the answer when that begins; or why there is none, and whether it may have been read.
+    pub(crate) async fn ask(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, (String, bool)> {
+        let unread = |why| (why, false);
+        may_be_asked(&self.reach, request.uri()).map_err(unread)?;
+        let made = self.client.get_or_try_init(|| self.client());
+        let asked = made.await.map_err(unread)?.request(request).await;
+        asked.map_err(|error| (why(&error), !error.is_connect()))
     }
 
     /// A bare connection.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) if !(self.reach)(address) => return Err(out_of_reach(host)),
             Ok(address) => vec![address],

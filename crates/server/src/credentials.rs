@@ -1,0 +1,136 @@
+//! The secrets that the ways out put in: read from the vault in the server's own name, and kept as ciphertext for a moment;
+//! and who may name one in settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use skep_core::{PublicError as _, Workspace};
+use skep_egress::llm::Keys;
+use skep_vault::{Brief, SecretValue, Vault, VaultError};
+use zeroize::Zeroizing;
+
+use crate::access::SECRET_USE;
+use crate::gate::{self, Asker};
+use crate::mounts::Mounts;
+use crate::problem::ApiError;
+use crate::state::State;
+use crate::vault::{KnownSecret, holder, known};
+
+/// Under whose name mounted stores are asked.
+pub(crate) const HOLDER: &str = "server:egress";
+/// Values that are kept for a moment, at most.
+const MOST_KEPT: usize = 4_096;
+
+/// Values of secrets, for requests that go out.
+pub(crate) struct Credentials {
+    pub(crate) vault: Vault,
+    mounts: Arc<Mounts>,
+    kept: Mutex<HashMap<Workspace, HashMap<String, Arc<Brief>>>>,
+}
+
+impl Credentials {
+    pub(crate) fn new(vault: &Vault, mounts: &Arc<Mounts>) -> Self {
+        Self {
+            vault: vault.clone(),
+            mounts: mounts.clone(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// A secret as it is now, if there is one that is not Skep's own.
+    pub(crate) async fn find(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Option<KnownSecret>, String> {
+        if !self.vault.is_open() {
+            return Err("the vault is sealed".to_owned());
+        }
+        let found = known(&self.vault, workspace, name, HOLDER).await;
+        let Some(found) = found.map_err(|error| error.detail())? else {
+            return Ok(None);
+        };
+        if found.secret.about.name.is_own() {
+            return Ok(None);
+        }
+        let settled = self.mounts.settle(workspace, found, HOLDER, true).await;
+        settled.map_err(|error| error.public().detail())
+    }
+
+    /// The value of a secret, if there is such a secret.
+    pub(crate) async fn value(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Option<SecretValue>, String> {
+        if let Some(value) = self.kept(workspace, name) {
+            return Ok(Some(value));
+        }
+        let moment = self.vault.moment();
+        let Some(found) = self.find(workspace, name).await? else {
+            return Ok(None);
+        };
+        let read = self.vault.read(workspace, found.secret.id, None).await;
+        let (_, value) = read.map_err(|error| error.detail())?;
+        if let Ok(brief) = self.vault.keep(moment, &value) {
+            self.keep(workspace, name, brief);
+        }
+        Ok(Some(value))
+    }
+
+    fn kept(&self, workspace: &Workspace, name: &str) -> Option<SecretValue> {
+        let brief = self.kept.lock().get(workspace)?.get(name)?.clone();
+        self.vault.kept(&brief)
+    }
+
+    fn keep(&self, workspace: &Workspace, name: &str, brief: Brief) {
+        let mut kept = self.kept.lock();
+        if kept.values().map(HashMap::len).sum::<usize>() >= MOST_KEPT {
+            kept.clear();
+        }
+        let of = kept.entry(workspace.clone()).or_default();
+        of.insert(name.to_owned(), Arc::new(brief));
+    }
+}
+
+#[async_trait]
+impl Keys for Credentials {
+    async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+        let value = self.value(workspace, secret).await?;
+        let value = value.ok_or_else(|| format!("there is no secret `{secret}`"))?;
+        Ok(Zeroizing::new(value.bytes().to_vec()))
+    }
+}
+
+/// Whether somebody may name a secret in settings by which it is put into requests: why not, if not. A secret of Skep's own
+/// is named by nobody, whether by name or by id.
+///
+/// # Errors
+/// The store's own, and a sealed vault.
+pub(crate) async fn may_name(
+    state: &State,
+    asker: &Asker,
+    secret: &str,
+) -> Result<Result<(), String>, ApiError> {
+    let workspace = &asker.principal.workspace;
+    let found = known(&state.vault, workspace, secret, &holder(&asker.principal)).await?;
+    if !state.vault.is_open() {
+        return Err(VaultError::Sealed.into());
+    }
+    let allowed = match found {
+        Some(found) if !found.secret.about.name.is_own() => {
+            gate::may_known(state, asker, &SECRET_USE, &found).await?
+        }
+        _ => false,
+    };
+    // Whether it is there is not told to who may not know.
+    Ok(match allowed {
+        true => Ok(()),
+        false => Err(format!(
+            "the secret `{secret}` is not there, or you may not do `{}` on it: make it with `skep secrets create {secret}`",
+            SECRET_USE.action
+        )),
+    })
+}
