@@ -46,6 +46,36 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            CREATE TABLE llm_preferences (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
+            CREATE TABLE llm_recordings (
+                workspace TEXT NOT NULL,
+                id BLOB NOT NULL,
+                at BIGINT NOT NULL,
+                until BIGINT NOT NULL,
+                cached_until BIGINT NOT NULL,
+                cache_mark BLOB NOT NULL,
+                call_mark BLOB,
+                nth BIGINT NOT NULL,
+                attempt BIGINT NOT NULL,
+                call TEXT,
+                kind TEXT NOT NULL,
+                who TEXT NOT NULL,
+                model TEXT NOT NULL,
+                outcome TEXT NOT NULL,
+                tags TEXT NOT NULL,
+                bytes BIGINT NOT NULL,
+                sealed BLOB NOT NULL,
+                PRIMARY KEY (workspace, id)
+            );
+            CREATE INDEX llm_recordings_by_cache ON llm_recordings (workspace, cache_mark, cached_until);
+            CREATE INDEX llm_recordings_by_call ON llm_recordings (workspace, call_mark, nth);
+            CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until);
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -80,6 +110,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 model TEXT NOT NULL,
                 requests BIGINT NOT NULL,
                 failed BIGINT NOT NULL,
+                kept BIGINT NOT NULL,
                 input BIGINT NOT NULL,
                 cache_read BIGINT NOT NULL,
                 cache_write BIGINT NOT NULL,
@@ -93,11 +124,16 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_providers",
         "llm_budgets",
         "llm_routes",
+        "llm_preferences",
+        "llm_recordings",
         "web_rules",
         "exchanges",
         "exchange_days",
     ],
 };
+
+/// In the place of the version of prices: the answer was given before, and cost nothing.
+pub(crate) const KEPT: &str = "kept";
 
 /// Exchanges with models, which alone cost what budgets count.
 const MODEL: &str = Way::Model.as_str();
@@ -117,6 +153,8 @@ pub struct Usage {
     pub requests: u64,
     /// Those that came to nothing.
     pub failed: u64,
+    /// Those that got an answer that was given before.
+    pub kept: u64,
     /// Tokens in.
     pub input: u64,
     /// Of those, read from the provider's cache.
@@ -133,6 +171,7 @@ impl Usage {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.kept += other.kept;
         self.input += other.input;
         self.cache_read += other.cache_read;
         self.cache_write += other.cache_write;
@@ -145,6 +184,7 @@ impl Usage {
         Self {
             requests: 1,
             failed: u64::from(failed),
+            kept: u64::from(settled.opened.prices == KEPT),
             input: settled.input,
             cache_read: settled.cache_read,
             cache_write: settled.cache_write,
@@ -157,11 +197,12 @@ impl Usage {
         Ok(Self {
             requests: number(row.int(from)?),
             failed: number(row.int(from + 1)?),
-            input: number(row.int(from + 2)?),
-            cache_read: number(row.int(from + 3)?),
-            cache_write: number(row.int(from + 4)?),
-            output: number(row.int(from + 5)?),
-            cost: Money::from_nanos(row.int(from + 6)?),
+            kept: number(row.int(from + 2)?),
+            input: number(row.int(from + 3)?),
+            cache_read: number(row.int(from + 4)?),
+            cache_write: number(row.int(from + 5)?),
+            output: number(row.int(from + 6)?),
+            cost: Money::from_nanos(row.int(from + 7)?),
         })
     }
 }
@@ -195,12 +236,12 @@ pub(crate) fn settle(
     }
     for ((day, way, [kind, who, provider, model]), sum) in days {
         scope.execute(
-            "INSERT INTO exchange_days (workspace, day, way, kind, who, provider, model, requests, failed, input, \
+            "INSERT INTO exchange_days (workspace, day, way, kind, who, provider, model, requests, failed, kept, input, \
              cache_read, cache_write, output, cost) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
              ON CONFLICT (workspace, day, way, kind, who, provider, model) DO UPDATE SET \
              requests = exchange_days.requests + excluded.requests, failed = exchange_days.failed + excluded.failed, \
-             input = exchange_days.input + excluded.input, \
+             kept = exchange_days.kept + excluded.kept, input = exchange_days.input + excluded.input, \
              cache_read = exchange_days.cache_read + excluded.cache_read, \
              cache_write = exchange_days.cache_write + excluded.cache_write, \
              output = exchange_days.output + excluded.output, cost = exchange_days.cost + excluded.cost",
@@ -213,6 +254,7 @@ pub(crate) fn settle(
                 model.into(),
                 int(sum.requests).into(),
                 int(sum.failed).into(),
+                int(sum.kept).into(),
                 int(sum.input).into(),
                 int(sum.cache_read).into(),
                 int(sum.cache_write).into(),
@@ -332,6 +374,7 @@ pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
 pub(crate) const SERVERS: Kept = kept!("mcp_servers");
 pub(crate) const ROUTES: Kept = kept!("llm_routes");
+pub(crate) const PREFERENCES: Kept = kept!("llm_preferences");
 pub(crate) const RULES: Kept = kept!("web_rules");
 
 impl Kept {
@@ -434,7 +477,7 @@ pub(crate) fn days(
     filter: &DayFilter,
 ) -> Result<(Vec<Day>, bool), StoreError> {
     let rows = scope.query(
-        "SELECT day, kind, who, provider, model, requests, failed, input, cache_read, cache_write, output, cost \
+        "SELECT day, kind, who, provider, model, requests, failed, kept, input, cache_read, cache_write, output, cost \
          FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND day <= ?3 AND way = ?4 \
          ORDER BY day, kind, who, provider, model LIMIT ?5",
         &[

@@ -36,6 +36,7 @@ mod lock_use;
 mod manifest;
 mod mcp;
 mod message;
+mod model_kept;
 mod model_routes;
 mod models;
 mod mounts;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use skep_tests::{Client, Server, Setup, Upstream, agent_binary, eventually, sdk};
+use skep_tests::{Client, Server, Upstream, agent_binary, eventually, sdk};
 
+use crate::engine::Engine;
 use crate::policy::set;
 
 /// A model with a price of its own, that writes 20 tokens for 10.
@@ -37,6 +38,10 @@ fn prices() -> String {
 
 impl House {
     pub(crate) async fn start() -> Self {
+        Self::start_on(&Engine::Sqlite).await
+    }
+
+    pub(crate) async fn start_on(engine: &Engine) -> Self {
         let upstream = Upstream::start().await;
         let folder = tempfile::tempdir().expect("it is so");
         let file = folder.path().join("prices.toml");
@@ -45,13 +50,7 @@ impl House {
             ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
             ("SKEP_MODELS_PRICES", file.to_str().expect("it is so")),
         ];
-        let setup = Setup {
-            env: env
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
-            ..Setup::default()
-        };
-        let server = Server::start_in(folder, setup).await;
+        let server = Server::start_in(folder, engine.setup(&env)).await;
         let secret = json!({ "name": "keys/upstream", "value": upstream.key });
         let made = server.client.post_json("/api/v1/secrets", &secret).await;
         assert_eq!(made.status, 201, "{}", made.text());

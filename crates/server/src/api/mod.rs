@@ -17,6 +17,7 @@ mod leases;
 mod links;
 mod mcp;
 mod me;
+mod model_kept;
 mod model_routes;
 mod models;
 mod mounts;
@@ -180,6 +181,11 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(model_routes::set_route, model_routes::remove_route))
         .routes(routes!(model_routes::performance))
         .routes(routes!(models::usage))
+        .routes(routes!(model_kept::settings))
+        .routes(routes!(model_kept::set, model_kept::unset))
+        .routes(routes!(model_kept::exchanges))
+        .routes(routes!(model_kept::exchange, model_kept::remove))
+        .routes(routes!(model_kept::forget))
 }
 
 /// Secrets, and the vault that they lie in.

@@ -247,6 +247,7 @@ pub(super) async fn usage(
         model: it.model,
         requests: it.usage.requests,
         failed: it.usage.failed,
+        kept: it.usage.kept,
         input: it.usage.input,
         cache_read: it.usage.cache_read,
         cache_write: it.usage.cache_write,

@@ -11,6 +11,8 @@ use crate::failure::{Failure, Result};
 use crate::output::{Format, Row};
 use crate::session::Session;
 
+mod kept;
+
 /// What to do with models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsVerb {
@@ -38,6 +40,20 @@ pub(crate) enum ModelsVerb {
     DropBudget(NameArgs),
     /// What was used, by day, principal and model
     Usage(UsageArgs),
+    /// Show which models may be asked and how, and what is kept
+    Settings,
+    /// Set which models may be asked and how, and what is kept
+    Set(kept::SetArgs),
+    /// Take all settings of an agent, or of everybody, back
+    Unset(kept::WhoseArgs),
+    /// List the exchanges that are kept, the newest first
+    Exchanges(kept::ExchangesArgs),
+    /// Show what was said in an exchange that is kept
+    Exchange(kept::ExchangeArgs),
+    /// Remove an exchange that is kept
+    DropExchange(kept::ExchangeArgs),
+    /// Give answers that were kept again no more
+    Forget(kept::ForgetArgs),
 }
 
 /// Flags of `models add`.
@@ -215,7 +231,7 @@ impl Row for ModelBudget {
 
 impl Row for ModelUsage {
     const HEADERS: &'static [&'static str] = &[
-        "DAY", "WHO", "MODEL", "REQUESTS", "FAILED", "IN", "OUT", "USD",
+        "DAY", "WHO", "MODEL", "REQUESTS", "FAILED", "KEPT", "IN", "OUT", "USD",
     ];
 
     fn name(&self) -> String {
@@ -229,6 +245,7 @@ impl Row for ModelUsage {
             format!("{}/{}", self.provider, self.model),
             self.requests.to_string(),
             self.failed.to_string(),
+            self.kept.to_string(),
             self.input.to_string(),
             self.output.to_string(),
             self.cost.clone(),
@@ -391,6 +408,13 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
             let said = format!("{name} is removed.");
             output.done(&serde_json::json!({ "removed": name }), &name, &said)
         }
+        ModelsVerb::Settings => kept::settings(session).await,
+        ModelsVerb::Set(args) => kept::set(session, args).await,
+        ModelsVerb::Unset(args) => kept::unset(session, args).await,
+        ModelsVerb::Exchanges(args) => kept::exchanges(session, args).await,
+        ModelsVerb::Exchange(args) => kept::exchange(session, args).await,
+        ModelsVerb::DropExchange(args) => kept::remove(session, args).await,
+        ModelsVerb::Forget(args) => kept::forget(session, args).await,
         ModelsVerb::Usage(UsageArgs { since, until }) => {
             let used = client
                 .model_usage(since.as_deref(), until.as_deref())
