@@ -53,6 +53,15 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            -- What each server may have open of a budget in a window.
+            CREATE TABLE llm_shares (
+                workspace TEXT NOT NULL,
+                budget TEXT NOT NULL,
+                start BIGINT NOT NULL,
+                server TEXT NOT NULL,
+                share BIGINT NOT NULL,
+                PRIMARY KEY (workspace, budget, start, server)
+            );
             CREATE TABLE llm_recordings (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -125,6 +134,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_budgets",
         "llm_routes",
         "llm_preferences",
+        "llm_shares",
         "llm_recordings",
         "web_rules",
         "exchanges",
@@ -340,6 +350,45 @@ pub(crate) fn spent(
         }
     }
     Ok(spent)
+}
+
+/// What other servers may have open of a budget in a window.
+pub(crate) fn others_share(
+    scope: &mut Scope<'_>,
+    (budget, start): (&str, Timestamp),
+    server: &str,
+) -> Result<i128, StoreError> {
+    let row = scope.query_opt(
+        "SELECT CAST(COALESCE(SUM(share), 0) AS BIGINT) FROM llm_shares \
+         WHERE workspace = ?1 AND budget = ?2 AND start = ?3 AND server <> ?4",
+        &[budget.into(), start.into(), server.into()],
+    )?;
+    row.map_or(Ok(0), |row| row.int(0).map(i128::from))
+}
+
+/// Says what a server may have open of a budget in a window. Windows before it have ended.
+pub(crate) fn put_share(
+    scope: &mut Scope<'_>,
+    (budget, start): (&str, Timestamp),
+    (server, share): (&str, i128),
+) -> Result<(), StoreError> {
+    let share = i64::try_from(share).unwrap_or(i64::MAX);
+    scope.execute(
+        "INSERT INTO llm_shares (workspace, budget, start, server, share) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (workspace, budget, start, server) DO UPDATE SET share = excluded.share",
+        &[budget.into(), start.into(), server.into(), share.into()],
+    )?;
+    scope.execute(
+        "DELETE FROM llm_shares WHERE workspace = ?1 AND budget = ?2 AND start < ?3",
+        &[budget.into(), start.into()],
+    )?;
+    Ok(())
+}
+
+/// A server has a share of nothing any more.
+pub(crate) fn drop_shares(scope: &mut Scope<'_>, server: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM llm_shares WHERE workspace = ?1 AND server = ?2";
+    scope.execute(sql, &[server.into()]).map(drop)
 }
 
 /// What a workspace has by name, each with how it is, as text: a table of its own.

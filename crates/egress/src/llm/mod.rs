@@ -16,11 +16,13 @@ mod recordings;
 mod route;
 mod send;
 mod service;
+mod shares;
 mod stored;
 mod wishes;
 
 pub use books::{
-    Amount, Books, Budget, Most, Over, Reservation, Spender, Standing, Subject, Window,
+    Amount, Books, Budget, Granted, Most, Over, Reservation, Short, Spender, Standing, Subject,
+    Want, Window,
 };
 pub use content::Content;
 pub use exchange::Body;

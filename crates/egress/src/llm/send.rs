@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::header::{AGE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
-use skep_core::{Timestamp, Workspace};
+use skep_core::Workspace;
 use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::answer::{passed, translated};
-use super::books::{Amount, Reservation, Spender};
+use super::books::{Amount, Books, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
@@ -269,7 +269,7 @@ impl Models {
 
     async fn try_once(&self, sending: &Sending<'_>, target: &Target) -> Tried {
         let secret = self.secret(&sending.who.workspace, target);
-        let result = match self.begin(sending, target) {
+        let result = match self.begin(sending, target).await {
             Ok(open) => self.ask(sending, (target, secret.as_deref()), open).await,
             Err(error) => Err(error),
         };
@@ -295,7 +295,7 @@ impl Models {
     }
 
     /// Sets aside what an exchange may cost, and tells that it begins.
-    fn begin(&self, sending: &Sending<'_>, target: &Target) -> Result<Open, EgressError> {
+    async fn begin(&self, sending: &Sending<'_>, target: &Target) -> Result<Open, EgressError> {
         let Sending { plan, who, .. } = sending;
         let inner = &self.0;
         let kind = target.provider.kind;
@@ -316,7 +316,10 @@ impl Models {
                     model: &name,
                 };
                 let priced = price.is_some() || !kind.is_priced();
-                Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
+                Some(
+                    self.reserve(&who.workspace, &spender, (most, priced))
+                        .await?,
+                )
             }
         };
         let cost = Cost {
@@ -391,28 +394,21 @@ impl Models {
         }
     }
 
-    fn reserve(
+    async fn reserve(
         &self,
         workspace: &Workspace,
         spender: &Spender<'_>,
         (most, priced): (Amount, bool),
-        now: Timestamp,
     ) -> Result<Reservation, EgressError> {
-        let mut books = self.0.books.lock();
-        let books = books.entry(workspace.clone()).or_default();
-        if !priced && let Some(budget) = books.counts_money(spender) {
+        let unpriced = |books: &mut Books| books.counts_money(spender).map(str::to_owned);
+        if !priced && let Some(budget) = self.books(workspace, unpriced) {
             let model = spender.model;
             return Err(EgressError::Invalid(format!(
                 "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
                  `models.prices`"
             )));
         }
-        books
-            .reserve(spender, most, now)
-            .map_err(|over| EgressError::OverBudget {
-                budget: over.budget,
-                rest: over.rest,
-            })
+        self.take(workspace, spender, most).await
     }
 
     /// Asks one provider.

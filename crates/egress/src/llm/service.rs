@@ -120,6 +120,8 @@ pub(super) struct Inner {
     pub(super) books: Mutex<HashMap<Workspace, Books>>,
     health: Mutex<HashMap<Workspace, Health>>,
     pub(super) turn: AtomicUsize,
+    /// Held by who takes a share of a budget.
+    pub(super) sharing: tokio::sync::Mutex<()>,
     /// Held by who reads what a workspace has: what was read last counts.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -160,8 +162,9 @@ impl Models {
     /// [`EgressError::Ledger`], and the store's own.
     pub async fn open(db: Db, options: Options) -> Result<Self, EgressError> {
         let ledger = Ledger::open(db.clone(), &options.folder).await?;
+        let all = options.workspaces.all();
         let recordings = Recordings::new(db.clone(), options.safe, options.workspaces);
-        Ok(Self(Arc::new(Inner {
+        let models = Self(Arc::new(Inner {
             db,
             ledger,
             strict: options.strict,
@@ -173,8 +176,11 @@ impl Models {
             books: Mutex::default(),
             health: Mutex::default(),
             turn: AtomicUsize::new(0),
+            sharing: tokio::sync::Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
-        })))
+        }));
+        models.begin_shares(&all).await?;
+        Ok(models)
     }
 
     /// Where exchanges are written down, by whatever way they go.
@@ -186,7 +192,8 @@ impl Models {
     /// Brings what exchanges cost, and those that are kept, into the store, until the end.
     pub async fn keep(&self, stop: CancellationToken) {
         let recordings = self.0.recordings.run(stop.clone());
-        tokio::join!(self.0.ledger.keep(stop), recordings);
+        let shares = self.give_back(&stop);
+        tokio::join!(self.0.ledger.keep(stop.clone()), recordings, shares);
     }
 
     /// The last of what exchanges cost.
@@ -230,12 +237,12 @@ impl Models {
             routes: routes.into_iter().map(Arc::new).collect(),
             preferences: Arc::new(preferences),
         };
-        let mut books = self.0.books.lock();
-        let books = books.entry(workspace.clone()).or_default();
-        books.keep(|name| budgets.iter().any(|(it, _)| it.name == name));
-        for (budget, spent) in budgets {
-            books.put(budget, spent, now);
-        }
+        self.books(workspace, |books| {
+            books.keep(|name| budgets.iter().any(|(it, _)| it.name == name));
+            for (budget, spent) in budgets {
+                books.put(budget, spent, now);
+            }
+        });
         self.0.known.lock().insert(workspace.clone(), known.clone());
         Ok(known)
     }
@@ -257,12 +264,10 @@ impl Models {
     /// The store's own.
     pub async fn budgets(&self, workspace: &Workspace) -> Result<Vec<Standing>, EgressError> {
         self.known(workspace).await?;
+        // What cannot be looked at now is told as it was.
+        let _ = self.look(workspace).await;
         let now = self.0.db.clock().now();
-        let mut books = self.0.books.lock();
-        Ok(books
-            .get_mut(workspace)
-            .map(|it| it.standing(now))
-            .unwrap_or_default())
+        Ok(self.books(workspace, |books| books.standing(now)))
     }
 
     pub(super) async fn put(
