@@ -47,9 +47,10 @@ pub use mcp::{
     McpUsage, NewMcpServer,
 };
 pub use model::{
-    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelPerformance,
-    ModelPerformances, ModelProvider, ModelRoute, ModelSettings, ModelUsage, ModelUsages,
-    NewModelBudget, NewModelProvider, NewModelRoute, NewModelSettings, NewRouteModel, RouteModel,
+    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck,
+    ModelPerformance, ModelPerformances, ModelProvider, ModelProviderCheck, ModelRoute,
+    ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute,
+    NewModelSettings, NewRouteModel, RouteModel,
 };
 pub use page::Page;
 pub use people::{

@@ -314,3 +314,30 @@ pub struct ForgetAnswers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
+
+/// How it was with one key of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelKeyCheck {
+    /// The secret that holds it; none, when the provider wants no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Whether the provider takes it.
+    pub works: bool,
+    /// The status that the provider answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Milliseconds until its answer was there.
+    pub took_ms: u64,
+}
+
+/// Whether a provider can be asked, and which models it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelProviderCheck {
+    /// Each key.
+    pub keys: Vec<ModelKeyCheck>,
+    /// The models that it says it has, 1,000 at most. The names come from outside.
+    pub models: Vec<String>,
+}

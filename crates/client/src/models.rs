@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Method;
 use skep_api::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelPerformances,
-    ModelProvider, ModelRoute, ModelSettings, ModelUsages, NewModelBudget, NewModelProvider,
-    NewModelRoute, NewModelSettings, Page,
+    ModelProvider, ModelProviderCheck, ModelRoute, ModelSettings, ModelUsages, NewModelBudget,
+    NewModelProvider, NewModelRoute, NewModelSettings, Page,
 };
 
 use crate::request::{Query, encode};
@@ -41,6 +41,19 @@ impl Client {
     pub async fn remove_model_provider(&self, name: &str) -> Result<(), ClientError> {
         let path = format!("/models/providers/{}", encode(name));
         self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Whether a provider can be asked with its keys, and which models it has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn check_model_provider(
+        &self,
+        name: &str,
+    ) -> Result<ModelProviderCheck, ClientError> {
+        let path = format!("/models/providers/{}/check", encode(name));
+        let answer = self.api(Method::POST, &path, None).await?;
+        self.in_time(answer.json()).await
     }
 
     /// The routes to models, and how who answers does.

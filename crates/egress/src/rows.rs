@@ -78,13 +78,14 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 model TEXT NOT NULL,
                 outcome TEXT NOT NULL,
                 tags TEXT NOT NULL,
+                looked_at BIGINT NOT NULL,
                 bytes BIGINT NOT NULL,
                 sealed BLOB NOT NULL,
                 PRIMARY KEY (workspace, id)
             );
             CREATE INDEX llm_recordings_by_cache ON llm_recordings (workspace, cache_mark, cached_until);
             CREATE INDEX llm_recordings_by_call ON llm_recordings (workspace, call_mark, nth);
-            CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until);
+            CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until, looked_at, bytes);
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,

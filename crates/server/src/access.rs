@@ -93,7 +93,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 161] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 162] = [
     ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
     ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
     (
@@ -154,6 +154,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 161] = [
         "DELETE",
         "/api/v1/models/providers/{provider}",
         change("model:provide", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/models/providers/{provider}/check",
+        ahead("model:check", "Workspace"),
     ),
     (
         "GET",

@@ -97,6 +97,7 @@ async fn the_same_request_is_answered_once(engine: Engine) {
     forget(&house, json!({ "tag": "others" })).await;
     assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "hit");
     forget(&house, json!({})).await;
+    assert!(kept(&house).await.is_empty());
     let after = ask(&house, &body, &[("skep-cache", "no-store")]).await;
     assert_eq!((after.status, asked(&house).await), (200, 4));
     let after = ask(&house, &body, &[]).await;
@@ -217,6 +218,66 @@ async fn another_attempt_of_a_call_gets_the_same_answers() {
     assert_eq!(ask(&house, &body, &another).await.header("skep-cache"), "");
     assert_eq!(house.upstream.seen("say+tokens=3").await.len(), 4);
     assert_eq!(house.upstream.seen("say+tokens=4").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_checked_says_what_is_wrong() {
+    let house = House::start().await;
+    let client = &house.server.client;
+    let secret = json!({ "name": "keys/wrong", "value": "sk-wrong" });
+    let made = client.post_json("/api/v1/secrets", &secret).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let keys = json!(["keys/upstream", "keys/wrong"]);
+    for (name, kind, base, header) in [
+        ("openai", "openai", "/v1", "authorization"),
+        ("claude", "anthropic", "", "x-api-key"),
+        ("gemini", "google", "", "x-goog-api-key"),
+        ("azure", "azure", "/v1", "api-key"),
+        ("bedrock", "bedrock", "/v1", "authorization"),
+    ] {
+        let url = format!("{}{base}", house.upstream.url);
+        let provider = json!({ "kind": kind, "url": url, "secrets": keys });
+        let (status, said) = put(client, &format!("providers/{name}"), &provider).await;
+        assert_eq!(status, 200, "{said}");
+        let path = format!("/api/v1/models/providers/{name}/check");
+        let told = client.post_json(&path, &json!({})).await.json();
+        let works: Vec<&Value> = told["keys"]
+            .as_array()
+            .expect("keys")
+            .iter()
+            .map(|it| &it["works"])
+            .collect();
+        assert_eq!(works, [&json!(true), &json!(false)], "{kind}: {told}");
+        assert_eq!(told["keys"][1]["status"], 401, "{kind}: {told}");
+        assert!(
+            !told["models"].as_array().expect("models").is_empty(),
+            "{kind}: {told}"
+        );
+        let seen = house.upstream.seen("-").await;
+        let seen = seen.last().expect("a request").to_string();
+        assert!(seen.contains(header), "{kind}: {seen}");
+    }
+    let gone = json!({ "kind": "compatible", "url": "http://127.0.0.1:1/v1" });
+    put(client, "providers/gone", &gone).await;
+    let path = "/api/v1/models/providers/gone/check";
+    let told = client.post_json(path, &json!({})).await.json();
+    assert_eq!(told["keys"][0]["works"], false, "{told}");
+    let trouble = told["keys"][0]["trouble"].as_str().expect("a reason");
+    assert!(trouble.contains("cannot be reached"), "{trouble}");
+    let none = client
+        .post_json("/api/v1/models/providers/none/check", &json!({}))
+        .await;
+    assert_eq!(none.status, 404);
+    for kind in ["azure", "bedrock"] {
+        let (status, said) = put(
+            client,
+            "providers/x",
+            &json!({ "kind": kind, "secrets": keys }),
+        )
+        .await;
+        assert_eq!(status, 400);
+        assert!(said.contains("/openai/v1"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

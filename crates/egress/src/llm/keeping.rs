@@ -127,8 +127,7 @@ impl Models {
             return Err(EgressError::Invalid(why.to_owned()));
         }
         let forget = move |scope: &mut Scope<'_>, now| {
-            recordings::forget(scope, &which, now)?;
-            Ok::<_, EgressError>(())
+            Ok::<_, EgressError>(recordings::forget(scope, &which, now)?)
         };
         let what = ("ModelCache", workspace.as_str(), "forgotten");
         rows::change(&self.0.db, by, workspace, what, forget).await

@@ -2,6 +2,7 @@
 
 mod answer;
 mod books;
+mod check;
 mod content;
 mod exchange;
 mod guard;
@@ -24,6 +25,7 @@ pub use books::{
     Amount, Books, Budget, Granted, Most, Over, Reservation, Short, Spender, Standing, Subject,
     Want, Window,
 };
+pub use check::KeyCheck;
 pub use content::Content;
 pub use exchange::Body;
 pub use health::Condition;

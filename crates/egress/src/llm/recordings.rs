@@ -1,7 +1,7 @@
 //! Exchanges that are kept, encrypted: for people to look at, for the same request to be answered again, and for another
 //! attempt of a call to get what the one before got. What is kept comes into the store soon after an answer has ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub use rows::{Recorded, Which};
 const MOST_ANSWER: usize = 4 << 20;
 /// Bytes of answers that are held at once until they are in the store; what is over is not kept.
 const MOST_HELD: usize = 128 << 20;
+/// Bytes that are kept of one workspace. Over it, answers that are only given again go, and then nothing more is kept.
+const MOST_KEPT: u64 = 4 << 30;
 /// Exchanges that wait for the store.
 const MOST_WAITING: usize = 1_024;
 /// Those that are written in one unit.
@@ -107,6 +109,8 @@ struct Inner {
     queue: mpsc::Sender<Draft>,
     coming: Mutex<Option<mpsc::Receiver<Draft>>>,
     held: AtomicUsize,
+    /// Workspaces that keep as much as they may.
+    full: Mutex<HashSet<Workspace>>,
     /// How often an attempt of a call asked for the same.
     asked: Mutex<HashMap<([u8; 32], u32), u32>>,
 }
@@ -277,6 +281,9 @@ impl Keep {
         if keeping.days == 0 && cached.is_none() && !replayed {
             return;
         }
+        if recordings.full.lock().contains(&keeping.workspace) {
+            return;
+        }
         let after = |time: Duration| now.plus(time);
         let until = [
             Some(after(DAY * keeping.days)),
@@ -308,6 +315,7 @@ impl Keep {
                 outcome: outcome.to_owned(),
                 call: keeping.call.clone(),
                 tags: keeping.tags.clone(),
+                looked_at: keeping.days > 0,
                 bytes: (content.asked.len() + content.answer.len()) as u64,
             },
             marks: Marks {
@@ -341,6 +349,7 @@ impl Recordings {
             queue,
             coming: Mutex::new(Some(coming)),
             held: AtomicUsize::new(0),
+            full: Mutex::default(),
             asked: Mutex::default(),
         }))
     }
@@ -349,7 +358,7 @@ impl Recordings {
         match self.0.safe.key(workspace).await {
             Ok(bytes) => Keys::of(&bytes),
             Err(why) => {
-                tracing::warn!(%workspace, why, "exchanges with models are not kept");
+                tracing::debug!(%workspace, why, "exchanges with models are not kept");
                 None
             }
         }
@@ -551,8 +560,38 @@ impl Recordings {
         self.0.held.fetch_sub(held, Ordering::Relaxed);
     }
 
+    /// Sees to it that a workspace does not keep more than it may.
+    async fn bound(&self, workspace: &Workspace) {
+        let mut told = false;
+        loop {
+            let of = workspace.clone();
+            let sum = self
+                .0
+                .db
+                .read(move |reader| rows::bytes(&mut reader.scope(&of)));
+            let Ok(sum) = sum.await else { return };
+            if sum <= MOST_KEPT {
+                self.0.full.lock().remove(workspace);
+                return;
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(%workspace, bytes = sum, "as much as may be is kept of exchanges with models");
+            }
+            let of = workspace.clone();
+            let thinned = self
+                .0
+                .db
+                .write(move |unit: &mut Unit<'_>| rows::thin(&mut unit.scope(&of)));
+            if !matches!(thinned.await, Ok(1..)) {
+                self.0.full.lock().insert(workspace.clone());
+                return;
+            }
+        }
+    }
+
     async fn sweep(&self) {
         for workspace in self.0.workspaces.all().iter() {
+            self.bound(workspace).await;
             loop {
                 let (of, now) = (workspace.clone(), self.0.db.clock().now());
                 let due = self.0.db.read({
@@ -583,12 +622,12 @@ fn sealed(draft: Draft) -> Option<Sealed> {
     Some((draft.workspace, draft.recorded, draft.marks, sealed))
 }
 
-/// Gives answers again no more. Tells how many.
+/// Gives answers again no more.
 pub(super) fn forget(
     scope: &mut skep_store::Scope<'_>,
     which: &Which,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<(), StoreError> {
     rows::forget(scope, which, now)
 }
 

@@ -18,6 +18,7 @@ use super::books::{Amount, Books, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
+use super::provider::Provider;
 use super::recordings::Keeping;
 use super::route::{Pick, chance_of};
 use super::service::{Models, Who, Witness};
@@ -469,6 +470,23 @@ impl Models {
         Ok(response)
     }
 
+    /// The header in which a provider is shown a key; or why there is none.
+    pub(super) async fn shown(
+        &self,
+        workspace: &Workspace,
+        provider: &Provider,
+        secret: &str,
+    ) -> Result<(HeaderName, HeaderValue), String> {
+        let key = self.0.keys.key(workspace, secret).await?;
+        let (name, before) = provider.kind.key_header();
+        let mut value = Zeroizing::new(before.as_bytes().to_vec());
+        value.extend_from_slice(key.trim_ascii());
+        let value = HeaderValue::from_bytes(&value);
+        let mut value = value.map_err(|_| "its value cannot stand in a header".to_owned())?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    }
+
     async fn request(
         &self,
         sending: &Sending<'_>,
@@ -489,14 +507,8 @@ impl Models {
             false => headers::elsewhere(provider.kind.door()),
         };
         if let Some(secret) = secret {
-            let key = self.0.keys.key(&sending.who.workspace, secret).await;
-            let key = key.map_err(failed)?;
-            let (name, before) = provider.kind.key_header();
-            let mut value = Zeroizing::new(before.as_bytes().to_vec());
-            value.extend_from_slice(key.trim_ascii());
-            let mut value = HeaderValue::from_bytes(&value)
-                .map_err(|_| failed("its value cannot stand in a header".to_owned()))?;
-            value.set_sensitive(true);
+            let shown = self.shown(&sending.who.workspace, provider, secret).await;
+            let (name, value) = shown.map_err(failed)?;
             headers.insert(name, value);
         }
         let (body, memory) = match own {

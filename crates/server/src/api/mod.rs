@@ -175,6 +175,7 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(web::ca))
         .routes(routes!(models::providers))
         .routes(routes!(models::provide, models::remove_provider))
+        .routes(routes!(models::check))
         .routes(routes!(models::budgets))
         .routes(routes!(models::set_budget, models::remove_budget))
         .routes(routes!(model_routes::routes))

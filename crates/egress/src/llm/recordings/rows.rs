@@ -29,6 +29,8 @@ pub struct Recorded {
     pub call: Option<(String, u32)>,
     /// By what it can be forgotten.
     pub tags: Vec<String>,
+    /// It is kept for people to look at, and not only to be given again.
+    pub looked_at: bool,
     /// Bytes that it takes.
     pub bytes: u64,
 }
@@ -61,8 +63,8 @@ pub(super) fn insert(
     };
     scope.execute(
         "INSERT INTO llm_recordings (workspace, id, at, until, cached_until, cache_mark, call_mark, nth, attempt, call, \
-         kind, who, model, outcome, tags, bytes, sealed) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+         kind, who, model, outcome, tags, looked_at, bytes, sealed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
          ON CONFLICT (workspace, id) DO NOTHING",
         &[
             (&one.id).into(),
@@ -79,6 +81,7 @@ pub(super) fn insert(
             (&one.model).into(),
             (&one.outcome).into(),
             tags(&one.tags).as_str().into(),
+            one.looked_at.into(),
             i64::try_from(one.bytes).unwrap_or(i64::MAX).into(),
             sealed.into(),
         ],
@@ -141,7 +144,7 @@ pub(super) fn replayed(
 macro_rules! listed {
     ($rest:literal) => {
         concat!(
-            "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes ",
+            "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes, looked_at ",
             "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 ",
             $rest
         )
@@ -164,6 +167,7 @@ fn recorded(row: &Row) -> Result<Recorded, StoreError> {
         call: row.opt_text(8)?.map(|it| (it.to_owned(), attempt)),
         tags: tags.map(str::to_owned).collect(),
         bytes: u64::try_from(row.int(11)?).unwrap_or_default(),
+        looked_at: row.int(12)? > 0,
     })
 }
 
@@ -214,22 +218,29 @@ pub struct Which {
     pub model: Option<String>,
 }
 
-/// Gives answers again no more. Tells how many.
+/// Gives answers again no more: those that nobody looks at, and that are no attempt's, are removed.
 pub(super) fn forget(
     scope: &mut Scope<'_>,
     which: &Which,
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<(), StoreError> {
     let tag = which.tag.as_ref().map(|it| format!("%,{it},%"));
+    let those = [
+        now.into(),
+        tag.as_deref().unwrap_or_default().into(),
+        which.model.as_deref().unwrap_or_default().into(),
+    ];
+    scope.execute(
+        "DELETE FROM llm_recordings WHERE workspace = ?1 AND cached_until > ?2 \
+         AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4) AND looked_at = 0 AND call_mark IS NULL",
+        &those,
+    )?;
     scope.execute(
         "UPDATE llm_recordings SET cached_until = 0 WHERE workspace = ?1 AND cached_until > ?2 \
          AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4)",
-        &[
-            now.into(),
-            tag.as_deref().unwrap_or_default().into(),
-            which.model.as_deref().unwrap_or_default().into(),
-        ],
-    )
+        &those,
+    )?;
+    Ok(())
 }
 
 /// Removes one. Tells whether there was one.
@@ -252,4 +263,22 @@ pub(super) fn sweep(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, Store
 pub(super) fn is_due(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let sql = "SELECT id FROM llm_recordings WHERE workspace = ?1 AND until <= ?2 LIMIT 1";
     Ok(scope.query_opt(sql, &[now.into()])?.is_some())
+}
+
+/// Bytes of all that is kept.
+pub(super) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
+    let sql =
+        "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM llm_recordings WHERE workspace = ?1";
+    let row = scope.query_opt(sql, &[])?;
+    let sum = row.map_or(Ok(0), |row| row.int(0))?;
+    Ok(u64::try_from(sum).unwrap_or_default())
+}
+
+/// Removes some of those that nobody looks at, those first that would end first. Tells how many.
+pub(super) fn thin(scope: &mut Scope<'_>) -> Result<usize, StoreError> {
+    scope.execute(
+        "DELETE FROM llm_recordings WHERE workspace = ?1 AND id IN (SELECT id FROM llm_recordings \
+         WHERE workspace = ?1 AND looked_at = 0 ORDER BY until LIMIT ?2)",
+        &[SWEPT.into()],
+    )
 }
