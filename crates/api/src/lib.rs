@@ -47,7 +47,7 @@ pub use mcp::{
     McpUsage, NewMcpServer,
 };
 pub use model::{
-    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck,
+    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck, ModelMonth,
     ModelPerformance, ModelPerformances, ModelProvider, ModelProviderCheck, ModelRoute,
     ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute,
     NewModelSettings, NewRouteModel, RouteModel,

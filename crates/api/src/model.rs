@@ -212,6 +212,19 @@ pub struct ModelUsages {
     pub cost: String,
     /// Whether there is more: ask for fewer days.
     pub more: bool,
+    /// What this month costs, whatever days were asked for.
+    pub month: ModelMonth,
+}
+
+/// What a month costs, in US dollars.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelMonth {
+    /// Its first day (UTC).
+    pub since: String,
+    /// What it cost until now.
+    pub cost: String,
+    /// What it will have cost, when each day that is left costs what the last seven did on average.
+    pub forecast: String,
 }
 
 /// How models are used by a workspace (`*`) or by one agent. What is left out is the workspace's, and what that leaves out

@@ -3,6 +3,7 @@
 //! Nothing of routes, people or policies.
 
 mod error;
+mod forecast;
 mod headers;
 pub mod ledger;
 pub mod llm;
@@ -14,6 +15,7 @@ mod upstream;
 pub mod web;
 
 pub use error::EgressError;
+pub use forecast::Forecast;
 pub use ledger::Ledger;
 pub use money::{Money, NoMoney};
 pub use performance::Performance;

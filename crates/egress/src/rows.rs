@@ -507,6 +507,17 @@ pub struct Day {
     pub usage: Usage,
 }
 
+/// What models cost on each day from one on, by day.
+pub(crate) fn costs(scope: &mut Scope<'_>, from: i64) -> Result<Vec<(i64, Money)>, StoreError> {
+    let rows = scope.query(
+        "SELECT day, CAST(SUM(cost) AS BIGINT) FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND way = ?3 \
+         GROUP BY day ORDER BY day",
+        &[from.into(), MODEL.into()],
+    )?;
+    let pair = |row: &Row| Ok((row.int(0)?, Money::from_nanos(row.int(1)?)));
+    rows.iter().map(pair).collect()
+}
+
 /// Which days of what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayFilter {

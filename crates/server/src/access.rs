@@ -88,6 +88,12 @@ pub(crate) const MODEL_USE: Access = look("model:use", "Model");
 pub(crate) const TOOL_USE: Access = look("tool:use", "Tool");
 /// A request to a host of the web.
 pub(crate) const WEB_REQUEST: Access = look("web:request", "Host");
+/// Looks at models and what was used of them; changes who answers, what may be spent, how they are used; forgets answers.
+const MODEL_READ: Access = look("model:read", "Workspace");
+const MODEL_PROVIDE: Access = change("model:provide", "Workspace");
+const MODEL_BUDGET: Access = change("model:budget", "Workspace");
+const MODEL_SET: Access = change("model:settings", "Workspace");
+const MODEL_FORGET: Access = change("model:forget", "Workspace");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
@@ -140,76 +146,28 @@ pub(crate) const ROUTES: [(&str, &str, Access); 162] = [
     ),
     ("GET", "/api/v1/web/check", look("web:read", "Workspace")),
     ("GET", "/api/v1/web/ca", look("web:read", "Workspace")),
-    (
-        "GET",
-        "/api/v1/models/providers",
-        look("model:read", "Workspace"),
-    ),
-    (
-        "PUT",
-        "/api/v1/models/providers/{provider}",
-        change("model:provide", "Workspace"),
-    ),
+    ("GET", "/api/v1/models/providers", MODEL_READ),
+    ("PUT", "/api/v1/models/providers/{provider}", MODEL_PROVIDE),
     (
         "DELETE",
         "/api/v1/models/providers/{provider}",
-        change("model:provide", "Workspace"),
+        MODEL_PROVIDE,
     ),
     (
         "POST",
         "/api/v1/models/providers/{provider}/check",
         ahead("model:check", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/models/budgets",
-        look("model:read", "Workspace"),
-    ),
-    (
-        "PUT",
-        "/api/v1/models/budgets/{budget}",
-        change("model:budget", "Workspace"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/models/budgets/{budget}",
-        change("model:budget", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/models/routes",
-        look("model:read", "Workspace"),
-    ),
-    (
-        "PUT",
-        "/api/v1/models/routes/{route}",
-        change("model:provide", "Workspace"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/models/routes/{route}",
-        change("model:provide", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/models/settings",
-        look("model:read", "Workspace"),
-    ),
-    (
-        "PUT",
-        "/api/v1/models/settings/{whose}",
-        change("model:settings", "Workspace"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/models/settings/{whose}",
-        change("model:settings", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/models/exchanges",
-        look("model:read", "Workspace"),
-    ),
+    ("GET", "/api/v1/models/budgets", MODEL_READ),
+    ("PUT", "/api/v1/models/budgets/{budget}", MODEL_BUDGET),
+    ("DELETE", "/api/v1/models/budgets/{budget}", MODEL_BUDGET),
+    ("GET", "/api/v1/models/routes", MODEL_READ),
+    ("PUT", "/api/v1/models/routes/{route}", MODEL_PROVIDE),
+    ("DELETE", "/api/v1/models/routes/{route}", MODEL_PROVIDE),
+    ("GET", "/api/v1/models/settings", MODEL_READ),
+    ("PUT", "/api/v1/models/settings/{whose}", MODEL_SET),
+    ("DELETE", "/api/v1/models/settings/{whose}", MODEL_SET),
+    ("GET", "/api/v1/models/exchanges", MODEL_READ),
     (
         "GET",
         "/api/v1/models/exchanges/{exchange}",
@@ -218,23 +176,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 162] = [
     (
         "DELETE",
         "/api/v1/models/exchanges/{exchange}",
-        change("model:forget", "Workspace"),
+        MODEL_FORGET,
     ),
-    (
-        "POST",
-        "/api/v1/models/forget",
-        change("model:forget", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/models/performance",
-        look("model:read", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/models/usage",
-        look("model:read", "Workspace"),
-    ),
+    ("POST", "/api/v1/models/forget", MODEL_FORGET),
+    ("GET", "/api/v1/models/performance", MODEL_READ),
+    ("GET", "/api/v1/models/usage", MODEL_READ),
     ("GET", "/api/v1/me", look("self:read", "Workspace")),
     ("POST", "/api/v1/tokens", ahead("self:token", "Workspace")),
     (

@@ -81,6 +81,7 @@ async fn the_same_request_is_answered_once(engine: Engine) {
     }
     // Hits are counted, with nothing used.
     let usage = house.usage().await;
+    assert_eq!(usage["month"]["cost"], usage["cost"]);
     let items = usage["items"].as_array().expect("a list").clone();
     let line = items.iter().find(|it| it["model"] == SAYS).expect("a line");
     let counts = ["requests", "kept", "output"].map(|name| line[name].clone());

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::books::{Amount, Books, Budget, Reservation, Standing};
+use super::books::{Amount, Books, Budget, Reservation, Standing, Window};
 use super::health::{Condition, Health};
 use super::plan::Plan;
 use super::preferences::{EVERYBODY, Preferences};
@@ -28,6 +28,7 @@ use super::recordings::{Recordings, Safe};
 use super::route::Route;
 use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
 use crate::EgressError;
+use crate::forecast::{Forecast, LATE, forecast};
 use crate::ledger::{Ledger, Opened};
 use crate::performance::{self, Performance};
 use crate::rows::{self, Day, DayFilter};
@@ -411,6 +412,21 @@ impl Models {
             .db
             .read(move |reader| rows::days(&mut reader.scope(&of), &filter));
         Ok(days.await?)
+    }
+
+    /// What this month costs, and will have cost.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn forecast(&self, workspace: &Workspace) -> Result<Forecast, EgressError> {
+        let now = self.0.db.clock().now();
+        let from = Window::Month.start(now).day().min(now.day()) - LATE;
+        let of = workspace.clone();
+        let read = self
+            .0
+            .db
+            .read(move |reader| rows::costs(&mut reader.scope(&of), from));
+        Ok(forecast(&read.await?, now))
     }
 
     /// How each model did over so many hours until now; and whether there was more than is looked at.

@@ -7,8 +7,8 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use serde::Deserialize;
 use skep_api::{
-    ModelBudget, ModelKeyCheck, ModelProvider, ModelProviderCheck, ModelUsage, ModelUsages,
-    NewModelBudget, NewModelProvider, Page, Problem,
+    ModelBudget, ModelKeyCheck, ModelMonth, ModelProvider, ModelProviderCheck, ModelUsage,
+    ModelUsages, NewModelBudget, NewModelProvider, Page, Problem,
 };
 use skep_core::{Code, Timestamp};
 use skep_egress::ledger::Way;
@@ -275,9 +275,15 @@ pub(super) async fn usage(
         output: it.usage.output,
         cost: it.usage.cost.to_string(),
     });
+    let month = state.models.forecast(&workspace).await?;
     Ok(Json(ModelUsages {
         items: items.collect(),
         cost: cost.to_string(),
         more,
+        month: ModelMonth {
+            since: month.since.date(),
+            cost: month.cost.to_string(),
+            forecast: month.whole.to_string(),
+        },
     }))
 }

@@ -180,6 +180,9 @@ pub(crate) struct UsageArgs {
     /// Up to this day [default: today]
     #[arg(long, value_name = "DAY")]
     until: Option<String>,
+    /// Print comma-separated values (RFC 4180), with a line of names first
+    #[arg(long)]
+    csv: bool,
 }
 
 impl Row for ModelProvider {
@@ -420,22 +423,7 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
         ModelsVerb::Exchange(args) => kept::exchange(session, args).await,
         ModelsVerb::DropExchange(args) => kept::remove(session, args).await,
         ModelsVerb::Forget(args) => kept::forget(session, args).await,
-        ModelsVerb::Usage(UsageArgs { since, until }) => {
-            let used = client
-                .model_usage(since.as_deref(), until.as_deref())
-                .await?;
-            match output.format {
-                Format::Json | Format::Yaml => output.document(&used),
-                _ => {
-                    output.list(&used.items)?;
-                    if used.more {
-                        output.note("There is more: ask for fewer days.");
-                    }
-                    output.note(&format!("All of it cost {} US dollars.", used.cost));
-                    Ok(())
-                }
-            }
-        }
+        ModelsVerb::Usage(args) => usage(session, args).await,
     }
 }
 
@@ -457,6 +445,70 @@ impl Row for ModelKeyCheck {
             self.trouble.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }
+}
+
+async fn usage(session: &Session, args: UsageArgs) -> Result {
+    let (client, output) = (session.client()?, &session.output);
+    let days = (args.since.as_deref(), args.until.as_deref());
+    let used = client.model_usage(days.0, days.1).await?;
+    match output.format {
+        _ if args.csv => {
+            output.say(csv(&used.items).trim_end())?;
+            if used.more {
+                output.note("There is more: ask for fewer days.");
+            }
+            Ok(())
+        }
+        Format::Json | Format::Yaml => output.document(&used),
+        _ => {
+            output.list(&used.items)?;
+            if used.more {
+                output.note("There is more: ask for fewer days.");
+            }
+            output.note(&format!(
+                "All of it cost {} US dollars. This month cost {} until now, and will have cost about {}.",
+                used.cost, used.month.cost, used.month.forecast
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// What was used, as comma-separated values.
+fn csv(items: &[ModelUsage]) -> String {
+    let field = |text: &str| {
+        // A program for tables takes what begins so for a formula.
+        let text = match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+            true => format!("'{text}"),
+            false => text.to_owned(),
+        };
+        match text.contains(['"', ',', '\n', '\r']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text,
+        }
+    };
+    let mut lines =
+        "day,of,whose,provider,model,requests,failed,kept,input,cache_read,cache_write,output,usd\n".to_owned();
+    for it in items {
+        let texts = [&it.day, &it.of, &it.whose, &it.provider, &it.model].map(|text| field(text));
+        let numbers = [
+            it.requests,
+            it.failed,
+            it.kept,
+            it.input,
+            it.cache_read,
+            it.cache_write,
+            it.output,
+        ];
+        let numbers = numbers.map(|it| it.to_string());
+        lines.push_str(&format!(
+            "{},{},{}\n",
+            texts.join(","),
+            numbers.join(","),
+            it.cost
+        ));
+    }
+    lines
 }
 
 async fn check(session: &Session, name: &str) -> Result {
@@ -510,5 +562,37 @@ async fn performance(session: &Session, hours: u64) -> Result {
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_read_by_a_program_for_tables() {
+        let used = ModelUsage {
+            day: "2026-11-22".to_owned(),
+            of: "agent".to_owned(),
+            whose: "ada".to_owned(),
+            provider: "openai".to_owned(),
+            model: "=a,\"b\"".to_owned(),
+            requests: 3,
+            failed: 1,
+            kept: 1,
+            input: 10,
+            cache_read: 0,
+            cache_write: 0,
+            output: 20,
+            cost: "0.0021".to_owned(),
+        };
+        let lines = csv(&[used]);
+        let last = lines.lines().last().expect("a line");
+        assert_eq!(
+            last,
+            "2026-11-22,agent,ada,openai,\"'=a,\"\"b\"\"\",3,1,1,10,0,0,20,0.0021"
+        );
+        let names = lines.lines().next().expect("names");
+        assert_eq!(names.split(',').count(), 13);
     }
 }
