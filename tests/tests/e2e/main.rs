@@ -22,6 +22,7 @@ mod engine;
 mod events;
 mod exec;
 mod fault;
+mod frameworks;
 mod health;
 mod hostile;
 mod idor;

@@ -29,7 +29,7 @@ async fn start() -> Server {
     .await
 }
 
-async fn put(client: &Client, path: &str, body: &Value) -> Answer {
+pub(crate) async fn put(client: &Client, path: &str, body: &Value) -> Answer {
     let mut request = client.request(Method::PUT, path, body.to_string());
     let json = "application/json".parse().expect("it is so");
     request.headers_mut().insert("content-type", json);
@@ -44,7 +44,7 @@ async fn tools_of(client: &Client, server: &str) -> Vec<Value> {
     all.json()["items"].as_array().cloned().expect("it is so")
 }
 
-async fn check(client: &Client, server: &str) -> Value {
+pub(crate) async fn check(client: &Client, server: &str) -> Value {
     let checked = client
         .post(&format!("/api/v1/mcp/servers/{server}/check"), "")
         .await;
@@ -53,7 +53,7 @@ async fn check(client: &Client, server: &str) -> Value {
 }
 
 /// Approves all that waits, of the class that `class` says.
-async fn approve(client: &Client, server: &str, class: impl Fn(&str) -> &'static str) {
+pub(crate) async fn approve(client: &Client, server: &str, class: impl Fn(&str) -> &'static str) {
     let waits = |it: &&Value| it["state"] == "new" || it["state"] == "changed";
     let all = tools_of(client, server).await;
     let all = all.iter().filter(waits).map(|it| {
