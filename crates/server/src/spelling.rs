@@ -66,7 +66,10 @@ mod tests {
             ("/llm/anthropic/v1/messages", "/llm/anthropic/v1/messages"),
             ("/llm/anthropic/messagesx", "/llm/anthropic/messagesx"),
             ("/llm/openai/messages", "/llm/openai/messages"),
-            ("/agents/a/llm/anthropic/messages", "/agents/a/llm/anthropic/messages"),
+            (
+                "/agents/a/llm/anthropic/messages",
+                "/agents/a/llm/anthropic/messages",
+            ),
         ] {
             assert_eq!(mended(before, &[]).uri().to_string(), after);
         }

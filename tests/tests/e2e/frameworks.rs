@@ -142,7 +142,11 @@ async fn asks(house: &House, framework: &Framework, provider: &str, mcp: bool) {
     let streamed = server.post(name, "/stream", asked.to_string()).await;
     assert_eq!(streamed.status, 200, "{what}: {}", streamed.text());
     let (text, tools) = told(&streamed.text());
-    assert_eq!((text.as_str(), tools), (answer, vec![json!(tool)]), "{what}");
+    assert_eq!(
+        (text.as_str(), tools),
+        (answer, vec![json!(tool)]),
+        "{what}"
+    );
     // The framework's own loop, twice: a call of the tool, its result, the answer.
     let seen = house.upstream.seen(&model).await;
     assert_eq!(seen.len(), 4, "{what}");
@@ -161,7 +165,13 @@ async fn asks(house: &House, framework: &Framework, provider: &str, mcp: bool) {
     let own = items.iter().find(|it| it["model"] == model.as_str());
     let own = own.expect("its usage");
     assert_eq!(
-        json!([own["of"], own["whose"], own["provider"], own["requests"], own["failed"]]),
+        json!([
+            own["of"],
+            own["whose"],
+            own["provider"],
+            own["requests"],
+            own["failed"]
+        ]),
         json!(["agent", name, provider, 4, 0]),
         "{what}"
     );
