@@ -133,13 +133,13 @@ async fn asks(house: &House, framework: &Framework, provider: &str, mcp: bool) {
     let model = format!("{}+tool={tool}+prompt=10+as={name}", base(provider));
     let asked = json!({ "message": "hi", "provider": provider, "model": model, "mcp": mcp });
     let what = format!("{name}, {provider}, {mcp}");
-    let said = server.post(name, "/ask", asked.to_string()).await;
+    let said = server.post(name, "/ask", &asked.to_string()).await;
     assert_eq!(said.status, 200, "{what}: {}", said.text());
     let words = answer.split(' ').count();
     // A call of a tool has five tokens.
     let expected = json!({ "answer": answer, "tools": [tool], "tokens": 5 + words });
     assert_eq!(said.json(), expected, "{what}");
-    let streamed = server.post(name, "/stream", asked.to_string()).await;
+    let streamed = server.post(name, "/stream", &asked.to_string()).await;
     assert_eq!(streamed.status, 200, "{what}: {}", streamed.text());
     let (text, tools) = told(&streamed.text());
     assert_eq!(
@@ -238,4 +238,106 @@ async fn pydantic_ai_runs_as_it_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ai_sdk_runs_as_it_is() {
     runs_as_it_is(&AI_SDK).await;
+}
+
+/// A block of a page that is run, and what it prints.
+struct Example {
+    language: String,
+    text: String,
+    prints: String,
+}
+
+/// The blocks of a page: each that is run, with the text below it.
+fn examples(page: &str) -> Vec<Example> {
+    let mut found: Vec<Example> = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(info) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block: Vec<&str> = lines.by_ref().take_while(|it| *it != "```").collect();
+        let text = block.join("\n");
+        match info {
+            "text" => found.last_mut().expect("a block before it").prints = text,
+            language => found.push(Example {
+                language: language.to_owned(),
+                text,
+                prints: String::new(),
+            }),
+        }
+    }
+    found
+}
+
+/// Runs a block of a page as it stands there, with the packages of that page.
+async fn prints(house: &House, page: &str, example: &Example) -> String {
+    let (url, key) = (&house.server.client.url, &house.server.client.key);
+    let text = example.text.replace("http://127.0.0.1:7537", url);
+    let is_python = example.language == "python";
+    let of_sdk = ["openai-", "anthropic-", "google-"];
+    let is_sdk = of_sdk.iter().any(|it| page.starts_with(it)) && page != "openai-agents.md";
+    let packages = packages(match (is_sdk, is_python) {
+        (true, true) => "python",
+        (true, false) => "node",
+        (false, true) => "frameworks/python",
+        (false, false) => "frameworks/node",
+    });
+    let mut command = match is_python {
+        true => tokio::process::Command::new(packages.join(".venv/bin/python")),
+        false => tokio::process::Command::new("node"),
+    };
+    match is_python {
+        true => command.arg("-c").arg(text),
+        false => command.args(["--input-type=module", "-e"]).arg(text),
+    };
+    command.current_dir(&packages).env_clear();
+    for name in ["PATH", "HOME"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    let output = command
+        .env("SKEP_API_KEY", key)
+        // What an agent would find.
+        .env("SKEP_TOKEN", key)
+        .env("SKEP_MCP_URL", format!("{url}/mcp"))
+        .env("GOOGLE_GEMINI_BASE_URL", format!("{url}/llm/google"))
+        .env("GEMINI_API_KEY", key)
+        .kill_on_drop(true)
+        .output();
+    let output = output.await.expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{page}: {error}");
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_of_the_book_print_what_they_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sdks");
+    let (house, _tools) = house().await;
+    let index = std::fs::read_to_string(folder.join("README.md")).expect("the index");
+    let mut run = 0;
+    for entry in std::fs::read_dir(&folder).expect("the pages").flatten() {
+        let page = entry.file_name().to_string_lossy().into_owned();
+        if page == "README.md" {
+            continue;
+        }
+        assert!(
+            index.contains(&format!("({page})")),
+            "{page} is not in the index"
+        );
+        let text = std::fs::read_to_string(entry.path()).expect("a page");
+        let all = examples(&text);
+        assert!(!all.is_empty(), "{page} has nothing that runs");
+        for example in &all {
+            assert!(!example.prints.is_empty(), "{page}: {}", example.text);
+            assert_eq!(
+                prints(&house, &page, example).await,
+                example.prints,
+                "{page}"
+            );
+            run += 1;
+        }
+    }
+    assert!(run >= 14, "{run}");
 }
