@@ -46,9 +46,11 @@ struct Looked {
     /// The forms that begin with each byte.
     by_first: Vec<Vec<u32>>,
     /// Whether one can begin with a byte, spelled in any way.
-    begins: [bool; 256],
+    begins: Vec<bool>,
+    /// Whether one can begin with two bytes, by the number that they are.
+    pairs: Vec<bool>,
     /// Whether one can begin with a byte that is written in hexadecimal and begins with this digit.
-    digits: [bool; 256],
+    digits: Vec<bool>,
 }
 
 /// Values in the ways in which they are written.
@@ -76,58 +78,152 @@ fn base64(value: &[u8], engine: &GeneralPurpose) -> Vec<Vec<u8>> {
     shifted.collect()
 }
 
+fn set(table: &mut [bool], at: usize) {
+    if let Some(one) = table.get_mut(at) {
+        *one = true;
+    }
+}
+
+fn is_set(table: &[bool], at: usize) -> bool {
+    table.get(at) == Some(&true)
+}
+
+/// A byte, and the one that counts for the same in a value.
+fn cases(byte: u8, plain: bool) -> impl Iterator<Item = u8> + Clone {
+    let other = (plain && byte.is_ascii_alphabetic()).then_some(byte ^ 0x20);
+    std::iter::once(byte).chain(other)
+}
+
+/// The digit of a number up to 15, in both cases.
+fn digits_of(number: u8) -> impl Iterator<Item = u8> {
+    let digit = char::from_digit(u32::from(number & 15), 16).unwrap_or('0');
+    let all = [digit, digit.to_ascii_uppercase()];
+    all.into_iter().filter_map(|it| u8::try_from(it).ok())
+}
+
+fn pair(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
+}
+
+/// The bytes with which a spelling of a byte can begin; those of more than one byte are for [`Looked::new`].
+fn beginnings(byte: u8, plain: bool) -> Vec<u8> {
+    let mut all: Vec<u8> = cases(byte, plain).collect();
+    if plain {
+        all.extend(cases(byte, plain).flat_map(|it| digits_of(it >> 4)));
+        all.extend((byte == b' ').then_some(b'+'));
+    }
+    all.extend((0..=u8::MAX).filter(|it| spelled::begins(*it)));
+    all
+}
+
 impl Looked {
     fn new(all: Vec<(Vec<u8>, bool)>) -> Self {
-        let mut by_first = vec![Vec::new(); 256];
-        let (mut begins, mut digits) = ([false; 256], [false; 256]);
-        let mut mark = |byte: u8, at: usize| {
-            let list: Option<&mut Vec<u32>> = by_first.get_mut(usize::from(byte));
-            if let (Some(list), Ok(at)) = (list, u32::try_from(at)) {
+        let mut looked = Self {
+            forms: Vec::new(),
+            by_first: vec![Vec::new(); 1 << 8],
+            begins: vec![false; 1 << 8],
+            pairs: vec![false; 1 << 16],
+            digits: vec![false; 1 << 8],
+        };
+        for (bytes, plain) in all {
+            looked.add(bytes, plain);
+        }
+        for intro in (0..=u8::MAX).filter(|it| spelled::begins(*it)) {
+            set(&mut looked.begins, usize::from(intro));
+            for second in 0..=u8::MAX {
+                let plain = !second.is_ascii_alphanumeric() && intro == b'\\';
+                // An escape of what no value begins with.
+                let idle = plain && looked.first(second).is_empty() && second != b'\\';
+                if !idle && spelled::read(&[intro, second]) != spelled::Spelled::default() {
+                    set(&mut looked.pairs, pair(intro, second));
+                }
+            }
+        }
+        looked
+    }
+
+    fn add(&mut self, bytes: Vec<u8>, plain: bool) {
+        let (Ok(at), [first, second, ..]) = (u32::try_from(self.forms.len()), &*bytes) else {
+            return;
+        };
+        let (first, second) = (*first, *second);
+        for one in cases(first, plain) {
+            if let Some(list) = self.by_first.get_mut(usize::from(one)) {
                 list.push(at);
             }
-        };
-        let set = |table: &mut [bool; 256], byte: u8| {
-            if let Some(one) = table.get_mut(usize::from(byte)) {
-                *one = true;
+        }
+        let seconds = beginnings(second, plain);
+        let alone = cases(first, plain).chain((first == b' ' && plain).then_some(b'+'));
+        for one in alone {
+            set(&mut self.begins, usize::from(one));
+            for second in &seconds {
+                set(&mut self.pairs, pair(one, *second));
             }
-        };
-        for (at, (bytes, plain)) in all.iter().enumerate() {
-            let Some(first) = bytes.first().copied() else {
-                continue;
-            };
-            let mut firsts = vec![first];
-            if *plain && first.is_ascii_alphabetic() {
-                firsts.push(first ^ 0x20);
-            }
-            for first in firsts {
-                mark(first, at);
-                set(&mut begins, first);
-                if *plain {
-                    let digit = char::from_digit(u32::from(first >> 4), 16).unwrap_or('0');
-                    for digit in [digit, digit.to_ascii_uppercase()] {
-                        let digit = u8::try_from(digit).unwrap_or(b'0');
-                        set(&mut begins, digit);
-                        set(&mut digits, digit);
-                    }
-                }
-                if first == b' ' {
-                    set(&mut begins, b'+');
+        }
+        for one in cases(first, plain).filter(|_| plain) {
+            for digit in digits_of(one >> 4) {
+                set(&mut self.begins, usize::from(digit));
+                set(&mut self.digits, usize::from(digit));
+                for second in digits_of(one) {
+                    set(&mut self.pairs, pair(digit, second));
                 }
             }
         }
-        for byte in (0..=u8::MAX).filter(|it| spelled::begins(*it)) {
-            set(&mut begins, byte);
-        }
-        let form = |(bytes, plain)| Form {
+        self.forms.push(Form {
             bytes: Zeroizing::new(bytes),
             plain,
+        });
+    }
+
+    /// The forms that begin with a byte.
+    fn first(&self, byte: u8) -> &[u32] {
+        self.by_first
+            .get(usize::from(byte))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a value may begin where these bytes do.
+    fn may_begin(&self, rest: &[u8]) -> bool {
+        let (first, second) = match rest {
+            [first, second, ..] => (*first, *second),
+            [first] => return is_set(&self.begins, usize::from(*first)),
+            [] => return false,
         };
-        Self {
-            forms: all.into_iter().map(form).collect(),
-            by_first,
-            begins,
-            digits,
+        if !is_set(&self.pairs, pair(first, second)) {
+            return false;
         }
+        if !spelled::begins(first) || !self.first(first).is_empty() {
+            return true;
+        }
+        // What is spelled is read at once, where all of it is here.
+        let shortest = match (first, second) {
+            (b'%', _) => 3,
+            (_, b'u' | b'U') => 6,
+            _ => 2,
+        };
+        for end in shortest..=spelled::LONGEST {
+            let Some(text) = rest.get(..end) else {
+                return true;
+            };
+            let found = spelled::read(text);
+            if found.point.is_some_and(|it| self.begins_with(it)) {
+                return true;
+            }
+            if !found.more {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a value begins with a character, or with its byte.
+    fn begins_with(&self, point: u32) -> bool {
+        let byte = u8::try_from(point).ok();
+        let mut room = [0; 4];
+        let wide = char::from_u32(point).map(|it| it.encode_utf8(&mut room).as_bytes());
+        let wide = wide.and_then(<[u8]>::first).copied();
+        let mut firsts = byte.into_iter().chain(wide);
+        firsts.any(|it| !self.first(it).is_empty())
     }
 }
 
@@ -187,9 +283,10 @@ struct Meant<'a> {
 /// Takes values out of a stream.
 pub struct Scrub {
     forms: Forms,
-    /// What may be the beginning of a value, and which of it is part of one in any case.
+    /// What may be the beginning of a value.
     held: Vec<u8>,
-    marks: Vec<bool>,
+    /// What of it is part of a value in any case: from there to there.
+    found: Vec<(usize, usize)>,
     /// How much of it was looked at.
     looked: usize,
     ways: Vec<Way>,
@@ -216,7 +313,7 @@ impl Scrub {
         Self {
             forms,
             held: Vec::new(),
-            marks: Vec::new(),
+            found: Vec::new(),
             looked: 0,
             ways: Vec::new(),
             open: Vec::new(),
@@ -229,16 +326,15 @@ impl Scrub {
             return bytes.to_vec();
         };
         self.held.extend_from_slice(bytes);
-        self.marks.resize(self.held.len(), false);
         while let Some(rest) = self.held.get(self.looked..).filter(|it| !it.is_empty()) {
             if self.ways.is_empty() && self.open.is_empty() {
-                let begins = |it: &u8| looked.begins.get(usize::from(*it)) == Some(&true);
-                match rest.iter().position(begins) {
-                    Some(at) => self.looked += at,
-                    None => {
-                        self.looked = self.held.len();
-                        break;
-                    }
+                let begins = |it: &u8| is_set(&looked.begins, usize::from(*it));
+                let at = rest.iter().position(begins).unwrap_or(rest.len());
+                self.looked += at;
+                let rest = rest.get(at..).unwrap_or_default();
+                if !looked.may_begin(rest) {
+                    self.looked += usize::from(!rest.is_empty());
+                    continue;
                 }
             }
             self.look(&looked);
@@ -263,8 +359,8 @@ impl Scrub {
             return;
         };
         let leads_on = self.ways.iter().any(|it| it.next == here);
-        let is_digit = byte.is_ascii_hexdigit()
-            && (leads_on || looked.digits.get(usize::from(byte)) == Some(&true));
+        let is_digit =
+            byte.is_ascii_hexdigit() && (leads_on || is_set(&looked.digits, usize::from(byte)));
         if is_digit || spelled::begins(byte) {
             self.open.push(here);
         }
@@ -281,18 +377,23 @@ impl Scrub {
             };
             self.meant(looked, here, space);
         }
-        let open = std::mem::take(&mut self.open);
-        for start in open {
+        let mut kept = 0;
+        for index in 0..self.open.len() {
+            let Some(start) = self.open.get(index).copied() else {
+                break;
+            };
             let text = self.held.get(start..=here).unwrap_or_default();
             let of_digits = text.first().is_some_and(u8::is_ascii_hexdigit);
             let found = spelled::read(text);
             if let Some(point) = found.point {
                 self.spelled(looked, (start, of_digits), point);
             }
-            if found.more {
-                self.open.push(start);
+            if let Some(one) = self.open.get_mut(kept).filter(|_| found.more) {
+                *one = start;
+                kept += 1;
             }
         }
+        self.open.truncate(kept);
         let open = &self.open;
         self.ways
             .retain(|it| it.next > here || open.contains(&it.next));
@@ -326,31 +427,45 @@ impl Scrub {
 
     /// What is from there to here may be this character: the ways that lead there go on, and others begin.
     fn meant(&mut self, looked: &Looked, from: usize, meant: Meant<'_>) {
-        let next = self.looked + 1;
-        let first = meant.bytes.first().map_or(0, |it| usize::from(*it));
-        let begin = looked.by_first.get(first).map_or(&[][..], Vec::as_slice);
-        let fresh = begin.iter().map(|form| Way {
-            next: from,
-            form: *form,
-            at: 0,
-            start: from,
-        });
-        let led = self.ways.iter().copied().filter(|it| it.next == from);
-        let all: Vec<Way> = led.chain(fresh).collect();
-        for way in all {
-            let form = usize::try_from(way.form).ok();
-            let Some(form) = form.and_then(|it| looked.forms.get(it)) else {
-                continue;
+        for index in 0..self.ways.len() {
+            let way = self.ways.get(index).copied();
+            if let Some(way) = way.filter(|it| it.next == from) {
+                self.go_on(looked, way, meant);
+            }
+        }
+        let first = meant.bytes.first().map_or(&[][..], |it| looked.first(*it));
+        for form in first {
+            let way = Way {
+                next: from,
+                form: *form,
+                at: 0,
+                start: from,
             };
-            if !form.has(way.at, meant.bytes, meant.only_plain) {
-                continue;
+            self.go_on(looked, way, meant);
+        }
+    }
+
+    /// Goes a way on by a character, when it leads there.
+    fn go_on(&mut self, looked: &Looked, way: Way, meant: Meant<'_>) {
+        let form = usize::try_from(way.form).ok();
+        let Some(form) = form.and_then(|it| looked.forms.get(it)) else {
+            return;
+        };
+        if !form.has(way.at, meant.bytes, meant.only_plain) {
+            return;
+        }
+        let (at, next) = (way.at + meant.bytes.len(), self.looked + 1);
+        if at < form.bytes.len() {
+            self.ways.push(Way { next, at, ..way });
+            return;
+        }
+        match self.found.last_mut() {
+            // Of what overlaps one is made.
+            Some((start, end)) if way.start <= *end => {
+                *start = way.start.min(*start);
+                *end = next;
             }
-            let at = way.at + meant.bytes.len();
-            if at < form.bytes.len() {
-                self.ways.push(Way { next, at, ..way });
-            } else if let Some(marks) = self.marks.get_mut(way.start..next) {
-                marks.fill(true);
-            }
+            _ => self.found.push((way.start, next)),
         }
     }
 
@@ -363,12 +478,18 @@ impl Scrub {
         for open in &mut self.open {
             *open -= count;
         }
-        let marks = self.marks.drain(..count);
-        let bytes = self.held.drain(..count);
-        bytes
-            .zip(marks)
-            .map(|(byte, marked)| if marked { MASK } else { byte })
-            .collect()
+        let mut out: Vec<u8> = self.held.drain(..count).collect();
+        for (start, end) in &self.found {
+            let of_out = *start.min(&count)..*end.min(&count);
+            if let Some(part) = out.get_mut(of_out) {
+                part.fill(MASK);
+            }
+        }
+        self.found.retain_mut(|(start, end)| {
+            (*start, *end) = (start.saturating_sub(count), end.saturating_sub(count));
+            *end > 0
+        });
+        out
     }
 }
 

@@ -36,6 +36,7 @@ mod lock_tree;
 mod lock_use;
 mod manifest;
 mod mcp;
+mod mcp_guard;
 mod message;
 mod model_routes;
 mod models;

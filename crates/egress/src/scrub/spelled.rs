@@ -7,6 +7,10 @@ const MOST_BACKSLASHES: usize = 8;
 /// Digits of a number in HTML; it may begin with zeros.
 const MOST_DIGITS: usize = 8;
 
+/// The longest spelling: two halves of a character in JSON, each with as many backslashes as there may be; and one byte
+/// more, which shows that it ends.
+pub(super) const LONGEST: usize = 2 * (MOST_BACKSLASHES + 5) + 1;
+
 /// Names of characters in HTML.
 const NAMES: [(&[u8], u8); 40] = [
     (b"amp", b'&'),
