@@ -32,8 +32,10 @@ const EDGES: [(&str, &[&str]); 27] = [
         "skep-egress",
         &[
             "skep-core",
+            "skep-crypto",
             "skep-dialects",
             "skep-mcp",
+            "skep-scan",
             "skep-sources",
             "skep-store",
         ],

@@ -47,8 +47,10 @@ pub use mcp::{
     McpUsage, NewMcpServer,
 };
 pub use model::{
-    ModelBudget, ModelPerformance, ModelPerformances, ModelProvider, ModelRoute, ModelUsage,
-    ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel, RouteModel,
+    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck,
+    ModelPerformance, ModelPerformances, ModelProvider, ModelProviderCheck, ModelRoute,
+    ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute,
+    NewModelSettings, NewRouteModel, RouteModel,
 };
 pub use page::Page;
 pub use people::{

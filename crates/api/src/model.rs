@@ -189,6 +189,8 @@ pub struct ModelUsage {
     pub requests: u64,
     /// Those that came to nothing.
     pub failed: u64,
+    /// Those that got an answer that was given before, for nothing.
+    pub kept: u64,
     /// Tokens in, cached or not.
     pub input: u64,
     /// Of those, read from the provider's cache.
@@ -210,4 +212,132 @@ pub struct ModelUsages {
     pub cost: String,
     /// Whether there is more: ask for fewer days.
     pub more: bool,
+}
+
+/// How models are used by a workspace (`*`) or by one agent. What is left out is the workspace's, and what that leaves out
+/// is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewModelSettings {
+    /// Models that may be asked (`provider/model`, with `*` for any text); any without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// The model, or the route, that is asked when a request names `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Bytes of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_body: Option<u64>,
+    /// Tokens of an answer that a request may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_output: Option<u64>,
+    /// For how many seconds an answer is given again to the same request; 0: never. Without it, when a request says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_s: Option<u64>,
+    /// For how many days exchanges are kept, with request and answer; 0: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_days: Option<u32>,
+    /// Whether another attempt of a call gets the answers again that the one before got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<bool>,
+    /// What becomes of a request with what looks like a secret: `pass` or `block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<String>,
+}
+
+/// How models are used, and by whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelSettings {
+    /// An agent, or `*` for everybody.
+    pub whose: String,
+    /// What is set.
+    pub settings: NewModelSettings,
+}
+
+/// An exchange with a model that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelExchange {
+    /// `exc_…`.
+    pub id: String,
+    /// When it began (RFC 3339).
+    pub at: String,
+    /// When it is removed (RFC 3339).
+    pub until: String,
+    /// Until when its answer is given again to the same request (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_until: Option<String>,
+    /// The kind of principal that asked: `agent`, `key`, `user`.
+    pub of: String,
+    /// Which of them.
+    pub whose: String,
+    /// Who answered: `provider/model`.
+    pub model: String,
+    /// How it ended: a status, or a word for what went wrong.
+    pub outcome: String,
+    /// The call that it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// The number of that call's attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// By what its answer can be forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Bytes that were kept of it.
+    pub bytes: u64,
+}
+
+/// An exchange with a model, and what was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelExchangeContent {
+    /// Which.
+    pub exchange: ModelExchange,
+    /// The method and the path behind its door.
+    pub target: String,
+    /// The body that came in; none when only the answer was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The status of the answer.
+    pub status: u16,
+    /// The body of the answer, as it went out.
+    pub answer: String,
+}
+
+/// Which answers are given again no more; all of them, when nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetAnswers {
+    /// Those with this tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Those of this model, `provider/model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// How it was with one key of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelKeyCheck {
+    /// The secret that holds it; none, when the provider wants no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Whether the provider takes it.
+    pub works: bool,
+    /// The status that the provider answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Milliseconds until its answer was there.
+    pub took_ms: u64,
+}
+
+/// Whether a provider can be asked, and which models it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelProviderCheck {
+    /// Each key.
+    pub keys: Vec<ModelKeyCheck>,
+    /// The models that it says it has, 1,000 at most. The names come from outside.
+    pub models: Vec<String>,
 }

@@ -1,9 +1,11 @@
 //! Models: providers, routes, budgets, usage.
 
+use bytes::Bytes;
 use http::Method;
 use skep_api::{
-    ModelBudget, ModelPerformances, ModelProvider, ModelRoute, ModelUsages, NewModelBudget,
-    NewModelProvider, NewModelRoute, Page,
+    ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelPerformances,
+    ModelProvider, ModelProviderCheck, ModelRoute, ModelSettings, ModelUsages, NewModelBudget,
+    NewModelProvider, NewModelRoute, NewModelSettings, Page,
 };
 
 use crate::request::{Query, encode};
@@ -39,6 +41,19 @@ impl Client {
     pub async fn remove_model_provider(&self, name: &str) -> Result<(), ClientError> {
         let path = format!("/models/providers/{}", encode(name));
         self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Whether a provider can be asked with its keys, and which models it has.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn check_model_provider(
+        &self,
+        name: &str,
+    ) -> Result<ModelProviderCheck, ClientError> {
+        let path = format!("/models/providers/{}/check", encode(name));
+        let answer = self.api(Method::POST, &path, None).await?;
+        self.in_time(answer.json()).await
     }
 
     /// The routes to models, and how who answers does.
@@ -123,5 +138,77 @@ impl Client {
     ) -> Result<ModelUsages, ClientError> {
         let query = Query::default().with("since", since).with("until", until);
         self.get("/models/usage", &query).await
+    }
+
+    /// How models are used, by everybody (`*`) and by agents.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_settings(&self) -> Result<Page<ModelSettings>, ClientError> {
+        self.get("/models/settings", &Query::default()).await
+    }
+
+    /// Sets how models are used by an agent, or by everybody (`*`).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_model_settings(
+        &self,
+        whose: &str,
+        new: &NewModelSettings,
+    ) -> Result<ModelSettings, ClientError> {
+        let path = format!("/models/settings/{}", encode(whose));
+        let answer = self.put_json(&path, new).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// Takes the settings of an agent, or of everybody, away.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_model_settings(&self, whose: &str) -> Result<(), ClientError> {
+        let path = format!("/models/settings/{}", encode(whose));
+        self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Exchanges with models that are kept, the newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_exchanges(
+        &self,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Page<ModelExchange>, ClientError> {
+        let query = Query::default().with("limit", limit).with("cursor", cursor);
+        self.get("/models/exchanges", &query).await
+    }
+
+    /// What was said in one of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_exchange(&self, id: &str) -> Result<ModelExchangeContent, ClientError> {
+        let path = format!("/models/exchanges/{}", encode(id));
+        self.get(&path, &Query::default()).await
+    }
+
+    /// Removes one of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_model_exchange(&self, id: &str) -> Result<(), ClientError> {
+        let path = format!("/models/exchanges/{}", encode(id));
+        self.api(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Gives answers again no more: those of a tag, of a model, or all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn forget_model_answers(&self, which: &ForgetAnswers) -> Result<(), ClientError> {
+        let body = Bytes::from(skep_api::to_json(which));
+        let forgotten = self.api(Method::POST, "/models/forget", Some(body));
+        forgotten.await.map(drop)
     }
 }

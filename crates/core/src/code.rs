@@ -223,6 +223,8 @@ codes! {
         "Try again in a while; the server's log says what is wrong with it.";
     McpUnreachable = "mcp-unreachable", 502, "The MCP server does not answer",
         "See with `skep mcp list` how it stands; the server's log says what is wrong with it.";
+    HeldBack = "held-back", 403, "The settings of models do not let this request out",
+        "See with `skep models settings` what may be asked; who administers the workspace can change it.";
     ToolBlocked = "tool-blocked", 403, "The tool waits for somebody's yes",
         "Look at it with `skep mcp tools SERVER`, and approve it with `skep mcp approve SERVER TOOL`.";
     WebDenied = "web-denied", 403, "No rule lets this request out",

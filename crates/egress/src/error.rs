@@ -65,6 +65,12 @@ pub enum EgressError {
         /// Why.
         why: &'static str,
     },
+    /// It is not let out.
+    #[error("{0}")]
+    Held(String),
+    /// What is kept cannot be opened.
+    #[error("{0}")]
+    Closed(String),
     /// The body is larger than what is let out.
     #[error("the body has more than {0} bytes")]
     TooLarge(u64),
@@ -90,6 +96,8 @@ impl PublicError for EgressError {
             Self::Unreachable { .. } | Self::Unusable { .. } => Code::ProviderUnreachable,
             Self::ToolServer { .. } => Code::McpUnreachable,
             Self::ToolBlocked { .. } => Code::ToolBlocked,
+            Self::Held(_) => Code::HeldBack,
+            Self::Closed(_) => Code::VaultSealed,
             Self::TooLarge(_) => Code::BodyTooLarge,
             Self::Ledger(_) | Self::Busy => Code::StoreUnavailable,
             Self::Store(error) => error.code(),

@@ -7,6 +7,7 @@ use skep_store::{Row, Scope, StoreError};
 
 use crate::ledger::Way;
 use crate::money::Money;
+use crate::rows::KEPT;
 
 /// Exchanges that are looked at, the newest.
 const MOST: i64 = 50_000;
@@ -95,8 +96,13 @@ pub(crate) fn since(
 ) -> Result<(Vec<Performance>, bool), StoreError> {
     let rows = scope.query(
         "SELECT provider, model, outcome, first_us, whole_us, output, cost FROM exchanges \
-         WHERE workspace = ?1 AND at >= ?2 AND way = ?3 ORDER BY at DESC LIMIT ?4",
-        &[from.into(), Way::Model.as_str().into(), (MOST + 1).into()],
+         WHERE workspace = ?1 AND at >= ?2 AND way = ?3 AND prices <> ?4 ORDER BY at DESC LIMIT ?5",
+        &[
+            from.into(),
+            Way::Model.as_str().into(),
+            KEPT.into(),
+            (MOST + 1).into(),
+        ],
     )?;
     let most = usize::try_from(MOST).unwrap_or(usize::MAX);
     let mut sums: BTreeMap<(String, String), Sum> = BTreeMap::new();

@@ -46,6 +46,46 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            CREATE TABLE llm_preferences (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
+            -- What each server may have open of a budget in a window.
+            CREATE TABLE llm_shares (
+                workspace TEXT NOT NULL,
+                budget TEXT NOT NULL,
+                start BIGINT NOT NULL,
+                server TEXT NOT NULL,
+                share BIGINT NOT NULL,
+                PRIMARY KEY (workspace, budget, start, server)
+            );
+            CREATE TABLE llm_recordings (
+                workspace TEXT NOT NULL,
+                id BLOB NOT NULL,
+                at BIGINT NOT NULL,
+                until BIGINT NOT NULL,
+                cached_until BIGINT NOT NULL,
+                cache_mark BLOB NOT NULL,
+                call_mark BLOB,
+                nth BIGINT NOT NULL,
+                attempt BIGINT NOT NULL,
+                call TEXT,
+                kind TEXT NOT NULL,
+                who TEXT NOT NULL,
+                model TEXT NOT NULL,
+                outcome TEXT NOT NULL,
+                tags TEXT NOT NULL,
+                looked_at BIGINT NOT NULL,
+                bytes BIGINT NOT NULL,
+                sealed BLOB NOT NULL,
+                PRIMARY KEY (workspace, id)
+            );
+            CREATE INDEX llm_recordings_by_cache ON llm_recordings (workspace, cache_mark, cached_until);
+            CREATE INDEX llm_recordings_by_call ON llm_recordings (workspace, call_mark, nth);
+            CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until, looked_at, bytes);
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -80,6 +120,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 model TEXT NOT NULL,
                 requests BIGINT NOT NULL,
                 failed BIGINT NOT NULL,
+                kept BIGINT NOT NULL,
                 input BIGINT NOT NULL,
                 cache_read BIGINT NOT NULL,
                 cache_write BIGINT NOT NULL,
@@ -93,11 +134,17 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_providers",
         "llm_budgets",
         "llm_routes",
+        "llm_preferences",
+        "llm_shares",
+        "llm_recordings",
         "web_rules",
         "exchanges",
         "exchange_days",
     ],
 };
+
+/// In the place of the version of prices: the answer was given before, and cost nothing.
+pub(crate) const KEPT: &str = "kept";
 
 /// Exchanges with models, which alone cost what budgets count.
 const MODEL: &str = Way::Model.as_str();
@@ -117,6 +164,8 @@ pub struct Usage {
     pub requests: u64,
     /// Those that came to nothing.
     pub failed: u64,
+    /// Those that got an answer that was given before.
+    pub kept: u64,
     /// Tokens in.
     pub input: u64,
     /// Of those, read from the provider's cache.
@@ -133,6 +182,7 @@ impl Usage {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.failed += other.failed;
+        self.kept += other.kept;
         self.input += other.input;
         self.cache_read += other.cache_read;
         self.cache_write += other.cache_write;
@@ -145,6 +195,7 @@ impl Usage {
         Self {
             requests: 1,
             failed: u64::from(failed),
+            kept: u64::from(settled.opened.prices == KEPT),
             input: settled.input,
             cache_read: settled.cache_read,
             cache_write: settled.cache_write,
@@ -157,11 +208,12 @@ impl Usage {
         Ok(Self {
             requests: number(row.int(from)?),
             failed: number(row.int(from + 1)?),
-            input: number(row.int(from + 2)?),
-            cache_read: number(row.int(from + 3)?),
-            cache_write: number(row.int(from + 4)?),
-            output: number(row.int(from + 5)?),
-            cost: Money::from_nanos(row.int(from + 6)?),
+            kept: number(row.int(from + 2)?),
+            input: number(row.int(from + 3)?),
+            cache_read: number(row.int(from + 4)?),
+            cache_write: number(row.int(from + 5)?),
+            output: number(row.int(from + 6)?),
+            cost: Money::from_nanos(row.int(from + 7)?),
         })
     }
 }
@@ -195,12 +247,12 @@ pub(crate) fn settle(
     }
     for ((day, way, [kind, who, provider, model]), sum) in days {
         scope.execute(
-            "INSERT INTO exchange_days (workspace, day, way, kind, who, provider, model, requests, failed, input, \
+            "INSERT INTO exchange_days (workspace, day, way, kind, who, provider, model, requests, failed, kept, input, \
              cache_read, cache_write, output, cost) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
              ON CONFLICT (workspace, day, way, kind, who, provider, model) DO UPDATE SET \
              requests = exchange_days.requests + excluded.requests, failed = exchange_days.failed + excluded.failed, \
-             input = exchange_days.input + excluded.input, \
+             kept = exchange_days.kept + excluded.kept, input = exchange_days.input + excluded.input, \
              cache_read = exchange_days.cache_read + excluded.cache_read, \
              cache_write = exchange_days.cache_write + excluded.cache_write, \
              output = exchange_days.output + excluded.output, cost = exchange_days.cost + excluded.cost",
@@ -213,6 +265,7 @@ pub(crate) fn settle(
                 model.into(),
                 int(sum.requests).into(),
                 int(sum.failed).into(),
+                int(sum.kept).into(),
                 int(sum.input).into(),
                 int(sum.cache_read).into(),
                 int(sum.cache_write).into(),
@@ -300,6 +353,45 @@ pub(crate) fn spent(
     Ok(spent)
 }
 
+/// What other servers may have open of a budget in a window.
+pub(crate) fn others_share(
+    scope: &mut Scope<'_>,
+    (budget, start): (&str, Timestamp),
+    server: &str,
+) -> Result<i128, StoreError> {
+    let row = scope.query_opt(
+        "SELECT CAST(COALESCE(SUM(share), 0) AS BIGINT) FROM llm_shares \
+         WHERE workspace = ?1 AND budget = ?2 AND start = ?3 AND server <> ?4",
+        &[budget.into(), start.into(), server.into()],
+    )?;
+    row.map_or(Ok(0), |row| row.int(0).map(i128::from))
+}
+
+/// Says what a server may have open of a budget in a window. Windows before it have ended.
+pub(crate) fn put_share(
+    scope: &mut Scope<'_>,
+    (budget, start): (&str, Timestamp),
+    (server, share): (&str, i128),
+) -> Result<(), StoreError> {
+    let share = i64::try_from(share).unwrap_or(i64::MAX);
+    scope.execute(
+        "INSERT INTO llm_shares (workspace, budget, start, server, share) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (workspace, budget, start, server) DO UPDATE SET share = excluded.share",
+        &[budget.into(), start.into(), server.into(), share.into()],
+    )?;
+    scope.execute(
+        "DELETE FROM llm_shares WHERE workspace = ?1 AND budget = ?2 AND start < ?3",
+        &[budget.into(), start.into()],
+    )?;
+    Ok(())
+}
+
+/// A server has a share of nothing any more.
+pub(crate) fn drop_shares(scope: &mut Scope<'_>, server: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM llm_shares WHERE workspace = ?1 AND server = ?2";
+    scope.execute(sql, &[server.into()]).map(drop)
+}
+
 /// What a workspace has by name, each with how it is, as text: a table of its own.
 pub(crate) struct Kept {
     all: &'static str,
@@ -332,6 +424,7 @@ pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
 pub(crate) const SERVERS: Kept = kept!("mcp_servers");
 pub(crate) const ROUTES: Kept = kept!("llm_routes");
+pub(crate) const PREFERENCES: Kept = kept!("llm_preferences");
 pub(crate) const RULES: Kept = kept!("web_rules");
 
 impl Kept {
@@ -434,7 +527,7 @@ pub(crate) fn days(
     filter: &DayFilter,
 ) -> Result<(Vec<Day>, bool), StoreError> {
     let rows = scope.query(
-        "SELECT day, kind, who, provider, model, requests, failed, input, cache_read, cache_write, output, cost \
+        "SELECT day, kind, who, provider, model, requests, failed, kept, input, cache_read, cache_write, output, cost \
          FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND day <= ?3 AND way = ?4 \
          ORDER BY day, kind, who, provider, model LIMIT ?5",
         &[

@@ -93,7 +93,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 154] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 162] = [
     ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
     ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
     (
@@ -156,6 +156,11 @@ pub(crate) const ROUTES: [(&str, &str, Access); 154] = [
         change("model:provide", "Workspace"),
     ),
     (
+        "POST",
+        "/api/v1/models/providers/{provider}/check",
+        ahead("model:check", "Workspace"),
+    ),
+    (
         "GET",
         "/api/v1/models/budgets",
         look("model:read", "Workspace"),
@@ -184,6 +189,41 @@ pub(crate) const ROUTES: [(&str, &str, Access); 154] = [
         "DELETE",
         "/api/v1/models/routes/{route}",
         change("model:provide", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/settings",
+        look("model:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/models/settings/{whose}",
+        change("model:settings", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/models/settings/{whose}",
+        change("model:settings", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/exchanges",
+        look("model:read", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/models/exchanges/{exchange}",
+        change("model:reveal", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/models/exchanges/{exchange}",
+        change("model:forget", "Workspace"),
+    ),
+    (
+        "POST",
+        "/api/v1/models/forget",
+        change("model:forget", "Workspace"),
     ),
     (
         "GET",

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use skep_core::{PublicError as _, Workspace};
-use skep_egress::llm::Keys;
-use skep_vault::{Brief, SecretValue, Vault, VaultError};
+use skep_egress::llm::{Keys, Safe};
+use skep_store::{By, Db};
+use skep_vault::{About, Brief, NewSecret, SecretName, SecretValue, Vault, VaultError, Which};
 use zeroize::Zeroizing;
 
 use crate::access::SECRET_USE;
+use crate::act::Own;
 use crate::gate::{self, Asker};
 use crate::mounts::Mounts;
 use crate::problem::ApiError;
@@ -20,6 +22,11 @@ use crate::vault::{KnownSecret, holder, known};
 
 /// Under whose name mounted stores are asked.
 pub(crate) const HOLDER: &str = "server:egress";
+/// The secret that exchanges with models are kept under, below `skep/`.
+const RECORDINGS: &str = "model-recordings";
+const ABOUT_RECORDINGS: &str = "The key that exchanges with models are kept under";
+/// What it is kept by for a moment: no secret that settings name is called so.
+const KEPT_RECORDINGS: &str = "\0model-recordings";
 /// Values that are kept for a moment, at most.
 const MOST_KEPT: usize = 4_096;
 
@@ -27,14 +34,17 @@ const MOST_KEPT: usize = 4_096;
 pub(crate) struct Credentials {
     pub(crate) vault: Vault,
     mounts: Arc<Mounts>,
+    /// By whom Skep's own are made.
+    by: By,
     kept: Mutex<HashMap<Workspace, HashMap<String, Arc<Brief>>>>,
 }
 
 impl Credentials {
-    pub(crate) fn new(vault: &Vault, mounts: &Arc<Mounts>) -> Self {
+    pub(crate) fn new(db: &Db, vault: &Vault, mounts: &Arc<Mounts>) -> Self {
         Self {
             vault: vault.clone(),
             mounts: mounts.clone(),
+            by: By::new(Arc::new(Own(db.server()))),
             kept: Mutex::default(),
         }
     }
@@ -80,6 +90,44 @@ impl Credentials {
         Ok(Some(value))
     }
 
+    /// A value of Skep's own, if there is one: of the vault itself, since no store that is mounted says what it is.
+    pub(crate) async fn own(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<Option<SecretValue>, String> {
+        let which = Which::Name(SecretName::own(name).map_err(|error| error.detail())?);
+        let found = match self.vault.find(workspace, &which).await {
+            Ok(found) => found,
+            Err(VaultError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error.detail()),
+        };
+        let read = self.vault.read(workspace, found.id, None).await;
+        read.map(|(_, value)| Some(value))
+            .map_err(|error| error.detail())
+    }
+
+    /// Keeps a value of Skep's own, unless there is one.
+    pub(crate) async fn keep_own(
+        &self,
+        workspace: &Workspace,
+        (name, about): (&str, &str),
+        value: &[u8],
+    ) -> Result<(), String> {
+        let name = SecretName::own(name).map_err(|error| error.detail())?;
+        let mut described = About::named(name);
+        described.description = about.to_owned();
+        let new = NewSecret {
+            about: described,
+            value: SecretValue::new(value.to_vec()).map_err(|error| error.detail())?,
+            ttl: None,
+        };
+        match self.vault.create(&self.by, workspace, HOLDER, new).await {
+            Ok(_) | Err(VaultError::Exists(..)) => Ok(()),
+            Err(error) => Err(error.detail()),
+        }
+    }
+
     fn kept(&self, workspace: &Workspace, name: &str) -> Option<SecretValue> {
         let brief = self.kept.lock().get(workspace)?.get(name)?.clone();
         self.vault.kept(&brief)
@@ -100,6 +148,30 @@ impl Keys for Credentials {
     async fn key(&self, workspace: &Workspace, secret: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         let value = self.value(workspace, secret).await?;
         let value = value.ok_or_else(|| format!("there is no secret `{secret}`"))?;
+        Ok(Zeroizing::new(value.bytes().to_vec()))
+    }
+}
+
+#[async_trait]
+impl Safe for Credentials {
+    async fn key(&self, workspace: &Workspace) -> Result<Zeroizing<Vec<u8>>, String> {
+        let moment = self.vault.moment();
+        if let Some(value) = self.kept(workspace, KEPT_RECORDINGS) {
+            return Ok(Zeroizing::new(value.bytes().to_vec()));
+        }
+        let mut found = self.own(workspace, RECORDINGS).await?;
+        if found.is_none() {
+            let made = skep_crypto::random::<32>().map_err(|error| error.to_string())?;
+            let made = Zeroizing::new(made);
+            self.keep_own(workspace, (RECORDINGS, ABOUT_RECORDINGS), &made[..])
+                .await?;
+            // Another server may have been faster.
+            found = self.own(workspace, RECORDINGS).await?;
+        }
+        let value = found.ok_or_else(|| "it was not kept".to_owned())?;
+        if let Ok(brief) = self.vault.keep(moment, &value) {
+            self.keep(workspace, KEPT_RECORDINGS, brief);
+        }
         Ok(Zeroizing::new(value.bytes().to_vec()))
     }
 }

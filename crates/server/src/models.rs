@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::{Change as Changed, Thing};
 use skep_core::config::Settings;
-use skep_core::{Code, ExchangeId, RequestId, Timestamp};
+use skep_core::{Code, ExchangeId, RequestId, Timestamp, Workspaces};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Body, Door, Models, Options, Plan, Prices, Target, Who, Witness};
@@ -40,8 +40,6 @@ const DOORS: [(&str, Door); 3] = [
 ];
 /// The header in which Google's SDKs show their key.
 const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-/// The header in which an agent names the thread that a request belongs to: it stays with one model of a route.
-const THREAD: HeaderName = HeaderName::from_static("skep-thread");
 /// Headers of a request to a door, in which this server finds who asks.
 const OWN_KEY: HeaderName = HeaderName::from_static(skep_api::HEADER_API_KEY);
 /// The bodies that are kept in memory at once are bounded by these many bytes each.
@@ -109,6 +107,7 @@ pub(crate) async fn open(
     settings: &Settings,
     db: &Db,
     keys: Arc<Credentials>,
+    workspaces: &Workspaces,
 ) -> Result<Models, ServerError> {
     let wrong = |error: String| ServerError::Models(error);
     let mut prices = Prices::shipped().map_err(|error| wrong(error.to_string()))?;
@@ -125,7 +124,9 @@ pub(crate) async fn open(
         reach: outgoing::reach(&outgoing::guard(settings)?),
         prices,
         strict: settings.models_strict,
+        safe: keys.clone(),
         keys,
+        workspaces: workspaces.clone(),
     };
     let failed = |error: EgressError| match error {
         EgressError::Store(error) => error.into(),
@@ -227,9 +228,9 @@ async fn asked(
         return Err(ApiError::new(Code::NotFound, "there is no such door"));
     };
     let body = read(body, &state.model_bounds).await?;
-    let workspace = &asker.principal.workspace;
+    let who = who(asker);
     let asked = (&head.method, path, head.uri.query());
-    let mut plan = state.models.plan(workspace, door, asked, &body).await?;
+    let mut plan = state.models.plan(&who, door, asked, &body).await?;
     let circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
     let allowed = allowed(state, asker, &plan, &circumstances).await?;
     let first = allowed.first().or_else(|| plan.targets.first());
@@ -238,11 +239,9 @@ async fn asked(
     gate::ask(state, act, asker, About::Model(&name), &circumstances).await?;
     plan.targets = allowed;
     let witness = Arc::new(Seen { act: act.clone() });
-    let who = who(asker);
-    let thread = head.headers.get(THREAD).map(HeaderValue::as_bytes);
     let sent = state
         .models
-        .send(plan, (&who, thread), (&head.headers, &body), witness);
+        .send(plan, &who, (&head.headers, &body), witness);
     Ok(sent.await?)
 }
 

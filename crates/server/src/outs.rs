@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use skep_core::Workspaces;
 use skep_core::config::Settings;
 use skep_egress::llm::Models;
 use skep_egress::mcp::{Boxes, Tools};
@@ -25,12 +26,12 @@ pub(crate) struct Outs {
 /// Opens them.
 pub(crate) async fn outs(
     settings: &Settings,
-    db: &Db,
+    (db, workspaces): (&Db, &Workspaces),
     (vault, mounts): (&Vault, &Arc<Mounts>),
     (drivers, own): (&[Arc<dyn Driver>], &By),
 ) -> Result<Outs, ServerError> {
-    let credentials = Arc::new(Credentials::new(vault, mounts));
-    let models = models::open(settings, db, credentials.clone()).await?;
+    let credentials = Arc::new(Credentials::new(db, vault, mounts));
+    let models = models::open(settings, db, credentials.clone(), workspaces).await?;
     let boxes = boxes_of(drivers);
     let tools = mcp::open(settings, db, credentials.clone(), &models, (boxes, own))?;
     let web = proxy::open(settings, db, &models, credentials)?;

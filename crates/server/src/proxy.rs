@@ -48,10 +48,7 @@ pub(crate) fn open(
     models: &Models,
     credentials: Arc<Credentials>,
 ) -> Result<Web, ServerError> {
-    let values = OfVault {
-        db: db.clone(),
-        credentials,
-    };
+    let values = OfVault(credentials);
     let options = Options {
         ledger: models.ledger().clone(),
         reach: outgoing::reach(&outgoing::guard(settings)?),

@@ -258,7 +258,13 @@ async fn compose(
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let (policies, mounts, lending) = lent(settings, &db, &vault, &audit)?;
-    let out = outs(settings, &db, (&vault, &mounts), (&drivers, &own)).await?;
+    let out = outs(
+        settings,
+        (&db, tenants.all()),
+        (&vault, &mounts),
+        (&drivers, &own),
+    )
+    .await?;
     let with = (quotas.allowed(), lending, &out);
     let of_runtime = of_runtime(settings, url, &tokens, with);
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;

@@ -38,6 +38,7 @@ mod manifest;
 mod mcp;
 mod mcp_guard;
 mod message;
+mod model_kept;
 mod model_routes;
 mod models;
 mod mounts;

@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use skep_tests::{Client, Server, Setup, Upstream, agent_binary, eventually, sdk};
 
+use crate::engine::Engine;
 use crate::policy::set;
 
 /// A model with a price of its own, that writes 20 tokens for 10.
@@ -37,6 +38,10 @@ fn prices() -> String {
 
 impl House {
     pub(crate) async fn start() -> Self {
+        Self::start_on(&Engine::Sqlite).await
+    }
+
+    pub(crate) async fn start_on(engine: &Engine) -> Self {
         let upstream = Upstream::start().await;
         let folder = tempfile::tempdir().expect("it is so");
         let file = folder.path().join("prices.toml");
@@ -45,13 +50,7 @@ impl House {
             ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
             ("SKEP_MODELS_PRICES", file.to_str().expect("it is so")),
         ];
-        let setup = Setup {
-            env: env
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
-            ..Setup::default()
-        };
-        let server = Server::start_in(folder, setup).await;
+        let server = Server::start_in(folder, engine.setup(&env)).await;
         let secret = json!({ "name": "keys/upstream", "value": upstream.key });
         let made = server.client.post_json("/api/v1/secrets", &secret).await;
         assert_eq!(made.status, 201, "{}", made.text());
@@ -276,6 +275,90 @@ async fn a_budget_is_not_overspent_by_64_at_once() {
         (spent - f64::from(done) * 0.000_21).abs() < 1e-12,
         "{standing}"
     );
+}
+
+/// Another server of the same database, whose vault is opened by the same key.
+async fn beside(house: &House, engine: &Engine) -> Server {
+    let folder = tempfile::tempdir().expect("it is so");
+    let prices_file = folder.path().join("prices.toml");
+    fs::write(&prices_file, prices()).expect("it is so");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).expect("it is so");
+    fs::copy(house.server.data().join("seal.key"), data.join("seal.key")).expect("it is so");
+    let setup = engine.setup(&[
+        ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
+        (
+            "SKEP_MODELS_PRICES",
+            prices_file.to_str().expect("it is so"),
+        ),
+    ]);
+    let key = Some(house.server.client.key.clone());
+    Server::start_in(folder, Setup { key, ..setup }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_is_not_overspent_by_two_servers_one_of_which_is_killed() {
+    let engine = Engine::postgres();
+    let mut house = House::start_on(&engine).await;
+    let two = beside(&house, &engine).await;
+    // Forty of them cost this much; each sets aside five times that.
+    let budget = json!({ "of": "workspace", "window": "total", "money": "0.0084" });
+    house.budget("all", budget).await;
+    let clients = (0..64).map(|place| {
+        let servers = [&house.server.client, &two.client];
+        let client = Client::new(&servers[place % 2].url, &servers[place % 2].key);
+        tokio::spawn(async move {
+            let mut done = 0_u32;
+            for _ in 0..3 {
+                let body = chat(SLOW, true).to_string();
+                // The first is killed in the middle of it.
+                match client.send(client.request(Method::POST, CHAT, body)).await {
+                    Ok(said) if said.status == 200 => done += 1,
+                    Ok(said) if matches!(said.status, 429 | 503) => {}
+                    Ok(said) => panic!("{}: {}", said.status, said.text()),
+                    Err(_) => break,
+                }
+            }
+            done
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    eventually("answers by both", async || {
+        let counts = house.upstream.counts().await;
+        (counts.requests > 20).then_some(())
+    })
+    .await;
+    house.server.kill();
+    let mut done = 0;
+    for client in clients {
+        done += client.await.expect("it is so");
+    }
+    // What the first had open is settled when it is back.
+    house.server.restart_as_it_was().await;
+    let standing = house.standing("all").await;
+    let spent = |of: &Value| -> f64 { of.as_str().expect("it is so").parse().expect("it is so") };
+    assert!(
+        done > 0 && spent(&standing["spent"]) <= 0.0084,
+        "{standing}"
+    );
+    let usage = house.usage().await;
+    assert_eq!(usage["cost"], standing["spent"]);
+    // What is left can be had, whoever is asked.
+    let mut more = 0;
+    loop {
+        let server = if more % 2 == 0 { &two } else { &house.server };
+        let said = server.client.post_json(CHAT, &chat(PRICED, false)).await;
+        if said.status == 429 {
+            break;
+        }
+        assert_eq!(said.status, 200, "{}", said.text());
+        more += 1;
+    }
+    let standing = house.standing("all").await;
+    let left = 0.0084 - spent(&standing["spent"]);
+    // One of them sets aside 0.00112, and what each server is a little ahead with.
+    assert!((0.0..0.004).contains(&left), "{standing}");
+    assert_eq!(house.usage().await["cost"], standing["spent"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

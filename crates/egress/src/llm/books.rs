@@ -230,14 +230,30 @@ struct Book {
     start: Timestamp,
     spent: i128,
     reserved: i128,
+    /// What was settled here in its window, in all; and how much of that is in what was spent as the store had it.
+    settled: i128,
+    known: i128,
+    /// What may be open of it here, when other servers hold it, too.
+    share: Option<i128>,
+    /// What others may have open, as the store said last.
+    others: i128,
+    /// A share was wanted, and what became of that is not known: the store may have a larger one.
+    wanted: bool,
 }
 
 impl Book {
+    /// What the store does not have yet as spent: what is set aside, and what was settled since it was asked.
+    const fn open(&self) -> i128 {
+        self.reserved + self.settled - self.known
+    }
+
     fn turn(&mut self, now: Timestamp) {
         let start = self.budget.window.start(now);
         // A clock that is set back begins no new window.
         if start > self.start {
             (self.start, self.spent, self.reserved) = (start, 0, 0);
+            (self.settled, self.known, self.others) = (0, 0, 0);
+            self.share = self.share.map(|_| 0);
         }
     }
 }
@@ -247,6 +263,8 @@ impl Book {
 pub struct Books {
     all: Vec<Book>,
     last: u64,
+    /// Other servers hold these budgets, too.
+    shared: bool,
 }
 
 /// What is set aside. It must be settled.
@@ -267,6 +285,78 @@ pub struct Over {
     pub rest: Option<Duration>,
 }
 
+/// A share is by so much of what is left more than what is needed, and by so many times what is wanted at most.
+const PART: i128 = 16;
+const TIMES: i128 = 8;
+
+/// Why nothing is set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Short {
+    /// There is not enough left.
+    Over(Over),
+    /// This server's share is too small: a larger one may be had.
+    Share,
+}
+
+/// A share of a budget that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    id: u64,
+    /// Of which budget.
+    pub budget: Budget,
+    /// In which of its windows.
+    pub start: Timestamp,
+    /// What is open of it here, once the store has all that was settled.
+    pub open: i128,
+    /// What is wanted besides.
+    pub wanted: i128,
+    /// What was settled here.
+    settled: i128,
+}
+
+impl Want {
+    /// What all servers call the budget: one that counts something else is another, whatever its name is.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let (of, whose) = self.budget.subject.parts();
+        let unit = match self.budget.most {
+            Most::Money(_) => "money",
+            Most::Tokens(_) => "tokens",
+        };
+        let window = self.budget.window.as_str();
+        format!("{} {unit} {window} {of} {whose}", self.budget.name)
+    }
+
+    /// What may be granted, when so much was spent and others may have so much open: a little more than is needed, so that
+    /// not each exchange asks. Nothing, when there is not enough left.
+    #[must_use]
+    pub fn grant(&self, spent: Amount, others: i128) -> Option<Granted> {
+        let (spent, most) = self.budget.most.measure(&spent);
+        let needed = self.open + self.wanted;
+        let left = most - spent - others - needed;
+        if left < 0 && self.wanted > 0 {
+            return None;
+        }
+        let more = (left / PART).clamp(0, self.wanted * TIMES);
+        Some(Granted {
+            spent,
+            others,
+            share: needed + more,
+        })
+    }
+}
+
+/// A share that was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// What was spent as the store has it.
+    pub spent: i128,
+    /// What others may have open.
+    pub others: i128,
+    /// What may be open here.
+    pub share: i128,
+}
+
 /// How a budget stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -281,6 +371,15 @@ pub struct Standing {
 }
 
 impl Books {
+    /// Of a server that is alone, or of one of several.
+    #[must_use]
+    pub fn new(shared: bool) -> Self {
+        Self {
+            shared,
+            ..Self::default()
+        }
+    }
+
     /// Takes a budget in, with what was spent of it in the window that holds `now`. One of its name is replaced; what
     /// is set aside of that stays so.
     pub fn put(&mut self, budget: Budget, spent: Amount, now: Timestamp) {
@@ -305,6 +404,11 @@ impl Books {
             start,
             spent,
             reserved: 0,
+            settled: 0,
+            known: 0,
+            share: self.shared.then_some(0),
+            others: 0,
+            wanted: false,
         });
     }
 
@@ -328,22 +432,26 @@ impl Books {
     /// Sets aside what an exchange may cost at most, in all budgets that it counts for, or in none.
     ///
     /// # Errors
-    /// [`Over`], of the first that has not enough left.
+    /// [`Short`], of the first that has not enough left, or not enough of a share.
     pub fn reserve(
         &mut self,
         spender: &Spender<'_>,
         amount: Amount,
         now: Timestamp,
-    ) -> Result<Reservation, Over> {
+    ) -> Result<Reservation, Short> {
         let counting = |it: &&mut Book| it.budget.subject.counts(spender);
         for book in self.all.iter_mut().filter(counting) {
             book.turn(now);
             let (wanted, most) = book.budget.most.measure(&amount);
-            if book.spent + book.reserved + wanted > most {
-                return Err(Over {
-                    budget: book.budget.name.clone(),
-                    rest: book.budget.window.rest(now),
-                });
+            match book.share {
+                Some(share) if book.open() + wanted > share => return Err(Short::Share),
+                None if book.spent + book.reserved + wanted > most => {
+                    return Err(Short::Over(Over {
+                        budget: book.budget.name.clone(),
+                        rest: book.budget.window.rest(now),
+                    }));
+                }
+                _ => {}
             }
         }
         let mut parts = Vec::new();
@@ -361,9 +469,59 @@ impl Books {
             if let Some(book) = self.all.iter_mut().find(same) {
                 let reserved = book.budget.most.measure(&reservation.amount).0;
                 book.reserved -= reserved;
-                book.spent += book.budget.most.measure(&actual).0;
+                let actual = book.budget.most.measure(&actual).0;
+                book.spent += actual;
+                book.settled += actual;
             }
         }
+    }
+
+    /// The shares that are wanted for what an exchange may cost; or none more than what is open. Until they are granted,
+    /// nothing more is set aside.
+    pub fn wants(&mut self, exchange: Option<(&Spender<'_>, Amount)>, now: Timestamp) -> Vec<Want> {
+        let mut wants = Vec::new();
+        for book in &mut self.all {
+            book.turn(now);
+            let (share, wanted) = match (book.share, exchange) {
+                (None, _) => continue,
+                (Some(share), None) => (share, 0),
+                (Some(_), Some((spender, _))) if !book.budget.subject.counts(spender) => continue,
+                (Some(share), Some((_, amount))) => (share, book.budget.most.measure(&amount).0),
+            };
+            book.share = Some(share.min(book.open()));
+            book.wanted = true;
+            wants.push(Want {
+                id: book.id,
+                budget: book.budget.clone(),
+                start: book.start,
+                open: book.reserved,
+                wanted,
+                settled: book.settled,
+            });
+        }
+        wants
+    }
+
+    /// A share was granted.
+    pub fn grant(&mut self, want: &Want, granted: &Granted) {
+        let same = |it: &&mut Book| it.id == want.id && it.start == want.start;
+        if let Some(book) = self.all.iter_mut().find(same) {
+            book.known = want.settled;
+            book.spent = granted.spent + book.settled - book.known;
+            book.share = Some(granted.share);
+            book.others = granted.others;
+            book.wanted = false;
+        }
+    }
+
+    /// Whether a share is larger than what is open, or may be.
+    pub fn has_unused(&mut self, now: Timestamp) -> bool {
+        let mut all = self.all.iter_mut();
+        all.any(|book| {
+            book.turn(now);
+            let larger = |share| share > book.open() || book.wanted;
+            book.share.is_some_and(larger)
+        })
     }
 
     /// How all of them stand.
@@ -374,7 +532,7 @@ impl Books {
             Standing {
                 budget: book.budget.clone(),
                 spent: book.spent,
-                reserved: book.reserved,
+                reserved: book.reserved + book.others,
                 start: book.start,
             }
         });

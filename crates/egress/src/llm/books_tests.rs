@@ -30,6 +30,13 @@ const ADA: Spender<'static> = Spender {
     model: "openai/gpt",
 };
 
+fn over(short: Result<Reservation, Short>) -> Over {
+    match short {
+        Err(Short::Over(over)) => over,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn windows_begin_where_the_calendar_says() {
     // 2024-02-29 12:34:56 UTC, a leap day.
@@ -70,19 +77,13 @@ fn an_exchange_is_let_in_by_all_of_its_budgets_or_by_none() {
         Amount::default(),
         now,
     );
-    let over = books.reserve(&ADA, dollars(4), now).unwrap_err();
-    assert_eq!((over.budget.as_str(), over.rest), ("ada", None));
+    let short = over(books.reserve(&ADA, dollars(4), now));
+    assert_eq!((short.budget.as_str(), short.rest), ("ada", None));
     assert!(books.standing(now).iter().all(|it| it.reserved == 0));
     let first = books.reserve(&ADA, dollars(3), now).unwrap();
-    assert_eq!(
-        books.reserve(&ADA, dollars(1), now).unwrap_err().budget,
-        "ada"
-    );
+    assert_eq!(over(books.reserve(&ADA, dollars(1), now)).budget, "ada");
     let bob = Spender { id: "bob", ..ADA };
-    assert_eq!(
-        books.reserve(&bob, dollars(4), now).unwrap_err().budget,
-        "all"
-    );
+    assert_eq!(over(books.reserve(&bob, dollars(4), now)).budget, "all");
     books.settle(&first, dollars(1));
     let spent: Vec<i128> = books.standing(now).iter().map(|it| it.spent).collect();
     assert_eq!(spent, [5_000_000_000, 1_000_000_000]);
@@ -99,7 +100,7 @@ fn a_window_that_is_over_takes_what_it_was_with_it() {
     );
     let old = books.reserve(&ADA, dollars(2), at(59)).unwrap();
     assert_eq!(
-        books.reserve(&ADA, dollars(1), at(59)).unwrap_err().rest,
+        over(books.reserve(&ADA, dollars(1), at(59))).rest,
         Some(Duration::from_secs(1))
     );
     let new = books.reserve(&ADA, dollars(2), at(60)).unwrap();
@@ -175,6 +176,148 @@ proptest! {
             prop_assert_eq!(now.spent, i128::from(spent.nanos()));
             prop_assert_eq!(now.reserved, i128::from(Money::dollars(reserved).nanos()));
             prop_assert!(now.spent + now.reserved <= i128::from(Money::dollars(100).nanos()));
+        }
+    }
+}
+
+/// What several servers do: one of them begins an exchange, ends one, or gives back what it does not need.
+#[derive(Debug, Clone)]
+enum Deed {
+    Begin(usize, i64),
+    End(usize, usize, i64),
+    Back(usize),
+    /// It wanted a share, and never learned what became of that.
+    Lost(usize, i64),
+}
+
+/// The database: what was settled and came there, and the share of each server.
+struct Shared {
+    spent: Money,
+    shares: Vec<i128>,
+}
+
+/// A server: its books, what is open, and what was settled and is not in the database yet.
+struct One {
+    books: Books,
+    open: Vec<(Reservation, i64)>,
+    late: Money,
+}
+
+impl One {
+    /// Asks for shares, as `shares.rs` does.
+    fn ask(&mut self, me: usize, wants: Vec<Want>, db: &mut Shared, hears: bool) {
+        db.spent += std::mem::take(&mut self.late);
+        let others: i128 = (0..db.shares.len())
+            .filter(|it| *it != me)
+            .map(|it| db.shares[it])
+            .sum();
+        for want in wants {
+            let spent = Amount {
+                money: db.spent,
+                tokens: 0,
+            };
+            if let Some(granted) = want.grant(spent, others) {
+                db.shares[me] = granted.share;
+                if hears {
+                    self.books.grant(&want, &granted);
+                }
+            }
+        }
+    }
+}
+
+fn servers(count: usize) -> (Vec<One>, Shared) {
+    let one = || {
+        let mut books = Books::new(true);
+        books.put(
+            budget("all", Subject::Workspace, Window::Total, 100),
+            Amount::default(),
+            at(0),
+        );
+        One {
+            books,
+            open: Vec::new(),
+            late: Money::ZERO,
+        }
+    };
+    let db = Shared {
+        spent: Money::ZERO,
+        shares: vec![0; count],
+    };
+    ((0..count).map(|_| one()).collect(), db)
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    proptest::collection::vec(
+        prop_oneof![
+            4 => (0..3_usize, 1..30_i64).prop_map(|(who, cost)| Deed::Begin(who, cost)),
+            4 => (0..3_usize, 0..8_usize, 0..100_i64).prop_map(|(who, which, percent)| Deed::End(who, which, percent)),
+            1 => (0..3_usize).prop_map(Deed::Back),
+            1 => (0..3_usize, 1..30_i64).prop_map(|(who, cost)| Deed::Lost(who, cost)),
+        ],
+        1..200,
+    )
+}
+
+proptest! {
+    /// Whatever three servers do: together they never overspend a budget, and when nothing is open any more, what is left
+    /// of it can be had by any of them.
+    #[test]
+    fn servers_do_not_overspend_a_budget_together(deeds in deeds()) {
+        let (mut all, mut db) = servers(3);
+        let nanos = |dollars: i64| i128::from(Money::dollars(dollars).nanos());
+        for deed in deeds {
+            match deed {
+                Deed::Begin(who, cost) => {
+                    let one = &mut all[who];
+                    let mut held = one.books.reserve(&ADA, dollars(cost), at(0));
+                    if held == Err(Short::Share) {
+                        let wants = one.books.wants(Some((&ADA, dollars(cost))), at(0));
+                        one.ask(who, wants, &mut db, true);
+                        held = one.books.reserve(&ADA, dollars(cost), at(0));
+                    }
+                    if let Ok(held) = held {
+                        one.open.push((held, cost));
+                    }
+                }
+                Deed::End(who, which, percent) if !all[who].open.is_empty() => {
+                    let one = &mut all[who];
+                    let (held, cost) = one.open.swap_remove(which % one.open.len());
+                    let actual = Money::from_nanos(Money::dollars(cost).nanos() / 100 * percent);
+                    one.books.settle(&held, Amount { money: actual, tokens: 0 });
+                    one.late += actual;
+                }
+                Deed::End(..) => {}
+                Deed::Back(who) => {
+                    let wants = all[who].books.wants(None, at(0));
+                    all[who].ask(who, wants, &mut db, true);
+                }
+                Deed::Lost(who, cost) => {
+                    let wants = all[who].books.wants(Some((&ADA, dollars(cost))), at(0));
+                    all[who].ask(who, wants, &mut db, false);
+                }
+            }
+            let open: i64 = all.iter().flat_map(|it| &it.open).map(|(_, cost)| cost).sum();
+            let late: i128 = all.iter().map(|it| i128::from(it.late.nanos())).sum();
+            prop_assert!(i128::from(db.spent.nanos()) + late + nanos(open) <= nanos(100));
+        }
+        for who in 0..all.len() {
+            let one = &mut all[who];
+            for (held, _) in std::mem::take(&mut one.open) {
+                one.books.settle(&held, Amount::default());
+            }
+            let wants = one.books.wants(None, at(0));
+            one.ask(who, wants, &mut db, true);
+            prop_assert!(!one.books.has_unused(at(0)));
+        }
+        prop_assert!(db.shares.iter().all(|it| *it == 0), "{:?}", db.shares);
+        let rest = Amount { money: Money::from_nanos(Money::dollars(100).nanos() - db.spent.nanos()), tokens: 0 };
+        if rest.money > Money::ZERO {
+            let one = &mut all[0];
+            let wants = one.books.wants(Some((&ADA, rest)), at(0));
+            one.ask(0, wants, &mut db, true);
+            let held = one.books.reserve(&ADA, rest, at(0));
+            prop_assert!(held.is_ok(), "{held:?}");
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::books::{Amount, Reservation};
 use super::plan::Plan;
 use super::prices::Price;
+use super::recordings::Keep;
 use super::send::CANNOT;
 use super::service::{Inner, Witness};
 use crate::EgressError;
@@ -42,6 +43,8 @@ pub(super) struct Open {
     pub(super) dialect: Dialect,
     /// The provider was asked.
     pub(super) asked: bool,
+    /// What was given before is given again.
+    pub(super) kept: bool,
     pub(super) settled: bool,
 }
 
@@ -230,6 +233,8 @@ pub struct Body {
     failed: Option<Cut>,
     status: u16,
     open: Option<Open>,
+    /// What goes out is kept, too.
+    keep: Option<Keep>,
     silence: Pin<Box<Sleep>>,
     /// With strict durability, the frame that ends it, or the end itself, and what that waits for.
     held: Option<(Option<Frame<Bytes>>, Wait)>,
@@ -274,10 +279,16 @@ impl Body {
             failed: None,
             status,
             open: Some(open),
+            keep: None,
             silence: Box::pin(tokio::time::sleep(SILENCE)),
             held: None,
             ended: false,
         }
+    }
+
+    /// Keeps what goes out.
+    pub(super) fn keep(&mut self, keep: Keep) {
+        self.keep = Some(keep);
     }
 
     /// Settles the exchange, once.
@@ -285,7 +296,7 @@ impl Body {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        let good = (200..300).contains(&self.status) && open.plan.costs();
+        let good = (200..300).contains(&self.status) && open.plan.costs() && !open.kept;
         let known = self.tap.usage().filter(|_| good);
         // What a cut stream said in its middle is not all of it.
         let whole = known.filter(|_| self.tap.is_complete() || cut.is_none());
@@ -314,6 +325,10 @@ impl Body {
             _ => self.status.to_string(),
         };
         open.settle(&outcome, usage, good && whole.is_none());
+        if let Some(keep) = self.keep.take() {
+            let now = open.inner.db.clock().now();
+            keep.end(&outcome, good && cut.is_none(), now);
+        }
     }
 
     /// A piece of the answer has come.
@@ -327,6 +342,9 @@ impl Body {
             self.tap.push(&data);
         }
         let data = self.change.push(data);
+        if let Some(keep) = &mut self.keep {
+            keep.push(&data);
+        }
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
@@ -335,6 +353,9 @@ impl Body {
         self.tap.finish();
         self.ended = true;
         let rest = self.change.finish();
+        if let Some(keep) = &mut self.keep {
+            keep.push(&rest);
+        }
         (!rest.is_empty()).then(|| Frame::data(rest))
     }
 

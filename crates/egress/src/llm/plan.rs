@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use skep_dialects::{Dialect, Glance, Usage, glance};
 
 use super::books::Amount;
+use super::preferences::Preferences;
 use super::prices::Price;
 use super::provider::{Door, Kind, Provider, Wish};
 use super::route::{Leg, Route};
@@ -15,6 +16,8 @@ use crate::EgressError;
 
 /// Tokens of all answers to a request.
 const MOST_TOKENS: u64 = 10_000_000;
+/// What stands for the model that its sender prefers.
+const DEFAULT: &str = "default";
 /// Bytes of a model's name.
 const MOST_NAME: usize = 300;
 /// Tokens that a picture or a file may have.
@@ -61,6 +64,8 @@ pub struct Plan {
     pub(super) query: Option<String>,
     pub(super) glance: Glance,
     pub(super) body_bytes: u64,
+    /// What its sender prefers.
+    pub(super) preferences: Preferences,
 }
 
 /// What passes of a query of Google's: nothing that hides what was used, or makes an answer unreadable.
@@ -251,7 +256,7 @@ impl Plan {
     /// [`EgressError::NotFound`] for a path that the door has not, [`EgressError::Invalid`] for a body that is no
     /// request, [`EgressError::NoModel`] when no provider has the model.
     pub(super) fn read(
-        (all, routes): (&[Arc<Provider>], &[Arc<Route>]),
+        (all, routes, usual): (&[Arc<Provider>], &[Arc<Route>], Option<&str>),
         door: Door,
         (method, path, query): (&Method, &str, Option<&str>),
         body: &[u8],
@@ -274,6 +279,10 @@ impl Plan {
         let unreadable = || EgressError::Invalid("the path cannot be read".to_owned());
         let wish = wish.decoded(decoded).ok_or_else(unreadable)?;
         let (glance, asked) = understood(&wish, dialect, body)?;
+        let asked = match asked {
+            Some(asked) if asked == DEFAULT => usual.map(str::to_owned).or(Some(asked)),
+            asked => asked,
+        };
         let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
         let route = routes.iter().find(|it| Some(&it.name) == asked.as_ref());
         let targets = match &asked {
@@ -313,6 +322,7 @@ impl Plan {
             query: query.and_then(|it| passing(door, it)),
             glance,
             body_bytes: body.len() as u64,
+            preferences: Preferences::default(),
         })
     }
 
@@ -466,7 +476,12 @@ mod tests {
             "" => Method::GET,
             _ => Method::POST,
         };
-        Plan::read((&all(), &[]), door, (&method, path, query), body.as_bytes())
+        Plan::read(
+            (&all(), &[], None),
+            door,
+            (&method, path, query),
+            body.as_bytes(),
+        )
     }
 
     #[test]
@@ -604,7 +619,7 @@ mod tests {
         let router = [provider("router", Kind::OpenRouter, &[])];
         let asked = (&Method::POST, "/v1/chat/completions", None);
         let other = br#"{"model":"a/b","models":["c/d"],"messages":[]}"#;
-        let error = Plan::read((&router, &[]), Door::OpenAi, asked, other).unwrap_err();
+        let error = Plan::read((&router, &[], None), Door::OpenAi, asked, other).unwrap_err();
         assert!(error.to_string().contains("`models`"), "{error}");
     }
 

@@ -23,6 +23,10 @@ pub enum Kind {
     Anthropic,
     /// Google's Gemini API.
     Google,
+    /// OpenAI's API as a resource of Azure has it: `https://RESOURCE.openai.azure.com/openai/v1`.
+    Azure,
+    /// OpenAI's API as Amazon Bedrock has it in a region: `https://bedrock-runtime.REGION.amazonaws.com/openai/v1`.
+    Bedrock,
     /// Mistral.
     Mistral,
     /// Groq.
@@ -35,10 +39,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::OpenAi,
         Self::Anthropic,
         Self::Google,
+        Self::Azure,
+        Self::Bedrock,
         Self::Mistral,
         Self::Groq,
         Self::OpenRouter,
@@ -52,6 +58,8 @@ impl Kind {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Google => "google",
+            Self::Azure => "azure",
+            Self::Bedrock => "bedrock",
             Self::Mistral => "mistral",
             Self::Groq => "groq",
             Self::OpenRouter => "openrouter",
@@ -74,7 +82,7 @@ impl Kind {
             Self::Mistral => Some("https://api.mistral.ai/v1"),
             Self::Groq => Some("https://api.groq.com/openai/v1"),
             Self::OpenRouter => Some("https://openrouter.ai/api/v1"),
-            Self::Compatible => None,
+            Self::Azure | Self::Bedrock | Self::Compatible => None,
         }
     }
 
@@ -98,6 +106,7 @@ impl Kind {
         match self {
             Self::Anthropic => (HeaderName::from_static("x-api-key"), ""),
             Self::Google => (HeaderName::from_static("x-goog-api-key"), ""),
+            Self::Azure => (HeaderName::from_static("api-key"), ""),
             _ => (AUTHORIZATION, "Bearer "),
         }
     }
@@ -112,6 +121,17 @@ pub enum Door {
     Anthropic,
     /// Google's.
     Google,
+}
+
+impl Door {
+    /// The word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Google => "google",
+        }
+    }
 }
 
 /// What a path behind a door asks for.
@@ -249,7 +269,7 @@ struct Stored {
 }
 
 /// Whether a text is one that a pattern stands for: `*` is any text.
-fn fits(pattern: &str, text: &str) -> bool {
+pub(super) fn fits(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };
@@ -304,12 +324,20 @@ impl Provider {
             );
         }
         let Some(url) = &self.url else {
-            return match self.kind.home() {
-                Some(_) => Ok(()),
-                None => wrong(
+            return match self.kind {
+                Kind::Azure => wrong(
+                    "url",
+                    "say which resource it is: `https://RESOURCE.openai.azure.com/openai/v1`",
+                ),
+                Kind::Bedrock => wrong(
+                    "url",
+                    "say in which region it is: `https://bedrock-runtime.REGION.amazonaws.com/openai/v1`",
+                ),
+                Kind::Compatible => wrong(
                     "url",
                     "say where it is, such as `http://127.0.0.1:11434/v1`",
                 ),
+                _ => Ok(()),
             };
         };
         let parsed: Option<http::Uri> = url.parse().ok();

@@ -5,28 +5,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AGE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
-use skep_core::{Timestamp, Workspace};
-use skep_dialects::{Dialect, Memory, glance, rewritten, translate_request};
+use skep_core::Workspace;
+use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::answer::{passed, translated};
-use super::books::{Amount, Reservation, Spender};
+use super::books::{Amount, Books, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
+use super::provider::Provider;
+use super::recordings::Keeping;
 use super::route::{Pick, chance_of};
 use super::service::{Models, Who, Witness};
+use super::wishes::Wishes;
 use crate::EgressError;
 use crate::ledger::{Opened, Way};
+use crate::rows::KEPT;
 
 /// How long a provider may take until its answer begins.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Tells a client who answers: `provider/model`.
 const MODEL: HeaderName = HeaderName::from_static("skep-model");
+/// Tells a client whether the answer was given before: `hit`, `miss`, or `replay` of an earlier attempt.
+const CACHE: HeaderName = HeaderName::from_static("skep-cache");
 /// Statuses of a provider that cannot, or not now: the next one is asked.
 pub(super) const CANNOT: [u16; 6] = [429, 500, 502, 503, 504, 529];
 /// Statuses of a key that is not to be shown for now: it has asked too often, or counts no more.
@@ -39,6 +45,13 @@ const BACKOFF: Duration = Duration::from_millis(250);
 /// The longest that a client waits because a provider wants it; beyond, the next one is asked.
 const MOST_WAIT: Duration = Duration::from_secs(10);
 
+/// What an exchange may cost.
+struct Cost<'a> {
+    reserved: Amount,
+    /// The version of the prices.
+    prices: &'a str,
+}
+
 /// What is sent, by whom, and who is told.
 struct Sending<'a> {
     plan: &'a Arc<Plan>,
@@ -46,6 +59,8 @@ struct Sending<'a> {
     client: &'a HeaderMap,
     body: &'a Bytes,
     witness: &'a Arc<dyn Witness>,
+    /// What is kept of it.
+    keeping: Option<Arc<Keeping>>,
 }
 
 /// An answer or an error of one exchange, with the secret whose key was shown.
@@ -108,28 +123,39 @@ impl Tried {
 
 impl Models {
     /// Asks those who could answer until one does: in the order of the route, first those that have not failed of late.
-    /// Each try is an exchange of its own. Requests with one `thread` come to the same model of a weighted route.
+    /// Each try is an exchange of its own. Requests with one `Skep-Thread` come to the same model of a weighted route.
+    /// What is kept of an earlier answer is given again, where its sender prefers that.
     ///
     /// # Errors
     /// [`EgressError`], of the last who was asked.
     pub async fn send(
         &self,
         plan: Plan,
-        (who, thread): (&Who, Option<&[u8]>),
+        who: &Who,
         (client, body): (&HeaderMap, &Bytes),
         witness: Arc<dyn Witness>,
     ) -> Result<Response<Body>, EgressError> {
         let plan = Arc::new(plan);
+        let mut wishes = Wishes::of(client)?;
+        let thread = wishes.thread.take();
         let client = headers::to_provider(client);
+        let wanted = (wishes, &plan.preferences);
+        let kept = &self.0.recordings;
+        let keeping = kept.keeping((&plan, who), wanted, (&client, body)).await;
         let sending = Sending {
             plan: &plan,
             who,
             client: &client,
             body,
             witness: &witness,
+            keeping,
         };
+        let order = self.order(&plan, &who.workspace, thread.as_deref());
+        if let Some(given) = self.given_again(&sending, &order).await {
+            return given;
+        }
         let mut last: Option<Tried> = None;
-        for place in self.order(&plan, &who.workspace, thread) {
+        for place in order {
             let Some(target) = plan.targets.get(place) else {
                 continue;
             };
@@ -144,6 +170,39 @@ impl Models {
         }
         let nobody = || Err(EgressError::NoModel("nobody is left to ask".to_owned()));
         last.map_or_else(nobody, |it| it.result)
+    }
+
+    /// An answer that was given before, if there is one: an exchange that costs nothing.
+    async fn given_again(
+        &self,
+        sending: &Sending<'_>,
+        order: &[usize],
+    ) -> Option<Result<Response<Body>, EgressError>> {
+        let keeping = sending.keeping.as_ref()?;
+        let targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
+        let again = self.0.recordings.again(keeping, targets).await?;
+        let (provider, model) = again.model.split_once('/')?;
+        let cost = Cost {
+            reserved: Amount::default(),
+            prices: KEPT,
+        };
+        let mut open = match self.opened(sending, (provider, model), cost) {
+            Ok(opened) => self.exchange(sending, opened, again.model.as_str().into()),
+            Err(error) => return Some(Err(error)),
+        };
+        open.kept = true;
+        let how = if again.replayed { "replay" } else { "hit" };
+        let (status, mut headers, bytes) = again.content.again();
+        headers.insert(CACHE, HeaderValue::from_static(how));
+        headers.insert(AGE, HeaderValue::from(again.age.as_secs()));
+        if let Ok(name) = HeaderValue::try_from(&*open.target) {
+            headers.insert(MODEL, name);
+        }
+        let tap = Tap::new(sending.plan.dialect, sending.plan.streams());
+        let mut response = Response::new(Body::whole(bytes.into(), status.as_u16(), tap, open));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Some(Ok(response))
     }
 
     /// Who is asked, one after the other: places of the plan's targets.
@@ -211,7 +270,7 @@ impl Models {
 
     async fn try_once(&self, sending: &Sending<'_>, target: &Target) -> Tried {
         let secret = self.secret(&sending.who.workspace, target);
-        let result = match self.begin(sending, target) {
+        let result = match self.begin(sending, target).await {
             Ok(open) => self.ask(sending, (target, secret.as_deref()), open).await,
             Err(error) => Err(error),
         };
@@ -237,10 +296,8 @@ impl Models {
     }
 
     /// Sets aside what an exchange may cost, and tells that it begins.
-    fn begin(&self, sending: &Sending<'_>, target: &Target) -> Result<Open, EgressError> {
-        let Sending {
-            plan, who, witness, ..
-        } = sending;
+    async fn begin(&self, sending: &Sending<'_>, target: &Target) -> Result<Open, EgressError> {
+        let Sending { plan, who, .. } = sending;
         let inner = &self.0;
         let kind = target.provider.kind;
         let now = inner.db.clock().now();
@@ -260,9 +317,45 @@ impl Models {
                     model: &name,
                 };
                 let priced = price.is_some() || !kind.is_priced();
-                Some(self.reserve(&who.workspace, &spender, (most, priced), now)?)
+                Some(
+                    self.reserve(&who.workspace, &spender, (most, priced))
+                        .await?,
+                )
             }
         };
+        let cost = Cost {
+            reserved: most,
+            prices: match price {
+                Some(_) => inner.prices.version(),
+                None => "none",
+            },
+        };
+        let answers = (target.provider.name.as_str(), target.model.as_str());
+        let opened = match self.opened(sending, answers, cost) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if let Some(reservation) = &reservation {
+                    inner.settle(&who.workspace, reservation, Amount::default());
+                }
+                return Err(error);
+            }
+        };
+        let mut open = self.exchange(sending, opened, name);
+        open.reservation = reservation;
+        open.price = price;
+        open.dialect = plan.dialect_of(target);
+        Ok(open)
+    }
+
+    /// Tells the ledger that an exchange begins.
+    fn opened(
+        &self,
+        sending: &Sending<'_>,
+        (provider, model): (&str, &str),
+        cost: Cost<'_>,
+    ) -> Result<Arc<Opened>, EgressError> {
+        let (plan, who) = (sending.plan, sending.who);
+        let now = self.0.db.clock().now();
         let mut opened = Opened {
             id: *skep_core::ExchangeId::new().as_bytes(),
             workspace: who.workspace.clone(),
@@ -270,62 +363,53 @@ impl Models {
             way: Way::Model,
             kind: who.kind.to_owned(),
             who: who.id.to_string(),
-            provider: target.provider.name.clone(),
-            model: target.model.clone(),
+            provider: provider.to_owned(),
+            model: model.to_owned(),
             asked: plan.asked.clone().unwrap_or_default(),
-            reserved: most,
-            prices: match price {
-                Some(_) => inner.prices.version().to_owned(),
-                None => "none".to_owned(),
-            },
+            reserved: cost.reserved,
+            prices: cost.prices.to_owned(),
             entry: Vec::new(),
         };
-        opened.entry = witness.entry("lost", &opened, now);
+        opened.entry = sending.witness.entry("lost", &opened, now);
         let opened = Arc::new(opened);
-        if let Err(error) = inner.ledger.begin(opened.clone()) {
-            if let Some(reservation) = &reservation {
-                inner.settle(&who.workspace, reservation, Amount::default());
-            }
-            return Err(error);
-        }
-        Ok(Open {
-            inner: inner.clone(),
-            opened,
-            target: name,
-            reservation,
-            price,
-            plan: (*plan).clone(),
-            witness: (*witness).clone(),
-            began: Instant::now(),
-            first: None,
-            dialect: plan.dialect_of(target),
-            asked: false,
-            settled: false,
-        })
+        self.0.ledger.begin(opened.clone())?;
+        Ok(opened)
     }
 
-    fn reserve(
+    /// One that has begun, with nothing set aside.
+    fn exchange(&self, sending: &Sending<'_>, opened: Arc<Opened>, target: Arc<str>) -> Open {
+        Open {
+            inner: self.0.clone(),
+            opened,
+            target,
+            reservation: None,
+            price: None,
+            plan: sending.plan.clone(),
+            witness: sending.witness.clone(),
+            began: Instant::now(),
+            first: None,
+            dialect: sending.plan.dialect,
+            asked: false,
+            kept: false,
+            settled: false,
+        }
+    }
+
+    async fn reserve(
         &self,
         workspace: &Workspace,
         spender: &Spender<'_>,
         (most, priced): (Amount, bool),
-        now: Timestamp,
     ) -> Result<Reservation, EgressError> {
-        let mut books = self.0.books.lock();
-        let books = books.entry(workspace.clone()).or_default();
-        if !priced && let Some(budget) = books.counts_money(spender) {
+        let unpriced = |books: &mut Books| books.counts_money(spender).map(str::to_owned);
+        if !priced && let Some(budget) = self.books(workspace, unpriced) {
             let model = spender.model;
             return Err(EgressError::Invalid(format!(
                 "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
                  `models.prices`"
             )));
         }
-        books
-            .reserve(spender, most, now)
-            .map_err(|over| EgressError::OverBudget {
-                budget: over.budget,
-                rest: over.rest,
-            })
+        self.take(workspace, spender, most).await
     }
 
     /// Asks one provider.
@@ -366,6 +450,7 @@ impl Models {
         };
         open.answers(answer.status());
         let name = HeaderValue::try_from(&*open.target);
+        let told = (open.opened.clone(), open.target.clone());
         let mut response = match memory {
             Some(memory) => translated(plan, target, open, (answer, memory)).await?,
             None => passed(plan, target, open, answer),
@@ -373,7 +458,33 @@ impl Models {
         if let Ok(name) = name {
             response.headers_mut().insert(MODEL, name);
         }
+        if let Some(keeping) = &sending.keeping {
+            let answer = (response.status().as_u16(), response.headers());
+            let keep = keeping.keep(target, (&told.0, &told.1), answer);
+            response.body_mut().keep(keep);
+            if keeping.caches() {
+                let missed = HeaderValue::from_static("miss");
+                response.headers_mut().insert(CACHE, missed);
+            }
+        }
         Ok(response)
+    }
+
+    /// The header in which a provider is shown a key; or why there is none.
+    pub(super) async fn shown(
+        &self,
+        workspace: &Workspace,
+        provider: &Provider,
+        secret: &str,
+    ) -> Result<(HeaderName, HeaderValue), String> {
+        let key = self.0.keys.key(workspace, secret).await?;
+        let (name, before) = provider.kind.key_header();
+        let mut value = Zeroizing::new(before.as_bytes().to_vec());
+        value.extend_from_slice(key.trim_ascii());
+        let value = HeaderValue::from_bytes(&value);
+        let mut value = value.map_err(|_| "its value cannot stand in a header".to_owned())?;
+        value.set_sensitive(true);
+        Ok((name, value))
     }
 
     async fn request(
@@ -396,14 +507,8 @@ impl Models {
             false => headers::elsewhere(provider.kind.door()),
         };
         if let Some(secret) = secret {
-            let key = self.0.keys.key(&sending.who.workspace, secret).await;
-            let key = key.map_err(failed)?;
-            let (name, before) = provider.kind.key_header();
-            let mut value = Zeroizing::new(before.as_bytes().to_vec());
-            value.extend_from_slice(key.trim_ascii());
-            let mut value = HeaderValue::from_bytes(&value)
-                .map_err(|_| failed("its value cannot stand in a header".to_owned()))?;
-            value.set_sensitive(true);
+            let shown = self.shown(&sending.who.workspace, provider, secret).await;
+            let (name, value) = shown.map_err(failed)?;
             headers.insert(name, value);
         }
         let (body, memory) = match own {

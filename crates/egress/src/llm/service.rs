@@ -1,6 +1,6 @@
 //! The way out to models: providers and budgets of each workspace, and the exchanges with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
 use parking_lot::Mutex;
-use skep_core::{Timestamp, Workspace};
+use skep_core::{Timestamp, Workspace, Workspaces};
 use skep_sources::Reach;
 use skep_store::{By, Db, Scope};
 use tokio::time::Instant;
@@ -21,8 +21,10 @@ use zeroize::Zeroizing;
 use super::books::{Amount, Books, Budget, Reservation, Standing};
 use super::health::{Condition, Health};
 use super::plan::Plan;
+use super::preferences::{EVERYBODY, Preferences};
 use super::prices::Prices;
 use super::provider::{Door, Provider};
+use super::recordings::{Recordings, Safe};
 use super::route::Route;
 use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
 use crate::EgressError;
@@ -64,6 +66,10 @@ pub struct Options {
     pub strict: bool,
     /// Where keys come from.
     pub keys: Arc<dyn Keys>,
+    /// Has the keys that exchanges are kept under.
+    pub safe: Arc<dyn Safe>,
+    /// All that there are.
+    pub workspaces: Workspaces,
 }
 
 /// Who asks.
@@ -79,10 +85,23 @@ pub struct Who {
 
 /// What a workspace has, as the store said some time ago.
 #[derive(Clone)]
-struct Known {
+pub(super) struct Known {
     at: Instant,
     providers: Arc<[Arc<Provider>]>,
     routes: Arc<[Arc<Route>]>,
+    pub(super) preferences: Arc<BTreeMap<String, Preferences>>,
+}
+
+impl Known {
+    /// What somebody prefers, or their workspace.
+    fn preferences_of(&self, who: &Who) -> Preferences {
+        let all = self.preferences.get(EVERYBODY).cloned().unwrap_or_default();
+        let own = match who.kind {
+            "agent" => self.preferences.get(&*who.id),
+            _ => None,
+        };
+        own.map_or_else(|| all.clone(), |own| own.or(&all))
+    }
 }
 
 /// The way out to models. Cheap to clone.
@@ -96,10 +115,13 @@ pub(super) struct Inner {
     pub(super) upstream: Upstream<Full<Bytes>>,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
+    pub(super) recordings: Recordings,
     known: Mutex<HashMap<Workspace, Known>>,
     pub(super) books: Mutex<HashMap<Workspace, Books>>,
     health: Mutex<HashMap<Workspace, Health>>,
     pub(super) turn: AtomicUsize,
+    /// Held by who takes a share of a budget.
+    pub(super) sharing: tokio::sync::Mutex<()>,
     /// Held by who reads what a workspace has: what was read last counts.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -140,19 +162,25 @@ impl Models {
     /// [`EgressError::Ledger`], and the store's own.
     pub async fn open(db: Db, options: Options) -> Result<Self, EgressError> {
         let ledger = Ledger::open(db.clone(), &options.folder).await?;
-        Ok(Self(Arc::new(Inner {
+        let all = options.workspaces.all();
+        let recordings = Recordings::new(db.clone(), options.safe, options.workspaces);
+        let models = Self(Arc::new(Inner {
             db,
             ledger,
             strict: options.strict,
             upstream: Upstream::new(options.reach, None, MOST_IDLE),
             keys: options.keys,
             prices: options.prices,
+            recordings,
             known: Mutex::default(),
             books: Mutex::default(),
             health: Mutex::default(),
             turn: AtomicUsize::new(0),
+            sharing: tokio::sync::Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
-        })))
+        }));
+        models.begin_shares(&all).await?;
+        Ok(models)
     }
 
     /// Where exchanges are written down, by whatever way they go.
@@ -161,9 +189,11 @@ impl Models {
         &self.0.ledger
     }
 
-    /// Brings what exchanges cost into the store, until the end.
+    /// Brings what exchanges cost, and those that are kept, into the store, until the end.
     pub async fn keep(&self, stop: CancellationToken) {
-        self.0.ledger.keep(stop).await;
+        let recordings = self.0.recordings.run(stop.clone());
+        let shares = self.give_back(&stop);
+        tokio::join!(self.0.ledger.keep(stop.clone()), recordings, shares);
     }
 
     /// The last of what exchanges cost.
@@ -171,7 +201,7 @@ impl Models {
         self.0.ledger.flush().await;
     }
 
-    async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
+    pub(super) async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
         let shared = self.0.db.is_shared();
         if let Some(known) = self.0.known.lock().get(workspace)
             && (!shared || known.at.elapsed() < FRESH)
@@ -192,25 +222,27 @@ impl Models {
             let mut scope = reader.scope(&of);
             let providers = stored::providers(&mut scope)?;
             let routes = stored::routes(&mut scope)?;
+            let preferences = stored::preferences(&mut scope)?;
             let mut budgets = Vec::new();
             for budget in stored::budgets(&mut scope)? {
                 let spent = rows::spent(&mut scope, &budget.subject, budget.window, now)?;
                 budgets.push((budget, spent));
             }
-            Ok::<_, EgressError>((providers, routes, budgets))
+            Ok::<_, EgressError>((providers, routes, preferences, budgets))
         });
-        let (providers, routes, budgets) = read.await?;
+        let (providers, routes, preferences, budgets) = read.await?;
         let known = Known {
             at,
             providers: providers.into_iter().map(Arc::new).collect(),
             routes: routes.into_iter().map(Arc::new).collect(),
+            preferences: Arc::new(preferences),
         };
-        let mut books = self.0.books.lock();
-        let books = books.entry(workspace.clone()).or_default();
-        books.keep(|name| budgets.iter().any(|(it, _)| it.name == name));
-        for (budget, spent) in budgets {
-            books.put(budget, spent, now);
-        }
+        self.books(workspace, |books| {
+            books.keep(|name| budgets.iter().any(|(it, _)| it.name == name));
+            for (budget, spent) in budgets {
+                books.put(budget, spent, now);
+            }
+        });
         self.0.known.lock().insert(workspace.clone(), known.clone());
         Ok(known)
     }
@@ -232,15 +264,13 @@ impl Models {
     /// The store's own.
     pub async fn budgets(&self, workspace: &Workspace) -> Result<Vec<Standing>, EgressError> {
         self.known(workspace).await?;
+        // What cannot be looked at now is told as it was.
+        let _ = self.look(workspace).await;
         let now = self.0.db.clock().now();
-        let mut books = self.0.books.lock();
-        Ok(books
-            .get_mut(workspace)
-            .map(|it| it.standing(now))
-            .unwrap_or_default())
+        Ok(self.books(workspace, |books| books.standing(now)))
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         by: &By,
         workspace: &Workspace,
@@ -254,7 +284,7 @@ impl Models {
         self.reload(workspace).await.map(drop)
     }
 
-    async fn drop(
+    pub(super) async fn drop(
         &self,
         by: &By,
         workspace: &Workspace,
@@ -410,15 +440,20 @@ impl Models {
     /// Reads a request, whose path begins behind its door.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], [`EgressError::Invalid`], [`EgressError::NoModel`], and the store's own.
+    /// [`EgressError::NotFound`], [`EgressError::Invalid`], [`EgressError::NoModel`], [`EgressError::Held`], and the
+    /// store's own.
     pub async fn plan(
         &self,
-        workspace: &Workspace,
+        who: &Who,
         door: Door,
         asked: (&Method, &str, Option<&str>),
         body: &[u8],
     ) -> Result<Plan, EgressError> {
-        let known = self.known(workspace).await?;
-        Plan::read((&known.providers, &known.routes), door, asked, body)
+        let known = self.known(&who.workspace).await?;
+        let preferences = known.preferences_of(who);
+        let usual = preferences.model.as_deref();
+        let mut plan = Plan::read((&known.providers, &known.routes, usual), door, asked, body)?;
+        plan.hold(preferences, body)?;
+        Ok(plan)
     }
 }

@@ -1,11 +1,14 @@
 //! Providers and budgets as the store has them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use skep_core::Timestamp;
 use skep_store::{Scope, StoreError};
 
 use super::books::{Budget, Most, Subject, Window};
-use super::provider::Provider;
+use super::preferences::{EVERYBODY, Preferences};
+use super::provider::{Provider, check_name};
 use super::route::Route;
 use crate::EgressError;
 use crate::money::Money;
@@ -80,6 +83,18 @@ pub(super) fn routes(scope: &mut Scope<'_>) -> Result<Vec<Route>, StoreError> {
         .collect()
 }
 
+/// The preferences of a workspace and of its agents, by whose they are.
+pub(super) fn preferences(
+    scope: &mut Scope<'_>,
+) -> Result<BTreeMap<String, Preferences>, StoreError> {
+    let all = rows::PREFERENCES.all(scope)?.into_iter();
+    all.map(|(name, text)| match Preferences::from_text(&text) {
+        Ok(found) => Ok((name, found)),
+        Err(_) => Err(odd("llm_preferences", &name)),
+    })
+    .collect()
+}
+
 /// What a workspace keeps by name: a word for it, how its kind is called in the audit log, and its table.
 pub(super) struct Shelf {
     word: &'static str,
@@ -102,6 +117,11 @@ pub(super) const ROUTES: Shelf = Shelf {
     kind: "Route",
     rows: rows::ROUTES,
 };
+pub(super) const PREFERENCES: Shelf = Shelf {
+    word: "setting of models for",
+    kind: "ModelSettings",
+    rows: rows::PREFERENCES,
+};
 
 /// One of them, checked, as its row will have it.
 pub(super) struct Ware {
@@ -123,6 +143,18 @@ impl Ware {
         Ok(Self {
             name: route.name.clone(),
             text: route.to_text(),
+        })
+    }
+
+    /// Of an agent, or of everybody.
+    pub(super) fn preferences(whose: &str, preferences: &Preferences) -> Result<Self, EgressError> {
+        if whose != EVERYBODY {
+            check_name(whose)?;
+        }
+        preferences.check()?;
+        Ok(Self {
+            name: whose.to_owned(),
+            text: preferences.to_text(),
         })
     }
 

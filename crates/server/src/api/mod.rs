@@ -17,6 +17,7 @@ mod leases;
 mod links;
 mod mcp;
 mod me;
+mod model_kept;
 mod model_routes;
 mod models;
 mod mounts;
@@ -174,12 +175,18 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(web::ca))
         .routes(routes!(models::providers))
         .routes(routes!(models::provide, models::remove_provider))
+        .routes(routes!(models::check))
         .routes(routes!(models::budgets))
         .routes(routes!(models::set_budget, models::remove_budget))
         .routes(routes!(model_routes::routes))
         .routes(routes!(model_routes::set_route, model_routes::remove_route))
         .routes(routes!(model_routes::performance))
         .routes(routes!(models::usage))
+        .routes(routes!(model_kept::settings))
+        .routes(routes!(model_kept::set, model_kept::unset))
+        .routes(routes!(model_kept::exchanges))
+        .routes(routes!(model_kept::exchange, model_kept::remove))
+        .routes(routes!(model_kept::forget))
 }
 
 /// Secrets, and the vault that they lie in.

@@ -7,8 +7,8 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use serde::Deserialize;
 use skep_api::{
-    ModelBudget, ModelProvider, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider, Page,
-    Problem,
+    ModelBudget, ModelKeyCheck, ModelProvider, ModelProviderCheck, ModelUsage, ModelUsages,
+    NewModelBudget, NewModelProvider, Page, Problem,
 };
 use skep_core::{Code, Timestamp};
 use skep_egress::ledger::Way;
@@ -84,6 +84,27 @@ pub(super) async fn provide(
     let put = state.models.put_provider(&by, workspace, &provider);
     put.await?;
     Ok(Json(shown(&provider)))
+}
+
+/// Asks a provider for its models, once with each of its keys: whether it can be reached, and takes them. It costs nothing.
+#[utoipa::path(post, path = "/api/v1/models/providers/{provider}/check", tag = "models",
+    params(("provider" = String, Path, description = "Its name")),
+    responses((status = 200, body = ModelProviderCheck), (status = "4XX", body = Problem)))]
+pub(super) async fn check(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ModelProviderCheck>, ApiError> {
+    let (keys, models) = state.models.check(&workspace, &name).await?;
+    let keys = keys.into_iter().map(|it| ModelKeyCheck {
+        works: it.trouble.is_none(),
+        secret: it.secret,
+        status: it.status,
+        trouble: it.trouble.map(str::to_owned),
+        took_ms: u64::try_from(it.took.as_millis()).unwrap_or(u64::MAX),
+    });
+    let keys = keys.collect();
+    Ok(Json(ModelProviderCheck { keys, models }))
 }
 
 /// Removes a provider. Exchanges that run go on.
@@ -247,6 +268,7 @@ pub(super) async fn usage(
         model: it.model,
         requests: it.usage.requests,
         failed: it.usage.failed,
+        kept: it.usage.kept,
         input: it.usage.input,
         cache_read: it.usage.cache_read,
         cache_write: it.usage.cache_write,

@@ -2,14 +2,16 @@
 
 use clap::{Args, Subcommand};
 use skep_api::{
-    ModelBudget, ModelPerformance, ModelProvider, ModelRoute, ModelUsage, NewModelBudget,
-    NewModelProvider, NewModelRoute, NewRouteModel,
+    ModelBudget, ModelKeyCheck, ModelPerformance, ModelProvider, ModelRoute, ModelUsage,
+    NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel,
 };
 use skep_core::Timestamp;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::{Format, Row};
 use crate::session::Session;
+
+mod kept;
 
 /// What to do with models.
 #[derive(Debug, Subcommand)]
@@ -22,6 +24,8 @@ pub(crate) enum ModelsVerb {
     /// Remove a provider
     #[command(visible_alias = "rm")]
     Remove(NameArgs),
+    /// See whether a provider can be reached with its keys, and which models it has
+    Check(NameArgs),
     /// List the routes, and how who answers does
     Routes,
     /// Add a route, or change the one of its name
@@ -38,6 +42,20 @@ pub(crate) enum ModelsVerb {
     DropBudget(NameArgs),
     /// What was used, by day, principal and model
     Usage(UsageArgs),
+    /// Show which models may be asked and how, and what is kept
+    Settings,
+    /// Set which models may be asked and how, and what is kept
+    Set(kept::SetArgs),
+    /// Take all settings of an agent, or of everybody, back
+    Unset(kept::WhoseArgs),
+    /// List the exchanges that are kept, the newest first
+    Exchanges(kept::ExchangesArgs),
+    /// Show what was said in an exchange that is kept
+    Exchange(kept::ExchangeArgs),
+    /// Remove an exchange that is kept
+    DropExchange(kept::ExchangeArgs),
+    /// Give answers that were kept again no more
+    Forget(kept::ForgetArgs),
 }
 
 /// Flags of `models add`.
@@ -50,6 +68,8 @@ GOOGLE_GEMINI_BASE_URL in its environment, with that token as the key.
 Examples:
   skep secrets create keys/openai < openai.key
   skep models add openai --kind openai --secret keys/openai
+  skep models add azure --kind azure --secret keys/azure \\
+      --url https://my-resource.openai.azure.com/openai/v1
   skep models add local --kind compatible --url http://127.0.0.1:11434/v1 \\
       --model 'llama*'")]
 pub(crate) struct AddArgs {
@@ -57,7 +77,7 @@ pub(crate) struct AddArgs {
     name: String,
     /// What kind of provider it is
     #[arg(long, value_name = "KIND",
-        value_parser = ["openai", "anthropic", "google", "mistral", "groq", "openrouter", "compatible"])]
+        value_parser = ["openai", "anthropic", "google", "azure", "bedrock", "mistral", "groq", "openrouter", "compatible"])]
     kind: String,
     /// Where it is [default: where this kind is for everybody]
     #[arg(long, value_name = "URL")]
@@ -215,7 +235,7 @@ impl Row for ModelBudget {
 
 impl Row for ModelUsage {
     const HEADERS: &'static [&'static str] = &[
-        "DAY", "WHO", "MODEL", "REQUESTS", "FAILED", "IN", "OUT", "USD",
+        "DAY", "WHO", "MODEL", "REQUESTS", "FAILED", "KEPT", "IN", "OUT", "USD",
     ];
 
     fn name(&self) -> String {
@@ -229,6 +249,7 @@ impl Row for ModelUsage {
             format!("{}/{}", self.provider, self.model),
             self.requests.to_string(),
             self.failed.to_string(),
+            self.kept.to_string(),
             self.input.to_string(),
             self.output.to_string(),
             self.cost.clone(),
@@ -372,6 +393,7 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
             let said = format!("{name} is removed.");
             output.done(&serde_json::json!({ "removed": name }), &name, &said)
         }
+        ModelsVerb::Check(NameArgs { name }) => check(session, &name).await,
         ModelsVerb::Routes => output.list(&client.model_routes().await?.items),
         ModelsVerb::Route(args) => set_route(session, args).await,
         ModelsVerb::DropRoute(NameArgs { name }) => drop_route(session, &name).await,
@@ -391,6 +413,13 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
             let said = format!("{name} is removed.");
             output.done(&serde_json::json!({ "removed": name }), &name, &said)
         }
+        ModelsVerb::Settings => kept::settings(session).await,
+        ModelsVerb::Set(args) => kept::set(session, args).await,
+        ModelsVerb::Unset(args) => kept::unset(session, args).await,
+        ModelsVerb::Exchanges(args) => kept::exchanges(session, args).await,
+        ModelsVerb::Exchange(args) => kept::exchange(session, args).await,
+        ModelsVerb::DropExchange(args) => kept::remove(session, args).await,
+        ModelsVerb::Forget(args) => kept::forget(session, args).await,
         ModelsVerb::Usage(UsageArgs { since, until }) => {
             let used = client
                 .model_usage(since.as_deref(), until.as_deref())
@@ -407,6 +436,48 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
                 }
             }
         }
+    }
+}
+
+impl Row for ModelKeyCheck {
+    const HEADERS: &'static [&'static str] =
+        &["SECRET", "WORKS", "STATUS", "TOOK", "WHAT IS WRONG"];
+
+    fn name(&self) -> String {
+        self.secret.clone().unwrap_or_else(|| "-".to_owned())
+    }
+
+    fn cells(&self, _: Timestamp) -> Vec<String> {
+        let status = self.status.map(|it| it.to_string());
+        vec![
+            self.name(),
+            if self.works { "yes" } else { "no" }.to_owned(),
+            status.unwrap_or_else(|| "-".to_owned()),
+            format!("{} ms", self.took_ms),
+            self.trouble.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    }
+}
+
+async fn check(session: &Session, name: &str) -> Result {
+    let (client, output) = (session.client()?, &session.output);
+    let found = client.check_model_provider(name).await?;
+    match output.format {
+        Format::Json | Format::Yaml => output.document(&found)?,
+        _ => {
+            output.list(&found.keys)?;
+            if !found.models.is_empty() {
+                output.note(&format!("It has {} models:", found.models.len()));
+                output.say(&found.models.join("\n"))?;
+            }
+        }
+    }
+    match found.keys.iter().all(|it| it.works) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Watched,
+            format!("{name} cannot be asked as it should"),
+        )),
     }
 }
 

@@ -1,0 +1,234 @@
+//! How a workspace, or one agent of it, wants to use models: which ones, how large, what is kept and what is held back. An
+//! agent's own word counts before its workspace's. No I/O.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::provider::fits;
+use crate::EgressError;
+
+/// Whose preferences those of a whole workspace are.
+pub const EVERYBODY: &str = "*";
+/// The longest that an answer is given again.
+pub(super) const LONGEST_CACHE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The most days that an exchange is kept.
+pub(super) const MOST_DAYS: u32 = 3_650;
+/// Patterns of models, and bytes of one.
+const MOST_MODELS: usize = 100;
+const MOST_TEXT: usize = 300;
+
+/// What becomes of a request in which a value stands that looks like a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leaks {
+    /// It goes out.
+    Pass,
+    /// It does not go out.
+    Block,
+}
+
+impl Leaks {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Block => "block",
+        }
+    }
+
+    /// The one of a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Pass, Self::Block]
+            .into_iter()
+            .find(|it| it.as_str() == word)
+    }
+}
+
+/// Preferences. What is not said is the workspace's, and what that does not say is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preferences {
+    /// Models that may be asked (`provider/model`, with `*` for any text); none: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// The model that is asked when a request names `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Bytes of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_body: Option<u64>,
+    /// Tokens of an answer that a request may ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_output: Option<u64>,
+    /// For how many seconds an answer is given again to the same request; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_s: Option<u64>,
+    /// For how many days exchanges are kept, request and answer; 0: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_days: Option<u32>,
+    /// Whether another attempt of a call gets the answers again that the one before got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<bool>,
+    /// What becomes of requests with what looks like a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<Leaks>,
+}
+
+impl Preferences {
+    /// Whether all is as it may be.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], with the field.
+    pub fn check(&self) -> Result<(), EgressError> {
+        let wrong = |field: &str, why: String| {
+            let why = format!("`{field}`: {why}");
+            Err(EgressError::Invalid(why))
+        };
+        let is_text = |it: &String| {
+            !it.is_empty() && it.len() <= MOST_TEXT && !it.chars().any(char::is_control)
+        };
+        if let Some(models) = &self.models
+            && (models.len() > MOST_MODELS || !models.iter().all(is_text))
+        {
+            let why = format!("{MOST_MODELS} at most, each such as `openai/gpt-*`");
+            return wrong("models", why);
+        }
+        if self.model.as_ref().is_some_and(|it| !is_text(it)) {
+            return wrong("model", "the name of a model, or of a route".to_owned());
+        }
+        if self.cache_s.is_some_and(|it| it > LONGEST_CACHE.as_secs()) {
+            let days = LONGEST_CACHE.as_secs() / (24 * 3600);
+            return wrong("cache", format!("{days} days at most"));
+        }
+        if self.record_days.is_some_and(|it| it > MOST_DAYS) {
+            return wrong("record", format!("{MOST_DAYS} days at most"));
+        }
+        match (self.most_body, self.most_output) {
+            (Some(0), _) => wrong("most_body", "1 at least".to_owned()),
+            (_, Some(0)) => wrong("most_output", "1 at least".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// These, and the others' where these say nothing.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        let (own, others) = (self.clone(), others.clone());
+        Self {
+            models: own.models.or(others.models),
+            model: own.model.or(others.model),
+            most_body: own.most_body.or(others.most_body),
+            most_output: own.most_output.or(others.most_output),
+            cache_s: own.cache_s.or(others.cache_s),
+            record_days: own.record_days.or(others.record_days),
+            replay: own.replay.or(others.replay),
+            leaks: own.leaks.or(others.leaks),
+        }
+    }
+
+    /// Whether a model (`provider/model`) may be asked.
+    #[must_use]
+    pub fn has(&self, model: &str) -> bool {
+        let models = self.models.as_ref();
+        models.is_none_or(|all| all.iter().any(|it| fits(it, model)))
+    }
+
+    /// How long an answer is given again, unless the request says it; nothing: only if it says so.
+    pub(super) fn cache(&self) -> Option<Duration> {
+        self.cache_s.map(Duration::from_secs)
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        // Texts and numbers alone: it cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(super) fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_word_counts_before_its_workspaces() {
+        let all = Preferences {
+            models: Some(vec!["openai/*".to_owned()]),
+            cache_s: Some(60),
+            record_days: Some(30),
+            ..Preferences::default()
+        };
+        let own = Preferences {
+            cache_s: Some(0),
+            leaks: Some(Leaks::Block),
+            ..Preferences::default()
+        };
+        let both = own.or(&all);
+        assert_eq!(both.cache(), Some(Duration::ZERO));
+        assert_eq!(
+            (both.record_days, both.leaks),
+            (Some(30), Some(Leaks::Block))
+        );
+        assert!(both.has("openai/gpt-4o") && !both.has("anthropic/claude"));
+        assert!(own.has("anthropic/claude"));
+        assert_eq!(Preferences::from_text(&both.to_text()).unwrap(), both);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let good = Preferences::default();
+        good.check().unwrap();
+        for (field, wrong) in [
+            (
+                "models",
+                Preferences {
+                    models: Some(vec![String::new()]),
+                    ..good.clone()
+                },
+            ),
+            (
+                "model",
+                Preferences {
+                    model: Some("a\nb".to_owned()),
+                    ..good.clone()
+                },
+            ),
+            (
+                "cache",
+                Preferences {
+                    cache_s: Some(u64::MAX),
+                    ..good.clone()
+                },
+            ),
+            (
+                "record",
+                Preferences {
+                    record_days: Some(MOST_DAYS + 1),
+                    ..good.clone()
+                },
+            ),
+            (
+                "most_body",
+                Preferences {
+                    most_body: Some(0),
+                    ..good.clone()
+                },
+            ),
+            (
+                "most_output",
+                Preferences {
+                    most_output: Some(0),
+                    ..good.clone()
+                },
+            ),
+        ] {
+            let told = wrong.check().unwrap_err().to_string();
+            assert!(told.starts_with(&format!("`{field}`")), "{told}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What the store has of exchanges that are kept.
+
+use skep_core::Timestamp;
+use skep_store::{Row, Scope, StoreError};
+
+/// Rows that are removed in one unit.
+const SWEPT: i64 = 500;
+
+/// One that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The exchange.
+    pub id: [u8; 16],
+    /// When it began.
+    pub at: Timestamp,
+    /// When it is removed.
+    pub until: Timestamp,
+    /// Until when its answer is given again to the same request.
+    pub cached_until: Option<Timestamp>,
+    /// The kind of who asked.
+    pub kind: String,
+    /// Their id.
+    pub who: String,
+    /// Who answered: `provider/model`.
+    pub model: String,
+    /// How it ended.
+    pub outcome: String,
+    /// The call that it was for, and the number of its attempt.
+    pub call: Option<(String, u32)>,
+    /// By what it can be forgotten.
+    pub tags: Vec<String>,
+    /// It is kept for people to look at, and not only to be given again.
+    pub looked_at: bool,
+    /// Bytes that it takes.
+    pub bytes: u64,
+}
+
+/// What it is found again by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Of its request and of who answered.
+    pub(super) cache: [u8; 32],
+    /// Of its request, of who asked and for which call; and how often that was asked before in its attempt.
+    pub(super) call: Option<([u8; 32], u32)>,
+}
+
+fn tags(all: &[String]) -> String {
+    all.iter().fold(String::new(), |text, tag| text + "," + tag) + ","
+}
+
+pub(super) fn insert(
+    scope: &mut Scope<'_>,
+    (one, marks): (&Recorded, &Marks),
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let (asked, nth) = match &marks.call {
+        Some((mark, nth)) => (Some(mark.as_slice()), i64::from(*nth)),
+        None => (None, 0),
+    };
+    let (call, attempt) = match &one.call {
+        Some((call, attempt)) => (Some(call.as_str()), i64::from(*attempt)),
+        None => (None, 0),
+    };
+    scope.execute(
+        "INSERT INTO llm_recordings (workspace, id, at, until, cached_until, cache_mark, call_mark, nth, attempt, call, \
+         kind, who, model, outcome, tags, looked_at, bytes, sealed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+         ON CONFLICT (workspace, id) DO NOTHING",
+        &[
+            (&one.id).into(),
+            one.at.into(),
+            one.until.into(),
+            one.cached_until.map_or(0, Timestamp::as_micros).into(),
+            marks.cache.as_slice().into(),
+            asked.into(),
+            nth.into(),
+            attempt.into(),
+            call.into(),
+            (&one.kind).into(),
+            (&one.who).into(),
+            (&one.model).into(),
+            (&one.outcome).into(),
+            tags(&one.tags).as_str().into(),
+            one.looked_at.into(),
+            i64::try_from(one.bytes).unwrap_or(i64::MAX).into(),
+            sealed.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// An answer that may be given again, sealed.
+pub(super) struct Found {
+    pub(super) id: [u8; 16],
+    pub(super) at: Timestamp,
+    pub(super) model: String,
+    pub(super) sealed: Vec<u8>,
+}
+
+fn found(row: &Row) -> Result<Found, StoreError> {
+    Ok(Found {
+        id: row.bytes(0)?,
+        at: row.time(1)?,
+        model: row.text(2)?.to_owned(),
+        sealed: row.blob(3)?.to_vec(),
+    })
+}
+
+/// The newest answer to a request that may be given again now.
+pub(super) fn cached(
+    scope: &mut Scope<'_>,
+    mark: &[u8; 32],
+    now: Timestamp,
+) -> Result<Option<Found>, StoreError> {
+    let row = scope.query_opt(
+        "SELECT id, at, model, sealed FROM llm_recordings \
+         WHERE workspace = ?1 AND cache_mark = ?2 AND cached_until > ?3 ORDER BY at DESC LIMIT 1",
+        &[mark.as_slice().into(), now.into()],
+    )?;
+    row.as_ref().map(found).transpose()
+}
+
+/// What an earlier attempt of the same call was answered, when it asked this for so many times.
+pub(super) fn replayed(
+    scope: &mut Scope<'_>,
+    (mark, nth): (&[u8; 32], u32),
+    (attempt, now): (u32, Timestamp),
+) -> Result<Option<Found>, StoreError> {
+    let row = scope.query_opt(
+        "SELECT id, at, model, sealed FROM llm_recordings \
+         WHERE workspace = ?1 AND call_mark = ?2 AND nth = ?3 AND attempt < ?4 AND until > ?5 \
+         ORDER BY attempt DESC LIMIT 1",
+        &[
+            mark.as_slice().into(),
+            i64::from(nth).into(),
+            i64::from(attempt).into(),
+            now.into(),
+        ],
+    )?;
+    row.as_ref().map(found).transpose()
+}
+
+/// A query of rows that have not come to their end, without their content.
+macro_rules! listed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes, looked_at ",
+            "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 ",
+            $rest
+        )
+    };
+}
+
+fn recorded(row: &Row) -> Result<Recorded, StoreError> {
+    let cached = row.int(3)?;
+    let attempt = u32::try_from(row.int(9)?).unwrap_or(u32::MAX);
+    let tags = row.text(10)?.split(',').filter(|it| !it.is_empty());
+    Ok(Recorded {
+        id: row.bytes(0)?,
+        at: row.time(1)?,
+        until: row.time(2)?,
+        cached_until: (cached > 0).then(|| Timestamp::from_micros(cached)),
+        kind: row.text(4)?.to_owned(),
+        who: row.text(5)?.to_owned(),
+        model: row.text(6)?.to_owned(),
+        outcome: row.text(7)?.to_owned(),
+        call: row.opt_text(8)?.map(|it| (it.to_owned(), attempt)),
+        tags: tags.map(str::to_owned).collect(),
+        bytes: u64::try_from(row.int(11)?).unwrap_or_default(),
+        looked_at: row.int(12)? > 0,
+    })
+}
+
+/// The newest, before one of them, that have not come to their end.
+pub(super) fn page(
+    scope: &mut Scope<'_>,
+    (before, now): (Option<[u8; 16]>, Timestamp),
+    limit: u32,
+) -> Result<Vec<Recorded>, StoreError> {
+    let limit = i64::from(limit);
+    let rows = match &before {
+        // Ids grow with time.
+        Some(before) => scope.query(
+            listed!("AND id < ?3 ORDER BY id DESC LIMIT ?4"),
+            &[now.into(), before.into(), limit.into()],
+        )?,
+        None => scope.query(
+            listed!("ORDER BY id DESC LIMIT ?3"),
+            &[now.into(), limit.into()],
+        )?,
+    };
+    rows.iter().map(recorded).collect()
+}
+
+/// One of them, with its content, sealed.
+pub(super) fn one(
+    scope: &mut Scope<'_>,
+    id: &[u8; 16],
+    now: Timestamp,
+) -> Result<Option<(Recorded, Vec<u8>)>, StoreError> {
+    let Some(row) = scope.query_opt(listed!("AND id = ?3"), &[now.into(), id.into()])? else {
+        return Ok(None);
+    };
+    let sql = "SELECT sealed FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
+    let sealed = scope.query_opt(sql, &[id.into()])?;
+    let sealed = sealed
+        .map(|it| it.blob(0).map(<[u8]>::to_vec))
+        .transpose()?;
+    Ok(Some((recorded(&row)?, sealed.unwrap_or_default())))
+}
+
+/// Which answers are given again no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Which {
+    /// Those with this tag.
+    pub tag: Option<String>,
+    /// Those of this model (`provider/model`).
+    pub model: Option<String>,
+}
+
+/// Gives answers again no more: those that nobody looks at, and that are no attempt's, are removed.
+pub(super) fn forget(
+    scope: &mut Scope<'_>,
+    which: &Which,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let tag = which.tag.as_ref().map(|it| format!("%,{it},%"));
+    let those = [
+        now.into(),
+        tag.as_deref().unwrap_or_default().into(),
+        which.model.as_deref().unwrap_or_default().into(),
+    ];
+    scope.execute(
+        "DELETE FROM llm_recordings WHERE workspace = ?1 AND cached_until > ?2 \
+         AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4) AND looked_at = 0 AND call_mark IS NULL",
+        &those,
+    )?;
+    scope.execute(
+        "UPDATE llm_recordings SET cached_until = 0 WHERE workspace = ?1 AND cached_until > ?2 \
+         AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4)",
+        &those,
+    )?;
+    Ok(())
+}
+
+/// Removes one. Tells whether there was one.
+pub(super) fn remove(scope: &mut Scope<'_>, id: &[u8; 16]) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
+    Ok(scope.execute(sql, &[id.into()])? > 0)
+}
+
+/// Removes some of those that have come to their end. Tells whether there may be more.
+pub(super) fn sweep(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let swept = scope.execute(
+        "DELETE FROM llm_recordings WHERE workspace = ?1 AND id IN (SELECT id FROM llm_recordings \
+         WHERE workspace = ?1 AND until <= ?2 LIMIT ?3)",
+        &[now.into(), SWEPT.into()],
+    )?;
+    Ok(i64::try_from(swept).unwrap_or(i64::MAX) >= SWEPT)
+}
+
+/// Whether one has come to its end.
+pub(super) fn is_due(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let sql = "SELECT id FROM llm_recordings WHERE workspace = ?1 AND until <= ?2 LIMIT 1";
+    Ok(scope.query_opt(sql, &[now.into()])?.is_some())
+}
+
+/// Bytes of all that is kept.
+pub(super) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
+    let sql =
+        "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM llm_recordings WHERE workspace = ?1";
+    let row = scope.query_opt(sql, &[])?;
+    let sum = row.map_or(Ok(0), |row| row.int(0))?;
+    Ok(u64::try_from(sum).unwrap_or_default())
+}
+
+/// Removes some of those that nobody looks at, those first that would end first. Tells how many.
+pub(super) fn thin(scope: &mut Scope<'_>) -> Result<usize, StoreError> {
+    scope.execute(
+        "DELETE FROM llm_recordings WHERE workspace = ?1 AND id IN (SELECT id FROM llm_recordings \
+         WHERE workspace = ?1 AND looked_at = 0 ORDER BY until LIMIT ?2)",
+        &[SWEPT.into()],
+    )
+}
