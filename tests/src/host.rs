@@ -308,9 +308,30 @@ async fn answer(
                 .insert("content-encoding", HeaderValue::from_static("gzip"));
             packed
         }
+        // All that it was asked before, with the keys that were shown.
+        "/before" => {
+            let all = Value::Array(heard.lock().clone());
+            Response::new(Full::new(Bytes::from(all.to_string())).boxed_unsync())
+        }
+        "/spelled" => Response::new(pieces(spelled(&key))),
         "/socket" => socket(upgrade, key),
         _ => Response::new(Full::new(Bytes::from(said.to_string())).boxed_unsync()),
     }
+}
+
+/// A key of which each character is written in another way than the one before, in small pieces.
+fn spelled(key: &str) -> Vec<Bytes> {
+    let written = key.bytes().enumerate().map(|(at, byte)| match at % 6 {
+        0 => format!("%{byte:02x}"),
+        1 => format!("\\u{byte:04X}"),
+        2 => format!("&#{byte};"),
+        3 => char::from(byte).to_ascii_lowercase().to_string(),
+        4 => format!("&#x{byte:02X};"),
+        _ => char::from(byte).to_string(),
+    });
+    let whole = format!("<{}>", written.collect::<String>());
+    let pieces = whole.as_bytes().chunks(7);
+    pieces.map(Bytes::copy_from_slice).collect()
 }
 
 /// Another protocol, which says the key.

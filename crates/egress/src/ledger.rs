@@ -297,4 +297,4 @@ async fn write_together(db: &Db, settled: Arc<Vec<Settled>>) -> Result<(), Store
 
 #[cfg(test)]
 #[path = "ledger_tests.rs"]
-mod tests;
+pub(crate) mod tests;

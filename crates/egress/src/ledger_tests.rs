@@ -9,7 +9,7 @@ use crate::llm::{Amount, Subject, Window};
 use crate::money::Money;
 use crate::rows::{self, DayFilter, MIGRATIONS};
 
-fn open_db(folder: &Path) -> Db {
+pub(crate) fn open_db(folder: &Path) -> Db {
     struct Nowhere;
     impl skep_store::Recorder for Nowhere {
         fn record(

@@ -11,6 +11,7 @@ pub mod mcp;
 mod money;
 mod performance;
 mod rows;
+mod scrub;
 mod upstream;
 pub mod web;
 
@@ -20,3 +21,4 @@ pub use ledger::Ledger;
 pub use money::{Money, NoMoney};
 pub use performance::Performance;
 pub use rows::{Day, DayFilter, MIGRATIONS, Usage};
+pub use scrub::{Forms, Scrub};

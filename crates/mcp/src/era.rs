@@ -107,12 +107,60 @@ pub fn decoded(header: &str) -> Option<String> {
 /// The arguments of a call that headers say again, as the tool's definition asks for: the headers, with their values.
 #[must_use]
 pub fn mirrored(definition: &str, arguments: Option<&Object<'_>>) -> Vec<(String, String)> {
+    let all = repeated(definition, arguments).into_iter();
+    all.filter_map(|(name, value)| Some((name, encoded(&value?))))
+        .collect()
+}
+
+/// The headers that say arguments again, with what each argument is, when it is given.
+fn repeated(definition: &str, arguments: Option<&Object<'_>>) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     let schema = Object::parse(definition).and_then(|it| it.object("inputSchema"));
-    if let (Some(schema), Some(arguments)) = (schema, arguments) {
+    if let Some(schema) = schema {
         collect(&schema, arguments, MOST_DEPTH, &mut found);
     }
     found
+}
+
+/// Whether the headers that say arguments of a call again say what the body says, for each header that is there. Gives
+/// the names, in small letters, of those that the tool's definition asks for: others mean nothing.
+///
+/// # Errors
+/// [`Mismatch`].
+pub fn repeats<'a>(
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    definition: &str,
+    arguments: Option<&Object<'_>>,
+) -> Result<Vec<String>, Mismatch> {
+    let all = repeated(definition, arguments);
+    let mut seen: Vec<String> = Vec::new();
+    for (name, said) in headers {
+        let mut asked = all.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        let Some((_, given)) = asked.next() else {
+            continue;
+        };
+        let text = std::str::from_utf8(said).ok().and_then(decoded);
+        // Two parameters of one header, or one header twice: two readers may take another one each.
+        let is_one = asked.next().is_none() && !seen.iter().any(|it| it == name);
+        if !is_one || !is_same(text.as_deref(), given.as_deref()) {
+            return Err(Mismatch("mcp-param-*"));
+        }
+        seen.push(name.to_owned());
+    }
+    Ok(seen)
+}
+
+/// Whether two texts are the same, or the same number.
+fn is_same(said: Option<&str>, given: Option<&str>) -> bool {
+    let (Some(said), Some(given)) = (said, given) else {
+        return false;
+    };
+    let number = |text: &str| {
+        serde_json::from_str::<serde_json::Number>(text)
+            .ok()?
+            .as_f64()
+    };
+    said == given || number(said).is_some_and(|it| number(given) == Some(it))
 }
 
 /// How deep arguments are looked at.
@@ -120,32 +168,32 @@ const MOST_DEPTH: usize = 16;
 
 fn collect(
     schema: &Object<'_>,
-    given: &Object<'_>,
+    given: Option<&Object<'_>>,
     depth: usize,
-    found: &mut Vec<(String, String)>,
+    found: &mut Vec<(String, Option<String>)>,
 ) {
     let Some(properties) = schema.object("properties").filter(|_| depth > 0) else {
         return;
     };
     for (name, about) in properties.fields() {
-        let (Some(about), Some(value)) = (Object::parse(about), given.get(name)) else {
+        let Some(about) = Object::parse(about) else {
             continue;
         };
+        let value = given.and_then(|it| it.get(name));
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let header = about.text("x-mcp-header");
         if let Some(header) = header.filter(|it| !it.is_empty() && it.bytes().all(token)) {
-            let text = match serde_json::from_str(value.get()) {
-                Ok(serde_json::Value::String(text)) => text,
-                Ok(plain @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => {
-                    plain.to_string()
+            let text = match value.map(|it| serde_json::from_str(it.get())) {
+                Some(Ok(serde_json::Value::String(text))) => Some(text),
+                Some(Ok(plain @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)))) => {
+                    Some(plain.to_string())
                 }
-                _ => continue,
+                _ => None,
             };
-            found.push((format!("{HEADER_PARAM}{header}"), encoded(&text)));
+            found.push((format!("{HEADER_PARAM}{header}"), text));
         }
-        if let Some(inner) = Object::parse(value.get()) {
-            collect(&about, &inner, depth - 1, found);
-        }
+        let inner = value.and_then(|it| Object::parse(it.get()));
+        collect(&about, inner.as_ref(), depth - 1, found);
     }
 }
 

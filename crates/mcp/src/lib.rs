@@ -18,7 +18,7 @@ pub use class::{Class, Rules, fits};
 pub use era::{
     Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION, LEGACY,
     META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Mismatch, agrees, code, decoded, encoded,
-    mirrored,
+    mirrored, repeats,
 };
 pub use list::{extended, kept, next_cursor, one_of};
 pub use message::{Fault, Kind, Message, error, is_same_id, renamed, reply, request};

@@ -168,6 +168,46 @@ fn arguments_are_said_again_as_a_definition_asks_for() {
 }
 
 #[test]
+fn headers_say_arguments_as_the_body_does() {
+    let definition = json!({ "name": "a", "inputSchema": { "properties": {
+        "region": { "type": "string", "x-mcp-header": "Region" },
+        "level": { "type": "number", "x-mcp-header": "Level" },
+        "deep": { "properties": { "on": { "type": "boolean", "x-mcp-header": "On" } } },
+        "first": { "type": "string", "x-mcp-header": "Two" }, "second": { "type": "string", "x-mcp-header": "two" },
+    } } })
+    .to_string();
+    let given = json!({ "region": "grüße", "level": 7, "first": "a", "second": "a" }).to_string();
+    let ask = |headers: &[(&str, &str)]| {
+        let all = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()));
+        repeats(all, &definition, Object::parse(&given).as_ref())
+    };
+    let region = encoded("grüße");
+    let good = [
+        ("mcp-param-region", &*region),
+        ("mcp-param-level", "7.0"),
+        // Nobody asks for it: it means nothing, and does not pass.
+        ("mcp-param-other", "x"),
+    ];
+    let passes = ask(&good).unwrap();
+    assert_eq!(passes, ["mcp-param-region", "mcp-param-level"]);
+    assert_eq!(ask(&[]), Ok(Vec::new()));
+    for bad in [
+        &[("mcp-param-region", "other")][..],
+        &[("mcp-param-level", "8")],
+        &[("mcp-param-level", "=?base64?!?=")],
+        // What the body does not say.
+        &[("mcp-param-on", "true")],
+        // Once in each of two places.
+        &[("mcp-param-level", "7"), ("mcp-param-level", "7")],
+        &[("mcp-param-two", "a")],
+    ] {
+        assert_eq!(ask(bad), Err(Mismatch("mcp-param-*")), "{bad:?}");
+    }
+}
+
+#[test]
 fn a_pin_is_of_the_whole_definition() {
     let definition = |text: &str| Definition::read(text).unwrap();
     let first = definition(

@@ -159,6 +159,15 @@ pub trait Driver: Send + Sync + 'static {
         agent: &str,
     ) -> Result<Vec<InstanceId>, DriverError>;
 
+    /// The names, of those that begin so, of which something is kept. They may be no agent's any more.
+    ///
+    /// # Errors
+    /// [`DriverError`] when they cannot be listed.
+    async fn names(&self, workspace: &Workspace, prefix: &str) -> Result<Vec<String>, DriverError> {
+        let _ = (workspace, prefix);
+        Ok(Vec::new())
+    }
+
     /// The log of an instance, running or ended, from `since` on. An instance without a log has
     /// an empty one.
     ///

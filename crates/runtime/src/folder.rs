@@ -62,17 +62,30 @@ pub fn make(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`DriverError::Failed`].
 pub fn kept(instances: &Path) -> Result<Vec<InstanceId>, DriverError> {
-    let entries = match std::fs::read_dir(instances) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("the instances' folder", &error)),
-    };
-    let mut all: Vec<InstanceId> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let all = inside(instances).map_err(|error| failed("the instances' folder", &error))?;
+    let mut all: Vec<InstanceId> = all.iter().filter_map(|it| it.parse().ok()).collect();
     all.sort_unstable();
     Ok(all)
+}
+
+/// The names in a folder that begin so. Blocks.
+///
+/// # Errors
+/// [`DriverError::Failed`].
+pub fn named(folder: &Path, prefix: &str) -> Result<Vec<String>, DriverError> {
+    let mut all = inside(folder).map_err(|error| failed("the agents' folder", &error))?;
+    all.retain(|it| it.starts_with(prefix));
+    Ok(all)
+}
+
+/// The names in a folder; none when it is not there.
+fn inside(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.flatten().map(|it| it.file_name().into_string());
+    Ok(names.flatten().collect())
 }
 
 /// Removes a folder with what it holds. Well when it is not there.

@@ -33,6 +33,8 @@ use crate::usage::Looks;
 const STARTS_AT_ONCE: usize = 16;
 /// News of a preparation that wait to be written down; more are left out.
 const NEWS: usize = 16;
+/// With it the Agents SDK of OpenAI sends no traces.
+const NO_TRACES: &str = "OPENAI_AGENTS_DISABLE_TRACING";
 
 /// What all supervisors share.
 pub(crate) struct Shared {
@@ -655,7 +657,8 @@ impl Charge {
 }
 
 /// What the SDKs of models read: where they ask, and the agent's own token as their key. Where the specification says
-/// either itself, neither is given: its key is for its address, and no other.
+/// either itself, neither is given: its key is for its address, and no other. So what would show that key to somebody
+/// else is off: the Agents SDK of OpenAI sends its traces to OpenAI, wherever it asks.
 fn ways_out(
     contract: &BTreeMap<String, String>,
     said: &BTreeMap<String, String>,
@@ -664,14 +667,20 @@ fn ways_out(
         return Vec::new();
     };
     let mut all = Vec::new();
+    // Google's SDKs have two names for their key, and take this one first.
+    let google = said.contains_key("GOOGLE_API_KEY");
     for (base, key, path) in [
         ("OPENAI_BASE_URL", "OPENAI_API_KEY", "/llm/openai/v1"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "/llm/anthropic"),
         ("GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY", "/llm/google"),
     ] {
-        if !said.contains_key(base) && !said.contains_key(key) {
+        let own = google && key == "GEMINI_API_KEY";
+        if !own && !said.contains_key(base) && !said.contains_key(key) {
             all.push((base.to_owned(), format!("{url}{path}")));
             all.push((key.to_owned(), token.clone()));
+            if base == "OPENAI_BASE_URL" && !said.contains_key(NO_TRACES) {
+                all.push((NO_TRACES.to_owned(), "1".to_owned()));
+            }
         }
     }
     all

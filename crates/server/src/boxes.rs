@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 use skep_core::{InstanceId, Workspace, Workspaces};
-use skep_egress::mcp::{Boxes, Order, Program, Tools};
-use skep_mcp::Transport;
+use skep_egress::mcp::{Boxes, Order, Program};
 use skep_runtime::{Driver, ExecOrder, Executing, LogStream, Place, Running, Spec, StartRequest};
 use tokio::sync::mpsc;
 
@@ -25,9 +24,12 @@ const LIMITS: (&str, u64, u64) = ("4GiB", 4_096, 256);
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The name of a server's boxes: no agent has such a one.
+/// What the names of boxes begin with: no agent's name does.
+const PREFIX: &str = "mcp.";
+
+/// The name of a server's boxes.
 fn name(server: &str) -> String {
-    format!("mcp.{server}")
+    format!("{PREFIX}{server}")
 }
 
 /// Boxes of the process driver.
@@ -154,16 +156,16 @@ async fn carry(
     }
 }
 
-/// Ends the boxes that a server before this one left behind.
-pub(crate) async fn sweep(driver: &dyn Driver, tools: &Tools, workspaces: &Workspaces) {
+/// Ends the boxes that a server before this one left behind, also of MCP servers that are not there any more.
+pub(crate) async fn sweep(driver: &dyn Driver, workspaces: &Workspaces) {
     for workspace in workspaces.all().iter() {
-        let Ok(known) = tools.servers(workspace).await else {
-            continue;
-        };
-        for server in known.servers.values() {
-            if matches!(server.settings.transport, Transport::Stdio { .. }) {
-                sweep_one(driver, workspace, &name(&server.settings.name)).await;
+        match driver.names(workspace, PREFIX).await {
+            Ok(names) => {
+                for name in names {
+                    sweep_one(driver, workspace, &name).await;
+                }
             }
+            Err(error) => tracing::warn!(%error, "the boxes of MCP servers are not found"),
         }
     }
 }

@@ -40,6 +40,7 @@ mod rates;
 mod renewals;
 mod reread;
 mod run;
+mod spelling;
 mod state;
 mod strict;
 pub mod telemetry;

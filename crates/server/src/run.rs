@@ -744,7 +744,7 @@ fn announce(settings: &Settings, url: &str) -> Result<(), ServerError> {
 /// Ends the boxes of MCP servers.
 async fn sweep_boxes(state: &State) {
     if let Some(process) = state.drivers.iter().find(|it| it.kind() == "process") {
-        boxes::sweep(&**process, &state.tools, state.tenants.all()).await;
+        boxes::sweep(&**process, state.tenants.all()).await;
     }
 }
 

@@ -18,7 +18,7 @@ use crate::models;
 use crate::problem::ApiError;
 use crate::rates::Counted;
 use crate::state::State;
-use crate::{tokens, workspace};
+use crate::{spelling, tokens, workspace};
 
 /// Who asks, when anybody whom this server knows does.
 ///
@@ -32,6 +32,7 @@ pub(crate) async fn asks(
     counted: &Counted,
 ) -> Result<Option<Asker>, ApiError> {
     models::show_key(request);
+    spelling::mend(request);
     let cookies = cookie::take(request.headers_mut());
     let wanted = workspace::wanted(request.headers_mut())?;
     let public = is_public(request.method(), request.uri().path());

@@ -10,16 +10,16 @@ use skep_tests::{Answer, Client, Server, Setup, eventually};
 
 use crate::policy::set;
 
-const VERSION: &str = "2026-07-28";
-const KEY: &str = "canary-upstream-key";
+pub(crate) const VERSION: &str = "2026-07-28";
+pub(crate) const KEY: &str = "canary-upstream-key";
 
 /// A server before a server of tools.
-struct House {
-    server: Server,
+pub(crate) struct House {
+    pub(crate) server: Server,
     upstream: Script,
 }
 
-async fn start() -> Server {
+pub(crate) async fn start() -> Server {
     let env = [("SKEP_OUTGOING_ALLOW", "127.0.0.0/8")];
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     Server::start_with(Setup {
@@ -29,7 +29,7 @@ async fn start() -> Server {
     .await
 }
 
-async fn put(client: &Client, path: &str, body: &Value) -> Answer {
+pub(crate) async fn put(client: &Client, path: &str, body: &Value) -> Answer {
     let mut request = client.request(Method::PUT, path, body.to_string());
     let json = "application/json".parse().expect("it is so");
     request.headers_mut().insert("content-type", json);
@@ -44,7 +44,7 @@ async fn tools_of(client: &Client, server: &str) -> Vec<Value> {
     all.json()["items"].as_array().cloned().expect("it is so")
 }
 
-async fn check(client: &Client, server: &str) -> Value {
+pub(crate) async fn check(client: &Client, server: &str) -> Value {
     let checked = client
         .post(&format!("/api/v1/mcp/servers/{server}/check"), "")
         .await;
@@ -53,7 +53,7 @@ async fn check(client: &Client, server: &str) -> Value {
 }
 
 /// Approves all that waits, of the class that `class` says.
-async fn approve(client: &Client, server: &str, class: impl Fn(&str) -> &'static str) {
+pub(crate) async fn approve(client: &Client, server: &str, class: impl Fn(&str) -> &'static str) {
     let waits = |it: &&Value| it["state"] == "new" || it["state"] == "changed";
     let all = tools_of(client, server).await;
     let all = all.iter().filter(waits).map(|it| {
@@ -92,12 +92,12 @@ async fn ask(client: &Client, server: &str, method: &str, mut params: Value) -> 
     client.send(request).await.expect("it is so")
 }
 
-async fn call(client: &Client, server: &str, tool: &str, arguments: Value) -> Value {
+pub(crate) async fn call(client: &Client, server: &str, tool: &str, arguments: Value) -> Value {
     let params = json!({ "name": tool, "arguments": arguments });
     message(&ask(client, server, "tools/call", params).await.text())
 }
 
-async fn listed(client: &Client, server: &str) -> Vec<String> {
+pub(crate) async fn listed(client: &Client, server: &str) -> Vec<String> {
     let said = ask(client, server, "tools/list", json!({})).await;
     assert_eq!(said.status, 200, "{}", said.text());
     let answer = message(&said.text());
@@ -135,7 +135,7 @@ impl House {
         Self { server, upstream }
     }
 
-    async fn approved() -> Self {
+    pub(crate) async fn approved() -> Self {
         let house = Self::start().await;
         let checked = check(&house.server.client, "tools").await;
         assert_eq!(
@@ -147,14 +147,14 @@ impl House {
     }
 
     /// A client that shows the token of an agent.
-    async fn agent(&self, name: &str) -> Client {
+    pub(crate) async fn agent(&self, name: &str) -> Client {
         self.server.deploy(name, json!({})).await;
         let agent = self.server.agent(name).await;
         let token = given(&agent, "SKEP_TOKEN").expect("it is so");
         Client::new(&self.server.client.url, &token)
     }
 
-    async fn hits(&self, tool: &str) -> u64 {
+    pub(crate) async fn hits(&self, tool: &str) -> u64 {
         let bare = Client::new(&self.upstream.url, "");
         let hits = bare.get("/hits").await.json();
         hits[tool].as_u64().unwrap_or_default()
@@ -433,7 +433,7 @@ async fn each_use_is_written_down_and_no_key_is_seen() {
 }
 
 /// A session with a server, as clients before 2026 begin one.
-async fn session(client: &Client, server: &str) -> String {
+pub(crate) async fn session(client: &Client, server: &str) -> String {
     let params = json!({
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
     });
@@ -444,7 +444,7 @@ async fn session(client: &Client, server: &str) -> String {
     id
 }
 
-async fn within(
+pub(crate) async fn within(
     client: &Client,
     server: &str,
     session: Option<&str>,
@@ -490,12 +490,12 @@ async fn a_session_is_of_who_began_it() {
     assert_eq!(gone.status, 404, "{}", gone.text());
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// The filesystem server of the registry, which lets itself see these, and the folders that its box has.
-fn files(sees: &[String], folders: &[&Path]) -> Value {
+pub(crate) fn files(sees: &[String], folders: &[&Path]) -> Value {
     let program =
         packages().join("node_modules/@modelcontextprotocol/server-filesystem/dist/index.js");
     let mut command = vec![text(&node()), text(&program)];

@@ -549,6 +549,12 @@ async fn answers_are_kept_free_of_the_key_as_they_come() {
         out.contains("web-unreachable") && out.contains("compressed"),
         "{out}"
     );
+    let (_, out, _) = house.curl(&[&format!("{}/spelled", house.host.url)]);
+    let inner = out.trim_end().trim_matches(['<', '>']);
+    assert!(
+        inner.len() > KEY.len() && inner.bytes().all(|it| it == b'*'),
+        "{out}"
+    );
     // What was packed was not asked for.
     assert_eq!(house.host.last()["headers"]["accept-encoding"], "identity");
     let plain = Host::start("127.0.0.4", None, "").await;
@@ -584,6 +590,75 @@ async fn answers_are_kept_free_of_the_key_as_they_come() {
             .get("sec-websocket-extensions")
             .is_none()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_keeps_the_key_says_it_to_nobody_later() {
+    let house = House::start().await;
+    let keyed = json!({ "host": house.host.name, "paths": ["/keyed"], "credential": bearer() });
+    house.allow("keyed", keyed).await;
+    let plain = json!({ "host": house.host.name, "paths": ["/before"] });
+    house.allow("plain", plain).await;
+    house.agent(json!({})).await;
+    let (code, _, error) = house.curl(&[&format!("{}/keyed", house.host.url)]);
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(
+        house.host.last()["headers"]["authorization"],
+        format!("Bearer {KEY}")
+    );
+    // This request has no key: its rule names none.
+    let (code, out, error) = house.curl(&[&format!("{}/before", house.host.url)]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(house.host.last()["headers"].get("authorization").is_none());
+    let masked = format!("Bearer {}", "*".repeat(KEY.len()));
+    assert!(out.contains(&masked) && !out.contains(KEY), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_skeps_own_are_named_by_nobody() {
+    let house = House::start().await;
+    let client = &house.server.client;
+    let opened = json!({ "host": house.host.name, "credential": bearer() });
+    house.allow("api", opened).await;
+    house.agent(json!({})).await;
+    let all = client.get("/api/v1/secrets?limit=100").await.json();
+    let all = all["items"].as_array().cloned().expect("a list");
+    let own = all.iter().find(|it| it["name"] == "skep/web-ca");
+    let id = own.expect("the workspace's CA")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    for name in ["skep/web-ca", &id] {
+        let rule =
+            json!({ "host": house.host.name, "credential": { "secret": name, "header": "X-Key" } });
+        let (status, text) = put(&house.server, "thief", &rule).await;
+        assert!((400..404).contains(&status), "{status} {text}");
+        let provider = json!({ "kind": "openai", "url": house.host.url, "secrets": [name] });
+        let (status, text) = crate::models::put(client, "providers/thief", &provider).await;
+        assert!((400..404).contains(&status), "{status} {text}");
+        let value = format!("Bearer ${{secret:{name}}}");
+        let server = json!({ "url": house.host.url, "headers": { "Authorization": value } });
+        let said = crate::mcp::put(client, "/api/v1/mcp/servers/thief", &server).await;
+        assert!(
+            (400..404).contains(&said.status),
+            "{} {}",
+            said.status,
+            said.text()
+        );
+        let value = format!("${{secret:{name}}}");
+        let server = json!({ "command": ["true"], "env": { "KEY": value } });
+        let said = crate::mcp::put(client, "/api/v1/mcp/servers/thief", &server).await;
+        assert!(
+            (400..404).contains(&said.status),
+            "{} {}",
+            said.status,
+            said.text()
+        );
+    }
+    for path in ["web/rules", "models/providers", "mcp/servers"] {
+        let text = client.get(&format!("/api/v1/{path}")).await.text();
+        assert!(!text.contains("thief"), "{path}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

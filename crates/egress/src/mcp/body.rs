@@ -23,6 +23,7 @@ use super::service::{Inner, Known};
 use crate::ledger::{Opened, Settled};
 use crate::llm::Witness;
 use crate::money::Money;
+use crate::scrub::Scrub;
 
 /// The longest answer that is no stream, in bytes.
 const MOST: usize = 32 << 20;
@@ -234,6 +235,8 @@ pub struct Body {
     open: Option<Open>,
     status: u16,
     out: VecDeque<Bytes>,
+    /// Takes the server's secrets out, before anything is looked at.
+    scrub: Option<Scrub>,
     /// How long nothing may come; for ever, without.
     patience: Option<Duration>,
     silence: Pin<Box<Sleep>>,
@@ -262,6 +265,7 @@ impl Body {
         };
         Self {
             flow: coming.flow,
+            scrub: (!coming.forms.is_empty()).then(|| Scrub::new(coming.forms)),
             shape,
             sieve,
             open,
@@ -281,6 +285,16 @@ impl Body {
 
     /// A piece has come.
     fn take(&mut self, data: Bytes) -> Result<(), Cut> {
+        match &mut self.scrub {
+            Some(scrub) => {
+                let data = scrub.push(&data);
+                self.hold(data.into())
+            }
+            None => self.hold(data),
+        }
+    }
+
+    fn hold(&mut self, data: Bytes) -> Result<(), Cut> {
         match &mut self.shape {
             Shape::Plain => self.out.push_back(data),
             Shape::Json(whole) => {
@@ -317,7 +331,11 @@ impl Body {
     }
 
     /// The end has come.
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Result<(), Cut> {
+        let rest = self.scrub.as_mut().map(Scrub::finish).unwrap_or_default();
+        if !rest.is_empty() {
+            self.hold(rest.into())?;
+        }
         self.ended = true;
         if let Shape::Json(whole) = &mut self.shape {
             let whole = std::mem::take(whole);
@@ -348,6 +366,7 @@ impl Body {
             status.to_string()
         };
         self.settle(&outcome);
+        Ok(())
     }
 
     fn poll_flow(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
@@ -415,7 +434,11 @@ impl http_body::Body for Body {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return this.fail("cut", Cut::Server(error)),
-                Poll::Ready(None) => this.finish(),
+                Poll::Ready(None) => {
+                    if let Err(cut) = this.finish() {
+                        return this.fail("long", cut);
+                    }
+                }
             }
         }
     }

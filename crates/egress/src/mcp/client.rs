@@ -18,6 +18,7 @@ use super::link::{Coming, Flow, Sending};
 use super::process::Process;
 use super::service::Inner;
 use crate::EgressError;
+use crate::scrub::Scrub;
 
 /// Bytes of an answer to Skep itself.
 const MOST_ANSWER: usize = 8 << 20;
@@ -117,14 +118,14 @@ impl Pieces {
 }
 
 /// Reads events until the answer to `id` comes.
-async fn of_events(mut pieces: Pieces, id: &str) -> Option<Answer> {
+async fn of_events(mut pieces: Pieces, mut scrub: Scrub, id: &str) -> Option<Answer> {
     let (mut events, mut size) = (Events::default(), 0);
     while let Some(piece) = pieces.next().await {
         size += piece.len();
         if size > MOST_ANSWER {
             return None;
         }
-        for event in events.push(&piece).ok()? {
+        for event in events.push(&scrub.push(&piece)).ok()? {
             let answer = event.data.as_deref().and_then(|it| read_answer(it, id));
             if answer.is_some() {
                 return answer;
@@ -138,12 +139,14 @@ async fn of_events(mut pieces: Pieces, id: &str) -> Option<Answer> {
 async fn answer(coming: Coming, id: &str) -> Option<Answer> {
     let kind = coming.headers.get(CONTENT_TYPE);
     let streams = kind.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream"));
+    let scrub = Scrub::new(coming.forms.clone());
     match coming.flow {
-        Flow::Lines(lines) => of_events(Pieces::Lines(lines), id).await,
-        Flow::Http(body) if streams => of_events(Pieces::Http(body), id).await,
+        Flow::Lines(lines) => of_events(Pieces::Lines(lines), scrub, id).await,
+        Flow::Http(body) if streams => of_events(Pieces::Http(body), scrub, id).await,
         Flow::Http(body) => {
             let whole = Limited::new(body, MOST_ANSWER).collect().await.ok()?;
-            read_answer(std::str::from_utf8(&whole.to_bytes()).ok()?, id)
+            let whole = coming.forms.masked(&whole.to_bytes());
+            read_answer(std::str::from_utf8(&whole).ok()?, id)
         }
         Flow::Whole(bytes) => read_answer(std::str::from_utf8(&bytes?).ok()?, id),
     }

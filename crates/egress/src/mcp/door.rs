@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode};
 use skep_core::{ExchangeId, Workspace};
 use skep_mcp::{
     Class, Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION, Kind,
-    LEGACY, Message, Object, State, Transport, agrees, code,
+    LEGACY, Message, Object, State, Transport, agrees, code, repeats,
 };
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ use super::sessions::{Behind, Session};
 use crate::EgressError;
 use crate::ledger::{Opened, Way};
 use crate::llm::{Amount, Who, Witness};
+use crate::scrub::Forms;
 
 /// The resources of a server, as a thing that somebody uses. No tool has such a name.
 pub(super) const RESOURCES: &str = ":resources";
@@ -112,6 +113,8 @@ pub struct Plan {
     /// What the request asks for.
     pub(super) rpc: Option<String>,
     pub(super) era: Era,
+    /// Its headers that say an argument again, as the tool asks for them.
+    again: Vec<String>,
     /// What it wants to use.
     pub wanted: Option<Wanted>,
 }
@@ -146,6 +149,35 @@ impl Plan {
             };
             return Err(refused(status, code::METHOD, "there is no such method"));
         }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Whether headers say the arguments of a call as its body does.
+    fn agree(&mut self, headers: &HeaderMap, params: Option<&Object<'_>>) -> Result<(), DoorError> {
+        if self.rpc.as_deref() != Some("tools/call") {
+            return Ok(());
+        }
+        let tool = self.wanted.as_ref().map(|it| it.thing.as_str());
+        let server = self.known.servers.get(&self.server);
+        let tool = server.zip(tool).and_then(|(it, name)| it.tools.get(name));
+        let Some(tool) = tool else {
+            return Ok(());
+        };
+        let all = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let all = all.filter(|(name, _)| name.starts_with(HEADER_PARAM));
+        let given = params.and_then(|it| it.object("arguments"));
+        let again = repeats(all, &tool.definition, given.as_ref());
+        self.again = again.map_err(|mismatch| {
+            refused(
+                StatusCode::BAD_REQUEST,
+                code::MISMATCH,
+                mismatch.to_string(),
+            )
+        })?;
         Ok(())
     }
 }
@@ -320,6 +352,7 @@ impl Tools {
             id: None,
             rpc: None,
             era: Era::Legacy,
+            again: Vec::new(),
             // Whatever reaches a server is asked about.
             wanted: server.map(Wanted::itself),
         };
@@ -349,6 +382,7 @@ impl Tools {
             merged::must_say(headers)?;
         }
         plan.understand(&message)?;
+        plan.agree(headers, params)?;
         Ok(plan)
     }
 
@@ -417,7 +451,7 @@ impl Tools {
         let patience = (!lasts).then_some(server.settings.timeout);
         let mut response = Response::new(());
         *response.status_mut() = coming.status;
-        *response.headers_mut() = of_answer(&coming.headers);
+        *response.headers_mut() = of_answer(&coming.headers, &coming.forms);
         if let Some(own) = own
             && let Ok(value) = HeaderValue::try_from(own)
         {
@@ -445,7 +479,7 @@ impl Tools {
             workspace: &plan.workspace,
             settings: &server.settings,
             method: plan.method.clone(),
-            headers: to_server(client),
+            headers: to_server(client, &plan.again),
             session: behind.as_deref(),
             body: plan.text.clone().into(),
         };
@@ -566,8 +600,8 @@ impl Inner {
     }
 }
 
-/// The headers of the protocol that pass to a server. Whoever asks stays unsaid.
-fn to_server(client: &HeaderMap) -> HeaderMap {
+/// The headers of the protocol that pass to a server, and those that say an argument again. Whoever asks stays unsaid.
+fn to_server(client: &HeaderMap, again: &[String]) -> HeaderMap {
     const PASSED: [&str; 5] = [
         HEADER_VERSION,
         HEADER_METHOD,
@@ -578,19 +612,23 @@ fn to_server(client: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for (name, value) in client {
         let text = name.as_str();
-        if PASSED.contains(&text) || *name == ACCEPT || text.starts_with(HEADER_PARAM) {
+        if PASSED.contains(&text) || *name == ACCEPT || again.iter().any(|it| it == text) {
             passed.append(name.clone(), value.clone());
         }
     }
     passed
 }
 
-/// The headers of an answer that pass.
-pub(super) fn of_answer(server: &HeaderMap) -> HeaderMap {
+/// The headers of an answer that pass, without the values of the server's secrets.
+pub(super) fn of_answer(server: &HeaderMap, forms: &Forms) -> HeaderMap {
     let buffering = HeaderName::from_static("x-accel-buffering");
     let kept = [CONTENT_TYPE, CACHE_CONTROL, RETRY_AFTER, ALLOW, buffering];
     let all = server.iter().filter(|(name, _)| kept.contains(name));
-    all.map(|(name, value)| (name.clone(), value.clone()))
+    let masked = |value: &HeaderValue| match forms.is_empty() {
+        true => Ok(value.clone()),
+        false => HeaderValue::from_bytes(&forms.masked(value.as_bytes())),
+    };
+    all.filter_map(|(name, value)| Some((name.clone(), masked(value).ok()?)))
         .collect()
 }
 

@@ -37,6 +37,7 @@ fn wanted(method: &str, params: &Value) -> Option<(String, Class)> {
         id: None,
         rpc: None,
         era: Era::Legacy,
+        again: Vec::new(),
         wanted: Some(Wanted::itself("mine")),
     };
     let text = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();

@@ -15,12 +15,15 @@ use zeroize::Zeroizing;
 use super::process::Process;
 use super::service::Inner;
 use crate::EgressError;
+use crate::scrub::Forms;
 
 /// What answers: its beginning, and what follows.
 pub(super) struct Coming {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) flow: Flow,
+    /// The server's secrets, which are not said on.
+    pub(super) forms: Forms,
 }
 
 /// What follows.
@@ -43,6 +46,7 @@ impl Coming {
             status,
             headers,
             flow: Flow::Whole(Some(text.into())),
+            forms: Forms::default(),
         }
     }
 
@@ -52,10 +56,11 @@ impl Coming {
             status: StatusCode::ACCEPTED,
             headers: HeaderMap::new(),
             flow: Flow::Whole(None),
+            forms: Forms::default(),
         }
     }
 
-    /// Events of a program.
+    /// Events of a program, which has taken its secrets out.
     pub(super) fn events(lines: mpsc::Receiver<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         let kind = HeaderValue::from_static("text/event-stream");
@@ -65,16 +70,23 @@ impl Coming {
             status: StatusCode::OK,
             headers,
             flow: Flow::Lines(lines),
+            forms: Forms::default(),
         }
     }
 }
 
-/// A value, with its secret put in.
+/// What is looked for of these secrets.
+pub(super) fn forms(secrets: &[Zeroizing<Vec<u8>>]) -> Forms {
+    let all: Vec<&[u8]> = secrets.iter().map(|it| it.as_slice()).collect();
+    Forms::of(&all)
+}
+
+/// A value, with its secret put in, which is kept among those of the server.
 pub(super) async fn filled(
     inner: &Inner,
     workspace: &Workspace,
     server: &str,
-    value: &Value,
+    (value, secrets): (&Value, &mut Vec<Zeroizing<Vec<u8>>>),
 ) -> Result<Zeroizing<Vec<u8>>, EgressError> {
     let mut whole = Zeroizing::new(value.before.as_bytes().to_vec());
     if let Some(secret) = &value.secret {
@@ -84,6 +96,7 @@ pub(super) async fn filled(
             why,
         })?;
         whole.extend_from_slice(found.trim_ascii());
+        secrets.push(Zeroizing::new(found.trim_ascii().to_vec()));
         whole.extend_from_slice(value.after.as_bytes());
     }
     Ok(whole)
@@ -117,7 +130,9 @@ impl Inner {
         };
         let failed = |why: &str| Self::unreachable(settings, why);
         let mut all = sending.headers;
+        let mut secrets = Vec::new();
         for (name, value) in headers {
+            let value = (value, &mut secrets);
             let filled = filled(self, sending.workspace, &settings.name, value).await?;
             let name = HeaderName::try_from(name).map_err(|_| failed("a header's name"))?;
             let value = HeaderValue::from_bytes(&filled);
@@ -160,6 +175,7 @@ impl Inner {
             status: head.status,
             headers: head.headers,
             flow: Flow::Http(body),
+            forms: forms(&secrets),
         })
     }
 

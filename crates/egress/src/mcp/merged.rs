@@ -325,7 +325,7 @@ fn passed(
 ) -> Response<Body> {
     let mut response = Response::new(());
     *response.status_mut() = coming.status;
-    *response.headers_mut() = super::door::of_answer(&coming.headers);
+    *response.headers_mut() = super::door::of_answer(&coming.headers, &coming.forms);
     let patience = Some(server.settings.timeout);
     response.map(|()| Body::new(coming, sieve, open, patience))
 }

@@ -1,7 +1,7 @@
 //! Programs that speak over their standard input and output, a line for each message, and where each line that they
 //! write belongs: to the request that it answers or is about, else to who listens.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::link::filled;
+use super::link::{filled, forms};
 use super::service::Inner;
 use crate::EgressError;
+use crate::scrub::Forms;
 
 /// The longest line of a program, in bytes.
 const MOST_LINE: usize = 4 << 20;
@@ -33,6 +34,8 @@ const MOST_KEPT_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Programs that run at once.
 pub(super) const MOST_PROGRAMS: usize = 64;
+/// Those of one workspace.
+const MOST_OF_WORKSPACE: usize = 32;
 /// Requests to a program that wait for its answer.
 const MOST_ASKED: usize = 256;
 
@@ -70,6 +73,52 @@ pub trait Boxes: Send + Sync {
     /// # Errors
     /// Why not.
     async fn run(&self, order: Order) -> Result<Program, String>;
+}
+
+/// Places for programs: of all of them, and of each workspace.
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    by_workspace: Mutex<HashMap<Workspace, Arc<Semaphore>>>,
+}
+
+/// A place that a program has, until it ends.
+pub(super) struct Held {
+    _all: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(MOST_PROGRAMS)),
+            by_workspace: Mutex::default(),
+        }
+    }
+}
+
+impl Places {
+    /// One for a workspace; says why not.
+    fn take(&self, workspace: &Workspace) -> Result<Held, String> {
+        let own = self.of(workspace);
+        let own = own.try_acquire_owned();
+        let own = own.map_err(|_| {
+            format!("{MOST_OF_WORKSPACE} programs of this workspace run already: end a session")
+        })?;
+        let all = self.all.clone().try_acquire_owned();
+        let all = all.map_err(|_| format!("{MOST_PROGRAMS} programs run already"))?;
+        Ok(Held {
+            _all: all,
+            _own: own,
+        })
+    }
+
+    fn of(&self, workspace: &Workspace) -> Arc<Semaphore> {
+        let mut all = self.by_workspace.lock();
+        // Workspaces come and go; those whose places are all free need no row.
+        all.retain(|it, own| it == workspace || own.available_permits() < MOST_OF_WORKSPACE);
+        let fresh = || Arc::new(Semaphore::new(MOST_OF_WORKSPACE));
+        all.entry(workspace.clone()).or_insert_with(fresh).clone()
+    }
 }
 
 /// A request that waits for its answer.
@@ -115,9 +164,9 @@ impl AsRef<[u8]> for Waiting {
 async fn started(
     boxes: Arc<dyn Boxes>,
     order: Order,
-    place: OwnedSemaphorePermit,
+    place: Held,
     timeout: Duration,
-) -> Result<(Program, OwnedSemaphorePermit), String> {
+) -> Result<(Program, Held), String> {
     let (to, running) = oneshot::channel();
     tokio::spawn(async move {
         let program = boxes.run(order).await;
@@ -137,8 +186,10 @@ pub(super) struct Process {
     state: Mutex<State>,
     server: String,
     timeout: Duration,
+    /// Its secrets, which nobody is told.
+    forms: Forms,
     _life: Box<dyn Send + Sync>,
-    _place: OwnedSemaphorePermit,
+    _place: Held,
 }
 
 impl Process {
@@ -159,16 +210,16 @@ impl Process {
         };
         let failed = |why: String| Inner::unreachable(settings, why);
         let mut filled_env = BTreeMap::new();
+        let mut secrets = Vec::new();
         for (name, value) in env {
-            let value = filled(inner, workspace, &settings.name, value).await?;
+            let value = filled(inner, workspace, &settings.name, (value, &mut secrets)).await?;
             let text = String::from_utf8(value.to_vec());
             let text = text.map_err(|_| failed("a secret is no text".to_owned()))?;
             filled_env.insert(name.clone(), Zeroizing::new(text));
         }
         let boxes = inner.boxes.clone();
         let boxes = boxes.ok_or_else(|| failed("this server runs no programs".to_owned()))?;
-        let place = inner.programs.clone().try_acquire_owned();
-        let place = place.map_err(|_| failed(format!("{MOST_PROGRAMS} programs run already")))?;
+        let place = inner.programs.take(workspace).map_err(failed)?;
         let order = Order {
             workspace: workspace.clone(),
             server: settings.name.clone(),
@@ -184,6 +235,7 @@ impl Process {
             state: Mutex::default(),
             server: settings.name.clone(),
             timeout: settings.timeout,
+            forms: forms(&secrets),
             _life: program.life,
             _place: place,
         });
@@ -198,11 +250,17 @@ impl Process {
         }
     }
 
-    /// Tells it something.
-    pub(super) async fn tell(&self, text: &str) -> Result<(), EgressError> {
+    /// Tells it something. Who is told leaves when they like: a line that was begun is written to its end.
+    pub(super) async fn tell(self: &Arc<Self>, text: &str) -> Result<(), EgressError> {
         // A message is one line: what breaks lines in JSON is space between its parts.
         let mut line = text.replace(['\n', '\r'], " ");
         line.push('\n');
+        let process = self.clone();
+        let written = tokio::spawn(async move { process.write(line).await });
+        written.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    async fn write(&self, line: String) -> Result<(), EgressError> {
         let written = async {
             let mut input = self.input.lock().await;
             input.write_all(line.as_bytes()).await?;
@@ -222,7 +280,10 @@ impl Process {
     }
 
     /// Asks it, and gives what comes of it as events: the last is the answer.
-    pub(super) async fn ask(&self, text: &str) -> Result<mpsc::Receiver<Bytes>, EgressError> {
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        text: &str,
+    ) -> Result<mpsc::Receiver<Bytes>, EgressError> {
         let message = Message::read(text);
         let message = message.map_err(|fault| EgressError::Invalid(fault.why))?;
         let Some(id) = message.id() else {
@@ -268,6 +329,8 @@ impl Process {
 
     /// Where a line belongs; nothing, when it is kept, or nobody wants it.
     fn place(&self, line: &str) -> Option<(mpsc::Sender<Bytes>, Bytes)> {
+        let masked = self.forms.masked(line.as_bytes());
+        let line = &*String::from_utf8_lossy(&masked);
         let message = Message::read(line).ok()?;
         // Space between the parts of a message; in a stream it would be the end of a line.
         let bytes = Bytes::from(event(&line.replace('\r', " ")));

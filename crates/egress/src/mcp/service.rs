@@ -11,12 +11,11 @@ use skep_core::{PublicError as _, Timestamp, Workspace};
 use skep_mcp::{Class, Era, Object, Pin, Settings, State};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Scope, Unit};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::merged::Talks;
-use super::process::{Boxes, MOST_PROGRAMS};
+use super::process::{Boxes, Places};
 use super::sessions::Sessions;
 use super::{rows, stored};
 use crate::EgressError;
@@ -158,7 +157,7 @@ pub(super) struct Inner {
     pub(super) boxes: Option<Arc<dyn Boxes>>,
     pub(super) sessions: Sessions,
     pub(super) talks: Talks,
-    pub(super) programs: Arc<Semaphore>,
+    pub(super) programs: Places,
     pub(super) own: By,
     known: Mutex<HashMap<Workspace, Known>>,
     conditions: Mutex<HashMap<(Workspace, String), Condition>>,
@@ -337,7 +336,7 @@ impl Tools {
             boxes: options.boxes,
             sessions: Sessions::default(),
             talks: Talks::default(),
-            programs: Arc::new(Semaphore::new(MOST_PROGRAMS)),
+            programs: Places::default(),
             own: options.own,
             known: Mutex::default(),
             conditions: Mutex::default(),

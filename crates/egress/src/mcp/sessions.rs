@@ -13,6 +13,8 @@ use crate::llm::Who;
 
 /// Sessions of all clients together.
 const MOST: usize = 4_096;
+/// Those of one workspace.
+const MOST_OF_WORKSPACE: usize = 1_024;
 /// Sessions of one client.
 const MOST_OF_ONE: usize = 32;
 /// A session that nobody used for so long is forgotten.
@@ -65,7 +67,8 @@ impl Sessions {
                 all.remove(&id);
             }
         }
-        if all.len() >= MOST {
+        let same = all.values().filter(|it| it.who.workspace == who.workspace);
+        if all.len() >= MOST || same.count() >= MOST_OF_WORKSPACE {
             return None;
         }
         let session = Arc::new(Session {

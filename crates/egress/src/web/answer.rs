@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Interval, Sleep};
 
 use super::exchange::{Open, Passed};
-use super::scrub::Scrub;
 use super::send::May;
 use super::service::LOOK;
+use crate::scrub::Scrub;
 use crate::upstream::Fault;
 
 /// How long a host may say nothing in the middle of an answer.

@@ -6,8 +6,8 @@ use http::header::{
     HOST, HeaderName, HeaderValue, IF_RANGE, RANGE, SET_COOKIE, TRAILER, UPGRADE,
 };
 
-use super::scrub::Forms;
 use crate::headers::Hop;
+use crate::scrub::Forms;
 
 /// By which some servers are told of another method or path than that of the request.
 const OVERRIDES: [&str; 10] = [

@@ -8,7 +8,6 @@ mod exchange;
 mod fill;
 mod headers;
 mod rule;
-mod scrub;
 mod send;
 mod service;
 
@@ -18,6 +17,5 @@ pub use error::WebError;
 pub use exchange::Open;
 pub use fill::LEASE;
 pub use rule::{Credential, Host, Origin, Place, Rule, Scheme, Tunnel, is_plain, seen_path};
-pub use scrub::{Forms, Scrub};
 pub use send::{May, Upgrade};
 pub use service::{Asked, Lessee, Options, Values, Web, carry};

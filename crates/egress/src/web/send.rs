@@ -23,10 +23,10 @@ use super::answer::{Body, Counted};
 use super::exchange::Open;
 use super::fill::{Filled, How, basic, leases, percent};
 use super::rule::{Credential, Place, Rule, secrets_at, sent_path};
-use super::scrub::{Forms, LEAST, Scrub};
 use super::service::{Asked, Lessee, Web, watched};
 use super::{WebError, headers};
 use crate::EgressError;
+use crate::scrub::{Forms, LEAST, Scrub};
 use crate::upstream::Fault;
 
 /// How long a host may take until its answer begins.

@@ -37,7 +37,7 @@ pub use self::shim::shim_main;
 use crate::RuntimeError;
 use crate::driver::{Driver, DriverError, LogSource, Place, Protection, Running, StartRequest};
 use crate::exec::{ExecOrder, Execution};
-use crate::folder::{blocking, failed, kept, make, remove};
+use crate::folder::{blocking, failed, kept, make, named, remove};
 use crate::logfile::{InstanceLog, Rotation};
 use crate::port;
 use crate::spec::{HostPort, PortRange, Sandbox, Spec, VolumeSource};
@@ -569,6 +569,12 @@ impl Driver for ProcessDriver {
     ) -> Result<Vec<InstanceId>, DriverError> {
         let folder = self.instances(workspace, agent);
         blocking(move || kept(&folder)).await
+    }
+
+    async fn names(&self, workspace: &Workspace, prefix: &str) -> Result<Vec<String>, DriverError> {
+        let folder = self.options.folder.join(workspace.as_str());
+        let prefix = prefix.to_owned();
+        blocking(move || named(&folder, &prefix)).await
     }
 
     async fn logs(

@@ -66,7 +66,7 @@ a token of their own. An agent finds OPENAI_BASE_URL, ANTHROPIC_BASE_URL and
 GOOGLE_GEMINI_BASE_URL in its environment, with that token as the key.
 
 Examples:
-  skep secrets create keys/openai --stdin < openai.key
+  skep secrets create keys/openai < openai.key
   skep models add openai --kind openai --secret keys/openai
   skep models add azure --kind azure --secret keys/azure \\
       --url https://my-resource.openai.azure.com/openai/v1
