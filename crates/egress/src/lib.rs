@@ -10,6 +10,7 @@ mod money;
 mod performance;
 mod rows;
 pub mod web;
+pub mod webhooks;
 
 pub use error::EgressError;
 pub use ledger::Ledger;

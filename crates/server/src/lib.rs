@@ -10,6 +10,7 @@ mod api;
 mod audit;
 mod backups;
 mod boxes;
+mod budgets;
 mod channel;
 mod connection;
 mod cookie;
@@ -49,6 +50,7 @@ mod trace;
 mod vault;
 mod ways;
 mod web;
+mod webhooks;
 mod who;
 mod workspace;
 
@@ -178,6 +180,9 @@ pub enum ServerError {
     /// What may be asked is not readable.
     #[error("outgoing.allow: {0}")]
     Outgoing(String),
+    /// Webhooks cannot be sent so.
+    #[error("{0}")]
+    Webhooks(String),
     /// The store's own error.
     #[error(transparent)]
     Store(#[from] skep_store::StoreError),
@@ -205,6 +210,7 @@ impl PublicError for ServerError {
             | Self::Detections(_)
             | Self::Outgoing(_)
             | Self::Models(_)
+            | Self::Webhooks(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }
             | Self::Providers { .. }

@@ -74,3 +74,4 @@ mod unsynced;
 mod vault;
 mod web;
 mod web_box;
+mod webhooks;

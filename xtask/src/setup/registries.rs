@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 9] = [
+const SETS: [Set; 11] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -78,6 +78,18 @@ const SETS: [Set; 9] = [
         to: "sdks/web/node",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/undici/package.json",
+    },
+    Set {
+        from: "tests/sdks/webhooks/python",
+        to: "sdks/webhooks/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/webhooks/node",
+        to: "sdks/webhooks/node",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/standardwebhooks/package.json",
     },
 ];
 
