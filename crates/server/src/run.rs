@@ -268,22 +268,20 @@ async fn compose(
     let observed = (Metrics::register(&mut registry), spans, quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own.clone());
     let with = (&runtime, &ingress, &audit, &vault);
-    let webhooks = webhooks::open(settings, &db, with, (own, tenants.all()))?;
-    let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
     let state = State {
         started: db.clock().now(),
+        webhooks: webhooks::open(settings, &db, with, (own, tenants.all()))?,
+        backups: Backups::open(&db, settings, backup_metrics, &options.stop)?,
         db,
         runtime,
         ingress,
         models: out.models,
         tools: out.tools,
         web: out.web,
-        webhooks,
         over_budget: OverBudget::default(),
         own: proxy::Own::of(url),
         model_bounds: models::Bounds::of(settings),
         audit,
-        backups,
         frameworks: frameworks(settings)?,
         keys,
         tls,

@@ -20,8 +20,10 @@ const QUICK: [(&str, &str); 2] = [
     ("SKEP_WEBHOOKS_SCHEDULE", "10ms,10ms,10ms"),
 ];
 /// As often as a test can want.
-const PATIENT: [(&str, &str); 2] = [
+const PATIENT: [(&str, &str); 3] = [
     ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
+    // A claim lasts as long, and a bit.
+    ("SKEP_WEBHOOKS_TIMEOUT", "1s"),
     (
         "SKEP_WEBHOOKS_SCHEDULE",
         "200ms,200ms,200ms,200ms,200ms,500ms,500ms,500ms,1s,1s,1s,1s,1s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s",
@@ -444,7 +446,15 @@ async fn a_slow_endpoint_holds_up_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_send_each_message_once() {
     let engine = Engine::postgres();
-    let setup = engine.setup(&PATIENT);
+    let folder = tempfile::tempdir().expect("a folder");
+    let seal = folder.path().join("seal.key").display().to_string();
+    // Both open the same vault.
+    let setup = engine.setup(&[
+        PATIENT[0],
+        PATIENT[1],
+        PATIENT[2],
+        ("SKEP_SEAL_FILE", &seal),
+    ]);
     let mut one = Server::start_with(setup.clone()).await;
     let two = Server::start_with(Setup {
         key: Some(one.client.key.clone()),
@@ -509,7 +519,10 @@ async fn the_command_line_does_all_of_it() {
         let output = output.expect("the binary runs");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{words:?}: {error}");
-        String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+        String::from_utf8(output.stdout)
+            .expect("text")
+            .trim_end()
+            .to_owned()
     };
     let added = run(&[
         "add",
@@ -520,11 +533,7 @@ async fn the_command_line_does_all_of_it() {
         "--event",
         "agent.deployed",
     ]);
-    assert!(
-        added.starts_with("whsec_"),
-        "the key alone: {}",
-        added
-    );
+    assert!(added.starts_with("whsec_"), "the key alone: {}", added);
     assert_eq!(added.lines().count(), 1);
     receiver.knows(&[&added]);
     let tested = run(&["test", "ops"]);
