@@ -235,6 +235,10 @@ fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
     tracer.map(|it| it.clone() as Arc<dyn Spans>)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a line or two for each part of the server"
+)]
 async fn compose(
     settings: &Settings,
     options: &RunOptions,

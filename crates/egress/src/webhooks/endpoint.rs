@@ -152,15 +152,6 @@ pub struct New {
     pub on: bool,
 }
 
-/// What became of an endpoint that was put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// It is as it was ordered now.
-    Changed(Endpoint),
-    /// There is none of its name.
-    Missing,
-}
-
 impl New {
     /// Whether all is as it may be.
     ///

@@ -17,7 +17,7 @@ mod service_tests;
 mod sign;
 mod upstream;
 
-pub use endpoint::{Change, Endpoint, Health, New, Off, Selection};
+pub use endpoint::{Endpoint, Health, New, Off, Selection};
 pub use error::WebhookError;
 pub use feed::{Feed, Told};
 pub use life::{Schedule, State};

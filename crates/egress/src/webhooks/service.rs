@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::endpoint::{Change, Endpoint, MOST_OVERLAP, New};
+use super::endpoint::{Endpoint, MOST_OVERLAP, New};
 use super::error::WebhookError;
 use super::feed::Feed;
 use super::life::{Schedule, State};
@@ -313,7 +313,7 @@ impl Webhooks {
         .await
     }
 
-    /// Changes an endpoint, if there is one of its name.
+    /// Changes an endpoint; nothing, when there is none of its name.
     ///
     /// # Errors
     /// [`WebhookError::Invalid`], and the store's own.
@@ -322,11 +322,11 @@ impl Webhooks {
         by: &By,
         workspace: &Workspace,
         new: New,
-    ) -> Result<Change, WebhookError> {
+    ) -> Result<Option<Endpoint>, WebhookError> {
         self.check(&new)?;
         let before = match self.find(workspace, &new.name).await {
             Ok(before) => before,
-            Err(WebhookError::NotFound(_)) => return Ok(Change::Missing),
+            Err(WebhookError::NotFound(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let begins = self.0.begins(workspace, &new, Some(&before)).await?;
@@ -344,8 +344,8 @@ impl Webhooks {
             find(scope, &new.name)
         });
         match changed.await {
-            Ok(endpoint) => Ok(Change::Changed(endpoint)),
-            Err(WebhookError::NotFound(_)) => Ok(Change::Missing),
+            Ok(endpoint) => Ok(Some(endpoint)),
+            Err(WebhookError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

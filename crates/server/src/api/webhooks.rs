@@ -12,7 +12,7 @@ use skep_api::{
 };
 use skep_core::{Code, MessageId, Timestamp, Workspace, units};
 use skep_egress::webhooks::{
-    Change, Endpoint, Message, New, Query as Which, Selection, State as Stands, WebhookError,
+    Endpoint, Message, New, Query as Which, Selection, State as Stands, WebhookError,
 };
 use skep_store::By;
 use utoipa::IntoParams;
@@ -149,8 +149,8 @@ pub(super) async fn put(
 ) -> Result<Json<Webhook>, ApiError> {
     let new = wanted(&state, name, new)?;
     match state.webhooks.change(&by, &workspace, new.clone()).await? {
-        Change::Changed(endpoint) => Ok(Json(shown(endpoint))),
-        Change::Missing => Ok(Json(add(&state, (&by, &workspace), new).await?)),
+        Some(endpoint) => Ok(Json(shown(endpoint))),
+        None => Ok(Json(add(&state, (&by, &workspace), new).await?)),
     }
 }
 
