@@ -14,6 +14,7 @@ pub mod issuer;
 pub mod mcp;
 pub mod postgres;
 pub mod provider;
+pub mod receiver;
 pub mod registry;
 pub mod server;
 pub mod terminal;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use client::{Answer, Client};
 pub use host::{Ca, Host};
+pub use receiver::{Receiver, payload};
 pub use registry::{Passing, Registry, Way};
 pub use server::{Server, Setup, agent_binary, eventually, executed, kill};
 pub use terminal::Terminal;

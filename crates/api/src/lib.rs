@@ -25,6 +25,7 @@ mod security;
 pub mod server;
 pub mod stats;
 mod web;
+mod webhook;
 
 pub use agent::{
     Agent, AgentLayers, AgentSpec, CacheSpec, CallSpec, DeployWithLayers, Forgotten, HealthSpec,
@@ -77,6 +78,7 @@ pub use stats::{
     InstanceStats, Performance, PerformanceHour, RevisionStats, Stats, Traffic, Usage,
 };
 pub use web::{NewWebRule, WebCa, WebCheck, WebCredential, WebRule};
+pub use webhook::{NewWebhook, RotateWebhook, Webhook, WebhookMessage, WebhookRedelivery};
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";

@@ -40,6 +40,7 @@ mod through;
 mod through_tests;
 mod transport;
 mod web;
+mod webhooks;
 
 pub use audit::AuditQuery;
 pub use body::RequestBody;

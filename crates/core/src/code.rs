@@ -235,6 +235,10 @@ codes! {
         "Open the vault with `skep vault unseal`: the workspace's CA lies in it.";
     WebUnreachable = "web-unreachable", 502, "The host does not answer as it should",
         "Look at what the detail says of it, and try again in a while.";
+    WebhookNotFound = "webhook-not-found", 404, "No such webhook endpoint or message",
+        "See with `skep webhooks list` which there are, and with `skep webhooks messages NAME` what they were sent.";
+    WebhookState = "webhook-state", 409, "The webhook endpoint is not in a state that allows this",
+        "See how it stands with `skep webhooks show NAME`; `skep webhooks update NAME --on` turns it on.";
     ProxyUnauthorized = "proxy-unauthorized", 407, "Skep's way out wants to know who asks",
         "Use the address in HTTP_PROXY, or `http://any:KEY@HOST:PORT` with an API key of Skep.";
     StoreUnavailable = "store-unavailable", 503, "The store cannot write",

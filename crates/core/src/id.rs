@@ -162,6 +162,10 @@ id!(
     PersonId, "person"
 );
 id!(
+    /// Something that a webhook endpoint is told; the same for each endpoint and at each try.
+    MessageId, "msg"
+);
+id!(
     /// A server: one data folder, over all its starts.
     ServerId, "srv"
 );

@@ -14,6 +14,7 @@ mod rows;
 mod scrub;
 mod upstream;
 pub mod web;
+pub mod webhooks;
 
 pub use error::EgressError;
 pub use forecast::Forecast;

@@ -11,8 +11,8 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -32,6 +32,16 @@ pub(crate) const MOST_IDLE: usize = 256;
 /// Whatever went wrong.
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
 type HttpClient<B> = Client<HttpsConnector<HttpConnector<Reached>>, B>;
+
+/// Why there is no answer.
+pub(crate) enum Failed {
+    /// Nobody may be asked there.
+    OutOfReach(String),
+    /// Nobody can be asked.
+    NoClient(String),
+    /// Whoever was asked.
+    Asked(Error),
+}
 
 /// The way to hosts, for requests with such bodies. The client is made when somebody is asked for the first time.
 pub(crate) struct Upstream<B> {
@@ -108,11 +118,19 @@ where
         &self,
         request: Request<B>,
     ) -> Result<Response<Incoming>, (String, bool)> {
-        let unread = |why| (why, false);
-        may_be_asked(&self.reach, request.uri()).map_err(unread)?;
+        let asked = self.send(request).await;
+        asked.map_err(|failed| match failed {
+            Failed::OutOfReach(why) | Failed::NoClient(why) => (why, false),
+            Failed::Asked(error) => (why(&error), !error.is_connect()),
+        })
+    }
+
+    /// The same, for who has words of its own for what went wrong.
+    pub(crate) async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, Failed> {
+        may_be_asked(&self.reach, request.uri()).map_err(Failed::OutOfReach)?;
         let made = self.client.get_or_try_init(|| self.client());
-        let asked = made.await.map_err(unread)?.request(request).await;
-        asked.map_err(|error| (why(&error), !error.is_connect()))
+        let client = made.await.map_err(Failed::NoClient)?;
+        client.request(request).await.map_err(Failed::Asked)
     }
 
     /// A bare connection.

@@ -1,5 +1,6 @@
 //! Calls as people see them: pages, details, history.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use http::HeaderMap;
@@ -60,6 +61,21 @@ pub(crate) fn page(
         ),
     }?;
     rows.iter().map(call).collect()
+}
+
+/// Whose calls these are: of those that are kept.
+pub(crate) fn agents(
+    scope: &mut Scope<'_>,
+    ids: &[CallId],
+) -> Result<HashMap<CallId, String>, StoreError> {
+    let mut agents = HashMap::with_capacity(ids.len());
+    for id in ids {
+        let sql = "SELECT agent FROM calls WHERE workspace = ?1 AND id = ?2";
+        if let Some(row) = scope.query_opt(sql, &[id.as_bytes().into()])? {
+            agents.insert(*id, row.text(0)?.to_owned());
+        }
+    }
+    Ok(agents)
 }
 
 /// One call with its history and headers.

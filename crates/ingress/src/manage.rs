@@ -71,6 +71,24 @@ impl Ingress {
         read.await
     }
 
+    /// Whose calls these are: of those that are kept.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn agents_of(
+        &self,
+        workspace: &Workspace,
+        ids: Vec<CallId>,
+    ) -> Result<HashMap<CallId, String>, IngressError> {
+        let of = workspace.clone();
+        let read = self
+            .inner
+            .db
+            .read(move |reader| listing::agents(&mut reader.scope(&of), &ids));
+        let agents: Result<_, StoreError> = read.await;
+        Ok(agents?)
+    }
+
     /// Numbers of calls by agent and state, of one agent or of all.
     ///
     /// # Errors

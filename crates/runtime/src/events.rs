@@ -42,11 +42,17 @@ pub const EVENT_MIGRATIONS: MigrationSet = MigrationSet {
                 detail TEXT NOT NULL,
                 PRIMARY KEY (workspace, number)
             );
+            CREATE TABLE event_marks (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                mark BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
             CREATE INDEX events_by_agent ON events (workspace, agent, number);
             CREATE INDEX events_by_time ON events (workspace, at);
         ",
     }],
-    workspace_tables: &["events", "event_heads"],
+    workspace_tables: &["events", "event_heads", "event_marks"],
 };
 
 /// Events that wait to be written while the store cannot write; more are told in the log only.
@@ -169,6 +175,29 @@ impl Event {
             ],
         )?;
         Ok(())
+    }
+
+    /// Writes it, unless the last one of this name had the same mark. Names are few: nobody takes them away.
+    ///
+    /// # Errors
+    /// As [`Scope::execute`].
+    pub fn record_once(
+        &self,
+        scope: &mut Scope<'_>,
+        (name, mark): (&str, i64),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        scope.in_turn()?;
+        let new = scope.execute(
+            "INSERT INTO event_marks (workspace, name, mark) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (workspace, name) DO UPDATE SET mark = excluded.mark \
+             WHERE event_marks.mark <> excluded.mark",
+            &[name.into(), mark.into()],
+        )?;
+        if new == 1 {
+            self.record(scope, now)?;
+        }
+        Ok(new == 1)
     }
 
     fn read(row: &Row) -> Result<Self, StoreError> {

@@ -94,12 +94,34 @@ const MODEL_PROVIDE: Access = change("model:provide", "Workspace");
 const MODEL_BUDGET: Access = change("model:budget", "Workspace");
 const MODEL_SET: Access = change("model:settings", "Workspace");
 const MODEL_FORGET: Access = change("model:forget", "Workspace");
+/// Looks at webhook endpoints and what they are sent; changes them; sends something again.
+const HOOK_READ: Access = look("webhook:read", "Workspace");
+const HOOK_WRITE: Access = change("webhook:write", "Workspace");
+const HOOK_SEND: Access = change("webhook:send", "Workspace");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 162] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 172] = [
+    ("GET", "/api/v1/webhooks", HOOK_READ),
+    ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
+    ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
+    ("DELETE", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
+    ("POST", "/api/v1/webhooks/{webhook}/rotate", HOOK_WRITE),
+    ("POST", "/api/v1/webhooks/{webhook}/test", HOOK_SEND),
+    ("GET", "/api/v1/webhooks/{webhook}/messages", HOOK_READ),
+    (
+        "GET",
+        "/api/v1/webhooks/{webhook}/messages/{message}",
+        HOOK_READ,
+    ),
+    (
+        "POST",
+        "/api/v1/webhooks/{webhook}/messages/{message}/redeliver",
+        HOOK_SEND,
+    ),
+    ("POST", "/api/v1/webhooks/{webhook}/redeliver", HOOK_SEND),
     ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
     ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
     (

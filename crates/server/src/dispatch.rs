@@ -26,6 +26,7 @@ use tracing::Instrument;
 use crate::access::CALL;
 use crate::act::Act;
 use crate::api::Caller;
+use crate::budgets;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
 use crate::mcp;
@@ -521,7 +522,11 @@ impl Dispatcher {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, ApiError> {
         if models::door(request.uri().path()).is_some() {
-            return models::answer(&self.state, asker, id, request).await;
+            let answered = models::answer(&self.state, asker, id, request).await;
+            if let Err(error) = &answered {
+                budgets::look(&self.state, &asker.principal.workspace, error).await;
+            }
+            return answered;
         }
         let own = mcp::is_own_page(request.headers(), &self.cors);
         mcp::answer(&self.state, asker, (id, own), request).await

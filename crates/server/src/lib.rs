@@ -10,6 +10,7 @@ mod api;
 mod audit;
 mod backups;
 mod boxes;
+mod budgets;
 mod channel;
 mod connection;
 mod cookie;
@@ -51,6 +52,7 @@ mod trace;
 mod vault;
 mod ways;
 mod web;
+mod webhooks;
 mod who;
 mod workspace;
 
@@ -180,6 +182,9 @@ pub enum ServerError {
     /// What may be asked is not readable.
     #[error("outgoing.allow: {0}")]
     Outgoing(String),
+    /// Webhooks cannot be sent so.
+    #[error("{0}")]
+    Webhooks(String),
     /// The store's own error.
     #[error(transparent)]
     Store(#[from] skep_store::StoreError),
@@ -207,6 +212,7 @@ impl PublicError for ServerError {
             | Self::Detections(_)
             | Self::Outgoing(_)
             | Self::Models(_)
+            | Self::Webhooks(_)
             | Self::Keys { .. }
             | Self::Issuers { .. }
             | Self::Providers { .. }

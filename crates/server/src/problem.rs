@@ -9,6 +9,7 @@ use skep_api::Problem;
 use skep_core::{Code, PublicError, RequestId};
 use skep_egress::EgressError;
 use skep_egress::web::WebError;
+use skep_egress::webhooks::WebhookError;
 use skep_guard::PolicyError;
 use skep_guard::identity::IdentityError;
 use skep_ingress::IngressError;
@@ -32,6 +33,7 @@ pub(crate) enum ApiError {
     Vault(VaultError),
     Egress(EgressError),
     Web(WebError),
+    Webhook(WebhookError),
     Plain(Plain),
 }
 
@@ -62,6 +64,7 @@ impl ApiError {
             Self::Vault(error) => error,
             Self::Egress(error) => error,
             Self::Web(error) => error,
+            Self::Webhook(error) => error,
             Self::Plain(error) => error,
         }
     }
@@ -117,6 +120,15 @@ impl From<EgressError> for ApiError {
         match error {
             EgressError::Store(error) => Self::Store(error),
             other => Self::Egress(other),
+        }
+    }
+}
+
+impl From<WebhookError> for ApiError {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::Store(error) => Self::Store(error),
+            other => Self::Webhook(other),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::api::archives::STAGING;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::boxes;
+use crate::budgets::OverBudget;
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
@@ -51,7 +52,7 @@ use crate::tls::Tls;
 use crate::tokens::{self, Minting};
 use crate::vault;
 use crate::ways;
-use crate::{ServerError, api, machine};
+use crate::{ServerError, api, machine, webhooks};
 
 /// Commands in agents' boxes that may run at once.
 const EXECS: usize = 32;
@@ -201,7 +202,7 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
 
 /// The migrations of every capability that has tables.
 #[must_use]
-pub fn migrations() -> [MigrationSet; 13] {
+pub fn migrations() -> [MigrationSet; 14] {
     [
         skep_audit::MIGRATIONS,
         skep_guard::keys::MIGRATIONS,
@@ -216,6 +217,7 @@ pub fn migrations() -> [MigrationSet; 13] {
         skep_vault::MIGRATIONS,
         skep_egress::MIGRATIONS,
         skep_egress::mcp::MIGRATIONS,
+        skep_egress::webhooks::MIGRATIONS,
     ]
 }
 
@@ -233,6 +235,10 @@ fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
     tracer.map(|it| it.clone() as Arc<dyn Spans>)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a line or two for each part of the server"
+)]
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
@@ -270,20 +276,22 @@ async fn compose(
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
     let spans = spans(tracer.as_ref());
     let observed = (Metrics::register(&mut registry), spans, quotas.allowed());
-    let ingress = ingress(settings, &db, &runtime, observed, own);
-    let backups = Backups::open(&db, settings, backup_metrics, &options.stop)?;
+    let ingress = ingress(settings, &db, &runtime, observed, own.clone());
+    let with = (&runtime, &ingress, &audit, &vault);
     let state = State {
         started: db.clock().now(),
+        webhooks: webhooks::open(settings, &db, with, (own, tenants.all()))?,
+        backups: Backups::open(&db, settings, backup_metrics, &options.stop)?,
         db,
         runtime,
         ingress,
         models: out.models,
         tools: out.tools,
         web: out.web,
+        over_budget: OverBudget::default(),
         own: proxy::Own::of(url),
         model_bounds: models::Bounds::of(settings),
         audit,
-        backups,
         frameworks: frameworks(settings)?,
         keys,
         tls,
@@ -514,6 +522,8 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(async move { watching.threats.keep(watching.stop.clone()).await }),
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
+        tokio::spawn(webhooks::keep(state.clone())),
+        tokio::spawn(webhooks::forget_keys(state.clone())),
         tokio::spawn(async move { renewing.renewals.keep_fresh().await }),
         tokio::spawn(async move { watch_disk(&disk).await }),
         tokio::spawn(async move { quotas::keep_counted(&counting).await }),

@@ -10,6 +10,7 @@ use skep_core::Timestamp;
 use skep_egress::llm::Models;
 use skep_egress::mcp::Tools;
 use skep_egress::web::Web;
+use skep_egress::webhooks::Webhooks;
 use skep_guard::Policies;
 use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::backups::Backups;
+use crate::budgets::OverBudget;
 use crate::metrics::ServerMetrics;
 use crate::mounts::Mounts;
 use crate::outside::Outside;
@@ -49,6 +51,10 @@ pub(crate) struct State {
     pub(crate) model_bounds: crate::models::Bounds,
     /// The way out to the web.
     pub(crate) web: Web,
+    /// What tells others what happens here.
+    pub(crate) webhooks: Webhooks,
+    /// Which budgets it was told of that they were over.
+    pub(crate) over_budget: OverBudget,
     /// Where this server is.
     pub(crate) own: crate::proxy::Own,
     pub(crate) audit: Arc<Audit>,

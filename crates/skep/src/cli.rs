@@ -9,7 +9,7 @@ use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
     compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
     logs, manifest, mcp, message, models, orders, performance, policy, replay, rollout, secrets,
-    security, stats, store, templates, top, up, users, vault, web, workspaces,
+    security, stats, store, templates, top, up, users, vault, web, webhooks, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -199,6 +199,9 @@ pub(crate) enum Verb {
     /// The web: which hosts agents may ask, and with which secret
     #[command(subcommand)]
     Web(web::WebVerb),
+    /// Webhooks: who is told what happens here, and what became of it
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksVerb),
     /// What secrets are encrypted with: seals and keys
     #[command(subcommand)]
     Vault(vault::VaultVerb),

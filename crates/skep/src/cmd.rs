@@ -52,4 +52,5 @@ pub(crate) mod users;
 pub(crate) mod vault;
 pub(crate) mod wait;
 pub(crate) mod web;
+pub(crate) mod webhooks;
 pub(crate) mod workspaces;

@@ -126,6 +126,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Mcp(verb) => cmd::mcp::run(session, verb).await,
         Verb::Models(verb) => cmd::models::run(session, verb).await,
         Verb::Web(verb) => cmd::web::run(session, verb).await,
+        Verb::Webhooks(verb) => cmd::webhooks::run(session, verb).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,
         Verb::Compliance(verb) => cmd::compliance::run(session, verb).await,
         Verb::Audit(verb) => cmd::audit::run(session, verb).await,

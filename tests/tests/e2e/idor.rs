@@ -63,11 +63,16 @@ async fn fill(client: &Client) -> Things {
     tools.headers_mut().insert("content-type", json_type);
     let tools = client.send(tools).await.expect("an answer");
     assert_eq!(tools.status, 200, "{}", tools.text());
+    let hook = json!({ "url": "https://hooks.red.example/x", "events": ["agent.*"] });
+    let hook = hook.to_string();
+    let hook = ask(client, &Method::PUT, "/api/v1/webhooks/red-hook", &hook).await;
+    assert_eq!(hook.status, 200, "{}", hook.text());
     let entries = client.get("/api/v1/audit/entries").await.json();
     let number = entries["items"][0]["number"].to_string();
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
     let ids = vec![
         ("server", "red-tools".to_owned()),
+        ("webhook", "red-hook".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
         ("user", id(&user)),
@@ -98,13 +103,14 @@ async fn state(client: &Client) -> Vec<String> {
         "keys",
         "policy",
         "mcp/servers",
+        "webhooks",
     ] {
         let answer = client.get(&format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let mut value = answer.json();
         for item in value["items"].as_array_mut().into_iter().flatten() {
             // What moves by itself, and by looking.
-            for moving in ["used_at", "age", "instances", "load"] {
+            for moving in ["used_at", "age", "instances", "load", "waiting"] {
                 item.as_object_mut().and_then(|it| it.remove(moving));
             }
         }
@@ -170,7 +176,12 @@ async fn nothing_of_one_workspace_is_there_for_another() {
         let text = answer.text();
         assert_ne!(answer.status, 401, "{method} {route}: {text}");
         // One of that name would be blue's own.
-        let makes = ["/archive", "/layers", "/mcp/servers/{server}"];
+        let makes = [
+            "/archive",
+            "/layers",
+            "/mcp/servers/{server}",
+            "/webhooks/{webhook}",
+        ];
         let makes = makes.iter().any(|end| route.ends_with(end));
         if makes && method == Method::PUT {
             assert!(matches!(answer.status, 400 | 422), "{text}");

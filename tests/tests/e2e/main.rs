@@ -77,3 +77,4 @@ mod unsynced;
 mod vault;
 mod web;
 mod web_box;
+mod webhooks;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 11] = [
+const SETS: [Set; 13] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -86,10 +86,22 @@ const SETS: [Set; 11] = [
         made: PYTHON,
     },
     Set {
+        from: "tests/sdks/webhooks/python",
+        to: "sdks/webhooks/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
         from: "tests/sdks/frameworks/node",
         to: "sdks/frameworks/node",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/ai/package.json",
+    },
+    Set {
+        from: "tests/sdks/webhooks/node",
+        to: "sdks/webhooks/node",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/standardwebhooks/package.json",
     },
 ];
 

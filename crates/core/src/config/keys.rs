@@ -512,8 +512,18 @@ settings! {
     /// Whether the end of a model's answer waits until what it cost is on the disk; else that is there soon after
     /// (100 ms), and a killed server loses nothing.
     models_strict("models.strict"): bool = "false";
-    /// A file with certificates (PEM) of CAs that are believed beside the system's, when agents ask hosts of the web.
+    /// A file with certificates (PEM) of CAs that are believed beside the system's, when agents ask hosts of the web, and
+    /// when webhooks are sent.
     web_ca("web.ca"): Option<PathBuf> = "";
+    /// How long a webhook endpoint may take to answer. At most 2m.
+    webhooks_timeout("webhooks.timeout"): Duration = "20s";
+    /// The waits between one try of a webhook's message and the next, each longer by up to a quarter, by chance. After the
+    /// last one the message is dead.
+    webhooks_schedule("webhooks.schedule"): Vec<String> = "5s,5m,30m,2h,5h,10h,14h,20h,24h";
+    /// A webhook endpoint that failed for so long, and took nothing meanwhile, is turned off.
+    webhooks_give_up("webhooks.give_up"): Duration = "5d";
+    /// How long messages of webhooks are kept; of those that were delivered the newest 1,000 of an endpoint.
+    webhooks_retention("webhooks.retention"): Duration = "14d";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.
@@ -699,4 +709,6 @@ pub(super) const ABOVE_ZERO: &[&str] = &[
     "log.file_size",
     "agents.log_size",
     "backup.every",
+    "webhooks.timeout",
+    "webhooks.retention",
 ];

@@ -33,6 +33,7 @@ mod tokens;
 mod users;
 mod vault;
 mod web;
+mod webhooks;
 mod workspaces;
 
 use std::sync::Arc;
@@ -169,6 +170,14 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(mcp::approve))
         .routes(routes!(mcp::classify))
         .routes(routes!(mcp::usage))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::messages))
+        .routes(routes!(webhooks::message))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::redeliver_all))
         .routes(routes!(web::rules))
         .routes(routes!(web::allow, web::remove))
         .routes(routes!(web::check))
