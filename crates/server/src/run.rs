@@ -235,10 +235,6 @@ fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
     tracer.map(|it| it.clone() as Arc<dyn Spans>)
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "a line or two for each part of the server"
-)]
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
@@ -257,25 +253,17 @@ async fn compose(
     let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let (keys, first_key) =
         keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
-    let (users, sessions) = people(&db, settings)?;
-    let outside = Outside::open(settings, &db, &mut registry)?;
+    let (users, sessions, outside) = people(&db, settings, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
     let drivers = drivers(settings, &options.shim);
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let (policies, mounts, lending) = lent(settings, &db, &vault, &audit)?;
-    let out = outs(
-        settings,
-        (&db, tenants.all()),
-        (&vault, &mounts),
-        (&drivers, &own),
-    )
-    .await?;
-    let with = (quotas.allowed(), lending, &out);
-    let of_runtime = of_runtime(settings, url, &tokens, with);
+    let (stored, ran) = ((&db, tenants.all()), (&drivers[..], &own));
+    let out = outs(settings, stored, (&vault, &mounts), ran).await?;
+    let of_runtime = of_runtime(settings, url, &tokens, (quotas.allowed(), lending, &out));
     let runtime = Runtime::open(db.clone(), of_runtime, drivers.clone(), tenants.all()).await?;
-    let spans = spans(tracer.as_ref());
-    let observed = (Metrics::register(&mut registry), spans, quotas.allowed());
+    let observed = (Metrics::register(&mut registry), &tracer, quotas.allowed());
     let ingress = ingress(settings, &db, &runtime, observed, own.clone());
     let with = (&runtime, &ingress, &audit, &vault);
     let state = State {
@@ -378,9 +366,10 @@ fn ingress(
     settings: &Settings,
     db: &Db,
     runtime: &Runtime,
-    (metrics, spans, allowed): (Metrics, Option<Arc<dyn Spans>>, Arc<Allowed>),
+    (metrics, tracer, allowed): (Metrics, &Option<Arc<Tracer>>, Arc<Allowed>),
     own: By,
 ) -> Ingress {
+    let spans = spans(tracer.as_ref());
     let limits = Limits {
         body: settings.limits_body,
         body_pause: settings.limits_body_timeout,
@@ -396,7 +385,11 @@ fn ingress(
     Ingress::new(db.clone(), agents, limits, retention, metrics, spans, own)
 }
 
-fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError> {
+fn people(
+    db: &Db,
+    settings: &Settings,
+    registry: &mut Registry,
+) -> Result<(Users, Sessions, Outside), ServerError> {
     let users = Users::new(db.clone());
     let lasts = SessionOptions {
         idle: settings.sessions_idle,
@@ -404,7 +397,8 @@ fn people(db: &Db, settings: &Settings) -> Result<(Users, Sessions), ServerError
     };
     let sessions = Sessions::new(users.clone(), lasts);
     let sessions = sessions.map_err(|error| ServerError::Random(error.to_string()))?;
-    Ok((users, sessions))
+    let outside = Outside::open(settings, db, registry)?;
+    Ok((users, sessions, outside))
 }
 
 fn of_runtime(

@@ -309,7 +309,7 @@ async fn a_budget_is_not_overspent_by_two_servers_one_of_which_is_killed() {
         let client = Client::new(&servers[place % 2].url, &servers[place % 2].key);
         tokio::spawn(async move {
             let mut done = 0_u32;
-            for _ in 0..3 {
+            for _ in 0..100 {
                 let body = chat(SLOW, true).to_string();
                 // The first is killed in the middle of it.
                 match client.send(client.request(Method::POST, CHAT, body)).await {
@@ -325,7 +325,7 @@ async fn a_budget_is_not_overspent_by_two_servers_one_of_which_is_killed() {
     let clients: Vec<_> = clients.collect();
     eventually("answers by both", async || {
         let counts = house.upstream.counts().await;
-        (counts.requests > 20).then_some(())
+        (counts.requests > 12).then_some(())
     })
     .await;
     house.server.kill();

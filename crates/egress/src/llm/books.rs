@@ -237,6 +237,8 @@ struct Book {
     share: Option<i128>,
     /// What others may have open, as the store said last.
     others: i128,
+    /// So much was refused, until when that holds.
+    refused: Option<(i128, Timestamp)>,
     /// A share was wanted, and what became of that is not known: the store may have a larger one.
     wanted: bool,
 }
@@ -253,6 +255,7 @@ impl Book {
         if start > self.start {
             (self.start, self.spent, self.reserved) = (start, 0, 0);
             (self.settled, self.known, self.others) = (0, 0, 0);
+            self.refused = None;
             self.share = self.share.map(|_| 0);
         }
     }
@@ -288,6 +291,9 @@ pub struct Over {
 /// A share is by so much of what is left more than what is needed, and by so many times what is wanted at most.
 const PART: i128 = 16;
 const TIMES: i128 = 8;
+
+/// For how long a refusal holds.
+const REFUSED: Duration = Duration::from_millis(500);
 
 /// Why nothing is set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -394,6 +400,7 @@ impl Books {
             && std::mem::discriminant(&book.budget.most) == std::mem::discriminant(&budget.most)
         {
             book.budget = budget;
+            book.refused = None;
             return;
         }
         self.keep(|name| name != budget.name);
@@ -408,6 +415,7 @@ impl Books {
             known: 0,
             share: self.shared.then_some(0),
             others: 0,
+            refused: None,
             wanted: false,
         });
     }
@@ -443,7 +451,14 @@ impl Books {
         for book in self.all.iter_mut().filter(counting) {
             book.turn(now);
             let (wanted, most) = book.budget.most.measure(&amount);
+            let refused = |(least, until): (i128, Timestamp)| wanted >= least && now < until;
             match book.share {
+                Some(_) if book.refused.is_some_and(refused) => {
+                    return Err(Short::Over(Over {
+                        budget: book.budget.name.clone(),
+                        rest: book.budget.window.rest(now),
+                    }));
+                }
                 Some(share) if book.open() + wanted > share => return Err(Short::Share),
                 None if book.spent + book.reserved + wanted > most => {
                     return Err(Short::Over(Over {
@@ -469,6 +484,8 @@ impl Books {
             if let Some(book) = self.all.iter_mut().find(same) {
                 let reserved = book.budget.most.measure(&reservation.amount).0;
                 book.reserved -= reserved;
+                // Something is free again.
+                book.refused = None;
                 let actual = book.budget.most.measure(&actual).0;
                 book.spent += actual;
                 book.settled += actual;
@@ -500,6 +517,14 @@ impl Books {
             });
         }
         wants
+    }
+
+    /// There was not enough left of a budget: who wants as much is not let ask again at once.
+    pub fn is_over(&mut self, budget: &str, amount: Amount, now: Timestamp) {
+        if let Some(book) = self.all.iter_mut().find(|it| it.budget.name == budget) {
+            let wanted = book.budget.most.measure(&amount).0;
+            book.refused = Some((wanted, now.plus(REFUSED)));
+        }
     }
 
     /// A share was granted.

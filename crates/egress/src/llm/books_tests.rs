@@ -301,8 +301,7 @@ proptest! {
             let late: i128 = all.iter().map(|it| i128::from(it.late.nanos())).sum();
             prop_assert!(i128::from(db.spent.nanos()) + late + nanos(open) <= nanos(100));
         }
-        for who in 0..all.len() {
-            let one = &mut all[who];
+        for (who, one) in all.iter_mut().enumerate() {
             for (held, _) in std::mem::take(&mut one.open) {
                 one.books.settle(&held, Amount::default());
             }

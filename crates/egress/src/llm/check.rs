@@ -74,12 +74,15 @@ fn names(bytes: &[u8]) -> Option<Vec<String>> {
 }
 
 /// Why a key is of no use, by what was answered to it.
-const fn trouble(status: u16) -> Option<&'static str> {
-    match status {
-        200..300 => None,
-        401 | 403 => Some("the provider does not take the key"),
-        404 => Some("the provider has no list of models there: see whether its address is right"),
-        429 => Some("the provider says that the key has asked too often"),
+const fn trouble(door: Door, status: u16) -> Option<&'static str> {
+    match (status, door) {
+        (200..300, _) => None,
+        // Google says so of a request with a key that is none.
+        (400, Door::Google) | (401 | 403, _) => Some("the provider does not take the key"),
+        (404, _) => {
+            Some("the provider has no list of models there: see whether its address is right")
+        }
+        (429, _) => Some("the provider says that the key has asked too often"),
         _ => Some("the provider does not say which models it has"),
     }
 }
@@ -104,18 +107,18 @@ impl Models {
         }
         let (mut checks, mut models) = (Vec::new(), Vec::new());
         for secret in keys {
-            let began = Instant::now();
+            let (began, door) = (Instant::now(), provider.kind.door());
             let asked = self.list(workspace, provider, secret);
             let asked = tokio::time::timeout(PATIENCE, asked).await;
             let late = Err("it does not answer in time");
             let (status, trouble) = match asked.unwrap_or(late) {
-                Ok((status, Some(names))) if trouble(status).is_none() => {
+                Ok((status, Some(names))) if trouble(door, status).is_none() => {
                     models.extend(names);
                     (Some(status), None)
                 }
                 Ok((status, _)) => {
                     let unread = Some("its answer is no list of models");
-                    (Some(status), trouble(status).or(unread))
+                    (Some(status), trouble(door, status).or(unread))
                 }
                 Err(why) => (None, Some(why)),
             };

@@ -1,6 +1,7 @@
 //! What is kept of an exchange, as bytes: the head as JSON with its length before it (u32, little endian), what was asked,
 //! and what was answered. No I/O.
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub struct Content {
     /// The method and the target that it was asked with, behind its door; empty when what was asked is not kept.
     pub target: String,
     /// The body that came in.
-    pub asked: Vec<u8>,
+    pub asked: Bytes,
     /// The status of the answer.
     pub status: u16,
     /// Its headers.
@@ -104,7 +105,7 @@ impl Content {
         let (asked, answer) = rest.split_at_checked(usize::try_from(head.asked).ok()?)?;
         Some(Self {
             target: head.target,
-            asked: asked.to_vec(),
+            asked: Bytes::copy_from_slice(asked),
             status: head.status,
             headers: head.headers,
             answer: answer.to_vec(),
@@ -121,7 +122,7 @@ mod tests {
     fn content(asked: &[u8], answer: &[u8]) -> Content {
         Content {
             target: "POST /v1/chat/completions".to_owned(),
-            asked: asked.to_vec(),
+            asked: Bytes::copy_from_slice(asked),
             status: 200,
             headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
             answer: answer.to_vec(),

@@ -130,15 +130,6 @@ impl Open {
         let usage = bounded(usage.unwrap_or_default());
         let cost = self.price.as_ref().map(|price| price.cost(&usage));
         let cost = cost.unwrap_or_default();
-        if let Some(reservation) = &self.reservation {
-            let tokens = usage.input.saturating_add(usage.output);
-            let actual = Amount {
-                money: cost,
-                tokens,
-            };
-            self.inner
-                .settle(&self.opened.workspace, reservation, actual);
-        }
         let whole = self.began.elapsed();
         let settled = Settled {
             entry: self.witness.entry(outcome, &self.opened, now),
@@ -154,7 +145,17 @@ impl Open {
             whole_us: micros(whole),
             opened: self.opened.clone(),
         };
+        // The books after it: what they have as settled, the ledger has.
         self.inner.ledger.end(settled);
+        if let Some(reservation) = &self.reservation {
+            let tokens = usage.input.saturating_add(usage.output);
+            let actual = Amount {
+                money: cost,
+                tokens,
+            };
+            self.inner
+                .settle(&self.opened.workspace, reservation, actual);
+        }
     }
 }
 
@@ -327,7 +328,10 @@ impl Body {
         open.settle(&outcome, usage, good && whole.is_none());
         if let Some(keep) = self.keep.take() {
             let now = open.inner.db.clock().now();
-            keep.end(&outcome, good && cut.is_none(), now);
+            let said =
+                self.tap.is_complete() || (!open.plan.streams() && self.tap.usage().is_some());
+            let whole = good && cut.is_none() && said && self.tap.error().is_none();
+            keep.end(&outcome, whole, now);
         }
     }
 

@@ -53,7 +53,9 @@ impl Plan {
             }
         }
         if preferences.leaks == Some(Leaks::Block) && self.costs() {
-            let found = secrets_in(body);
+            let Some(found) = secrets_in(body) else {
+                return held("it cannot be looked through for secrets".to_owned());
+            };
             if !found.is_empty() {
                 return held(format!(
                     "what looks like a secret stands in it: {}",
@@ -66,15 +68,13 @@ impl Plan {
     }
 }
 
-/// The kinds of what looks like a secret in the texts of a body, each once.
-fn secrets_in(body: &[u8]) -> Vec<&'static str> {
+/// The kinds of what looks like a secret in the texts of a body, each once; nothing, when the body cannot be read.
+fn secrets_in(body: &[u8]) -> Option<Vec<&'static str>> {
     let mut found = Vec::new();
-    match serde_json::from_slice(body) {
-        Ok(body) => texts(&body, &mut |text| look(text, &mut found)),
-        Err(_) => look(&String::from_utf8_lossy(body), &mut found),
-    }
+    let body = serde_json::from_slice(body).ok()?;
+    texts(&body, &mut |text| look(text, &mut found));
     found.truncate(MOST_NAMED);
-    found
+    Some(found)
 }
 
 fn look(text: &str, found: &mut Vec<&'static str>) {
@@ -92,12 +92,17 @@ fn look(text: &str, found: &mut Vec<&'static str>) {
     }
 }
 
-/// Every text of a value, however deep: the parser has bounded that.
+/// Every text of a value, names of fields too, however deep: the parser has bounded that.
 fn texts(value: &Value, look: &mut impl FnMut(&str)) {
     match value {
         Value::String(text) => look(text),
         Value::Array(all) => all.iter().for_each(|it| texts(it, look)),
-        Value::Object(all) => all.values().for_each(|it| texts(it, look)),
+        Value::Object(all) => {
+            for (name, value) in all {
+                look(name);
+                texts(value, look);
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -117,10 +122,11 @@ mod tests {
                 { "role": "tool", "content": [{ "type": "text", "text": format!("token {github}") }] },
             ],
         });
-        let found = secrets_in(body.to_string().as_bytes());
+        let found = secrets_in(body.to_string().as_bytes()).unwrap();
         assert_eq!(found.len(), 2, "{found:?}");
         let plain =
             serde_json::json!({ "messages": [{ "content": "what is a password=hunter2?" }] });
-        assert!(secrets_in(plain.to_string().as_bytes()).is_empty());
+        assert!(secrets_in(plain.to_string().as_bytes()).unwrap().is_empty());
+        assert_eq!(secrets_in(b"{"), None);
     }
 }

@@ -9,6 +9,7 @@ mod guard;
 mod headers;
 mod health;
 mod keeping;
+mod numbers;
 mod plan;
 mod preferences;
 mod prices;

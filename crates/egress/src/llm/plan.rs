@@ -131,6 +131,9 @@ fn set_field(body: &[u8], fields: &[&'static str]) -> Option<&'static str> {
 /// Fields by which `OpenRouter` answers with other models, or does more, than was decided on.
 const OF_OPENROUTER: [&str; 4] = ["models", "route", "preset", "plugins"];
 
+/// Fields by which a provider goes on with what it remembers.
+const OF_STATE: [&str; 3] = ["conversation", "container", "background"];
+
 /// The providers that a model may be had from: the one that is named before it, else those that name it, else those
 /// that take any.
 ///
@@ -324,6 +327,11 @@ impl Plan {
             body_bytes: body.len() as u64,
             preferences: Preferences::default(),
         })
+    }
+
+    /// Whether its answer depends on what the provider remembers, or is only begun.
+    pub(super) fn has_state(&self, body: &[u8]) -> bool {
+        set_field(body, &OF_STATE).is_some()
     }
 
     /// Whether a model works, which costs something.

@@ -1,7 +1,7 @@
 //! Exchanges that are kept, encrypted: for people to look at, for the same request to be answered again, and for another
 //! attempt of a call to get what the one before got. What is kept comes into the store soon after an answer has ended.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::content::{Content, kept_headers};
+use super::numbers::{Numbered, Numbers};
 use super::plan::{Plan, Target};
 use super::preferences::Preferences;
 use super::service::Who;
@@ -43,8 +44,6 @@ const MOST_WAITING: usize = 1_024;
 const BATCH: usize = 32;
 /// How long an answer is there for another attempt of its call.
 const REPLAYED: Duration = Duration::from_secs(24 * 3600);
-/// Requests of calls whose number is known.
-const MOST_ASKED: usize = 10_000;
 /// After how long the store is asked again that did not take it, and how often.
 const AGAIN: Duration = Duration::from_secs(1);
 const TRIES: u32 = 30;
@@ -111,8 +110,8 @@ struct Inner {
     held: AtomicUsize,
     /// Workspaces that keep as much as they may.
     full: Mutex<HashSet<Workspace>>,
-    /// How often an attempt of a call asked for the same.
-    asked: Mutex<HashMap<([u8; 32], u32), u32>>,
+    /// The numbers that requests of attempts have.
+    numbers: Numbers,
 }
 
 /// One that is to be written.
@@ -134,12 +133,14 @@ pub(super) struct Keeping {
     request: [u8; 32],
     /// It may be answered by what is kept.
     reads: bool,
-    /// For how long its answer may be given again.
+    /// Its answer may be kept.
+    keeps: bool,
+    /// For how long its answer may be given again, and how old one may be that it gets.
     time: Option<Duration>,
     tags: Vec<String>,
     call: Option<(String, u32)>,
-    /// Its mark within its call, and how often that was asked before.
-    replay: Option<([u8; 32], u32)>,
+    /// Its mark within its call, and its number among those that are the same.
+    replay: Option<Numbered>,
     /// For how many days people can look at it.
     days: u32,
     target: String,
@@ -206,7 +207,7 @@ fn request(plan: &Plan, client: &HeaderMap, body: &[u8]) -> [u8; 32] {
 impl Keeping {
     /// Whether its answer may have been given before, or be given again.
     pub(super) fn caches(&self) -> bool {
-        self.reads || self.time.is_some()
+        self.reads || (self.keeps && self.time.is_some())
     }
 
     /// The mark of an answer of one of those who could give it.
@@ -235,7 +236,7 @@ impl Keeping {
             model: model.clone(),
             marks: Marks {
                 cache,
-                call: self.replay,
+                call: self.replay.as_ref().map(Numbered::mark),
             },
             status,
             headers: kept_headers(headers),
@@ -268,12 +269,37 @@ impl Keep {
         self.answer = Vec::new();
     }
 
+    /// What was said, with what was asked where that is kept; nothing, when too much is held.
+    fn content(&mut self) -> Option<Content> {
+        let keeping = &self.keeping;
+        let asked = match keeping.days {
+            0 => Bytes::new(),
+            _ => keeping.body.clone(),
+        };
+        let held = &keeping.recordings.0.held;
+        let before = held.fetch_add(asked.len(), Ordering::Relaxed);
+        self.held += asked.len();
+        let fits = before + asked.len() <= MOST_HELD;
+        fits.then(|| Content {
+            target: keeping.target.clone(),
+            asked,
+            status: self.status,
+            headers: std::mem::take(&mut self.headers),
+            answer: std::mem::take(&mut self.answer),
+        })
+    }
+
     /// The answer has come to its end. `whole`: it is good, and all of it.
     pub(super) fn end(mut self, outcome: &str, whole: bool, now: Timestamp) {
         let keeping = self.keeping.clone();
         let recordings = &keeping.recordings.0;
-        let cached = keeping.time.filter(|it| whole && !it.is_zero());
+        let cached = keeping
+            .time
+            .filter(|it| whole && keeping.keeps && !it.is_zero());
         let replayed = keeping.replay.is_some() && whole;
+        if let Some(replay) = keeping.replay.as_ref().filter(|_| whole) {
+            replay.answered();
+        }
         if self.over {
             tracing::info!(exchange = ?self.opened.id, "an answer is too long to be kept");
             return;
@@ -290,16 +316,9 @@ impl Keep {
             cached.map(after),
             replayed.then(|| after(REPLAYED)),
         ];
-        let asked = match keeping.days {
-            0 => Vec::new(),
-            _ => keeping.body.to_vec(),
-        };
-        let content = Content {
-            target: keeping.target.clone(),
-            asked,
-            status: self.status,
-            headers: std::mem::take(&mut self.headers),
-            answer: std::mem::take(&mut self.answer),
+        let Some(content) = self.content() else {
+            tracing::warn!(workspace = %keeping.workspace, "too much is held: an exchange is not kept");
+            return;
         };
         let draft = Draft {
             workspace: keeping.workspace.clone(),
@@ -350,7 +369,7 @@ impl Recordings {
             coming: Mutex::new(Some(coming)),
             held: AtomicUsize::new(0),
             full: Mutex::default(),
-            asked: Mutex::default(),
+            numbers: Numbers::default(),
         }))
     }
 
@@ -379,8 +398,9 @@ impl Recordings {
             (Some(usual), Some(own)) => Some(own.min(usual)),
             (usual, own) => own.or(usual),
         };
-        let caches = time.is_some();
-        let time = time.filter(|_| !cache.forget);
+        // What a provider remembers of before is no part of the request, and would not go on.
+        let caches = time.is_some() && !plan.has_state(body);
+        let time = time.filter(|_| caches);
         let replays = preferences.replay == Some(true) && wishes.call.is_some();
         let days = preferences.record_days.unwrap_or_default();
         if !plan.costs() || (!caches && !replays && days == 0) {
@@ -393,7 +413,7 @@ impl Recordings {
             let whose = [who.kind, &*who.id, call].map(str::as_bytes);
             let [kind, id, call] = whose;
             let mark = keys.mark.mac(&hash(&[b"call", &request, kind, id, call]));
-            (mark, self.times(mark, *attempt))
+            self.0.numbers.take(mark, *attempt)
         });
         Some(Arc::new(Keeping {
             recordings: self.clone(),
@@ -401,6 +421,7 @@ impl Recordings {
             workspace: who.workspace.clone(),
             request,
             reads: caches && !cache.fresh && !cache.forget,
+            keeps: !cache.forget,
             time,
             tags: cache.tags,
             call: wishes.call,
@@ -411,17 +432,6 @@ impl Recordings {
         }))
     }
 
-    /// How often an attempt asked for the same before.
-    fn times(&self, mark: [u8; 32], attempt: u32) -> u32 {
-        let mut asked = self.0.asked.lock();
-        if asked.len() >= MOST_ASKED {
-            asked.clear();
-        }
-        let times = asked.entry((mark, attempt)).or_default();
-        *times += 1;
-        *times - 1
-    }
-
     /// The answer of an earlier attempt; or of one who could answer now, the first of them first.
     pub(super) async fn again<'a>(
         &self,
@@ -429,8 +439,9 @@ impl Recordings {
         targets: impl Iterator<Item = &'a Target>,
     ) -> Option<Again> {
         let now = self.0.db.clock().now();
-        let replay = keeping.replay.zip(keeping.call.as_ref());
-        let replay = replay.map(|(replay, (_, attempt))| (replay, *attempt));
+        let replay = keeping.replay.as_ref().zip(keeping.call.as_ref());
+        let replay = replay.map(|(replay, (_, attempt))| (replay.mark(), *attempt));
+        let oldest = now.minus(keeping.time.unwrap_or_default());
         let marks: Vec<[u8; 32]> = match keeping.reads {
             true => targets.map(|it| keeping.cache_mark(it)).collect(),
             false => Vec::new(),
@@ -442,12 +453,13 @@ impl Recordings {
         let found = self.0.db.read(move |reader| {
             let mut scope = reader.scope(&workspace);
             if let Some(((mark, nth), attempt)) = &replay
-                && let Some(found) = rows::replayed(&mut scope, (mark, *nth), (*attempt, now))?
+                && let Some(found) =
+                    rows::replayed(&mut scope, (mark, *nth), (*attempt, now.minus(REPLAYED)))?
             {
                 return Ok::<_, StoreError>(Some((true, found)));
             }
             for mark in &marks {
-                if let Some(found) = rows::cached(&mut scope, mark, now)? {
+                if let Some(found) = rows::cached(&mut scope, mark, (oldest, now))? {
                     return Ok(Some((false, found)));
                 }
             }
@@ -468,6 +480,9 @@ impl Recordings {
         let context = context(&keeping.workspace, &id);
         // Of a key of before: it is not known any more.
         let plain = keeping.keys.seal.open(&context, &sealed).ok()?;
+        if let Some(replay) = keeping.replay.as_ref().filter(|_| replayed) {
+            replay.answered();
+        }
         Some(Again {
             replayed,
             age: now.since(at),

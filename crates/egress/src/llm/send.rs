@@ -46,6 +46,7 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const MOST_WAIT: Duration = Duration::from_secs(10);
 
 /// What an exchange may cost.
+#[derive(Clone, Copy)]
 struct Cost<'a> {
     reserved: Amount,
     /// The version of the prices.
@@ -181,6 +182,11 @@ impl Models {
         let keeping = sending.keeping.as_ref()?;
         let targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
         let again = self.0.recordings.again(keeping, targets).await?;
+        // Who gave it may not be asked any more.
+        let may = |it: &Target| it.name() == again.model;
+        if !sending.plan.targets.iter().any(may) {
+            return None;
+        }
         let (provider, model) = again.model.split_once('/')?;
         let cost = Cost {
             reserved: Amount::default(),

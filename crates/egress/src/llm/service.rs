@@ -121,8 +121,8 @@ pub(super) struct Inner {
     pub(super) books: Mutex<HashMap<Workspace, Books>>,
     health: Mutex<HashMap<Workspace, Health>>,
     pub(super) turn: AtomicUsize,
-    /// Held by who takes a share of a budget.
-    pub(super) sharing: tokio::sync::Mutex<()>,
+    /// Held by who takes a share of a workspace's budgets.
+    pub(super) sharing: Mutex<HashMap<Workspace, Arc<tokio::sync::Mutex<()>>>>,
     /// Held by who reads what a workspace has: what was read last counts.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -156,6 +156,15 @@ impl Inner {
     }
 }
 
+/// Something of a workspace changes: what was known of it does not count from its end on, whatever becomes of who asked.
+struct Changed<'a>(&'a Inner, &'a Workspace);
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        self.0.known.lock().remove(self.1);
+    }
+}
+
 impl Models {
     /// Opens the way out.
     ///
@@ -177,7 +186,7 @@ impl Models {
             books: Mutex::default(),
             health: Mutex::default(),
             turn: AtomicUsize::new(0),
-            sharing: tokio::sync::Mutex::default(),
+            sharing: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
         }));
         models.begin_shares(&all).await?;
@@ -200,6 +209,7 @@ impl Models {
     /// The last of what exchanges cost.
     pub async fn close(&self) {
         self.0.ledger.flush().await;
+        self.end_shares().await;
     }
 
     pub(super) async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
@@ -279,6 +289,7 @@ impl Models {
         ware: Ware,
     ) -> Result<(), EgressError> {
         let name = ware.name.clone();
+        let _changed = Changed(&self.0, workspace);
         let what = (shelf.kind, name.as_str(), "set");
         let put = move |scope: &mut Scope<'_>, now| shelf.put(scope, &ware, (now, MOST));
         rows::change(&self.0.db, by, workspace, what, put).await?;
@@ -293,6 +304,7 @@ impl Models {
         name: &str,
     ) -> Result<(), EgressError> {
         let of = name.to_owned();
+        let _changed = Changed(&self.0, workspace);
         let what = (shelf.kind, name, "removed");
         let drop = move |scope: &mut Scope<'_>, _| shelf.drop(scope, &of);
         rows::change(&self.0.db, by, workspace, what, drop).await?;

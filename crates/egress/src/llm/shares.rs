@@ -3,6 +3,7 @@
 //! budget; a share is a little more than what is needed, so that not each request asks the database, and goes back when it
 //! is not used.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_core::Workspace;
@@ -47,7 +48,9 @@ impl Models {
                 Err(Short::Share) => {}
             }
             // One at a time: what one takes may do for the next.
-            let _turn = self.0.sharing.lock().await;
+            let turn = self.turn(workspace);
+            let _turn = turn.lock().await;
+            let now = self.0.db.clock().now();
             let again = self.books(workspace, |books| {
                 let again = books.reserve(spender, amount, now);
                 let wants = match again {
@@ -62,8 +65,12 @@ impl Models {
                 (Err(Short::Share), wants) => wants,
             };
             match self.share(workspace, wants).await? {
-                Said::Over(short) => return Err(over(short)),
+                Said::Over(short) => {
+                    self.books(workspace, |books| books.is_over(&short.budget, amount, now));
+                    return Err(over(short));
+                }
                 Said::Granted(all) => {
+                    let now = self.0.db.clock().now();
                     let taken = self.books(workspace, |books| {
                         for (want, granted) in &all {
                             books.grant(want, granted);
@@ -134,7 +141,8 @@ impl Models {
 
     /// Has no more of budgets than what is open, and sees what was spent of them by all.
     pub(super) async fn look(&self, workspace: &Workspace) -> Result<(), EgressError> {
-        let _turn = self.0.sharing.lock().await;
+        let turn = self.turn(workspace);
+        let _turn = turn.lock().await;
         let now = self.0.db.clock().now();
         let wants = self.books(workspace, |books| books.wants(None, now));
         if wants.is_empty() {
@@ -150,7 +158,7 @@ impl Models {
         Ok(())
     }
 
-    /// What this server had open when it ended is settled: it has no share any more.
+    /// All that this server had open is settled: it has no share any more.
     pub(super) async fn begin_shares(&self, all: &[Workspace]) -> Result<(), EgressError> {
         if !self.0.db.is_shared() {
             return Ok(());
@@ -163,6 +171,19 @@ impl Models {
             Ok::<_, EgressError>(())
         };
         self.0.db.write(write).await
+    }
+
+    /// This server ends: what it has of budgets goes back, when all that it had open is settled.
+    pub(super) async fn end_shares(&self) {
+        let all: Vec<Workspace> = self.0.books.lock().keys().cloned().collect();
+        if let Err(error) = self.begin_shares(&all).await {
+            tracing::warn!(%error, "shares of budgets stay taken until this server is back");
+        }
+    }
+
+    fn turn(&self, workspace: &Workspace) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.sharing.lock();
+        all.entry(workspace.clone()).or_default().clone()
     }
 
     /// The budgets of a workspace, as this server holds them.

@@ -53,6 +53,8 @@ type Whose = (Workspace, String);
 struct Round {
     /// How far each feed was read: as it is kept, and really.
     read: HashMap<(Workspace, &'static str), (Option<u64>, u64)>,
+    /// The endpoints for which they were read.
+    lists: HashMap<Workspace, Arc<[Endpoint]>>,
     /// Deliveries under way: each has a share of its endpoint's.
     busy: HashMap<Whose, Arc<()>>,
     /// Endpoints that asked not to be asked for a while.
@@ -247,6 +249,11 @@ impl Inner {
             return Ok(());
         };
         let key = (workspace.clone(), feed.name());
+        // Somebody may have begun to listen to what was passed over.
+        let before = round.lists.insert(workspace.clone(), all.clone());
+        if before.is_none_or(|it| !Arc::ptr_eq(&it, all)) {
+            round.read.retain(|(of, _), _| of != workspace);
+        }
         loop {
             let (kept, read) = match round.read.get(&key) {
                 Some(known) => *known,

@@ -156,9 +156,10 @@ impl Inner {
         &self,
         workspace: &Workspace,
     ) -> Result<Arc<[Endpoint]>, WebhookError> {
-        let shared = self.db.is_shared();
-        if let Some((at, known)) = self.known.lock().get(workspace)
-            && (!shared || at.elapsed() < FRESH)
+        // A read that began before a change may end after it: nothing counts for long.
+        let before = self.known.lock().get(workspace).cloned();
+        if let Some((at, known)) = &before
+            && at.elapsed() < FRESH
         {
             return Ok(known.clone());
         }
@@ -169,6 +170,9 @@ impl Inner {
             .read(move |reader| rows::endpoints(&mut reader.scope(&of)));
         let read: Result<Vec<Endpoint>, StoreError> = read.await;
         let known: Arc<[Endpoint]> = read?.into();
+        // The same list stays the same: who follows feeds sees by that whether it is another.
+        let same = before.map(|(_, it)| it).filter(|it| **it == *known);
+        let known = same.unwrap_or(known);
         let entry = (at, known.clone());
         self.known.lock().insert(workspace.clone(), entry);
         Ok(known)

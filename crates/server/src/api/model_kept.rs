@@ -20,6 +20,7 @@ use crate::state::State;
 
 /// Exchanges that are listed unless it is said.
 const LISTED: u32 = 50;
+const MOST_LISTED: u32 = 200;
 
 fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
     let Preferences {
@@ -152,7 +153,7 @@ pub(super) async fn exchanges(
     input::Query(query): input::Query<ExchangesQuery>,
 ) -> Result<Json<Page<ModelExchange>>, ApiError> {
     let before = query.cursor.as_deref().map(id).transpose()?;
-    let limit = query.limit.unwrap_or(LISTED);
+    let limit = query.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
     let found = state.models.recordings(&workspace, (before, limit)).await?;
     let items: Vec<ModelExchange> = found.into_iter().map(listed).collect();
     let full = items.len() as u64 >= u64::from(limit);

@@ -40,7 +40,7 @@ pub struct Recorded {
 pub(super) struct Marks {
     /// Of its request and of who answered.
     pub(super) cache: [u8; 32],
-    /// Of its request, of who asked and for which call; and how often that was asked before in its attempt.
+    /// Of its request, of who asked and for which call; and how often that was answered before in its attempt.
     pub(super) call: Option<([u8; 32], u32)>,
 }
 
@@ -106,35 +106,35 @@ fn found(row: &Row) -> Result<Found, StoreError> {
     })
 }
 
-/// The newest answer to a request that may be given again now.
+/// The newest answer to a request that may be given again now, and is not older than that.
 pub(super) fn cached(
     scope: &mut Scope<'_>,
     mark: &[u8; 32],
-    now: Timestamp,
+    (oldest, now): (Timestamp, Timestamp),
 ) -> Result<Option<Found>, StoreError> {
     let row = scope.query_opt(
         "SELECT id, at, model, sealed FROM llm_recordings \
-         WHERE workspace = ?1 AND cache_mark = ?2 AND cached_until > ?3 ORDER BY at DESC LIMIT 1",
-        &[mark.as_slice().into(), now.into()],
+         WHERE workspace = ?1 AND cache_mark = ?2 AND cached_until > ?3 AND at > ?4 ORDER BY at DESC LIMIT 1",
+        &[mark.as_slice().into(), now.into(), oldest.into()],
     )?;
     row.as_ref().map(found).transpose()
 }
 
-/// What an earlier attempt of the same call was answered, when it asked this for so many times.
+/// What an earlier attempt of the same call was answered, when it had been answered this so many times.
 pub(super) fn replayed(
     scope: &mut Scope<'_>,
     (mark, nth): (&[u8; 32], u32),
-    (attempt, now): (u32, Timestamp),
+    (attempt, oldest): (u32, Timestamp),
 ) -> Result<Option<Found>, StoreError> {
     let row = scope.query_opt(
         "SELECT id, at, model, sealed FROM llm_recordings \
-         WHERE workspace = ?1 AND call_mark = ?2 AND nth = ?3 AND attempt < ?4 AND until > ?5 \
-         ORDER BY attempt DESC LIMIT 1",
+         WHERE workspace = ?1 AND call_mark = ?2 AND nth = ?3 AND attempt < ?4 AND at > ?5 \
+         ORDER BY attempt DESC, id LIMIT 1",
         &[
             mark.as_slice().into(),
             i64::from(nth).into(),
             i64::from(attempt).into(),
-            now.into(),
+            oldest.into(),
         ],
     )?;
     row.as_ref().map(found).transpose()

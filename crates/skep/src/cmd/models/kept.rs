@@ -199,7 +199,9 @@ pub(super) async fn set(session: &Session, args: SetArgs) -> Result {
     let before = found.map(|it| it.settings).unwrap_or_default();
     let wanted = args.wanted(before.clone());
     if wanted == before {
-        return Err(Failure::usage("nothing is to be set: give one of the flags").into());
+        return Err(Failure::usage(
+            "nothing is to be set: give one of the flags",
+        ));
     }
     let made = client.put_model_settings(&whose, &wanted).await?;
     let said = format!("Set: {}.", words(&made.settings));
