@@ -1,7 +1,7 @@
 //! Makes messages of what happened, and delivers them, until the server ends. One server does it; a claim on each message
 //! keeps two from it while the lead changes hands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ use super::sign::Key;
 
 /// How often it is looked for what happened, and for what is due.
 const LOOK: Duration = Duration::from_millis(500);
-/// What is read of a feed at once.
+/// What is read of a feed at once, and how often in one look: others wait meanwhile.
 const PAGE: u32 = 500;
+const MOST_PAGES: usize = 4;
 /// A feed that tells nothing that anybody wants: how far it was read is kept so often.
 const KEEP_CURSOR: u64 = 10_000;
 /// Messages of an endpoint that wait; more are not made.
@@ -37,8 +38,9 @@ const QUIET: Duration = Duration::from_secs(3600);
 const MOST_DELIVERED: u32 = 1_000;
 /// How often messages are looked for that are too old.
 const TRIM: Duration = Duration::from_secs(60);
-/// Deliveries at once: of all endpoints, and of one.
+/// Deliveries at once: of all endpoints, of those of a workspace, and of one.
 const AT_ONCE: usize = 256;
+const AT_ONCE_OF_WORKSPACE: usize = 32;
 const AT_ONCE_OF_ONE: usize = 4;
 /// A claim lasts so much longer than a delivery may.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -62,6 +64,8 @@ struct Round {
     trimmed: Option<Instant>,
     /// Whether it was so at the last look.
     led: bool,
+    /// Which workspace is looked at first: each has its turn.
+    turn: usize,
 }
 
 /// One that was tried, and until when its endpoint wants to be left alone.
@@ -75,19 +79,44 @@ impl Webhooks {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.0.work.notified() => {}
-                Some(done) = sending.join_next() => round.ended(done),
+            // What has ended makes room for more of its workspace; nothing else is looked at for that.
+            let mut ended = BTreeSet::new();
+            let all = tokio::select! {
+                _ = tick.tick() => true,
+                () = self.0.work.notified() => true,
+                Some(done) = sending.join_next() => {
+                    ended.extend(round.ended(done));
+                    false
+                }
                 () = stop.cancelled() => return,
-            }
+            };
             while let Some(done) = sending.try_join_next() {
-                round.ended(done);
+                ended.extend(round.ended(done));
             }
-            match leads() {
-                true => self.look(&mut round, &mut sending).await,
+            match (leads(), all) {
+                (true, true) => self.look(&mut round, &mut sending).await,
+                (true, false) => self.go_on(&mut round, &mut sending, ended).await,
                 // Another reads on; where, it says itself.
-                false => (round.led, round.read) = (false, HashMap::new()),
+                (false, _) => (round.led, round.read) = (false, HashMap::new()),
+            }
+        }
+    }
+
+    /// Begins what is due of these workspaces.
+    async fn go_on(
+        &self,
+        round: &mut Round,
+        sending: &mut JoinSet<Done>,
+        workspaces: BTreeSet<Workspace>,
+    ) {
+        for workspace in &workspaces {
+            let begun = async {
+                let all = self.0.known(workspace).await?;
+                self.0.begin(round, sending, workspace, &all).await
+            };
+            if let Err(error) = begun.await {
+                let error: WebhookError = error;
+                tracing::warn!(%workspace, %error, "webhooks are looked at later");
             }
         }
     }
@@ -96,7 +125,10 @@ impl Webhooks {
         let inner = &self.0;
         let began = !std::mem::replace(&mut round.led, true);
         let trims = round.trimmed.is_none_or(|it| it.elapsed() >= TRIM);
-        for workspace in inner.options.workspaces.all().iter() {
+        let workspaces = inner.options.workspaces.all();
+        round.turn = (round.turn + 1) % workspaces.len().max(1);
+        let (before, from) = workspaces.split_at(round.turn);
+        for workspace in from.iter().chain(before) {
             let looked = async {
                 let all = inner.known(workspace).await?;
                 if all.is_empty() {
@@ -128,17 +160,24 @@ impl Webhooks {
 }
 
 impl Round {
-    fn ended(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        if let Ok((whose, Some(until))) = done {
+    /// Of which workspace one has ended.
+    fn ended(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Workspace> {
+        self.busy.retain(|_, shares| Arc::strong_count(shares) > 1);
+        let (whose, rest) = done.ok()?;
+        let workspace = whose.0.clone();
+        if let Some(until) = rest {
             self.rests.insert(whose, until);
         }
-        self.busy.retain(|_, shares| Arc::strong_count(shares) > 1);
+        Some(workspace)
     }
 
-    /// How many deliveries may begin.
-    fn free(&self) -> usize {
+    /// How many deliveries of a workspace may begin.
+    fn free(&self, workspace: &Workspace) -> usize {
         let all: usize = self.busy.values().map(under_way).sum();
-        AT_ONCE.saturating_sub(all)
+        let own = self.busy.iter().filter(|((of, _), _)| of == workspace);
+        let own: usize = own.map(|(_, shares)| under_way(shares)).sum();
+        let of_all = AT_ONCE.saturating_sub(all);
+        of_all.min(AT_ONCE_OF_WORKSPACE.saturating_sub(own))
     }
 
     /// How many of them to an endpoint.
@@ -166,10 +205,9 @@ struct Batch {
 impl Batch {
     /// Whom a thing is told.
     fn hears(&self, endpoint: &Endpoint, told: &Told) -> bool {
-        let begins = endpoint.begins.get(self.feed);
         endpoint.off.is_none()
-            && begins.is_some_and(|begins| told.number > *begins)
             && endpoint.takes(&told.kind)
+            && endpoint.began(self.feed, &told.kind, told.number)
     }
 
     /// Writes the messages and moves the cursor; nothing, when another did. Tells the endpoints that miss some.
@@ -221,13 +259,20 @@ impl Inner {
 
     async fn trim(&self, workspace: &Workspace, all: &Arc<[Endpoint]>) -> Result<(), WebhookError> {
         let (of, all, keep) = (workspace.clone(), all.clone(), self.options.keep);
+        let notice = self.options.notice.clone();
         let written = self.db.write(move |unit| {
-            let before = unit.now().minus(keep);
+            let now = unit.now();
             let mut scope = unit.scope(&of);
             scope.in_turn()?;
-            all.iter().try_for_each(|it| {
-                rows::trim(&mut scope, &it.name, (before, MOST_DELIVERED)).map(drop)
-            })
+            for name in all.iter().map(|it| it.name.as_str()) {
+                let bounds = (now.minus(keep), MOST_DELIVERED);
+                let missed = rows::trim(&mut scope, name, bounds)?;
+                if missed > 0 && rows::miss(&mut scope, name, missed, (now, QUIET))? {
+                    let detail = format!("{missed} messages waited for longer than they are kept");
+                    notice.tell(&mut scope, "webhook.missed", (name, &detail), now)?;
+                }
+            }
+            Ok(())
         });
         let written: Result<(), StoreError> = written.await;
         Ok(written?)
@@ -254,7 +299,7 @@ impl Inner {
         if before.is_none_or(|it| !Arc::ptr_eq(&it, all)) {
             round.read.retain(|(of, _), _| of != workspace);
         }
-        loop {
+        for _ in 0..MOST_PAGES {
             let (kept, read) = match round.read.get(&key) {
                 Some(known) => *known,
                 None => {
@@ -293,6 +338,9 @@ impl Inner {
                 return Ok(());
             }
         }
+        // There is more: when the others had their turn.
+        self.work.notify_one();
+        Ok(())
     }
 
     async fn cursor(
@@ -358,7 +406,7 @@ impl Inner {
         });
         let mut due: Vec<(Endpoint, Message)> = read.await?;
         due.sort_by_key(|(_, message)| message.due);
-        due.truncate(round.free());
+        due.truncate(round.free(workspace));
         if due.is_empty() {
             return Ok(());
         }
@@ -527,4 +575,30 @@ impl Inner {
 fn message(told: Told) -> (Told, MessageId, String) {
     let body = body(&told.kind, told.at, &told.data);
     (told, MessageId::new(), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_has_a_share_of_all_deliveries() {
+        let mut round = Round::default();
+        let [one, other] = ["one", "other"].map(|name| Workspace::new(name).unwrap());
+        let now = Timestamp::from_micros(1);
+        let mut held = Vec::new();
+        for endpoint in 0..20 {
+            let whose = (one.clone(), format!("e-{endpoint}"));
+            for _ in 0..round.places(&whose, now).min(round.free(&one)) {
+                held.push(round.busy.entry(whose.clone()).or_default().clone());
+            }
+        }
+        assert_eq!(held.len(), AT_ONCE_OF_WORKSPACE);
+        assert_eq!(round.free(&one), 0);
+        assert_eq!(round.free(&other), AT_ONCE_OF_WORKSPACE);
+        held.pop();
+        let whose = (one.clone(), "e-7".to_owned());
+        assert_eq!(round.ended(Ok((whose, None))), Some(one.clone()));
+        assert_eq!(round.free(&one), 1);
+    }
 }

@@ -127,8 +127,13 @@ pub struct Endpoint {
     pub changed_at: Timestamp,
     /// How it does.
     pub health: Health,
-    /// By feed, what had happened before it listened.
+    /// By feed, what had happened before it listened; and by [`later`], before it listened to a kind that came later.
     pub(super) begins: BTreeMap<String, u64>,
+}
+
+/// By what it is kept since when an endpoint listens to a kind that it did not take at first.
+pub(super) fn later(feed: &str, kind: &str) -> String {
+    format!("{feed} {kind}")
 }
 
 impl Endpoint {
@@ -136,6 +141,13 @@ impl Endpoint {
     #[must_use]
     pub fn takes(&self, kind: &str) -> bool {
         self.events.iter().any(|it| it.takes(kind))
+    }
+
+    /// Whether it listened when this happened.
+    pub(super) fn began(&self, feed: &str, kind: &str, number: u64) -> bool {
+        let before = |at: &u64| number > *at;
+        let of_kind = self.begins.get(&later(feed, kind));
+        self.begins.get(feed).is_some_and(before) && of_kind.is_none_or(before)
     }
 }
 
@@ -153,6 +165,13 @@ pub struct New {
 }
 
 impl New {
+    /// All of it as one text, for its hash.
+    pub(super) fn text(&self) -> String {
+        let events: Vec<&str> = self.events.iter().map(Selection::as_str).collect();
+        let (name, url, on) = (&self.name, &self.url, self.on);
+        serde_json::json!({ "name": name, "url": url, "events": events, "on": on }).to_string()
+    }
+
     /// Whether all is as it may be.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What goes wrong with webhooks.
 
-use skep_core::{Code, PublicError};
+use skep_core::{Code, PublicError, Timestamp};
 use skep_store::StoreError;
 
 /// Why something is not done.
@@ -26,6 +26,9 @@ pub enum WebhookError {
     /// It is off, so that nothing is sent.
     #[error("the webhook endpoint `{0}` is off")]
     Off(String),
+    /// Two keys sign its messages, and a third would end one of them early.
+    #[error("messages to `{0}` are signed with the key before, too, until {1}")]
+    Rotating(String, Timestamp),
     /// The workspace has as many as it may.
     #[error("a workspace has {0} webhook endpoints at most")]
     TooMany(u64),
@@ -51,7 +54,7 @@ impl PublicError for WebhookError {
         match self {
             Self::Invalid { .. } | Self::TooMany(_) => Code::BadRequest,
             Self::NotFound(_) | Self::NoMessage(_) => Code::WebhookNotFound,
-            Self::Exists(_) | Self::Off(_) => Code::WebhookState,
+            Self::Exists(_) | Self::Off(_) | Self::Rotating(..) => Code::WebhookState,
             Self::Feed(_) => Code::StoreUnavailable,
             Self::Store(error) => error.code(),
         }
@@ -68,6 +71,10 @@ impl PublicError for WebhookError {
     fn hint(&self) -> String {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Rotating(..) => {
+                "Wait until then, or say `--overlap 0s`: then the new key alone signs at once."
+                    .to_owned()
+            }
             Self::TooMany(_) => "Remove one: `skep webhooks list` shows them.".to_owned(),
             other => other.code().hint().to_owned(),
         }

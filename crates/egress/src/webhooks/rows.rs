@@ -26,7 +26,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 key_name TEXT NOT NULL,
                 before_name TEXT,
                 before_until BIGINT,
-                -- By feed, what had happened before: JSON.
+                -- By feed, and by feed and kind, what had happened before: JSON.
                 begins TEXT NOT NULL,
                 changed_at BIGINT NOT NULL,
                 last_success BIGINT,
@@ -495,19 +495,23 @@ pub(super) fn release(scope: &mut Scope<'_>) -> Result<(), StoreError> {
     scope.execute(sql, &[]).map(drop)
 }
 
-/// Forgets messages that are too old, and of those that were delivered all but the newest.
+/// Forgets messages that are too old, and of those that were delivered all but the newest. Tells how many waited.
 pub(super) fn trim(
     scope: &mut Scope<'_>,
     endpoint: &str,
     (before, newest): (Timestamp, u32),
-) -> Result<usize, StoreError> {
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM webhook_messages WHERE workspace = ?1 AND endpoint = ?2 AND made_at < ?3 \
+        AND state = 'waiting'";
+    let waited = scope.execute(sql, &[endpoint.into(), before.into()])?;
     let sql =
         "DELETE FROM webhook_messages WHERE workspace = ?1 AND endpoint = ?2 AND made_at < ?3";
-    let old = scope.execute(sql, &[endpoint.into(), before.into()])?;
+    scope.execute(sql, &[endpoint.into(), before.into()])?;
     let sql = "DELETE FROM webhook_messages WHERE workspace = ?1 AND endpoint = ?2 AND state = 'delivered' AND id <= \
         (SELECT id FROM webhook_messages WHERE workspace = ?1 AND endpoint = ?2 AND state = 'delivered' \
         ORDER BY id DESC LIMIT 1 OFFSET ?3)";
-    Ok(old + scope.execute(sql, &[endpoint.into(), newest.into()])?)
+    scope.execute(sql, &[endpoint.into(), newest.into()])?;
+    Ok(waited as u64)
 }
 
 /// How far a feed was read.

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use skep_core::{MessageId, Timestamp, Workspace, Workspaces};
 use skep_sources::Reach;
-use skep_store::{By, Change as Changed, Db, Scope, StoreError};
+use skep_store::{By, Change as Changed, Db, Hash, Scope, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::endpoint::{Endpoint, MOST_OVERLAP, New};
+use super::endpoint::{Endpoint, MOST_OVERLAP, New, later};
 use super::error::WebhookError;
 use super::feed::Feed;
 use super::life::{Schedule, State};
@@ -129,11 +129,21 @@ fn did(
     (name, what): (&str, &str),
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    did_to(by, scope, (name, what, None), now)
+}
+
+/// The same, with the hash of what an endpoint is from now on.
+fn did_to(
+    by: &By,
+    scope: &mut Scope<'_>,
+    (name, what, new): (&str, &str, Option<&New>),
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let change = Changed {
         action: None,
         resource: ("Webhook", name),
         what,
-        hash: None,
+        hash: new.map(|it| Hash::of(it.text().as_bytes())),
     };
     by.did(scope, &change, now)
 }
@@ -198,20 +208,40 @@ impl Inner {
         before: Option<&Endpoint>,
     ) -> Result<BTreeMap<String, u64>, WebhookError> {
         let mut begins = BTreeMap::new();
+        let before = before.filter(|it| it.off.is_none());
         for feed in &self.options.feeds {
-            let hears = |takes: &dyn Fn(&str) -> bool| feed.kinds().iter().any(|it| takes(it));
-            let before = before.filter(|it| it.off.is_none() && hears(&|kind| it.takes(kind)));
-            let known = before.and_then(|it| it.begins.get(feed.name()).copied());
-            let heard = new.on && hears(&|kind| new.events.iter().any(|it| it.takes(kind)));
-            let at = match known {
-                Some(known) => known,
-                None if heard => {
-                    let end = feed.end(workspace).await;
-                    end.map_err(WebhookError::Feed)?
-                }
-                None => continue,
+            let takes = |kind: &str| new.on && new.events.iter().any(|it| it.takes(kind));
+            let took = |kind: &str| before.is_some_and(|it| it.takes(kind));
+            let mut kinds = feed.kinds().iter().filter(|it| takes(it)).peekable();
+            if kinds.peek().is_none() {
+                continue;
+            }
+            let name = feed.name();
+            let known = before.and_then(|it| it.begins.get(name).copied());
+            let known = known.filter(|_| feed.kinds().iter().any(|it| took(it)));
+            let Some(known) = known else {
+                let end = feed.end(workspace).await;
+                begins.insert(name.to_owned(), end.map_err(WebhookError::Feed)?);
+                continue;
             };
-            begins.insert(feed.name().to_owned(), at);
+            begins.insert(name.to_owned(), known);
+            // What it takes anew it takes from now on.
+            let mut end = None;
+            for kind in kinds {
+                let key = later(name, kind);
+                let of_kind = before.and_then(|it| it.begins.get(&key).copied());
+                match (took(kind), of_kind, end) {
+                    (true, Some(at), _) | (false, _, Some(at)) => {
+                        begins.insert(key, at);
+                    }
+                    (true, None, _) => {}
+                    (false, _, None) => {
+                        let at = feed.end(workspace).await.map_err(WebhookError::Feed)?;
+                        end = Some(at);
+                        begins.insert(key, at);
+                    }
+                }
+            }
         }
         Ok(begins)
     }
@@ -311,7 +341,7 @@ impl Webhooks {
             if !rows::add(scope, (&new, &key), &begins, now)? {
                 return Err(WebhookError::Exists(new.name));
             }
-            did(&by, scope, (&new.name, "added"), now)?;
+            did_to(&by, scope, (&new.name, "added", Some(&new)), now)?;
             find(scope, &new.name)
         })
         .await
@@ -344,7 +374,7 @@ impl Webhooks {
                 (false, false) => "turned off",
                 _ => "changed",
             };
-            did(&by, scope, (&new.name, what), now)?;
+            did_to(&by, scope, (&new.name, what, Some(&new)), now)?;
             find(scope, &new.name)
         });
         match changed.await {
@@ -375,10 +405,11 @@ impl Webhooks {
         .await
     }
 
-    /// Puts another key in the place of an endpoint's. What was signs, too, for this time.
+    /// Puts another key in the place of an endpoint's. What was signs, too, for this time; while it does, no other takes
+    /// its place, unless nothing is to sign but the new one.
     ///
     /// # Errors
-    /// [`WebhookError::NotFound`], [`WebhookError::Invalid`].
+    /// [`WebhookError::NotFound`], [`WebhookError::Invalid`], [`WebhookError::Rotating`].
     pub async fn rotate(
         &self,
         by: &By,
@@ -391,6 +422,10 @@ impl Webhooks {
         let (by, name) = (by.clone(), name.to_owned());
         self.write(workspace, move |scope, now| {
             let before = find(scope, &name)?;
+            let signs = before.before.as_ref().filter(|(_, until)| *until > now);
+            if let (Some((_, until)), false) = (signs, overlap.is_zero()) {
+                return Err(WebhookError::Rotating(name, *until));
+            }
             rows::rotate(scope, &name, &key, (now.plus(overlap), now))?;
             did(&by, scope, (&name, "another key"), now)?;
             let unused = before.before.into_iter().map(|(key, _)| key).collect();
@@ -414,8 +449,19 @@ impl Webhooks {
                 continue;
             }
             let (name, of) = (endpoint.name.clone(), key.clone());
-            let forgotten = self.write(workspace, move |scope, _| {
-                Ok(rows::forget_before(scope, &name, &of)?)
+            let own = self.0.options.own.clone();
+            let forgotten = self.write(workspace, move |scope, now| {
+                let forgotten = rows::forget_before(scope, &name, &of)?;
+                if forgotten {
+                    let change = Changed {
+                        action: Some("webhook:expire"),
+                        resource: ("Webhook", &name),
+                        what: "the key before signs no more",
+                        hash: None,
+                    };
+                    own.did(scope, &change, now)?;
+                }
+                Ok(forgotten)
             });
             if forgotten.await? {
                 unused.push(key.clone());
@@ -510,8 +556,10 @@ impl Webhooks {
             }
             let missing = || WebhookError::NoMessage(id.to_string());
             rows::message(scope, &name, id)?.ok_or_else(missing)?;
-            rows::again(scope, &name, id, now)?;
-            did(&by, scope, (&name, &format!("{id} again")), now)?;
+            // One that is under way goes on, and nothing is told of it.
+            if rows::again(scope, &name, id, now)? {
+                did(&by, scope, (&name, &format!("{id} again")), now)?;
+            }
             rows::message(scope, &name, id)?.ok_or_else(missing)
         })
         .await

@@ -237,6 +237,69 @@ async fn what_waits_is_bounded_and_what_is_not_made_is_told() {
     assert_eq!(notices, [("webhook.missed", "half".to_owned())]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_listens_to_more_hears_of_that_from_then_on() {
+    let house = House::open();
+    let (url, heard) = host().await;
+    let webhooks = house.webhooks();
+    let (workspace, by) = (Workspace::default(), By::nobody());
+    let lost = new("one", &url, "thing.lost");
+    let made = webhooks.add(&by, &workspace, (lost, "k".to_owned())).await;
+    assert_eq!(made.unwrap().begins["things"], 7);
+    // Nobody has read these when it begins to listen to the others, too.
+    house.happen(4);
+    let all = webhooks.change(&by, &workspace, new("one", &url, "*"));
+    let all = all.await.unwrap().unwrap();
+    let begins = [("things", 7), ("things thing.done", 11)];
+    let begins = begins.map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(all.begins, BTreeMap::from(begins));
+    house.happen(4);
+    let stop = CancellationToken::new();
+    let (keeping, own) = (webhooks.clone(), stop.clone());
+    tokio::spawn(async move { keeping.keep(own, || true).await });
+    let delivered = async || {
+        let found = webhooks.find(&workspace, "one").await.unwrap();
+        found.health.waiting == 0 && heard.lock().len() >= 6
+    };
+    until("what it listens to", delivered).await;
+    stop.cancel();
+    let bodies = heard.lock().clone();
+    let number = |(_, body): &(String, String)| {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        body["data"]["number"].as_u64().unwrap()
+    };
+    let mut numbers: Vec<u64> = bodies.iter().map(number).collect();
+    numbers.sort_unstable();
+    // Odd ones are lost; even ones are done, which it heard of from 12 on.
+    assert_eq!(numbers, [9, 11, 12, 13, 14, 15]);
+    // One that listens to less, and to more again, begins anew with that.
+    let less = webhooks.change(&by, &workspace, new("one", &url, "thing.lost"));
+    let begins = less.await.unwrap().unwrap().begins;
+    assert_eq!(begins, BTreeMap::from([("things".to_owned(), 7)]));
+}
+
+#[tokio::test]
+async fn what_waited_for_too_long_is_counted() {
+    let house = House::open();
+    let webhooks = house.webhooks();
+    let (workspace, by) = (Workspace::default(), By::nobody());
+    let one = new("one", "https://example.com/", "*");
+    webhooks
+        .add(&by, &workspace, (one, "k".to_owned()))
+        .await
+        .unwrap();
+    webhooks.test(&by, &workspace, "one").await.unwrap();
+    let of = workspace.clone();
+    let trimmed = house.db.write(move |unit| {
+        let after = unit.now().plus(Duration::from_secs(1));
+        rows::trim(&mut unit.scope(&of), "one", (after, 10))
+    });
+    let trimmed: Result<u64, StoreError> = trimmed.await;
+    assert_eq!(trimmed.unwrap(), 1);
+    let left = webhooks.messages(&workspace, "one", (Query::default(), 10));
+    assert_eq!(left.await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn an_endpoint_is_made_once_changed_and_removed() {
     let house = House::open();
@@ -275,7 +338,11 @@ async fn an_endpoint_is_made_once_changed_and_removed() {
     assert!(webhooks.expire(&workspace).await.unwrap().is_empty());
     rotate("third", 60).await;
     assert!(webhooks.expire(&workspace).await.unwrap().is_empty());
-    assert_eq!(rotate("fourth", 60).await.1, ["second"]);
+    // Two keys sign: a third with a time of its own would end the first of them early.
+    let asked = ("one", "early".to_owned(), Duration::from_secs(60));
+    let early = webhooks.rotate(&by, &workspace, asked).await.unwrap_err();
+    assert!(matches!(early, WebhookError::Rotating(..)), "{early}");
+    assert_eq!(rotate("fourth", 0).await.1, ["second"]);
     let unused = webhooks.remove(&by, &workspace, "one").await.unwrap();
     assert_eq!(unused, ["fourth", "third"]);
     for number in 0..50 {
