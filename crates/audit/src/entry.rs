@@ -10,6 +10,8 @@ use skep_core::Timestamp;
 const MOST_TEXT: usize = 512;
 /// The most policies that an entry names.
 const MOST_POLICIES: usize = 16;
+/// Bytes that most entries have at most.
+const USUAL: usize = 512;
 /// The most commitments in an entry.
 const MOST_PERSONAL: usize = 4;
 
@@ -29,6 +31,10 @@ impl<'a> Thing<'a> {
             kind: kind.into(),
             id: id.into(),
         }
+    }
+
+    fn short(&self) -> Thing<'_> {
+        Thing::new(short(&self.kind), short(&self.id))
     }
 }
 
@@ -102,10 +108,15 @@ pub struct Entry<'a> {
     pub times: Option<u64>,
 }
 
-fn short<'a>(text: &Cow<'a, str>) -> Cow<'a, str> {
-    match text.char_indices().nth(MOST_TEXT) {
+fn short(text: &str) -> Cow<'_, str> {
+    // A character has a byte at least.
+    let long = match text.len() > MOST_TEXT {
+        true => text.char_indices().nth(MOST_TEXT),
+        false => None,
+    };
+    match long {
         Some((at, _)) => Cow::Owned(format!("{}…", &text[..at])),
-        None => text.clone(),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -137,27 +148,25 @@ impl<'a> Entry<'a> {
     /// Its bytes. Texts over their bound are cut, so that every entry fits.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let optional = |text: &Option<Cow<'a, str>>| text.as_ref().map(short);
-        let thing = |it: &Thing<'a>| Thing::new(short(&it.kind), short(&it.id));
-        let bounded = Self {
-            time: self.time.clone(),
-            workspace: optional(&self.workspace),
-            principal: thing(&self.principal),
+        let bounded = Entry {
+            time: Cow::Borrowed(&self.time),
+            workspace: self.workspace.as_deref().map(short),
+            principal: self.principal.short(),
             action: short(&self.action),
-            resource: thing(&self.resource),
+            resource: self.resource.short(),
             decision: self.decision,
             policies: self
                 .policies
                 .iter()
                 .take(MOST_POLICIES)
-                .map(short)
+                .map(|it| short(it))
                 .collect(),
-            request: optional(&self.request),
-            outcome: optional(&self.outcome),
-            reason: optional(&self.reason),
+            request: self.request.as_deref().map(short),
+            outcome: self.outcome.as_deref().map(short),
+            reason: self.reason.as_deref().map(short),
             change: self.change.as_ref().map(|it| Change {
                 what: short(&it.what),
-                hash: optional(&it.hash),
+                hash: it.hash.as_deref().map(short),
             }),
             personal: self
                 .personal
@@ -171,8 +180,10 @@ impl<'a> Entry<'a> {
                 .collect(),
             times: self.times,
         };
+        let mut bytes = Vec::with_capacity(USUAL);
         // Texts and numbers always have a JSON form.
-        serde_json::to_vec(&bounded).unwrap_or_default()
+        let _ = serde_json::to_writer(&mut bytes, &bounded);
+        bytes
     }
 
     /// The entry of these bytes; `None` when they are none that this version knows.

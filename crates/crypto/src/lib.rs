@@ -11,6 +11,7 @@ pub mod canonical;
 pub mod chunked;
 pub mod fernet;
 pub mod gcm;
+pub mod memory;
 pub mod message;
 pub mod passphrase;
 pub mod signing;

@@ -147,10 +147,11 @@ impl Values {
 
     /// Takes bytes and hands on the objects that are whole.
     pub(crate) fn push(&mut self, bytes: &[u8], with: &mut impl FnMut(&[u8])) {
-        let mut from = 0;
-        for (at, byte) in bytes.iter().enumerate() {
+        let (mut from, mut at) = (0, 0);
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
             if self.depth == 0 {
-                from = at;
+                from = at - 1;
                 match byte {
                     b'[' if !self.began => self.in_list = true,
                     b'{' | b'[' => self.depth = 1,
@@ -159,17 +160,32 @@ impl Values {
                 self.began |= !byte.is_ascii_whitespace();
                 continue;
             }
-            let escaped = std::mem::take(&mut self.escaped);
+            if self.in_text {
+                match byte {
+                    _ if std::mem::take(&mut self.escaped) => {}
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_text = false,
+                    _ => {
+                        // Most of a text is neither.
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        at += memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                    }
+                }
+                continue;
+            }
             match byte {
-                b'\\' if self.in_text => self.escaped = !escaped,
-                b'"' if !escaped => self.in_text = !self.in_text,
-                _ if self.in_text => {}
+                b'"' => self.in_text = true,
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth -= 1,
                 _ => {}
             }
             if self.depth == 0 {
-                self.keep(bytes.get(from..=at).unwrap_or_default());
+                let end = bytes.get(from..at).unwrap_or_default();
+                if self.kept.is_empty() && !self.is_long && end.len() <= MOST_FRAME {
+                    with(end);
+                    continue;
+                }
+                self.keep(end);
                 if !std::mem::take(&mut self.is_long) {
                     with(&self.kept);
                 }

@@ -196,6 +196,32 @@ impl Act {
         }
     }
 
+    /// The bytes of the entry of an exchange with who is outside: how it went, with what, and which it was.
+    pub(crate) fn exchanged(
+        &self,
+        outcome: &str,
+        (resource, exchange): (Thing<'_>, &str),
+        now: Timestamp,
+    ) -> Vec<u8> {
+        let request = self.request.to_string();
+        let decided = self.decided.lock();
+        let purpose = self.purpose.lock();
+        let principal = Thing::new(&*self.principal.kind, &*self.principal.id);
+        let mut entry = Entry::new(now, principal, self.access.action, resource);
+        entry.decision = decided.0;
+        entry.policies = decided.1.iter().map(|it| (&**it).into()).collect();
+        entry.workspace = Some(self.workspace.as_str().into());
+        entry.request = Some((&*request).into());
+        entry.outcome = Some(outcome.into());
+        entry.reason = purpose.as_deref().map(Into::into);
+        entry.change = Some(Changed {
+            what: exchange.into(),
+            hash: None,
+        });
+        self.is_noted();
+        entry.to_bytes()
+    }
+
     /// The entry of what has no transaction of its own, or came to nothing.
     pub(crate) fn alone(&self, outcome: &str, now: Timestamp) -> Draft {
         let mut entry = Entry::new(

@@ -283,7 +283,7 @@ impl Dispatcher {
         mut request: Request<Incoming>,
     ) -> Response<Traced> {
         if proxy::is_meant(&self.state.own, &request) {
-            return self.proxied(remote, request).await;
+            return Box::pin(self.proxied(remote, request)).await;
         }
         let peers = &self.state.peers;
         let shows = request.headers().contains_key(SECRET);
@@ -433,6 +433,8 @@ impl Dispatcher {
         if self.tls { "https" } else { "http" }
     }
 
+    /// Finds who asks, and the room that answers. What a room remembers of a request is large, and lies by itself: this is
+    /// moved several times before it begins.
     async fn route(
         &self,
         (remote, shown, counted): (IpAddr, Option<&Shown>, &Counted),
@@ -493,9 +495,8 @@ impl Dispatcher {
                 scheme: self.scheme(),
                 traceparent: trace.header(),
             };
-            let answer = self
-                .agent(context, (&act, &asker, &sender), &agent, &target, request)
-                .await;
+            let by = (&*act, &asker, &sender);
+            let answer = Box::pin(self.agent(context, by, &agent, &target, request)).await;
             // What another server answered it has written down.
             let here = !matches!(&answer, Ok(it) if matches!(it.body(), Body::Peer(_)));
             if here && !act.is_told() {
@@ -504,12 +505,12 @@ impl Dispatcher {
             return answer;
         }
         if leads_out(request.uri().path()) {
-            return self.out(&asker, id, request).await;
+            return Box::pin(self.out(&asker, id, request)).await;
         }
         request.extensions_mut().insert(Caller(workspace));
         request.extensions_mut().insert(asker);
         if self.state.peers.is_shared() {
-            return self.shared_api(&sender, request).await;
+            return Box::pin(self.shared_api(&sender, request)).await;
         }
         Ok(self.api(request.map(axum::body::Body::new)).await)
     }
@@ -529,7 +530,7 @@ impl Dispatcher {
             return answered;
         }
         let own = mcp::is_own_page(request.headers(), &self.cors);
-        mcp::answer(&self.state, asker, (id, own), request).await
+        Box::pin(mcp::answer(&self.state, asker, (id, own), request)).await
     }
 
     /// A request to an agent, wherever it is.

@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use skep_audit::{Change as Changed, Thing};
+use skep_audit::Thing;
 use skep_core::config::Settings;
 use skep_core::{ExchangeId, RequestId, Timestamp};
 use skep_egress::EgressError;
@@ -97,14 +97,10 @@ struct Seen {
 
 impl Witness for Seen {
     fn entry(&self, outcome: &str, opened: &Opened, now: Timestamp) -> Vec<u8> {
-        let mut entry = self.act.alone(outcome, now).entry;
         let tool = format!("{}/{}", opened.provider, opened.model);
-        entry.resource = Thing::new(TOOL_USE.kind, tool);
-        entry.change = Some(Changed {
-            what: ExchangeId::from_bytes(opened.id).to_string().into(),
-            hash: None,
-        });
-        entry.to_bytes()
+        let id = ExchangeId::from_bytes(opened.id).to_string();
+        let about = (Thing::new(TOOL_USE.kind, tool), id.as_str());
+        self.act.exchanged(outcome, about, now)
     }
 }
 

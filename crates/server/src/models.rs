@@ -10,7 +10,7 @@ use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use skep_audit::{Change as Changed, Thing};
+use skep_audit::Thing;
 use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp, Workspaces};
 use skep_egress::EgressError;
@@ -142,14 +142,10 @@ struct Seen {
 
 impl Witness for Seen {
     fn entry(&self, outcome: &str, opened: &Opened, now: Timestamp) -> Vec<u8> {
-        let mut entry = self.act.alone(outcome, now).entry;
         let model = format!("{}/{}", opened.provider, opened.model);
-        entry.resource = Thing::new(MODEL_USE.kind, model);
-        entry.change = Some(Changed {
-            what: ExchangeId::from_bytes(opened.id).to_string().into(),
-            hash: None,
-        });
-        entry.to_bytes()
+        let id = ExchangeId::from_bytes(opened.id).to_string();
+        let about = (Thing::new(MODEL_USE.kind, model), id.as_str());
+        self.act.exchanged(outcome, about, now)
     }
 }
 

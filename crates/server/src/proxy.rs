@@ -11,7 +11,7 @@ use http::header::{PROXY_AUTHORIZATION, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use skep_audit::{Change as Changed, Thing};
+use skep_audit::Thing;
 use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp};
 use skep_egress::ledger::Opened;
@@ -215,15 +215,10 @@ struct Seen {
 
 impl Witness for Seen {
     fn entry(&self, outcome: &str, opened: &Opened, now: Timestamp) -> Vec<u8> {
-        let mut entry = self.act.alone(outcome, now).entry;
-        entry.resource = Thing::new(WEB_REQUEST.kind, opened.provider.clone());
         let id = ExchangeId::from_bytes(opened.id);
         let what = format!("{id} {} by rule {}", opened.asked, opened.model);
-        entry.change = Some(Changed {
-            what: what.into(),
-            hash: None,
-        });
-        entry.to_bytes()
+        let resource = Thing::new(WEB_REQUEST.kind, &*opened.provider);
+        self.act.exchanged(outcome, (resource, &what), now)
     }
 }
 

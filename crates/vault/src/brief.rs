@@ -8,7 +8,6 @@ use crate::{SecretValue, Vault, VaultError};
 
 /// How long one counts. What another server changed is seen after so long; what this one did, at once.
 const COUNTS: Duration = Duration::from_secs(1);
-const CONTEXT: &[u8] = b"skep vault brief";
 
 /// A point in time before a value is read: what is changed after it, the value does not have.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +43,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Sealed`].
     pub fn keep(&self, since: Moment, value: &SecretValue) -> Result<Brief, VaultError> {
-        let sealed = self.keyring()?.brief.seal(CONTEXT, value.bytes())?;
+        let sealed = self.keyring()?.brief.seal(value.bytes())?;
         Ok(Brief { of: since, sealed })
     }
 
@@ -56,7 +55,7 @@ impl Vault {
         if !counts {
             return None;
         }
-        let opened = self.keyring().ok()?.brief.open(CONTEXT, &brief.sealed);
+        let opened = self.keyring().ok()?.brief.open(&brief.sealed);
         opened.ok().map(SecretValue::from_opened)
     }
 

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 use skep_core::{SecretId, Timestamp, Workspace};
 use skep_crypto::Key;
+use skep_crypto::memory::Memory;
 use skep_store::{Scope, ServerScope, StoreError, Unit};
 use zeroize::Zeroizing;
 
@@ -116,7 +117,7 @@ pub(crate) struct Numbered {
 pub(crate) struct Keyring {
     pub(crate) unlock: Key,
     /// Of what is kept in memory for a moment ([`crate::Brief`]).
-    pub(crate) brief: Key,
+    pub(crate) brief: Memory,
     /// By what is stored, as `opened`: whatever becomes of a number, a key is only what its row says.
     roots: RwLock<HashMap<Vec<u8>, Key>>,
     /// By what is stored: a workspace that is removed and made again has another.
@@ -143,7 +144,7 @@ impl Keyring {
     pub(crate) fn new(unlock: Key) -> Result<Self, VaultError> {
         Ok(Self {
             unlock,
-            brief: Key::random()?,
+            brief: Memory::new()?,
             roots: RwLock::default(),
             opened: RwLock::default(),
         })

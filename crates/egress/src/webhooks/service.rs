@@ -212,8 +212,9 @@ impl Inner {
         for feed in &self.options.feeds {
             let takes = |kind: &str| new.on && new.events.iter().any(|it| it.takes(kind));
             let took = |kind: &str| before.is_some_and(|it| it.takes(kind));
-            let mut kinds = feed.kinds().iter().filter(|it| takes(it)).peekable();
-            if kinds.peek().is_none() {
+            let all = feed.kinds().iter().copied();
+            let kinds: Vec<&str> = all.filter(|it| takes(it)).collect();
+            if kinds.is_empty() {
                 continue;
             }
             let name = feed.name();
