@@ -16,6 +16,7 @@ mod layers;
 mod leases;
 mod links;
 mod mcp;
+mod mcp_virtuals;
 mod me;
 mod model_kept;
 mod model_routes;
@@ -169,6 +170,8 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(mcp::tools))
         .routes(routes!(mcp::approve))
         .routes(routes!(mcp::classify))
+        .routes(routes!(mcp_virtuals::virtuals))
+        .routes(routes!(mcp_virtuals::provide, mcp_virtuals::remove))
         .routes(routes!(mcp::usage))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
