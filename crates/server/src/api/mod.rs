@@ -55,6 +55,7 @@ use utoipa_axum::routes;
 use crate::access::{self, Access, Asks, Told};
 use crate::act::Act;
 use crate::gate::{self, About, Asker, Unasked};
+use crate::oauth;
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -455,6 +456,15 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             ),
         )
         .route("/docs/errors/{code}", axum::routing::get(error_page))
+        .route(oauth::METADATA, axum::routing::get(oauth::metadata))
+        .route(
+            &format!("{}/mcp", oauth::METADATA),
+            axum::routing::get(oauth::metadata),
+        )
+        .route(
+            &format!("{}/mcp/{{server}}", oauth::METADATA),
+            axum::routing::get(oauth::metadata),
+        )
         .route(
             "/metrics",
             axum::routing::get(move || async move {
