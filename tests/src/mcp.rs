@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::Client;
+
 fn sdks(name: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
@@ -105,6 +107,10 @@ pub async fn conformance(url: &str, revision: &str) -> Vec<(String, String)> {
         .await
         .expect("the suite runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    scores(&text)
+}
+
+fn scores(text: &str) -> Vec<(String, String)> {
     let found: Vec<(String, String)> = text
         .lines()
         .filter_map(|line| {
@@ -117,6 +123,43 @@ pub async fn conformance(url: &str, revision: &str) -> Vec<(String, String)> {
         .collect();
     assert!(found.len() > 20, "{text}");
     found
+}
+
+/// What the conformance suite says of Skep as a client, by scenario: each of its servers is used at its own door (`one`) or
+/// at the door to all (`all`).
+///
+/// # Panics
+/// When the suite does not run.
+pub async fn client_conformance(
+    client: &Client,
+    way: &str,
+    revision: &str,
+) -> Vec<(String, String)> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let suite = packages().join("node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdks/mcp/drive.mjs");
+    let drive = format!(
+        "{} --input-type=module - < {}",
+        node().display(),
+        script.display()
+    );
+    let output = command()
+        .arg(suite)
+        .args(["client", "--requirements", revision, "--command", &drive])
+        .arg("-o")
+        .arg(folder.path())
+        .env("SKEP_URL", &client.url)
+        .env("SKEP_KEY", &client.key)
+        .env("WAY", way)
+        .output()
+        .await
+        .expect("the suite runs");
+    let texts = [output.stdout, output.stderr];
+    scores(
+        &texts
+            .map(|it| String::from_utf8_lossy(&it).into_owned())
+            .concat(),
+    )
 }
 
 /// The answer in a body: JSON, or the last message of a stream.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::generate;
 use crate::shell::{output, root, run as shell, run_with};
 
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "lock",
     "sealed",
     "exchange",
@@ -18,6 +18,7 @@ const TARGETS: [&str; 8] = [
     "references",
     "templates",
     "dialects",
+    "mcp",
 ];
 /// What makes a program tell libFuzzer where it has been (rustc's SanitizerCoverage pass).
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -186,3 +186,120 @@ pub struct McpUsage {
     /// Those that came to nothing, or to an error of the tool's.
     pub failed: u64,
 }
+
+/// Tools of a server in a virtual one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpPart {
+    /// The tool with its server, `server/tool`; `*` stands for any text, as in `docs/*`.
+    pub tool: String,
+    /// What it is called here; as its server calls it, when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is said of it here, in the place of what its server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Arguments that who calls it neither sees nor says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixed: BTreeMap<String, serde_json::Value>,
+}
+
+/// Where an argument of a step comes from: it is said, or taken from somewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpGiven {
+    /// What it is.
+    #[serde(
+        default,
+        deserialize_with = "said",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub value: Option<serde_json::Value>,
+    /// `input`, or the name of a step before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Where in what the tool was given, or the step answered: a JSON pointer (RFC 6901). All of it, when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// A value that is said, though it be `null`.
+fn said<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+/// A step of a tool that has some.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpStep {
+    /// Its name among the steps.
+    pub name: String,
+    /// The tool with its server, `server/tool`.
+    pub tool: String,
+    /// What it is given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, McpGiven>,
+}
+
+/// A tool that is a chain of steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpComposed {
+    /// What it is called.
+    pub name: String,
+    /// What it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The JSON Schema of what it is given: that of an object.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub input: BTreeMap<String, serde_json::Value>,
+    /// What is done, in order, 1 to 16; what the last step answers is the answer.
+    pub steps: Vec<McpStep>,
+}
+
+/// A virtual MCP server as it is to be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMcpVirtual {
+    /// What it says of itself to clients.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// Tools of servers, 100 at most. Where two patterns have one name, the first counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<McpPart>,
+    /// Tools that are chains of steps, 32 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub composed: Vec<McpComposed>,
+    /// Servers whose resources are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// Servers whose prompts are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
+}
+
+/// A tool of a virtual MCP server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpVirtualTool {
+    /// What it is called.
+    pub name: String,
+    /// The tools that it uses, with their servers, in order.
+    pub uses: Vec<String>,
+    /// Whether all of them are approved and allowed.
+    pub ready: bool,
+}
+
+/// A virtual MCP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct McpVirtual {
+    /// Its name in the workspace.
+    pub name: String,
+    /// The path of its door.
+    pub door: String,
+    /// As it was declared.
+    pub settings: NewMcpVirtual,
+    /// The tools that it has.
+    pub tools: Vec<McpVirtualTool>,
+}

@@ -2,7 +2,8 @@
 
 use http::Method;
 use skep_api::{
-    McpApprovals, McpClass, McpPreset, McpServer, McpTool, McpUsage, NewMcpServer, Page,
+    McpApprovals, McpClass, McpPreset, McpServer, McpTool, McpUsage, McpVirtual, NewMcpServer,
+    NewMcpVirtual, Page,
 };
 
 use crate::request::{Query, encode};
@@ -91,6 +92,37 @@ impl Client {
     ) -> Result<McpServer, ClientError> {
         let answer = self.put_json(&path(server, "/classes"), class).await?;
         self.in_time(answer.json()).await
+    }
+
+    /// The virtual MCP servers.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn mcp_virtuals(&self) -> Result<Page<McpVirtual>, ClientError> {
+        self.get("/mcp/virtuals", &Query::default()).await
+    }
+
+    /// Adds a virtual server, or puts it in the place of the one of its name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_mcp_virtual(
+        &self,
+        name: &str,
+        new: &NewMcpVirtual,
+    ) -> Result<McpVirtual, ClientError> {
+        let path = format!("/mcp/virtuals/{}", encode(name));
+        let answer = self.put_json(&path, new).await?;
+        self.in_time(answer.json()).await
+    }
+
+    /// Removes a virtual server.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_mcp_virtual(&self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/mcp/virtuals/{}", encode(name));
+        self.api(Method::DELETE, &path, None).await.map(drop)
     }
 
     /// What was used of tools.

@@ -423,6 +423,7 @@ macro_rules! kept {
 pub(crate) const PROVIDERS: Kept = kept!("llm_providers");
 pub(crate) const BUDGETS: Kept = kept!("llm_budgets");
 pub(crate) const SERVERS: Kept = kept!("mcp_servers");
+pub(crate) const VIRTUALS: Kept = kept!("mcp_virtuals");
 pub(crate) const ROUTES: Kept = kept!("llm_routes");
 pub(crate) const PREFERENCES: Kept = kept!("llm_preferences");
 pub(crate) const RULES: Kept = kept!("web_rules");
@@ -454,6 +455,11 @@ impl Kept {
         }
         scope.execute(self.put, &[name.into(), spec.into(), now.into()])?;
         Ok(())
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has(&self, scope: &mut Scope<'_>, name: &str) -> Result<bool, StoreError> {
+        Ok(self.all(scope)?.iter().any(|(its, _)| its == name))
     }
 
     /// Whether there was one.

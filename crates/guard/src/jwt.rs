@@ -152,6 +152,13 @@ impl Jwt {
         }
     }
 
+    /// What the issuers call themselves: the claim `iss` of their tokens.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let all = self.issuers.iter();
+        all.map(|it| it.issuer.issuer.as_str()).collect()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -163,6 +163,45 @@ fn is_same(said: Option<&str>, given: Option<&str>) -> bool {
     said == given || number(said).is_some_and(|it| number(given) == Some(it))
 }
 
+/// Whether headers can say again what a tool's definition wants said again: each header has a name of its own, and is of a
+/// text, a whole number or a yes or no. Who speaks HTTP leaves other tools out.
+#[must_use]
+pub fn can_repeat(definition: &Object<'_>) -> bool {
+    let mut seen = Vec::new();
+    let schema = definition.object("inputSchema");
+    schema.is_none_or(|it| well_named(&it, MOST_DEPTH, &mut seen))
+}
+
+/// Whether a text can be the name of a header, or the end of one.
+fn is_token(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(token)
+}
+
+fn well_named(schema: &Object<'_>, depth: usize, seen: &mut Vec<String>) -> bool {
+    let Some(properties) = schema.object("properties").filter(|_| depth > 0) else {
+        return true;
+    };
+    for (_, about) in properties.fields() {
+        let Some(about) = Object::parse(about) else {
+            continue;
+        };
+        if about.get("x-mcp-header").is_some() {
+            let name = about.text("x-mcp-header").filter(|it| is_token(it));
+            let kind = about.text("type");
+            let is_plain = matches!(kind.as_deref(), Some("string" | "integer" | "boolean"));
+            match name.map(|it| it.to_ascii_lowercase()) {
+                Some(name) if is_plain && !seen.contains(&name) => seen.push(name),
+                _ => return false,
+            }
+        }
+        if !well_named(&about, depth - 1, seen) {
+            return false;
+        }
+    }
+    true
+}
+
 /// How deep arguments are looked at.
 const MOST_DEPTH: usize = 16;
 
@@ -180,9 +219,8 @@ fn collect(
             continue;
         };
         let value = given.and_then(|it| it.get(name));
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let header = about.text("x-mcp-header");
-        if let Some(header) = header.filter(|it| !it.is_empty() && it.bytes().all(token)) {
+        if let Some(header) = header.filter(|it| is_token(it)) {
             let text = match value.map(|it| serde_json::from_str(it.get())) {
                 Some(Ok(serde_json::Value::String(text))) => Some(text),
                 Some(Ok(plain @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)))) => {

@@ -13,6 +13,22 @@ pub fn joined(server: &str, tool: &str) -> Option<String> {
     (name.len() <= MOST_NAME && !tool.is_empty() && name.chars().all(plain)).then_some(name)
 }
 
+/// What the address of a resource begins with, before its server.
+const OUTER: &str = "mcp+";
+
+/// The address of a server's resource, or the pattern of some, at a door that leads to several.
+#[must_use]
+pub fn outer_uri(server: &str, uri: &str) -> String {
+    format!("{OUTER}{server}:{uri}")
+}
+
+/// The server and the address there. Names of servers have no `:`, so there is one way to read it.
+#[must_use]
+pub fn inner_uri(uri: &str) -> Option<(&str, &str)> {
+    let (server, own) = uri.strip_prefix(OUTER)?.split_once(':')?;
+    (!server.is_empty()).then_some((server, own))
+}
+
 /// The server and its tool. Names of servers have no `_`, so there is one way to read it.
 #[must_use]
 pub fn split(name: &str) -> Option<(&str, &str)> {

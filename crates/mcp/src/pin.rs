@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use skep_crypto::canonical;
 
 use crate::class::Class;
+use crate::era::can_repeat;
 use crate::raw::{Object, strict};
 
 /// The longest definition, in bytes.
@@ -36,6 +37,9 @@ pub enum NoDefinition {
     /// No name that can be used.
     #[error("its name is not 1 to {MOST_NAME} visible characters of ASCII")]
     Name,
+    /// Headers that cannot say what they are to say.
+    #[error("its `x-mcp-header` are none that headers can say")]
+    Headers,
 }
 
 /// A definition of a tool, as its server says it.
@@ -68,6 +72,9 @@ impl Definition {
             || name.starts_with(':')
         {
             return Err(NoDefinition::Name);
+        }
+        if !can_repeat(&fields) {
+            return Err(NoDefinition::Headers);
         }
         let mut form = String::new();
         canonical::write(&value, &mut form);

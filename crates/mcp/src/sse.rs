@@ -2,6 +2,8 @@
 //! and nothing else: lines that another reader could read otherwise do not pass. What nothing ends is no event, for who
 //! reads it as well.
 
+use std::time::Duration;
+
 /// The longest event, in bytes.
 const MOST: usize = 32 << 20;
 /// What readers drop at the start of a stream.
@@ -59,6 +61,19 @@ impl Event {
             }
         }
         (!is_empty).then_some(read)
+    }
+
+    /// Where a stream begins again after it.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// How long a reader waits until it asks again.
+    #[must_use]
+    pub fn retry(&self) -> Option<Duration> {
+        let text = self.retry.as_deref()?;
+        text.parse().ok().map(Duration::from_millis)
     }
 
     /// The same, written anew.

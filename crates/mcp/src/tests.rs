@@ -463,3 +463,44 @@ proptest! {
         let _ = Value::parse(&text);
     }
 }
+
+#[test]
+fn addresses_at_a_door_to_several_lead_back() {
+    for uri in ["file:///a", "test://x/{id}", "a:b:c", ""] {
+        let outer = outer_uri("docs", uri);
+        assert_eq!(inner_uri(&outer), Some(("docs", uri)));
+    }
+    for odd in ["file:///a", "mcp+docs", "mcp+:x", "MCP+docs:x"] {
+        assert_eq!(inner_uri(odd), None, "{odd}");
+    }
+}
+
+#[test]
+fn tools_whose_headers_cannot_be_said_are_none() {
+    let definition = |properties: Json| {
+        let text = json!({ "name": "a", "inputSchema": { "properties": properties } }).to_string();
+        Definition::read(&text).map(|it| it.name)
+    };
+    let one = |kind: &str, header: Json| json!({ "x": { "type": kind, "x-mcp-header": header } });
+    for (kind, header) in [("string", "Region"), ("integer", "a"), ("boolean", "A-b")] {
+        assert!(definition(one(kind, json!(header))).is_ok(), "{kind}");
+    }
+    for (kind, header) in [
+        ("number", json!("Region")),
+        ("object", json!("Region")),
+        ("null", json!("Region")),
+        ("string", json!("")),
+        ("string", json!("a b")),
+        ("string", json!("a:b")),
+        ("string", json!("é")),
+        ("string", json!(7)),
+    ] {
+        let why = definition(one(kind, header.clone()));
+        assert_eq!(why, Err(crate::NoDefinition::Headers), "{kind} {header}");
+    }
+    let twice = json!({
+        "x": { "type": "string", "x-mcp-header": "Region" },
+        "y": { "properties": { "z": { "type": "string", "x-mcp-header": "REGION" } } },
+    });
+    assert!(definition(twice).is_err());
+}

@@ -103,7 +103,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 172] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 175] = [
     ("GET", "/api/v1/webhooks", HOOK_READ),
     ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
     ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
@@ -153,6 +153,21 @@ pub(crate) const ROUTES: [(&str, &str, Access); 172] = [
         "PUT",
         "/api/v1/mcp/servers/{server}/classes",
         change("tool:approve", "Workspace"),
+    ),
+    (
+        "GET",
+        "/api/v1/mcp/virtuals",
+        look("tool:read", "Workspace"),
+    ),
+    (
+        "PUT",
+        "/api/v1/mcp/virtuals/{virtual}",
+        change("tool:provide", "Workspace"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/mcp/virtuals/{virtual}",
+        change("tool:provide", "Workspace"),
     ),
     ("GET", "/api/v1/mcp/usage", look("tool:read", "Workspace")),
     ("GET", "/api/v1/web/rules", look("web:read", "Workspace")),

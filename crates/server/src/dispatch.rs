@@ -31,6 +31,7 @@ use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
 use crate::mcp;
 use crate::models;
+use crate::oauth;
 use crate::peers;
 use crate::peers::forward::{SECRET, Sender, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
@@ -52,7 +53,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const AGENTS: &str = "/agents/";
 
 /// What needs no key: the public list. A trailing `*` stands for one more segment.
-pub const PUBLIC: [(&str, &str); 9] = [
+pub const PUBLIC: [(&str, &str); 12] = [
     ("GET", "/api/v1/health/basic"),
     ("POST", "/api/v1/sessions"),
     ("POST", "/api/v1/sessions/proven"),
@@ -62,6 +63,9 @@ pub const PUBLIC: [(&str, &str); 9] = [
     ("POST", "/api/v1/invitations/accept"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/docs/errors/*"),
+    ("GET", "/.well-known/oauth-protected-resource"),
+    ("GET", "/.well-known/oauth-protected-resource/mcp"),
+    ("GET", "/.well-known/oauth-protected-resource/mcp/*"),
 ];
 
 /// A body of any of the rooms.
@@ -296,6 +300,7 @@ impl Dispatcher {
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
         let door = models::door(request.uri().path()).map(|(door, _)| door);
+        let challenge = oauth::challenge(&self.state, request.uri(), request.headers());
         let promises = self.tls && is_named(&request);
         let (strict, odd) = match strict::check(&mut request) {
             Ok(()) => (Ok(()), None),
@@ -328,11 +333,11 @@ impl Dispatcher {
         let mut response = answer.unwrap_or_else(|error| {
             models::rendered(door, render(&error, id)).map(|text| Body::Api(text.into()))
         });
-        let status = response.status();
-        let headers = response.headers_mut();
+        let (status, headers) = (response.status(), response.headers_mut());
         headers.reserve(OWN_HEADERS);
         secure(headers, of_agent, promises);
         counted.tell(headers);
+        oauth::tell(challenge, status, headers);
         if is_late && status == StatusCode::UNAUTHORIZED {
             headers.insert(SECRET, HeaderValue::from_static("unknown"));
         }

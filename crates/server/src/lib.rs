@@ -28,6 +28,7 @@ mod mcp;
 mod metrics;
 mod models;
 mod mounts;
+mod oauth;
 mod outgoing;
 mod outs;
 mod outside;

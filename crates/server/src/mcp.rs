@@ -1,10 +1,11 @@
-//! The doors to tools: `/mcp/{server}` to one server, its names as they are, and `/mcp` to all of them. Who asks is found
+//! The doors to tools: `/mcp/{server}` to one server, its names as they are, or to a virtual one, and `/mcp` to all of them. Who asks is found
 //! out as at any door, policies decide about each tool and its arguments, and what is refused is said in the words of
 //! the protocol.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Response, StatusCode};
@@ -16,7 +17,7 @@ use skep_core::{ExchangeId, RequestId, Timestamp};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Models, Witness};
-use skep_egress::mcp::{Body, Boxes, DoorError, Judge, Options, Refused, Tools};
+use skep_egress::mcp::{Body, Boxes, DoorError, Judge, No, Options, Refused, Steps, Tools, Wanted};
 use skep_guard::policy::{Resource, Slice, Tool};
 use skep_guard::{Ask, Circumstances, Principal};
 use skep_mcp::{Class, LEGACY, MODERN, Message, code, error};
@@ -137,6 +138,54 @@ impl Judge for Eyes {
     }
 }
 
+/// Asks about the steps of a tool that has some, each as if it were asked for by itself.
+struct Each<'a> {
+    state: &'a State,
+    asker: &'a Asker,
+    request: RequestId,
+    /// How the request came.
+    head: &'a http::request::Parts,
+}
+
+#[async_trait]
+impl Steps for Each<'_> {
+    async fn step(&self, wanted: &Wanted) -> Result<Arc<dyn Witness>, No> {
+        let workspace = self.asker.principal.workspace.clone();
+        let act = Act::new(self.asker, workspace, TOOL_USE, "", self.request);
+        let act = Arc::new(act);
+        let asked = allowed(self.state, self.asker, (&act, self.head), wanted).await;
+        let refused = |failed: ApiError| {
+            let (_, text) = render(&failed, self.request).into_parts();
+            let document: Value = serde_json::from_str(&text).unwrap_or_default();
+            let why = document["detail"].as_str().unwrap_or_default().to_owned();
+            No { why, document }
+        };
+        asked.map_err(refused)?;
+        Ok(Arc::new(Seen { act }))
+    }
+}
+
+/// Asks the policies about what a request wants to use.
+async fn allowed(
+    state: &State,
+    asker: &Asker,
+    (act, head): (&Act, &http::request::Parts),
+    wanted: &Wanted,
+) -> Result<(), ApiError> {
+    let name = format!("{}/{}", wanted.server, wanted.thing);
+    act.is_about(TOOL_USE.kind, &name);
+    let (method, path) = (head.method.as_str(), head.uri.path());
+    let mut circumstances = asker.circumstances(state, method, path);
+    circumstances.tool = Some(Tool {
+        name: &name,
+        arguments: &wanted.arguments,
+    });
+    let about = About::Tool(&name, wanted.class.as_str());
+    gate::ask(state, act, asker, about, &circumstances)
+        .await
+        .map(drop)
+}
+
 /// Why a request came to nothing.
 enum Failed {
     Refused(Refused),
@@ -170,7 +219,7 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     let body = read(body, &state.model_bounds).await?;
     let answered = match own_page {
-        true => asked(state, asker, &act, (&head, &body)).await,
+        true => asked(state, (asker, id), &act, (&head, &body)).await,
         false => Err(Failed::Refused(Refused {
             status: StatusCode::FORBIDDEN,
             code: code::REQUEST,
@@ -197,7 +246,7 @@ pub(crate) async fn answer(
 
 async fn asked(
     state: &State,
-    asker: &Asker,
+    (asker, request): (&Asker, RequestId),
     act: &Arc<Act>,
     (head, body): (&http::request::Parts, &Bytes),
 ) -> Result<Response<Body>, Failed> {
@@ -213,15 +262,7 @@ async fn asked(
         .plan(workspace, server, (&head.method, &head.headers), body);
     let plan = plan.await?;
     if let Some(wanted) = &plan.wanted {
-        let name = format!("{}/{}", wanted.server, wanted.thing);
-        act.is_about(TOOL_USE.kind, &name);
-        let mut circumstances = asker.circumstances(state, head.method.as_str(), path);
-        circumstances.tool = Some(Tool {
-            name: &name,
-            arguments: &wanted.arguments,
-        });
-        let about = About::Tool(&name, wanted.class.as_str());
-        gate::ask(state, act, asker, about, &circumstances).await?;
+        allowed(state, asker, (act, head), wanted).await?;
     }
     let slice = state.policies.slice(workspace).await;
     let judge = Arc::new(Eyes {
@@ -232,9 +273,15 @@ async fn asked(
     });
     let witness = Arc::new(Seen { act: act.clone() });
     let who = who(asker);
+    let each = Each {
+        state,
+        asker,
+        request,
+        head,
+    };
     let sent = state
         .tools
-        .send(plan, &who, &head.headers, (witness, judge));
+        .send(plan, &who, &head.headers, (witness, judge), &each);
     Ok(sent.await?)
 }
 

@@ -75,6 +75,17 @@ impl Outside {
         (!issuers.is_empty()).then_some(issuers)
     }
 
+    /// Where clients get tokens: the issuers that are addresses.
+    pub(crate) fn authorities(&self) -> Vec<String> {
+        let issuers = self.issuers();
+        let all = issuers.as_ref().map(|it| it.names()).unwrap_or_default();
+        let is_address = |it: &&str| it.starts_with("https://") || it.starts_with("http://");
+        all.into_iter()
+            .filter(is_address)
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Whether a credential may be a token: then it is asked about.
     pub(crate) fn takes(&self, text: &str) -> bool {
         self.issuers().is_some() && jwt::has_shape(text)

@@ -59,6 +59,11 @@ pub(crate) struct All {
 }
 
 impl All {
+    /// Where browsers reach this server.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The one of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Known>> {
         self.all.iter().find(|it| it.provider.name == name)

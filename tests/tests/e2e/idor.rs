@@ -63,6 +63,10 @@ async fn fill(client: &Client) -> Things {
     tools.headers_mut().insert("content-type", json_type);
     let tools = client.send(tools).await.expect("an answer");
     assert_eq!(tools.status, 200, "{}", tools.text());
+    let desk = json!({ "tools": [{ "tool": "red-tools/*" }] }).to_string();
+    let desk = ask(client, &Method::PUT, "/api/v1/mcp/virtuals/red-desk", &desk);
+    let desk = desk.await;
+    assert_eq!(desk.status, 200, "{}", desk.text());
     let hook = json!({ "url": "https://hooks.red.example/x", "events": ["agent.*"] });
     let hook = hook.to_string();
     let hook = ask(client, &Method::PUT, "/api/v1/webhooks/red-hook", &hook).await;
@@ -72,6 +76,7 @@ async fn fill(client: &Client) -> Things {
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
     let ids = vec![
         ("server", "red-tools".to_owned()),
+        ("virtual", "red-desk".to_owned()),
         ("webhook", "red-hook".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
@@ -103,6 +108,7 @@ async fn state(client: &Client) -> Vec<String> {
         "keys",
         "policy",
         "mcp/servers",
+        "mcp/virtuals",
         "webhooks",
     ] {
         let answer = client.get(&format!("/api/v1/{path}")).await;
@@ -137,6 +143,9 @@ fn body(method: &Method, path: &str) -> String {
         ("POST", "/api/v1/agents/{agent}/rollback") => json!({}),
         ("POST", "/api/v1/mcp/servers/{server}/approvals") => {
             json!({ "tools": [{ "tool": "x", "pin": "00" }] })
+        }
+        ("PUT", "/api/v1/mcp/virtuals/{virtual}") => {
+            json!({ "tools": [{ "tool": "red-tools/*" }] })
         }
         ("PUT", "/api/v1/mcp/servers/{server}/classes") => json!({ "tool": "x", "class": "read" }),
         _ => json!({}),
@@ -180,6 +189,7 @@ async fn nothing_of_one_workspace_is_there_for_another() {
             "/archive",
             "/layers",
             "/mcp/servers/{server}",
+            "/mcp/virtuals/{virtual}",
             "/webhooks/{webhook}",
         ];
         let makes = makes.iter().any(|end| route.ends_with(end));

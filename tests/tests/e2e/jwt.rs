@@ -302,3 +302,61 @@ fn a_file_that_is_wrong_is_no_start() {
         "{said}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_tools_learn_who_gives_them_tokens() {
+    let issuer = Issuer::start("k1").await;
+    let (server, _folder) = server(&[&issuer], ROLES).await;
+    let stranger = Client::new(&server.client.url, "");
+    let origin = &server.client.url;
+    for (door, metadata) in [
+        ("/mcp", "/mcp"),
+        ("/mcp/docs", "/mcp/docs"),
+        ("/mcp/", "/mcp"),
+    ] {
+        let refused = stranger.post(door, "{}").await;
+        assert_eq!(refused.status, 401);
+        let expected = format!(
+            "Bearer realm=\"skep\", resource_metadata=\"{origin}/.well-known/oauth-protected-resource{metadata}\""
+        );
+        assert_eq!(refused.header("www-authenticate"), expected);
+        let path = format!("/.well-known/oauth-protected-resource{metadata}");
+        let said = stranger.get(&path).await;
+        assert_eq!(said.status, 200, "{}", said.text());
+        let said = said.json();
+        assert_eq!(said["resource"], format!("{origin}{metadata}"));
+        assert_eq!(said["authorization_servers"], json!([issuer.name()]));
+    }
+    // A token that is none is told the same, and elsewhere nobody is.
+    let wrong = bearing(&server, "a.b.c").post("/mcp", "{}").await;
+    assert_eq!(wrong.status, 401);
+    assert!(
+        wrong
+            .header("www-authenticate")
+            .contains("resource_metadata")
+    );
+    let elsewhere = stranger.get("/api/v1/agents").await;
+    assert_eq!(
+        elsewhere.header("www-authenticate"),
+        "Bearer realm=\"skep\""
+    );
+    let odd = stranger.post("/mcp/a%22b", "{}").await;
+    assert!(
+        odd.header("www-authenticate")
+            .ends_with("oauth-protected-resource/mcp\"")
+    );
+    // Who got one is let in.
+    let token = issuer.token("k1", &json!({ "access": { "roles": ["workers"] } }));
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
+    let said = bearing(&server, &token).post("/mcp", body).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    // Where nobody gives tokens nobody is named.
+    let alone = Server::start().await;
+    let stranger = Client::new(&alone.client.url, "");
+    let nobody = stranger
+        .get("/.well-known/oauth-protected-resource/mcp")
+        .await;
+    assert_eq!(nobody.status, 404, "{}", nobody.text());
+    let refused = stranger.post("/mcp", "{}").await;
+    assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"skep\"");
+}

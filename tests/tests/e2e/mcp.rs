@@ -16,7 +16,7 @@ pub(crate) const KEY: &str = "canary-upstream-key";
 /// A server before a server of tools.
 pub(crate) struct House {
     pub(crate) server: Server,
-    upstream: Script,
+    pub(crate) upstream: Script,
 }
 
 pub(crate) async fn start() -> Server {
@@ -67,7 +67,7 @@ pub(crate) async fn approve(client: &Client, server: &str, class: impl Fn(&str) 
 }
 
 /// Asks without a session.
-async fn ask(client: &Client, server: &str, method: &str, mut params: Value) -> Answer {
+pub(crate) async fn ask(client: &Client, server: &str, method: &str, mut params: Value) -> Answer {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": VERSION,
         "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
@@ -111,7 +111,7 @@ pub(crate) async fn listed(client: &Client, server: &str) -> Vec<String> {
         .collect()
 }
 
-fn class_of(name: &str) -> &'static str {
+pub(crate) fn class_of(name: &str) -> &'static str {
     match name {
         "wipe" => "execute",
         "test_sampling" => "write",

@@ -1,9 +1,10 @@
 //! Skep itself as a client of a server: which era it speaks, what it is, and what it has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
@@ -21,7 +22,11 @@ use crate::EgressError;
 use crate::scrub::Scrub;
 
 /// Bytes of an answer to Skep itself.
-const MOST_ANSWER: usize = 8 << 20;
+pub(super) const MOST_ANSWER: usize = 8 << 20;
+/// How often a stream that ended is gone on with for one answer.
+const MOST_RETURNS: usize = 8;
+/// How long a server is left alone until then, when it says nothing.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An error that a server answers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub(super) struct Said {
     pub(super) message: String,
     /// With a status by which a server says that it forgot the session.
     pub(super) gone: bool,
+    /// The revisions that it speaks, when it was asked in another one.
+    speaks: Vec<String>,
 }
 
 impl Said {
@@ -87,14 +94,25 @@ fn read_answer(text: &str, id: &str) -> Option<Answer> {
             let error = message.fields.object("error");
             let code = error.as_ref().and_then(|it| it.get("code"));
             let code = code.and_then(|it| serde_json::from_str(it.get()).ok());
-            let text = error.and_then(|it| it.text("message"));
+            let text = error.as_ref().and_then(|it| it.text("message"));
+            let data = error.and_then(|it| it.object("data"));
+            let speaks = data.and_then(|it| it.get("supported"));
+            let speaks = speaks.and_then(|it| serde_json::from_str(it.get()).ok());
             Some(Err(Said {
                 code: code.unwrap_or(code::INTERNAL),
                 message: text.unwrap_or_default(),
                 gone: false,
+                speaks: speaks.unwrap_or_default(),
             }))
         }
     }
+}
+
+/// Whether a server says that it speaks without a session.
+fn is_modern(hello: &str) -> bool {
+    let spoken = Object::parse(hello).and_then(|it| it.get("supportedVersions"));
+    let spoken = spoken.and_then(|it| serde_json::from_str::<Vec<String>>(it.get()).ok());
+    spoken.is_some_and(|all| all.iter().any(|it| MODERN.contains(&it.as_str())))
 }
 
 /// The pieces of a stream, as they come.
@@ -117,8 +135,22 @@ impl Pieces {
     }
 }
 
+/// Where a stream of events ended.
+#[derive(Default)]
+struct Left {
+    /// The last event that has a name.
+    last: Option<String>,
+    /// How long the server wants to be left alone.
+    retry: Option<Duration>,
+}
+
 /// Reads events until the answer to `id` comes.
-async fn of_events(mut pieces: Pieces, mut scrub: Scrub, id: &str) -> Option<Answer> {
+async fn of_events(
+    mut pieces: Pieces,
+    mut scrub: Scrub,
+    id: &str,
+    left: &mut Left,
+) -> Option<Answer> {
     let (mut events, mut size) = (Events::default(), 0);
     while let Some(piece) = pieces.next().await {
         size += piece.len();
@@ -126,6 +158,10 @@ async fn of_events(mut pieces: Pieces, mut scrub: Scrub, id: &str) -> Option<Ans
             return None;
         }
         for event in events.push(&scrub.push(&piece)).ok()? {
+            if let Some(last) = event.id() {
+                left.last = Some(last.to_owned());
+            }
+            left.retry = event.retry().or(left.retry);
             let answer = event.data.as_deref().and_then(|it| read_answer(it, id));
             if answer.is_some() {
                 return answer;
@@ -136,13 +172,13 @@ async fn of_events(mut pieces: Pieces, mut scrub: Scrub, id: &str) -> Option<Ans
 }
 
 /// The answer to `id` in what comes.
-async fn answer(coming: Coming, id: &str) -> Option<Answer> {
+async fn answer(coming: Coming, id: &str, left: &mut Left) -> Option<Answer> {
     let kind = coming.headers.get(CONTENT_TYPE);
     let streams = kind.is_some_and(|it| it.as_bytes().starts_with(b"text/event-stream"));
     let scrub = Scrub::new(coming.forms.clone());
     match coming.flow {
-        Flow::Lines(lines) => of_events(Pieces::Lines(lines), scrub, id).await,
-        Flow::Http(body) if streams => of_events(Pieces::Http(body), scrub, id).await,
+        Flow::Lines(lines) => of_events(Pieces::Lines(lines), scrub, id, left).await,
+        Flow::Http(body) if streams => of_events(Pieces::Http(body), scrub, id, left).await,
         Flow::Http(body) => {
             let whole = Limited::new(body, MOST_ANSWER).collect().await.ok()?;
             let whole = coming.forms.masked(&whole.to_bytes());
@@ -173,16 +209,27 @@ impl Talk {
             hello: "{}".to_owned(),
             next: std::sync::atomic::AtomicU64::new(1),
         };
-        match talk.ask("server/discover", "{}").await? {
-            Ok(hello) => {
-                talk.hello = hello;
-                return Ok(talk);
+        for is_last in [false, true] {
+            match talk.ask("server/discover", "{}").await? {
+                // Some servers of the other era answer whatever they are asked.
+                Ok(hello) if is_modern(&hello) => {
+                    talk.hello = hello;
+                    return Ok(talk);
+                }
+                Ok(_) => break,
+                Err(said) if said.code == code::VERSION => {
+                    let speaks = |one: &[&str]| said.speaks.iter().any(|it| one.contains(&&**it));
+                    if speaks(&MODERN) && !is_last {
+                        continue;
+                    }
+                    if !speaks(&LEGACY) {
+                        let why = "it speaks no revision of the protocol that is spoken here";
+                        return Err(Inner::unreachable(settings, why));
+                    }
+                    break;
+                }
+                Err(_) => break,
             }
-            Err(said) if said.code == code::VERSION => {
-                let why = "it speaks no revision of the protocol that is spoken here";
-                return Err(Inner::unreachable(settings, why));
-            }
-            Err(_) => {}
         }
         talk.era = Era::Legacy;
         talk.version = LEGACY[0].to_owned();
@@ -201,8 +248,9 @@ impl Talk {
         let session = coming.headers.get(HEADER_SESSION);
         let session = session.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let status = coming.status;
-        let said = self.in_time(answer(coming, id)).await?;
-        let hello = match said {
+        let mut left = Left::default();
+        let said = self.in_time(answer(coming, id, &mut left));
+        let hello = match said.await? {
             Some(Ok(hello)) => hello,
             // Its words may have the key in them that it was shown.
             Some(Err(said)) => {
@@ -226,6 +274,48 @@ impl Talk {
         self.in_time(self.send("notifications/initialized", &[], text))
             .await?
             .map(drop)
+    }
+
+    /// The answer to `id`. Where a stream ends before it came, it is asked for where the stream ended, after the time that
+    /// the server wants; whoever asks bounds the whole.
+    async fn answered(&self, coming: Coming, id: &str) -> Option<Answer> {
+        let mut left = Left::default();
+        let mut said = answer(coming, id, &mut left).await;
+        for _ in 0..MOST_RETURNS {
+            let Some(last) = left.last.take().filter(|_| said.is_none()) else {
+                return said;
+            };
+            tokio::time::sleep(left.retry.unwrap_or(RETRY)).await;
+            let coming = self.resumed(&last).await?;
+            left.last = Some(last);
+            said = answer(coming, id, &mut left).await;
+        }
+        said
+    }
+
+    /// A stream from where another one ended; nothing, when the server gives none.
+    async fn resumed(&self, last: &str) -> Option<Coming> {
+        let Way::Http(session) = &self.way else {
+            return None;
+        };
+        if self.era == Era::Modern {
+            return None;
+        }
+        let mut headers = HeaderMap::new();
+        let events = HeaderValue::from_static("text/event-stream");
+        headers.insert(ACCEPT, events);
+        headers.insert(HEADER_VERSION, HeaderValue::try_from(&self.version).ok()?);
+        headers.insert("last-event-id", HeaderValue::try_from(last).ok()?);
+        let sending = Sending {
+            workspace: &self.workspace,
+            settings: &self.settings,
+            method: Method::GET,
+            headers,
+            session: session.as_deref(),
+            body: Bytes::new(),
+        };
+        let coming = self.inner.ask_http(sending).await.ok()?;
+        coming.status.is_success().then_some(coming)
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, EgressError> {
@@ -279,16 +369,22 @@ impl Talk {
         self.inner.ask_http(sending).await
     }
 
-    /// Calls a tool, with parameters as raw JSON, as its definition asks for.
-    pub(super) async fn call(&self, params: &str, definition: &str) -> Result<Answer, EgressError> {
+    /// Calls a tool, as its definition asks for, or asks for something else that has a name; parameters are raw JSON.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        params: &str,
+        definition: &str,
+    ) -> Result<Answer, EgressError> {
         let fields = Object::parse(params);
-        let name = fields.as_ref().and_then(|it| it.text("name"));
+        let text = |field| fields.as_ref().and_then(|it| it.text(field));
+        let name = text("name").or_else(|| text("uri"));
         let mut said_again = mirrored(
             definition,
             fields.and_then(|it| it.object("arguments")).as_ref(),
         );
         said_again.extend(name.map(|it| (HEADER_NAME.to_owned(), encoded(&it))));
-        self.say("tools/call", params, &said_again).await
+        self.say(method, params, &said_again).await
     }
 
     /// Asks it, with parameters as raw JSON.
@@ -313,7 +409,7 @@ impl Talk {
         let text = request(&id, method, &params);
         let coming = self.in_time(self.send(method, said_again, &text)).await??;
         let status = coming.status;
-        let said = self.in_time(answer(coming, &id)).await?;
+        let said = self.in_time(self.answered(coming, &id)).await?;
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             let why = format!("it refuses who asks (status {status})");
             return Err(Inner::unreachable(&self.settings, why));
@@ -326,6 +422,7 @@ impl Talk {
                 code: code::INTERNAL,
                 message: format!("no answer (status {status})"),
                 gone,
+                speaks: Vec::new(),
             })),
         }
     }

@@ -10,16 +10,19 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 use skep_core::{ExchangeId, Workspace};
 use skep_mcp::{
-    Class, Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION, Kind,
-    LEGACY, Message, Object, State, Transport, agrees, code, repeats,
+    Chain, Class, Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION,
+    Kind, LEGACY, Message, Object, State, Transport, Virtual, agrees, code, repeats,
 };
 use tokio::time::Instant;
 
 use super::body::{Body, Open, Sieve, why_not};
+use super::chain::Steps;
 use super::link::{Coming, Sending};
 use super::merged;
+use super::parts::{self, Meant};
 use super::service::{Inner, Known, Server, Tools};
 use super::sessions::{Behind, Session};
+use super::things;
 use crate::EgressError;
 use crate::ledger::{Opened, Way};
 use crate::llm::{Amount, Who, Witness};
@@ -102,8 +105,12 @@ pub(super) fn refused(status: StatusCode, code: i64, why: impl Into<String>) -> 
 /// What a client sent.
 pub struct Plan {
     pub(super) workspace: Workspace,
-    /// At the door to all servers.
+    /// At the door to all servers, or to a virtual one: Skep is the server there.
     all: bool,
+    /// The virtual server.
+    pub(super) part: Option<Arc<Virtual>>,
+    /// The tool that is made of steps.
+    pub(super) chain: Option<Chain>,
     pub(super) server: String,
     pub(super) known: Known,
     pub(super) method: Method,
@@ -114,7 +121,7 @@ pub struct Plan {
     pub(super) rpc: Option<String>,
     pub(super) era: Era,
     /// Its headers that say an argument again, as the tool asks for them.
-    again: Vec<String>,
+    pub(super) again: Vec<String>,
     /// What it wants to use.
     pub wanted: Option<Wanted>,
 }
@@ -128,11 +135,32 @@ impl Plan {
         if self.all {
             if method == "tools/call" {
                 let missing = || refused(StatusCode::OK, code::PARAMS, "there is no such tool");
-                let (server, text) = merged::routed(message).ok_or_else(missing)?;
+                let (server, text) = match &self.part {
+                    None => merged::routed(message).ok_or_else(missing)?,
+                    Some(part) => match parts::meant(part, &self.known, message)? {
+                        Meant::Tool(server, text) => (server, text),
+                        Meant::Chain(chain) => {
+                            self.chain = Some(chain);
+                            return Ok(());
+                        }
+                    },
+                };
                 let found = self.known.servers.get(&server).ok_or_else(missing)?;
                 let call = Message::read(&text)
                     .map_err(|fault| refused(StatusCode::BAD_REQUEST, fault.code, fault.why))?;
                 self.wanted = found.wanted(method, call.params.as_ref())?;
+                self.server = server;
+                self.text = text;
+            }
+            if matches!(method.as_str(), "resources/read" | "prompts/get") {
+                let why = "there is no such resource or prompt";
+                let missing = || refused(StatusCode::OK, code::PARAMS, why);
+                let found = things::routed(self.part.as_deref(), method, message);
+                let (server, text) = found.ok_or_else(missing)?;
+                let found = self.known.servers.get(&server).ok_or_else(missing)?;
+                let own = Message::read(&text)
+                    .map_err(|fault| refused(StatusCode::BAD_REQUEST, fault.code, fault.why))?;
+                self.wanted = found.wanted(method, own.params.as_ref())?;
                 self.server = server;
                 self.text = text;
             }
@@ -243,7 +271,7 @@ fn completed<'a>(
 
 impl Server {
     /// The tool of a call, when it may be called at all.
-    fn called(&self, name: &str) -> Result<Class, DoorError> {
+    pub(super) fn called(&self, name: &str) -> Result<Class, DoorError> {
         let server = &self.settings.name;
         let tool = self
             .tools
@@ -336,6 +364,8 @@ impl Tools {
         body: &Bytes,
     ) -> Result<Plan, DoorError> {
         let known = self.0.known(workspace).await?;
+        let part = server.and_then(|it| known.virtuals.get(it)).cloned();
+        let server = server.filter(|_| part.is_none());
         if let Some(server) = server
             && !known.servers.contains_key(server)
         {
@@ -345,6 +375,8 @@ impl Tools {
         let mut plan = Plan {
             workspace: workspace.clone(),
             all: server.is_none(),
+            part,
+            chain: None,
             server: server.unwrap_or_default().to_owned(),
             known: known.clone(),
             method: method.clone(),
@@ -396,9 +428,14 @@ impl Tools {
         who: &Who,
         client: &HeaderMap,
         (witness, judge): (Arc<dyn Witness>, Arc<dyn Judge>),
+        steps: &dyn Steps,
     ) -> Result<Response<Body>, DoorError> {
+        if let Some(chain) = plan.chain.clone() {
+            return self.run(&plan, &chain, who, steps).await;
+        }
         if plan.all {
-            return self.send_to_all(plan, who, client, (witness, judge)).await;
+            let eyes = (witness, judge);
+            return self.send_to_all(plan, who, client, eyes, steps).await;
         }
         let known = plan.known.clone();
         let Some(server) = known.servers.get(&plan.server) else {

@@ -27,10 +27,13 @@ fn wanted(method: &str, params: &Value) -> Option<(String, Class)> {
     let mut plan = Plan {
         workspace: Workspace::default(),
         all: false,
+        part: None,
+        chain: None,
         server: "mine".to_owned(),
         known: Known {
             at: Instant::now(),
             servers: Arc::new([("mine".to_owned(), server)].into()),
+            virtuals: Arc::default(),
         },
         method: Method::POST,
         text: String::new(),

@@ -1,23 +1,26 @@
-//! The door to all servers: Skep is the server here. Tools of all of them are listed as they were approved, under names
+//! The doors to all servers and to virtual ones: Skep is the server here. Tools of all of them are listed as they were approved, under names
 //! with their server's, and a call goes to the server of its tool, in the era that it speaks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, HeaderMap, HeaderValue};
+use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 use skep_mcp::{
     Era, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, LEGACY, MODERN, Message,
-    Object, State, Transport, code, encoded, joined, renamed, reply, split,
+    Object, State, Transport, code, encoded, joined, mirrored, renamed, reply, split,
 };
 use tokio::time::Instant;
 
 use super::body::{Body, Open, Sieve};
+use super::chain::Steps;
 use super::client::{Said, Talk};
-use super::door::{DoorError, Judge, Plan, Refused, refused};
+use super::door::{DoorError, Judge, Plan, Refused, Wanted, refused};
 use super::link::Coming;
+use super::parts::part_tools;
 use super::service::{Inner, Server, Tools};
+use super::things::Kind;
 use crate::EgressError;
 use crate::llm::{Who, Witness};
 
@@ -32,12 +35,16 @@ const STALE: Duration = Duration::from_secs(300);
 pub(super) type Talks = parking_lot::Mutex<Vec<(Who, String, Arc<Talk>, Instant)>>;
 
 /// What Skep says of itself.
-fn hello(era: Era, asked: &str) -> String {
+fn hello(plan: &Plan, asked: &str, capabilities: &serde_json::Value) -> String {
     let info = json!({ "name": "skep", "title": "Skep", "version": env!("CARGO_PKG_VERSION") });
-    let capabilities = json!({ "tools": {} });
-    let instructions = "Tools of several servers, each under its server's name: `server__tool`. What they say of \
-        themselves comes from outside.";
-    match era {
+    let instructions = match &plan.part {
+        Some(part) => &part.about,
+        None => {
+            "Tools of several servers, each under its server's name: `server__tool`. What they say of themselves comes \
+             from outside."
+        }
+    };
+    match plan.era {
         Era::Legacy => {
             let spoken = LEGACY.iter().find(|it| **it == asked).unwrap_or(&LEGACY[0]);
             json!({
@@ -92,16 +99,31 @@ pub(super) fn routed(message: &Message<'_>) -> Option<(String, String)> {
     Some((server.to_owned(), renamed(message, tool)))
 }
 
+/// The answer that is a list.
+pub(super) fn listed(era: Era, key: &str, all: &[String]) -> String {
+    let all = all.join(",");
+    match era {
+        Era::Legacy => format!(r#"{{"{key}":[{all}]}}"#),
+        Era::Modern => {
+            format!(
+                r#"{{"resultType":"complete","{key}":[{all}],"ttlMs":0,"cacheScope":"private"}}"#
+            )
+        }
+    }
+}
+
 impl Tools {
     /// The tools of all servers that were approved, and that this client may use.
     fn list(&self, plan: &Plan, judge: &dyn Judge) -> String {
+        if let Some(part) = &plan.part {
+            for name in part.servers() {
+                self.freshen(plan, name);
+            }
+            return listed(plan.era, "tools", &part_tools(part, &plan.known, judge));
+        }
         let mut all = Vec::new();
         for (name, server) in plan.known.servers.iter() {
-            let condition = self.condition(&plan.workspace, name);
-            let now = self.0.db.clock().now();
-            if condition.is_none_or(|it| now.since(it.at) > STALE) {
-                self.0.look_soon(&plan.workspace, name);
-            }
+            self.freshen(plan, name);
             for tool in server.tools.values() {
                 let is_there =
                     tool.state() == State::Approved && server.settings.rules.has(&tool.name);
@@ -116,31 +138,36 @@ impl Tools {
                 }
             }
         }
-        let tools = format!("[{}]", all.join(","));
-        match plan.era {
-            Era::Legacy => format!(r#"{{"tools":{tools}}}"#),
-            Era::Modern => {
-                format!(
-                    r#"{{"resultType":"complete","tools":{tools},"ttlMs":0,"cacheScope":"private"}}"#
-                )
-            }
+        listed(plan.era, "tools", &all)
+    }
+
+    /// Looks at a server again that nobody looked at for long.
+    fn freshen(&self, plan: &Plan, server: &str) {
+        let condition = self.condition(&plan.workspace, server);
+        let now = self.0.db.clock().now();
+        let is_there = plan.known.servers.contains_key(server);
+        if is_there && condition.is_none_or(|it| now.since(it.at) > STALE) {
+            self.0.look_soon(&plan.workspace, server);
         }
     }
 
-    /// Answers at the door to all servers.
+    /// Answers at the door to all servers, or to a virtual one.
     pub(super) async fn send_to_all(
         &self,
         plan: Plan,
         who: &Who,
         client: &HeaderMap,
         (witness, judge): (Arc<dyn Witness>, Arc<dyn Judge>),
+        steps: &dyn Steps,
     ) -> Result<Response<Body>, DoorError> {
         let shown = client
             .get(HEADER_SESSION)
             .filter(|_| plan.era == Era::Legacy);
+        let part = plan.part.clone();
+        let door = part.as_ref().map(|it| it.name.as_str());
         if let Some(shown) = shown {
             let id = shown.to_str().unwrap_or_default();
-            if self.0.sessions.find(id, who, None).is_none() {
+            if self.0.sessions.find(id, who, door).is_none() {
                 let why = "there is no such session: begin another one";
                 return Err(refused(StatusCode::NOT_FOUND, code::REQUEST, why));
             }
@@ -161,29 +188,33 @@ impl Tools {
             return Ok(of(Coming::accepted()));
         };
         let said = |result: &str| of(Coming::of(StatusCode::OK, reply(&id, result)));
+        if let Some(kind) = Kind::of(&method) {
+            return self.list_things(&plan, kind, who, (&*judge, steps)).await;
+        }
+        let abilities = self.abilities(&plan);
         match method.as_str() {
             "initialize" => {
-                let session = self.0.sessions.begin(who, None).ok_or(EgressError::Busy)?;
+                let session = self.0.sessions.begin(who, door).ok_or(EgressError::Busy)?;
                 let asked = Message::read(&plan.text)
                     .ok()
                     .and_then(|it| it.params?.text("protocolVersion"));
-                let mut response = said(&hello(Era::Legacy, &asked.unwrap_or_default()));
+                let mut response = said(&hello(&plan, &asked.unwrap_or_default(), &abilities));
                 if let Ok(value) = HeaderValue::try_from(&session.id) {
                     response.headers_mut().insert(HEADER_SESSION, value);
                 }
                 Ok(response)
             }
-            "server/discover" if plan.era == Era::Modern => Ok(said(&hello(Era::Modern, ""))),
+            "server/discover" if plan.era == Era::Modern => Ok(said(&hello(&plan, "", &abilities))),
             "ping" if plan.era == Era::Legacy => Ok(said("{}")),
             "tools/list" => Ok(said(&self.list(&plan, &*judge))),
             "tools/call" => self.call(plan, who, client, (witness, judge)).await,
+            "resources/read" | "prompts/get" => self.fetch(&plan, &method, who, &witness).await,
             _ => {
                 let status = match plan.era {
                     Era::Modern => StatusCode::NOT_FOUND,
                     Era::Legacy => StatusCode::OK,
                 };
-                let why =
-                    "there is no such method at the door to all servers: ask one, `/mcp/SERVER`";
+                let why = "there is no such method at this door: ask one server, `/mcp/SERVER`";
                 Err(refused(status, code::METHOD, why))
             }
         }
@@ -191,7 +222,7 @@ impl Tools {
 
     async fn call(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         who: &Who,
         client: &HeaderMap,
         (witness, judge): (Arc<dyn Witness>, Arc<dyn Judge>),
@@ -213,6 +244,7 @@ impl Tools {
             if let Ok(name) = HeaderValue::try_from(encoded(&wanted.thing)) {
                 headers.insert(HEADER_NAME, name);
             }
+            plan.again = say_again(&mut headers, server, wanted, &plan.text);
             let sieve = Sieve {
                 inner: self.0.clone(),
                 workspace: plan.workspace.clone(),
@@ -225,43 +257,56 @@ impl Tools {
             let (coming, _) = asked.inspect_err(|_| open.settle("unreachable"))?;
             return Ok(passed(coming, Some(sieve), Some(open), server));
         }
-        let answer = self.talk(&plan, server, who).await;
+        let params = Message::read(&plan.text).ok().and_then(|it| it.params);
+        let params = params.map(|it| it.with(&[("_meta", None)]));
+        let params = params.unwrap_or_else(|| "{}".to_owned());
+        let answer = self.talk(server, who, "tools/call", (&wanted.thing, &params));
+        let answer = answer.await;
         let answer = answer.inspect_err(|_| open.settle("unreachable"))?;
         Ok(answered(&plan, answer, open))
     }
 
-    /// Calls a tool as a client of its server's own, without abilities of the client's.
-    async fn talk(
+    /// Calls a tool, or asks for something else that has a name, as a client of its server's own, without abilities of the
+    /// client's.
+    pub(super) async fn talk(
         &self,
-        plan: &Plan,
         server: &Server,
         who: &Who,
-    ) -> Result<Result<String, Said>, DoorError> {
-        let message = Message::read(&plan.text).ok();
-        let params = message
-            .and_then(|it| it.params)
-            .map(|it| it.with(&[("_meta", None)]));
-        let params = params.unwrap_or_else(|| "{}".to_owned());
-        let tool = plan
-            .wanted
-            .as_ref()
-            .and_then(|it| server.tools.get(&it.thing));
-        let definition = tool.map_or("{}", |it| &it.definition);
+        method: &str,
+        (tool, params): (&str, &str),
+    ) -> Result<Result<String, Said>, EgressError> {
+        let definition = server.tools.get(tool);
+        let definition = definition.map_or("{}", |it| &it.definition);
+        let name = &server.settings.name;
         for is_last in [false, true] {
-            let talk = self.0.talk_of(plan, server, who).await?;
-            let answer = talk.call(&params, definition).await;
-            match answer {
+            let talk = self.0.talk_of(server, who).await?;
+            match talk.call(method, params, definition).await {
                 // It forgot who this is, and did nothing.
-                Ok(Err(said)) if said.is_gone() && !is_last => self.0.forget(who, &plan.server),
+                Ok(Err(said)) if said.is_gone() && !is_last => self.0.forget(who, name),
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    self.0.forget(who, &plan.server);
-                    return Err(error.into());
+                    self.0.forget(who, name);
+                    return Err(error);
                 }
             }
         }
-        Err(Inner::unreachable(&server.settings, "it ends each session").into())
+        Err(Inner::unreachable(&server.settings, "it ends each session"))
     }
+}
+
+/// Says arguments of a call again in its headers, as the tool asks for them. Gives their names.
+fn say_again(headers: &mut HeaderMap, server: &Server, wanted: &Wanted, text: &str) -> Vec<String> {
+    let definition = server.tools.get(&wanted.thing);
+    let definition = definition.map_or("{}", |it| &it.definition);
+    let params = Message::read(text).ok().and_then(|it| it.params);
+    let arguments = params.and_then(|it| it.object("arguments"));
+    let all = mirrored(definition, arguments.as_ref()).into_iter();
+    let said = all.filter_map(|(name, value)| {
+        let name = HeaderName::try_from(name).ok()?;
+        headers.insert(name.clone(), HeaderValue::try_from(value).ok()?);
+        Some(name.as_str().to_owned())
+    });
+    said.collect()
 }
 
 impl Inner {
@@ -277,17 +322,17 @@ impl Inner {
             .retain(|(whose, its, ..)| whose != who || its != server);
     }
 
-    async fn talk_of(
+    pub(super) async fn talk_of(
         self: &Arc<Self>,
-        plan: &Plan,
         server: &Server,
         who: &Who,
     ) -> Result<Arc<Talk>, EgressError> {
+        let name = &server.settings.name;
         self.prune_talks();
         {
             let mut talks = self.talks.lock();
             let found = talks.iter_mut().find(|(whose, its, talk, _)| {
-                whose == who && *its == plan.server && *talk.settings() == server.settings
+                whose == who && its == name && *talk.settings() == server.settings
             });
             if let Some((.., talk, last)) = found {
                 *last = Instant::now();
@@ -295,22 +340,17 @@ impl Inner {
             }
         }
         let settings = Arc::new(server.settings.clone());
-        let talk = Arc::new(Talk::begin(self, &plan.workspace, &settings).await?);
+        let talk = Arc::new(Talk::begin(self, &who.workspace, &settings).await?);
         let mut talks = self.talks.lock();
         if talks.len() >= MOST_TALKS {
             talks.remove(0);
         }
-        talks.push((
-            who.clone(),
-            plan.server.clone(),
-            talk.clone(),
-            Instant::now(),
-        ));
+        talks.push((who.clone(), name.clone(), talk.clone(), Instant::now()));
         Ok(talk)
     }
 }
 
-fn of(coming: Coming) -> Response<Body> {
+pub(super) fn of(coming: Coming) -> Response<Body> {
     let mut response = Response::new(());
     *response.status_mut() = coming.status;
     *response.headers_mut() = coming.headers.clone();
@@ -330,8 +370,21 @@ fn passed(
     response.map(|()| Body::new(coming, sieve, open, patience))
 }
 
+/// A result as a client of an era reads it.
+pub(super) fn complete(era: Era, result: String) -> String {
+    let fields = Object::parse(&result);
+    let lacks = |it: &Object<'_>| era == Era::Modern && it.get("resultType").is_none();
+    let whole = fields.filter(lacks);
+    let whole = whole.map(|it| it.with(&[("resultType", Some("\"complete\""))]));
+    whole.unwrap_or(result)
+}
+
 /// What a server answered, in the era of the client.
-fn answered(plan: &Plan, answer: Result<String, Said>, mut open: Open) -> Response<Body> {
+pub(super) fn answered(
+    plan: &Plan,
+    answer: Result<String, Said>,
+    mut open: Open,
+) -> Response<Body> {
     let id = plan.id.as_deref().unwrap_or("null");
     let text = match answer {
         Err(said) => {
@@ -359,11 +412,7 @@ fn answered(plan: &Plan, answer: Result<String, Said>, mut open: Open) -> Respon
             } else {
                 "200"
             });
-            let lacks = plan.era == Era::Modern && field("resultType").is_none();
-            let whole = fields
-                .filter(|_| lacks)
-                .map(|it| it.with(&[("resultType", Some("\"complete\""))]));
-            reply(id, &whole.unwrap_or(result))
+            reply(id, &complete(plan.era, result))
         }
     };
     of(Coming::of(StatusCode::OK, text))

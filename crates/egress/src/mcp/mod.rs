@@ -2,19 +2,24 @@
 //! Messages pass as they came: what is not decided by is not looked at.
 
 mod body;
+mod chain;
 mod client;
 mod door;
 mod link;
 mod look;
 mod merged;
+mod parts;
 mod process;
 mod rows;
 mod service;
 mod sessions;
 mod stored;
+mod things;
 
 pub use body::{Body, Cut};
+pub use chain::{No, Steps};
 pub use door::{DoorError, Judge, Plan, Refused, Wanted};
+pub use parts::Leads;
 pub use process::{Boxes, Order, Program};
 pub use rows::MIGRATIONS;
 pub use service::{Approval, Condition, Known, Options, Server, Tool, Tools};

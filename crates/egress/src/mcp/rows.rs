@@ -1,4 +1,4 @@
-//! What the store has of tools: servers, and the tools of each with their class and pin.
+//! What the store has of tools: servers, the tools of each with their class and pin, and virtual servers.
 
 use skep_core::Timestamp;
 use skep_store::{Migration, MigrationSet, Row, Scope, StoreError};
@@ -24,9 +24,16 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, server, name)
             );
+            CREATE TABLE mcp_virtuals (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                spec TEXT NOT NULL,
+                changed_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, name)
+            );
         ",
     }],
-    workspace_tables: &["mcp_servers", "mcp_tools"],
+    workspace_tables: &["mcp_servers", "mcp_tools", "mcp_virtuals"],
 };
 
 /// A tool's row: its server, its name, and what is kept of it.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{PublicError as _, Timestamp, Workspace};
-use skep_mcp::{Class, Era, Object, Pin, Settings, State};
+use skep_mcp::{Class, Era, Object, Pin, Settings, State, Virtual};
 use skep_sources::Reach;
-use skep_store::{By, Change, Db, Scope, Unit};
+use skep_store::{By, Change, Db, Scope, StoreError, Unit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use super::{rows, stored};
 use crate::EgressError;
 use crate::ledger::Ledger;
 use crate::llm::Keys;
-use crate::rows::{SERVERS, change};
+use crate::rows::{SERVERS, VIRTUALS, change};
 use crate::upstream::{MOST_IDLE, Upstream};
 
 /// Servers of one workspace.
@@ -143,6 +143,8 @@ pub struct Known {
     pub(super) at: Instant,
     /// By name.
     pub servers: Arc<BTreeMap<String, Server>>,
+    /// Virtual ones, by name.
+    pub virtuals: Arc<BTreeMap<String, Arc<Virtual>>>,
 }
 
 /// The way out to tools. Cheap to clone.
@@ -247,12 +249,15 @@ impl Inner {
         let _alone = self.reloading.lock().await;
         let at = Instant::now();
         let of = workspace.clone();
-        let read = self
-            .db
-            .read(move |reader| stored::servers(&mut reader.scope(&of)));
+        let read = self.db.read(move |reader| {
+            let mut scope = reader.scope(&of);
+            Ok::<_, StoreError>((stored::servers(&mut scope)?, stored::virtuals(&mut scope)?))
+        });
+        let (servers, virtuals) = read.await?;
         let known = Known {
             at,
-            servers: Arc::new(read.await?),
+            servers: Arc::new(servers),
+            virtuals: Arc::new(virtuals),
         };
         self.known.lock().insert(workspace.clone(), known.clone());
         Ok(known)
@@ -318,6 +323,10 @@ pub struct Approval {
     pub pin: String,
     /// What it does; as it was said before, without.
     pub class: Option<Class>,
+}
+
+fn taken(kind: &str, name: &str) -> String {
+    format!("`name`: there is a {kind}MCP server `{name}`: a door leads to one")
 }
 
 fn missing(server: &str) -> EgressError {
@@ -395,7 +404,12 @@ impl Tools {
             .map_err(|wrong| EgressError::Invalid(wrong.to_string()))?;
         let (name, text) = (settings.name.clone(), stored::server_text(settings));
         let of = name.clone();
-        let put = move |scope: &mut Scope<'_>, now| SERVERS.put(scope, (&of, &text), (now, MOST));
+        let put = move |scope: &mut Scope<'_>, now| {
+            if VIRTUALS.has(scope, &of)? {
+                return Err(EgressError::Invalid(taken("virtual ", &of)));
+            }
+            SERVERS.put(scope, (&of, &text), (now, MOST))
+        };
         let what = ("McpServer", name.as_str(), "set");
         change(&self.0.db, by, workspace, what, put).await?;
         self.0.reload(workspace).await?;
@@ -426,6 +440,60 @@ impl Tools {
         self.0.reload(workspace).await?;
         self.0.part(workspace, name);
         Ok(())
+    }
+
+    /// Takes a virtual server in, or puts it in the place of the one of its name. `text` declares it.
+    ///
+    /// # Errors
+    /// [`EgressError::Invalid`], and the store's own.
+    pub async fn put_virtual(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+        text: String,
+    ) -> Result<(), EgressError> {
+        let invalid = |wrong: skep_mcp::WrongSetting| EgressError::Invalid(wrong.to_string());
+        let made = Virtual::read(name, &text).map_err(invalid)?;
+        let of = name.to_owned();
+        let put = move |scope: &mut Scope<'_>, now| {
+            if SERVERS.has(scope, &of)? {
+                return Err(EgressError::Invalid(taken("", &of)));
+            }
+            let all = SERVERS.all(scope)?;
+            let is_there = |name: &&str| all.iter().any(|(its, _)| its == name);
+            if let Some(name) = made.servers().iter().find(|it| !is_there(it)) {
+                let why = format!("there is no MCP server `{name}`: add it first");
+                return Err(EgressError::Invalid(why));
+            }
+            VIRTUALS.put(scope, (&of, &text), (now, MOST))
+        };
+        let what = ("McpVirtual", name, "set");
+        change(&self.0.db, by, workspace, what, put).await?;
+        self.0.reload(workspace).await.map(drop)
+    }
+
+    /// Takes a virtual server away. The servers that it has its tools from stay.
+    ///
+    /// # Errors
+    /// [`EgressError::NotFound`], and the store's own.
+    pub async fn drop_virtual(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        name: &str,
+    ) -> Result<(), EgressError> {
+        let of = name.to_owned();
+        let drop = move |scope: &mut Scope<'_>, _| match VIRTUALS.drop(scope, &of)? {
+            true => Ok(()),
+            false => {
+                let why = format!("there is no virtual MCP server `{of}`");
+                Err(EgressError::NotFound(why))
+            }
+        };
+        let what = ("McpVirtual", name, "removed");
+        change(&self.0.db, by, workspace, what, drop).await?;
+        self.0.reload(workspace).await.map(std::mem::drop)
     }
 
     /// Looks at what a server has now.

@@ -112,10 +112,10 @@ impl Sessions {
         self.0.lock().clear();
     }
 
-    /// Ends all that lead to a server: it is another one now.
+    /// Ends all that lead to a server: it is another one now. At a door to several a session is Skep's own, and stays.
     pub(super) fn end_all(&self, workspace: &Workspace, server: &str) {
         self.0.lock().retain(|_, it| {
-            let leads = it.server.as_deref().is_none_or(|its| its == server);
+            let leads = it.server.as_deref() == Some(server);
             it.who.workspace != *workspace || !leads
         });
     }

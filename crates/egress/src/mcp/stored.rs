@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skep_mcp::{Class, Pin, Rules, Settings, Transport, Value};
+use skep_mcp::{Class, Pin, Rules, Settings, Transport, Value, Virtual};
 use skep_store::{Scope, StoreError};
 
 use super::rows;
 use super::service::{Server, Tool};
-use crate::rows::SERVERS;
+use crate::rows::{SERVERS, VIRTUALS};
 
 /// A server as its row has it.
 #[derive(Serialize, Deserialize)]
@@ -187,6 +188,18 @@ pub(super) fn servers(scope: &mut Scope<'_>) -> Result<BTreeMap<String, Server>,
         if let Some(server) = all.get_mut(&server) {
             server.tools.insert(name, found);
         }
+    }
+    Ok(all)
+}
+
+/// All virtual servers of a workspace.
+pub(super) fn virtuals(
+    scope: &mut Scope<'_>,
+) -> Result<BTreeMap<String, Arc<Virtual>>, StoreError> {
+    let mut all = BTreeMap::new();
+    for (name, text) in VIRTUALS.all(scope)? {
+        let made = Virtual::read(&name, &text).map_err(|_| odd(&name))?;
+        all.insert(name, Arc::new(made));
     }
     Ok(all)
 }

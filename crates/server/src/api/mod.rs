@@ -16,6 +16,7 @@ mod layers;
 mod leases;
 mod links;
 mod mcp;
+mod mcp_virtuals;
 mod me;
 mod model_kept;
 mod model_routes;
@@ -54,6 +55,7 @@ use utoipa_axum::routes;
 use crate::access::{self, Access, Asks, Told};
 use crate::act::Act;
 use crate::gate::{self, About, Asker, Unasked};
+use crate::oauth;
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -169,6 +171,8 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(mcp::tools))
         .routes(routes!(mcp::approve))
         .routes(routes!(mcp::classify))
+        .routes(routes!(mcp_virtuals::virtuals))
+        .routes(routes!(mcp_virtuals::provide, mcp_virtuals::remove))
         .routes(routes!(mcp::usage))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::show, webhooks::put, webhooks::remove))
@@ -452,6 +456,15 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             ),
         )
         .route("/docs/errors/{code}", axum::routing::get(error_page))
+        .route(oauth::METADATA, axum::routing::get(oauth::metadata))
+        .route(
+            &format!("{}/mcp", oauth::METADATA),
+            axum::routing::get(oauth::metadata),
+        )
+        .route(
+            &format!("{}/mcp/{{server}}", oauth::METADATA),
+            axum::routing::get(oauth::metadata),
+        )
         .route(
             "/metrics",
             axum::routing::get(move || async move {

@@ -1,5 +1,7 @@
 //! MCP servers: who has tools, what was approved of them, and what was used.
 
+mod virtuals;
+
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
@@ -32,6 +34,9 @@ pub(crate) enum McpVerb {
     Approve(ApproveArgs),
     /// Say what a tool does
     Class(ClassArgs),
+    /// Virtual servers: tools of several servers behind one door
+    #[command(subcommand)]
+    Virtual(virtuals::VirtualVerb),
     /// List the servers that many want
     Presets,
     /// What was used in the last 30 days, by day, principal and tool
@@ -341,6 +346,7 @@ impl ApproveArgs {
 pub(crate) async fn run(session: &Session, verb: McpVerb) -> Result {
     let (client, output) = (session.client()?, &session.output);
     match verb {
+        McpVerb::Virtual(verb) => virtuals::run(session, verb).await,
         McpVerb::List => output.list(&client.mcp_servers().await?.items),
         McpVerb::Presets => output.list(&client.mcp_presets().await?.items),
         McpVerb::Usage => output.list(&client.mcp_usage().await?.items),
