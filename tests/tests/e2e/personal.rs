@@ -26,7 +26,9 @@ async fn redacts(house: &House) {
 
 async fn ask(house: &House, path: &str, body: &Value) -> Answer {
     let client = &house.server.client;
-    let request = client.request(Method::POST, path, body.to_string());
+    let mut request = client.request(Method::POST, path, body.to_string());
+    let version = "2023-06-01".parse().expect("a header");
+    request.headers_mut().insert("anthropic-version", version);
     let said = client.send(request).await.expect("an answer");
     assert_eq!(said.status, 200, "{path}: {}", said.text());
     said

@@ -29,6 +29,8 @@ async fn send(client: &Client, method: Method, path: &str, body: &Value) -> Answ
     let mut request = client.request(method, path, body.to_string());
     let kind = "application/json".parse().expect("a header");
     request.headers_mut().insert("content-type", kind);
+    let version = "2023-06-01".parse().expect("a header");
+    request.headers_mut().insert("anthropic-version", version);
     client.send(request).await.expect("an answer")
 }
 
