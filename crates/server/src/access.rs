@@ -94,11 +94,12 @@ const MODEL_PROVIDE: Access = change("model:provide", "Workspace");
 const MODEL_BUDGET: Access = change("model:budget", "Workspace");
 const MODEL_SET: Access = change("model:settings", "Workspace");
 const MODEL_FORGET: Access = change("model:forget", "Workspace");
+const MODEL_SCORE: Access = change("model:score", "Workspace");
 /// Looks at prompts of models; makes what they say, through the door too; changes them, and where their labels lead.
 const PROMPT_READ: Access = look("prompt:read", "Workspace");
 pub(crate) const PROMPT_USE: Access = look("prompt:use", "Workspace");
 const PROMPT_WRITE: Access = change("prompt:write", "Workspace");
-const PROMPT_LABEL: Access = change("prompt:label", "Workspace");
+const LABEL: Access = change("prompt:label", "Workspace");
 /// Looks at webhook endpoints and what they are sent; changes them; sends something again.
 const HOOK_READ: Access = look("webhook:read", "Workspace");
 const HOOK_WRITE: Access = change("webhook:write", "Workspace");
@@ -212,11 +213,7 @@ pub(crate) const ROUTES: [(&str, &str, Access); 186] = [
         MODEL_FORGET,
     ),
     ("POST", "/api/v1/models/forget", MODEL_FORGET),
-    (
-        "POST",
-        "/api/v1/models/scores",
-        change("model:score", "Workspace"),
-    ),
+    ("POST", "/api/v1/models/scores", MODEL_SCORE),
     ("GET", "/api/v1/prompts", PROMPT_READ),
     ("GET", "/api/v1/prompts/{prompt}", PROMPT_READ),
     ("DELETE", "/api/v1/prompts/{prompt}", PROMPT_WRITE),
@@ -229,20 +226,12 @@ pub(crate) const ROUTES: [(&str, &str, Access); 186] = [
     ("GET", "/api/v1/prompts/{prompt}/diff", PROMPT_READ),
     ("POST", "/api/v1/prompts/{prompt}/render", PROMPT_USE),
     ("GET", "/api/v1/prompts/{prompt}/usage", PROMPT_READ),
-    (
-        "PUT",
-        "/api/v1/prompts/{prompt}/labels/{label}",
-        PROMPT_LABEL,
-    ),
-    (
-        "DELETE",
-        "/api/v1/prompts/{prompt}/labels/{label}",
-        PROMPT_LABEL,
-    ),
+    ("PUT", "/api/v1/prompts/{prompt}/labels/{label}", LABEL),
+    ("DELETE", "/api/v1/prompts/{prompt}/labels/{label}", LABEL),
     (
         "POST",
         "/api/v1/prompts/{prompt}/labels/{label}/rollback",
-        PROMPT_LABEL,
+        LABEL,
     ),
     ("GET", "/api/v1/models/performance", MODEL_READ),
     ("GET", "/api/v1/models/usage", MODEL_READ),

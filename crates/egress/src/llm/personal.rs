@@ -289,7 +289,7 @@ impl Wanted {
                     found.extend(some.map(|it| (it.range(), name.as_str())));
                 }
                 Form::Known(kind) => {
-                    found.extend(known(*kind, text).into_iter().map(|it| (it, name.as_str())))
+                    found.extend(known(*kind, text).into_iter().map(|it| (it, name.as_str())));
                 }
             }
         }

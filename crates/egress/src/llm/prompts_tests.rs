@@ -228,6 +228,11 @@ fn what_it_says_comes_first_in_each_dialect() {
         gemini["contents"][2],
         json!({ "parts": [{ "text": "hi" }] })
     );
+}
+
+#[test]
+fn what_has_no_place_for_it_is_refused() {
+    let made = [message(Role::System, "sys")];
     for (dialect, body) in [
         (Dialect::Chat, json!({ "messages": 1 })),
         (Dialect::Messages, json!({ "system": 1, "messages": [] })),

@@ -118,13 +118,13 @@ fn environment() -> Environment<'static> {
     all
 }
 
-fn length(of: Value) -> Result<usize, Error> {
+fn length(of: &Value) -> Result<usize, Error> {
     let none = || Error::new(ErrorKind::InvalidOperation, "`length`: it has none");
     of.len().ok_or_else(none)
 }
 
 /// The items of a list, with something between them.
-fn join(all: Value, between: Option<String>) -> Result<String, Error> {
+fn join(all: &Value, between: Option<String>) -> Result<String, Error> {
     let wrong = |why: &'static str| Error::new(ErrorKind::InvalidOperation, why);
     if all.kind() != ValueKind::Seq {
         return Err(wrong("`join`: it is no list"));
@@ -143,10 +143,10 @@ fn join(all: Value, between: Option<String>) -> Result<String, Error> {
     Ok(text)
 }
 
-fn to_json(of: Value) -> Result<String, Error> {
+fn to_json(of: &Value) -> Result<String, Error> {
     let wrong =
         |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    serde_json::to_string(&of).map_err(wrong)
+    serde_json::to_string(of).map_err(wrong)
 }
 
 /// Whether nothing stands in a template that could make a text grow by itself: no statement but these, no `recursive`, and
