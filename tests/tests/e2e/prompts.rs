@@ -45,7 +45,7 @@ async fn label(client: &Client, path: &str, versions: Value) -> Answer {
     .await
 }
 
-fn asking(prompt: &str, variables: Value) -> Value {
+fn asking(prompt: &str, variables: &Value) -> Value {
     json!({
         "model": format!("prompt:{prompt}"), "prompt_variables": variables, "max_tokens": 50,
         "messages": [{ "role": "user", "content": "hi" }],
@@ -73,7 +73,7 @@ async fn a_prompt_is_asked_for_as_a_model_is(engine: Engine) {
     let second = add(client, "greet", "Greet {{ name|upper }}!").await;
     assert_eq!(second["version"], 2);
     // No label leads there yet.
-    let body = asking("greet", json!({ "name": "Ada" }));
+    let body = asking("greet", &json!({ "name": "Ada" }));
     let none = ask(client, &body, None).await;
     assert_eq!(none.status, 404, "{}", none.text());
     assert!(
@@ -93,7 +93,7 @@ async fn a_prompt_is_asked_for_as_a_model_is(engine: Engine) {
     assert_eq!(said.header("skep-model"), format!("openai/{MODEL}"));
     let latest = ask(
         client,
-        &asking("greet@latest", json!({ "name": "Ada" })),
+        &asking("greet@latest", &json!({ "name": "Ada" })),
         None,
     )
     .await;
@@ -111,7 +111,17 @@ async fn a_prompt_is_asked_for_as_a_model_is(engine: Engine) {
             (&Value::Null, &json!(MODEL))
         );
     }
-    // It is moved, and goes back.
+    it_is_moved_and_goes_back(&mut house).await;
+    let client = &house.server.client;
+    let whole = client.get("/api/v1/prompts/greet").await.json();
+    assert_eq!(whole["labels"].as_array().expect("a list").len(), 3);
+    what_was_used_is_told(client).await;
+    what_was_removed_is_gone(client).await;
+}
+
+async fn it_is_moved_and_goes_back(house: &mut House) {
+    let body = asking("greet", &json!({ "name": "Ada" }));
+    let client = &house.server.client;
     label(client, "greet/labels/production", json!([{ "version": 2 }])).await;
     let moved = ask(client, &body, None).await;
     assert_eq!(moved.header("skep-prompt"), "greet@2");
@@ -126,9 +136,11 @@ async fn a_prompt_is_asked_for_as_a_model_is(engine: Engine) {
     assert_eq!(after.header("skep-prompt"), "greet@1");
     let further = client.post_json(rollback, &json!({})).await;
     assert_eq!(further.status, 404);
-    let whole = client.get("/api/v1/prompts/greet").await.json();
-    assert_eq!(whole["labels"].as_array().expect("a list").len(), 3);
-    // What differs, and what was used.
+}
+
+async fn what_was_used_is_told(client: &Client) {
+    let body = asking("greet", &json!({ "name": "Ada" }));
+    let after = ask(client, &body, None).await;
     let diff = client
         .get("/api/v1/prompts/greet/diff?from=1&to=2")
         .await
@@ -149,12 +161,16 @@ async fn a_prompt_is_asked_for_as_a_model_is(engine: Engine) {
         fields.map(|it| usage["items"][at][it].clone())
     };
     assert_eq!(line(0), [2, 2, 0, 20, 6, 0].map(|it| json!(it)), "{usage}");
-    assert_eq!(line(1), [1, 2, 0, 20, 6, 1].map(|it| json!(it)), "{usage}");
+    assert_eq!(line(1), [1, 3, 0, 30, 9, 1].map(|it| json!(it)), "{usage}");
     // Who says it again changes what they said.
     assert_eq!(usage["items"][1]["score"], 0.5);
     let performance = client.get("/api/v1/models/performance").await.json();
     assert_eq!(performance["items"][0]["score"], 0.5, "{performance}");
-    // What was removed does not come back under its number.
+}
+
+async fn what_was_removed_is_gone(client: &Client) {
+    let body = asking("greet", &json!({ "name": "Ada" }));
+    // Nor does it come back under its number.
     let path = "/api/v1/prompts/greet";
     assert_eq!(
         send(client, Method::DELETE, path, &json!({})).await.status,
@@ -181,7 +197,7 @@ async fn a_label_of_several_versions_is_the_same_for_one_thread() {
     add(client, "trial", "two").await;
     let both = json!([{ "version": 1, "weight": 1 }, { "version": 2, "weight": 1 }]);
     label(client, "trial/labels/production", both).await;
-    let body = asking("trial", json!({}));
+    let body = asking("trial", &json!({}));
     let mut all = std::collections::BTreeSet::new();
     for thread in 0..20 {
         let thread = format!("thread-{thread}");
@@ -298,11 +314,11 @@ async fn what_is_wrong_with_a_prompt_is_told() {
     let none = label(client, "none/labels/x", json!([{ "version": 1 }])).await;
     assert_eq!(none.status, 404, "{}", none.text());
     for (body, status, why) in [
-        (asking("greet", json!({})), 400, "not given: name"),
-        (asking("greet", json!([])), 400, "`prompt_variables`"),
-        (asking("none", json!({})), 404, "no prompt `none`"),
-        (asking("greet@9", json!({})), 404, "no version 9"),
-        (asking("Greet", json!({})), 400, "`name`"),
+        (asking("greet", &json!({})), 400, "not given: name"),
+        (asking("greet", &json!([])), 400, "`prompt_variables`"),
+        (asking("none", &json!({})), 404, "no prompt `none`"),
+        (asking("greet@9", &json!({})), 404, "no version 9"),
+        (asking("Greet", &json!({})), 400, "`name`"),
     ] {
         let said = ask(client, &body, None).await;
         assert_eq!(said.status, status, "{}", said.text());
@@ -317,7 +333,7 @@ async fn what_is_wrong_with_a_prompt_is_told() {
     client
         .post_json("/api/v1/prompts/free/versions", &without)
         .await;
-    let body = asking("free@latest", json!({}));
+    let body = asking("free@latest", &json!({}));
     let said = ask(client, &body, None).await;
     assert_eq!(said.status, 400);
     assert!(said.text().contains("names no model"), "{}", said.text());
@@ -346,7 +362,7 @@ async fn a_prompt_gives_no_rights_and_needs_some() {
     let spec = json!({ "name": "ada", "command": [agent_binary()] });
     let deployed = client.post_json("/api/v1/agents?wait=ready", &spec).await;
     assert!(deployed.status < 300, "{}", deployed.text());
-    let body = asking("greet@1", json!({}));
+    let body = asking("greet@1", &json!({}));
     set(
         &house.server,
         "forbid (principal, action == Skep::Action::\"model:use\", resource);",
@@ -363,7 +379,7 @@ async fn a_prompt_gives_no_rights_and_needs_some() {
     assert!(said.text().contains("prompt:use"), "{}", said.text());
     // Whether it is there is not told.
     assert_eq!(
-        ask(client, &asking("none", json!({})), None).await.status,
+        ask(client, &asking("none", &json!({})), None).await.status,
         403
     );
     assert_eq!(house.upstream.counts().await.requests, 0);

@@ -76,13 +76,13 @@ pub(super) async fn set_route(
         pick: pick.ok_or_else(|| invalid("pick", "one of ordered, weighted, fastest"))?,
         tries: new.tries.unwrap_or(1),
         legs: legs.collect(),
-        bound: new.rollback.map(bound),
+        bound: new.rollback.as_ref().map(bound),
     };
     state.models.put_route(&by, &workspace, &route).await?;
     Ok(Json(shown(&state, &workspace, &route)))
 }
 
-fn bound(of: RouteRollback) -> Bound {
+fn bound(of: &RouteRollback) -> Bound {
     Bound {
         after: of.after,
         failures: of.failures,
