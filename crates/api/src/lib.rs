@@ -20,6 +20,7 @@ pub mod page;
 mod people;
 mod policy;
 mod problem;
+mod prompt;
 mod secret;
 mod security;
 pub mod server;
@@ -51,8 +52,8 @@ pub use mcp::{
 pub use model::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck, ModelMonth,
     ModelPerformance, ModelPerformances, ModelProvider, ModelProviderCheck, ModelRoute,
-    ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider, NewModelRoute,
-    NewModelSettings, NewRouteModel, RouteModel,
+    ModelRouteVersion, ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider,
+    NewModelRoute, NewModelSettings, NewRouteModel, RouteModel, RouteRollback,
 };
 pub use page::Page;
 pub use people::{
@@ -66,6 +67,10 @@ pub use policy::{
     PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
 };
 pub use problem::Problem;
+pub use prompt::{
+    ListedPrompt, ModelPrompt, NewPromptLabel, NewPromptVersion, NewScore, PromptDiff, PromptLabel,
+    PromptMessage, PromptShare, PromptUsage, PromptVersion, RenderPrompt, RenderedPrompt,
+};
 pub use secret::{
     BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, LockOpening, MountedSecrets,
     NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,

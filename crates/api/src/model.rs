@@ -1,5 +1,7 @@
 //! Models as the API shows them: who answers for them, what may be spent on them, and what was.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -54,6 +56,9 @@ pub struct NewModelBudget {
     /// Or in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<u8>,
 }
 
 /// A budget, and how it stands.
@@ -74,6 +79,9 @@ pub struct ModelBudget {
     /// Or in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<u8>,
     /// What was spent in its time: US dollars, or tokens.
     pub spent: String,
     /// What requests have set aside that run now.
@@ -94,7 +102,7 @@ pub struct NewRouteModel {
 }
 
 /// A route as it is to be: a name that is asked for as a model is, and who answers in its place.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModelRoute {
     /// Who is asked first: `ordered` (the first of them), `weighted` (by chance) or `fastest`; `ordered` without it.
@@ -105,6 +113,40 @@ pub struct NewModelRoute {
     pub tries: Option<u32>,
     /// Who answers.
     pub models: Vec<NewRouteModel>,
+    /// When this version goes and the one before it comes back by itself; never, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RouteRollback>,
+}
+
+/// When the newest version of a route goes, and the one before it comes back by itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRollback {
+    /// After how many exchanges it is judged, and after how many scores: 5 to 5000.
+    pub after: u64,
+    /// So many of a hundred exchanges may come to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u64>,
+    /// Milliseconds until 95 of 100 good answers have ended, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<u64>,
+    /// The average of its scores, in hundredths, at least: 1 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<u64>,
+}
+
+/// A version of a route.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelRouteVersion {
+    /// Its number, from 1 on.
+    pub version: u64,
+    /// When it came (RFC 3339).
+    pub at: String,
+    /// The version that it went back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_to: Option<u64>,
+    /// How it is.
+    pub route: NewModelRoute,
 }
 
 /// A model of a route, and how it does as far as the server knows that answers.
@@ -161,6 +203,11 @@ pub struct ModelPerformance {
     pub tokens_per_s: Option<f64>,
     /// What they cost, in US dollars.
     pub cost: String,
+    /// How many scores were given to its answers.
+    pub scores: u64,
+    /// What they are on average, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
 }
 
 /// How models did.
@@ -256,6 +303,13 @@ pub struct NewModelSettings {
     /// What becomes of a request with what looks like a secret: `pass` or `block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaks: Option<String>,
+    /// What is personal and does not go out, but a placeholder that becomes the value again in the answer: `email`, `phone`,
+    /// `card`, `iban`, `ip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redact: Option<Vec<String>>,
+    /// The same by patterns of one's own (regular expressions), by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redact_patterns: Option<BTreeMap<String, String>>,
 }
 
 /// How models are used, and by whom.

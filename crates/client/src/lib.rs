@@ -29,6 +29,7 @@ mod patience;
 mod people;
 mod pinned;
 mod policy;
+mod prompts;
 mod request;
 mod response;
 mod secrets;

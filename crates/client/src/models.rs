@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Method;
 use skep_api::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelPerformances,
-    ModelProvider, ModelProviderCheck, ModelRoute, ModelSettings, ModelUsages, NewModelBudget,
-    NewModelProvider, NewModelRoute, NewModelSettings, Page,
+    ModelProvider, ModelProviderCheck, ModelRoute, ModelRouteVersion, ModelSettings, ModelUsages,
+    NewModelBudget, NewModelProvider, NewModelRoute, NewModelSettings, Page,
 };
 
 use crate::request::{Query, encode};
@@ -138,6 +138,31 @@ impl Client {
     ) -> Result<ModelUsages, ClientError> {
         let query = Query::default().with("since", since).with("until", until);
         self.get("/models/usage", &query).await
+    }
+
+    /// The versions of a route, the newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn model_route_versions(
+        &self,
+        name: &str,
+    ) -> Result<Page<ModelRouteVersion>, ClientError> {
+        let path = format!("/models/routes/{}/versions", encode(name));
+        self.get(&path, &Query::default()).await
+    }
+
+    /// Goes back to the version of a route before the newest one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn roll_model_route_back(
+        &self,
+        name: &str,
+    ) -> Result<ModelRouteVersion, ClientError> {
+        let path = format!("/models/routes/{}/rollback", encode(name));
+        let answer = self.api(Method::POST, &path, None).await?;
+        self.in_time(answer.json()).await
     }
 
     /// How models are used, by everybody (`*`) and by agents.

@@ -6,6 +6,7 @@ use skep_core::Timestamp;
 use skep_store::{Row, Scope, StoreError};
 
 use crate::ledger::Way;
+use crate::llm::scores;
 use crate::money::Money;
 use crate::rows::KEPT;
 
@@ -31,6 +32,10 @@ pub struct Performance {
     pub tokens_per_s: Option<f64>,
     /// What they cost.
     pub cost: Money,
+    /// How many scores were given to them, and what those are on average.
+    pub scores: u64,
+    /// Their average.
+    pub score: Option<f64>,
 }
 
 #[derive(Default)]
@@ -85,6 +90,8 @@ impl Sum {
             whole_us: percentiles(self.whole),
             tokens_per_s: rate,
             cost: self.cost,
+            scores: 0,
+            score: None,
         }
     }
 }
@@ -110,7 +117,16 @@ pub(crate) fn since(
         let of = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
         sums.entry(of).or_default().add(row)?;
     }
-    let all = sums.into_iter().map(|(of, sum)| sum.done(of)).collect();
+    let mut scores = scores::by_model(scope, from)?;
+    let done = |(of, sum): ((String, String), Sum)| {
+        let scored = scores.remove(&of).unwrap_or_default();
+        Performance {
+            scores: scored.count,
+            score: scored.average(),
+            ..sum.done(of)
+        }
+    };
+    let all = sums.into_iter().map(done).collect();
     Ok((all, rows.len() > most))
 }
 

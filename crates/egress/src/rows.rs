@@ -46,6 +46,16 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 changed_at BIGINT NOT NULL,
                 PRIMARY KEY (workspace, name)
             );
+            -- How routes are, by their newest rows, and were.
+            CREATE TABLE llm_route_versions (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                version BIGINT NOT NULL,
+                at BIGINT NOT NULL,
+                back BIGINT NOT NULL,
+                spec TEXT NOT NULL,
+                PRIMARY KEY (workspace, name, version)
+            );
             CREATE TABLE llm_preferences (
                 workspace TEXT NOT NULL,
                 name TEXT NOT NULL,
@@ -62,6 +72,41 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 share BIGINT NOT NULL,
                 PRIMARY KEY (workspace, budget, start, server)
             );
+            -- A version of a prompt never changes; without a text it was removed.
+            CREATE TABLE llm_prompts (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                version BIGINT NOT NULL,
+                at BIGINT NOT NULL,
+                spec TEXT NOT NULL,
+                PRIMARY KEY (workspace, name, version)
+            );
+            -- Where the labels of a prompt are, by their newest rows, and were.
+            CREATE TABLE llm_prompt_labels (
+                workspace TEXT NOT NULL,
+                name TEXT NOT NULL,
+                label TEXT NOT NULL,
+                nth BIGINT NOT NULL,
+                at BIGINT NOT NULL,
+                back BIGINT NOT NULL,
+                legs TEXT NOT NULL,
+                PRIMARY KEY (workspace, name, label, nth)
+            );
+            CREATE TABLE llm_scores (
+                workspace TEXT NOT NULL,
+                target TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                who TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                model TEXT NOT NULL,
+                prompt TEXT NOT NULL,
+                asked TEXT NOT NULL,
+                at BIGINT NOT NULL,
+                exchanged_at BIGINT NOT NULL,
+                score BIGINT NOT NULL,
+                PRIMARY KEY (workspace, target, kind, who, provider, model, prompt, asked)
+            );
+            CREATE INDEX llm_scores_by_time ON llm_scores (workspace, at);
             CREATE TABLE llm_recordings (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -107,9 +152,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 prices TEXT NOT NULL,
                 first_us BIGINT NOT NULL,
                 whole_us BIGINT NOT NULL,
+                prompt TEXT NOT NULL,
+                thread TEXT NOT NULL,
                 PRIMARY KEY (workspace, id)
             );
             CREATE INDEX exchanges_by_time ON exchanges (workspace, at);
+            CREATE INDEX exchanges_by_prompt ON exchanges (workspace, prompt, at) WHERE prompt <> '';
+            CREATE INDEX exchanges_by_thread ON exchanges (workspace, thread, at) WHERE thread <> '';
             CREATE TABLE exchange_days (
                 workspace TEXT NOT NULL,
                 day BIGINT NOT NULL,
@@ -134,9 +183,13 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_providers",
         "llm_budgets",
         "llm_routes",
+        "llm_route_versions",
         "llm_preferences",
         "llm_shares",
         "llm_recordings",
+        "llm_prompts",
+        "llm_prompt_labels",
+        "llm_scores",
         "web_rules",
         "exchanges",
         "exchange_days",
@@ -281,8 +334,8 @@ fn insert(scope: &mut Scope<'_>, settled: &Settled) -> Result<bool, StoreError> 
     let opened = &settled.opened;
     let inserted = scope.execute(
         "INSERT INTO exchanges (workspace, id, at, way, kind, who, provider, model, asked, outcome, input, \
-         cache_read, cache_write, output, reasoning, cost, estimated, prices, first_us, whole_us) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+         cache_read, cache_write, output, reasoning, cost, estimated, prices, first_us, whole_us, prompt, thread) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
          ON CONFLICT (workspace, id) DO NOTHING",
         &[
             (&opened.id).into(),
@@ -304,6 +357,8 @@ fn insert(scope: &mut Scope<'_>, settled: &Settled) -> Result<bool, StoreError> 
             (&opened.prices).into(),
             int(settled.first_us).into(),
             int(settled.whole_us).into(),
+            (&opened.prompt).into(),
+            (&opened.thread).into(),
         ],
     )?;
     Ok(inserted == 1)

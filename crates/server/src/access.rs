@@ -94,6 +94,12 @@ const MODEL_PROVIDE: Access = change("model:provide", "Workspace");
 const MODEL_BUDGET: Access = change("model:budget", "Workspace");
 const MODEL_SET: Access = change("model:settings", "Workspace");
 const MODEL_FORGET: Access = change("model:forget", "Workspace");
+const MODEL_SCORE: Access = change("model:score", "Workspace");
+/// Looks at prompts of models; makes what they say, through the door too; changes them, and where their labels lead.
+const PROMPT_READ: Access = look("prompt:read", "Workspace");
+pub(crate) const PROMPT_USE: Access = look("prompt:use", "Workspace");
+const PROMPT_WRITE: Access = change("prompt:write", "Workspace");
+const LABEL: Access = change("prompt:label", "Workspace");
 /// Looks at webhook endpoints and what they are sent; changes them; sends something again.
 const HOOK_READ: Access = look("webhook:read", "Workspace");
 const HOOK_WRITE: Access = change("webhook:write", "Workspace");
@@ -103,7 +109,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 175] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 189] = [
     ("GET", "/api/v1/webhooks", HOOK_READ),
     ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
     ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
@@ -201,6 +207,12 @@ pub(crate) const ROUTES: [(&str, &str, Access); 175] = [
     ("GET", "/api/v1/models/routes", MODEL_READ),
     ("PUT", "/api/v1/models/routes/{route}", MODEL_PROVIDE),
     ("DELETE", "/api/v1/models/routes/{route}", MODEL_PROVIDE),
+    ("GET", "/api/v1/models/routes/{route}/versions", MODEL_READ),
+    (
+        "POST",
+        "/api/v1/models/routes/{route}/rollback",
+        MODEL_PROVIDE,
+    ),
     ("GET", "/api/v1/models/settings", MODEL_READ),
     ("PUT", "/api/v1/models/settings/{whose}", MODEL_SET),
     ("DELETE", "/api/v1/models/settings/{whose}", MODEL_SET),
@@ -216,6 +228,26 @@ pub(crate) const ROUTES: [(&str, &str, Access); 175] = [
         MODEL_FORGET,
     ),
     ("POST", "/api/v1/models/forget", MODEL_FORGET),
+    ("POST", "/api/v1/models/scores", MODEL_SCORE),
+    ("GET", "/api/v1/prompts", PROMPT_READ),
+    ("GET", "/api/v1/prompts/{prompt}", PROMPT_READ),
+    ("DELETE", "/api/v1/prompts/{prompt}", PROMPT_WRITE),
+    ("POST", "/api/v1/prompts/{prompt}/versions", PROMPT_WRITE),
+    (
+        "GET",
+        "/api/v1/prompts/{prompt}/versions/{number}",
+        PROMPT_READ,
+    ),
+    ("GET", "/api/v1/prompts/{prompt}/diff", PROMPT_READ),
+    ("POST", "/api/v1/prompts/{prompt}/render", PROMPT_USE),
+    ("GET", "/api/v1/prompts/{prompt}/usage", PROMPT_READ),
+    ("PUT", "/api/v1/prompts/{prompt}/labels/{label}", LABEL),
+    ("DELETE", "/api/v1/prompts/{prompt}/labels/{label}", LABEL),
+    (
+        "POST",
+        "/api/v1/prompts/{prompt}/labels/{label}/rollback",
+        LABEL,
+    ),
     ("GET", "/api/v1/models/performance", MODEL_READ),
     ("GET", "/api/v1/models/usage", MODEL_READ),
     ("GET", "/api/v1/me", look("self:read", "Workspace")),

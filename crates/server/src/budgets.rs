@@ -1,18 +1,29 @@
-//! Tells that a budget refuses: once in each of its windows, and not for each request.
+//! Tells that a budget refuses, or that so much of it is spent: once in each of its windows, and not for each request. And
+//! brings the version of a route before the newest one back, when that does worse than its route says it may.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace};
 use skep_egress::EgressError;
+use skep_egress::llm::Bad;
 use skep_runtime::Event;
-use skep_store::StoreError;
+use skep_store::{By, Scope, StoreError};
+use tokio::time::MissedTickBehavior;
 
+use crate::act::Own;
 use crate::problem::ApiError;
 use crate::state::State;
 
 /// What an event of it is called.
 pub(crate) const EXCEEDED: &str = "budget.exceeded";
+/// What an event is called of a budget of which so much is spent, and of a route whose version before came back.
+pub(crate) const THRESHOLD: &str = "budget.threshold";
+pub(crate) const ROLLED_BACK: &str = "route.rolled-back";
+/// How often budgets and routes are looked at.
+const EVERY: Duration = Duration::from_secs(2);
 /// Budgets that are remembered; then all are forgotten, and the store says whether it was told.
 const MOST: usize = 10_000;
 /// Seconds in a microsecond's clock.
@@ -40,7 +51,7 @@ impl OverBudget {
 }
 
 /// The second in which a window ends, of which so much is left. Two clocks a moment apart say the same.
-const fn end(now: Timestamp, rest: std::time::Duration) -> i64 {
+const fn end(now: Timestamp, rest: Duration) -> i64 {
     let rest = rest.as_micros() as i64;
     now.as_micros()
         .saturating_add(rest)
@@ -79,10 +90,81 @@ pub(crate) async fn look(state: &State, workspace: &Workspace, error: &ApiError)
     }
 }
 
+/// Looks at budgets and routes of workspaces that use models here, until the end. No request waits for it.
+pub(crate) async fn keep(state: Arc<State>) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = state.stop.cancelled() => return,
+        }
+        for workspace in state.models.known_workspaces() {
+            if let Err(error) = thresholds(&state, &workspace).await {
+                tracing::warn!(%workspace, %error, "it is told later how much of budgets is spent");
+            }
+            if let Err(error) = routes(&state, &workspace).await {
+                tracing::warn!(%workspace, %error, "routes are judged later");
+            }
+        }
+    }
+}
+
+/// Tells of budgets of which so much is spent.
+async fn thresholds(state: &State, workspace: &Workspace) -> Result<(), EgressError> {
+    for standing in state.models.watched_budgets(workspace).await? {
+        let (budget, start) = (&standing.budget.name, standing.start.as_micros());
+        for part in standing.reached() {
+            let name = format!("{budget}:{part}");
+            if !state.over_budget.is_new(workspace, &name, start) {
+                continue;
+            }
+            let detail = format!("{part} of 100 of the budget {budget} are spent");
+            let (of, key) = (workspace.clone(), format!("{THRESHOLD}:{name}"));
+            let told: Result<bool, StoreError> = state
+                .db
+                .write(move |unit| {
+                    let now = unit.now();
+                    let event = Event::new(THRESHOLD, detail);
+                    event.record_once(&mut unit.scope(&of), (&key, start), now)
+                })
+                .await;
+            if let Err(error) = told {
+                state.over_budget.forget(workspace, &name);
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings versions of routes back.
+async fn routes(state: &State, workspace: &Workspace) -> Result<(), EgressError> {
+    for bad in state.models.bad_routes(workspace).await? {
+        let Bad {
+            route,
+            version,
+            why,
+        } = bad;
+        let by = By::new(Arc::new(Own(state.db.server())));
+        let detail = format!("version {version} of the route {route} goes: {why}");
+        tracing::warn!(%workspace, route, version, why, "a route goes back to its version before");
+        let tell =
+            move |scope: &mut Scope<'_>, now| Event::new(ROLLED_BACK, detail).record(scope, now);
+        let back = state
+            .models
+            .roll_route_back(&by, workspace, (&route, Some(version)), tell);
+        match back.await {
+            // It changed meanwhile, or there is no other.
+            Ok(()) | Err(EgressError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

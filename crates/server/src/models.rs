@@ -21,7 +21,7 @@ use skep_guard::policy::Resource;
 use skep_store::Db;
 
 use crate::ServerError;
-use crate::access::MODEL_USE;
+use crate::access::{MODEL_USE, PROMPT_USE};
 use crate::act::Act;
 use crate::credentials::Credentials;
 use crate::dispatch;
@@ -42,6 +42,8 @@ const DOORS: [(&str, Door); 3] = [
 const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// Headers of a request to a door, in which this server finds who asks.
 const OWN_KEY: HeaderName = HeaderName::from_static(skep_api::HEADER_API_KEY);
+/// Names the thread of a request.
+const THREAD: HeaderName = HeaderName::from_static("skep-thread");
 /// The bodies that are kept in memory at once are bounded by these many bytes each.
 const MOST_BODY: u64 = 64 << 20;
 
@@ -228,6 +230,16 @@ async fn asked(
     let asked = (&head.method, path, head.uri.query());
     let mut plan = state.models.plan(&who, door, asked, &body).await?;
     let circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
+    if plan.is_prompt() {
+        let about = (PROMPT_USE.action, Resource::Workspace);
+        if !gate::may_under(state, asker, about, &circumstances).await? {
+            act.is_about(PROMPT_USE.kind, who.workspace.as_str());
+            return Err(refused(state, act, asker).await);
+        }
+        let thread = head.headers.get(THREAD).map(HeaderValue::as_bytes);
+        let made = state.models.with_prompt(&who, plan, (thread, &body));
+        plan = made.await?;
+    }
     let allowed = allowed(state, asker, &plan, &circumstances).await?;
     let first = allowed.first().or_else(|| plan.targets.first());
     let name = first.map(Target::name).unwrap_or_default();
@@ -239,6 +251,15 @@ async fn asked(
         .models
         .send(plan, &who, (&head.headers, &body), witness);
     Ok(sent.await?)
+}
+
+/// Somebody may not have prompts made.
+async fn refused(state: &State, act: &Act, asker: &Asker) -> ApiError {
+    act.is_refused();
+    state.audit.refuse(act).await;
+    state.threats.denied(&asker.principal, asker.remote);
+    let action = PROMPT_USE.action;
+    ApiError::new(Code::Forbidden, format!("`{action}` is not allowed"))
 }
 
 /// Those who may be asked.

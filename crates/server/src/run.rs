@@ -27,7 +27,7 @@ use crate::api::archives::STAGING;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::boxes;
-use crate::budgets::OverBudget;
+use crate::budgets::{self, OverBudget};
 use crate::dispatch::Dispatcher;
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
@@ -517,6 +517,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
         tokio::spawn(webhooks::keep(state.clone())),
+        tokio::spawn(budgets::keep(state.clone())),
         tokio::spawn(webhooks::forget_keys(state.clone())),
         tokio::spawn(async move { renewing.renewals.keep_fresh().await }),
         tokio::spawn(async move { watch_disk(&disk).await }),

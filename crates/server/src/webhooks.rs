@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::ServerError;
 use crate::act::Own;
 use crate::audit::Audit;
-use crate::budgets::EXCEEDED;
+use crate::budgets::{EXCEEDED, ROLLED_BACK, THRESHOLD};
 use crate::outgoing;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -38,7 +38,7 @@ const MOST_TIME: Duration = Duration::from_secs(120);
 const FORGET: Duration = Duration::from_secs(60);
 
 /// The kinds of events that are told: all that there are, with calls that are dead.
-const KINDS: [&str; 34] = [
+const KINDS: [&str; 36] = [
     "agent.crash_loop",
     "agent.deployed",
     "agent.removed",
@@ -49,6 +49,7 @@ const KINDS: [&str; 34] = [
     "agent.taken",
     "agent.woke",
     EXCEEDED,
+    THRESHOLD,
     "call.dead",
     "exec.ended",
     "exec.started",
@@ -65,6 +66,7 @@ const KINDS: [&str; 34] = [
     "rollout.resumed",
     "rollout.rolled_back",
     "rollout.step",
+    ROLLED_BACK,
     "secret.due",
     "secret.renewal-failed",
     "secret.renewed",
@@ -75,12 +77,14 @@ const KINDS: [&str; 34] = [
     "webhook.off",
 ];
 /// Kinds whose detail is in words of Skep alone. That of others could have what an agent or its owner wrote.
-const DETAILED: [&str; 13] = [
+const DETAILED: [&str; 15] = [
     "agent.scaled",
     "agent.slept",
     "agent.taken",
     "agent.woke",
     EXCEEDED,
+    THRESHOLD,
+    ROLLED_BACK,
     "rollout.step",
     "secret.due",
     "secret.renewed",

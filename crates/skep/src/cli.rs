@@ -8,8 +8,8 @@ use clap_complete::Shell;
 use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
     compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
-    logs, manifest, mcp, message, models, orders, performance, policy, replay, rollout, secrets,
-    security, stats, store, templates, top, up, users, vault, web, webhooks, workspaces,
+    logs, manifest, mcp, message, models, orders, performance, policy, prompts, replay, rollout,
+    secrets, security, stats, store, templates, top, up, users, vault, web, webhooks, workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -196,6 +196,9 @@ pub(crate) enum Verb {
     /// Models: who answers for them, budgets, and what was used
     #[command(subcommand)]
     Models(models::ModelsVerb),
+    /// Prompts: what agents ask models with, in versions
+    #[command(subcommand)]
+    Prompts(prompts::PromptsVerb),
     /// The web: which hosts agents may ask, and with which secret
     #[command(subcommand)]
     Web(web::WebVerb),

@@ -36,6 +36,7 @@ pub(crate) mod orders;
 pub(crate) mod pages;
 pub(crate) mod performance;
 pub(crate) mod policy;
+pub(crate) mod prompts;
 pub(crate) mod replay;
 pub(crate) mod rollout;
 pub(crate) mod secrets;

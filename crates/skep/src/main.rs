@@ -125,6 +125,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Performance(args) => cmd::performance::run(session, args).await,
         Verb::Mcp(verb) => cmd::mcp::run(session, verb).await,
         Verb::Models(verb) => cmd::models::run(session, verb).await,
+        Verb::Prompts(verb) => cmd::prompts::run(session, verb).await,
         Verb::Web(verb) => cmd::web::run(session, verb).await,
         Verb::Webhooks(verb) => cmd::webhooks::run(session, verb).await,
         Verb::Security(verb) => cmd::security::run(session, verb).await,

@@ -71,6 +71,9 @@ async fn fill(client: &Client) -> Things {
     let hook = hook.to_string();
     let hook = ask(client, &Method::PUT, "/api/v1/webhooks/red-hook", &hook).await;
     assert_eq!(hook.status, 200, "{}", hook.text());
+    let prompt = json!({ "messages": [{ "role": "user", "content": "red-text" }] });
+    let made = client.post_json("/api/v1/prompts/red-prompt/versions", &prompt);
+    assert_eq!(made.await.status, 201);
     let entries = client.get("/api/v1/audit/entries").await.json();
     let number = entries["items"][0]["number"].to_string();
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
@@ -78,6 +81,8 @@ async fn fill(client: &Client) -> Things {
         ("server", "red-tools".to_owned()),
         ("virtual", "red-desk".to_owned()),
         ("webhook", "red-hook".to_owned()),
+        ("prompt", "red-prompt".to_owned()),
+        ("label", "production".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
         ("user", id(&user)),
@@ -86,9 +91,16 @@ async fn fill(client: &Client) -> Things {
         ("number", number),
         ("workspace", "red".to_owned()),
     ];
-    let mut private: Vec<String> = ["treasure", "the-plan", "red.example", "red-ci", "red-rule"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut private: Vec<String> = [
+        "treasure",
+        "the-plan",
+        "red.example",
+        "red-ci",
+        "red-rule",
+        "red-text",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     private.extend(
         ids.iter()
             .map(|(_, id)| id.clone())
@@ -110,6 +122,7 @@ async fn state(client: &Client) -> Vec<String> {
         "mcp/servers",
         "mcp/virtuals",
         "webhooks",
+        "prompts",
     ] {
         let answer = client.get(&format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -141,6 +154,9 @@ fn body(method: &Method, path: &str) -> String {
             json!({ "agent": "a", "epoch": 1, "memory": "m" })
         }
         ("POST", "/api/v1/agents/{agent}/rollback") => json!({}),
+        ("PUT", "/api/v1/prompts/{prompt}/labels/{label}") => {
+            json!({ "versions": [{ "version": 1 }] })
+        }
         ("POST", "/api/v1/mcp/servers/{server}/approvals") => {
             json!({ "tools": [{ "tool": "x", "pin": "00" }] })
         }
@@ -191,9 +207,10 @@ async fn nothing_of_one_workspace_is_there_for_another() {
             "/mcp/servers/{server}",
             "/mcp/virtuals/{virtual}",
             "/webhooks/{webhook}",
+            "/prompts/{prompt}/versions",
         ];
         let makes = makes.iter().any(|end| route.ends_with(end));
-        if makes && method == Method::PUT {
+        if makes && matches!(method, Method::PUT | Method::POST) {
             assert!(matches!(answer.status, 400 | 422), "{text}");
         } else if names_another {
             assert!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::Method;
 use serde_json::{Value, json};
-use skep_tests::Answer;
+use skep_tests::{Answer, eventually};
 
 use crate::models::{CHAT, House, chat, put};
 use crate::policy::set;
@@ -204,4 +204,162 @@ async fn a_route_that_cannot_be_says_why() {
     assert_eq!(client.send(gone).await.expect("an answer").status, 204);
     let gone = client.request(Method::DELETE, "/api/v1/models/routes/empty", String::new());
     assert_eq!(client.send(gone).await.expect("an answer").status, 404);
+}
+
+/// The versions of a route: number, what it went back to, and its model.
+async fn versions(house: &House, name: &str) -> Value {
+    let path = format!("/api/v1/models/routes/{name}/versions");
+    let told = house.server.client.get(&path).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let all = told.json()["items"].as_array().cloned().expect("a list");
+    let one = |it: &Value| {
+        json!([
+            it["version"],
+            it["back_to"],
+            it["route"]["models"][0]["model"]
+        ])
+    };
+    all.iter().map(one).collect()
+}
+
+async fn events(house: &House, kind: &str) -> Vec<String> {
+    let told = house.server.client.get("/api/v1/events").await.json();
+    let all = told["items"].as_array().cloned().expect("a list");
+    let of_kind = all
+        .iter()
+        .map(Value::to_string)
+        .filter(|it| it.contains(kind));
+    of_kind.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_goes_back_to_its_version_before() {
+    let house = House::start().await;
+    let client = &house.server.client;
+    let models = [GOOD, "better+say=hello", "best+say=hello"].map(of);
+    for model in &models {
+        route(&house, "fast", json!({ "models": [{ "model": model }] })).await;
+    }
+    assert_eq!(ask(&house, "fast").await.header("skep-model"), models[2]);
+    let back = "/api/v1/models/routes/fast/rollback";
+    for model in [&models[1], &models[0]] {
+        let said = client.post_json(back, &json!({})).await;
+        assert_eq!(said.status, 200, "{}", said.text());
+        assert_eq!(ask(&house, "fast").await.header("skep-model"), *model);
+    }
+    let none = client.post_json(back, &json!({})).await;
+    assert_eq!(none.status, 404, "{}", none.text());
+    let all = versions(&house, "fast").await;
+    assert_eq!(
+        all,
+        json!([
+            [5, 1, models[0]],
+            [4, 2, models[1]],
+            [3, null, models[2]],
+            [2, null, models[1]],
+            [1, null, models[0]]
+        ])
+    );
+    let gone = client.request(Method::DELETE, "/api/v1/models/routes/fast", String::new());
+    assert_eq!(client.send(gone).await.expect("an answer").status, 204);
+    assert_eq!(client.post_json(back, &json!({})).await.status, 404);
+    for (rollback, why) in [
+        (json!({ "after": 4, "failures": 1 }), "`rollback.after`"),
+        (json!({ "after": 10 }), "`rollback.after`"),
+        (
+            json!({ "after": 10, "failures": 100 }),
+            "`rollback.failures`",
+        ),
+        (json!({ "after": 10, "score": 101 }), "`rollback.score`"),
+    ] {
+        let wrong = json!({ "models": [{ "model": of(GOOD) }], "rollback": rollback });
+        let (status, said) = put(client, "routes/fast", &wrong).await;
+        assert_eq!(status, 400, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_does_badly_goes_by_itself() {
+    let house = House::start().await;
+    let client = &house.server.client;
+    // It fails too often.
+    let bad = "bad+fail=500";
+    route(
+        &house,
+        "shaky",
+        json!({ "models": [{ "model": of(GOOD) }] }),
+    )
+    .await;
+    let rollback = json!({ "after": 5, "failures": 20 });
+    route(
+        &house,
+        "shaky",
+        json!({ "models": [{ "model": of(bad) }], "rollback": rollback }),
+    )
+    .await;
+    // It is found to be bad.
+    let dull = "dull+say=hm";
+    route(&house, "dull", json!({ "models": [{ "model": of(GOOD) }] })).await;
+    let rollback = json!({ "after": 5, "score": 50 });
+    route(
+        &house,
+        "dull",
+        json!({ "models": [{ "model": of(dull) }], "rollback": rollback }),
+    )
+    .await;
+    for _ in 0..5 {
+        assert_eq!(ask(&house, "shaky").await.status, 500);
+        let said = ask(&house, "dull").await;
+        let score = json!({ "exchange": said.header("skep-exchange"), "score": 0.4 });
+        let scored = client.post_json("/api/v1/models/scores", &score).await;
+        assert_eq!(scored.status, 204, "{}", scored.text());
+    }
+    for name in ["shaky", "dull"] {
+        eventually("the version before", async || {
+            let newest = versions(&house, name).await[0].clone();
+            (newest == json!([3, 1, of(GOOD)])).then_some(())
+        })
+        .await;
+        assert_eq!(ask(&house, name).await.header("skep-model"), of(GOOD));
+    }
+    let told = events(&house, "route.rolled-back").await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    let all = told.join("");
+    assert!(all.contains("5 of 5 exchanges came to nothing"), "{all}");
+    assert!(all.contains("5 scores are 40 of 100"), "{all}");
+    let entries = client.get("/api/v1/audit/entries?limit=200").await.text();
+    assert_eq!(entries.matches("rolled-back").count(), 2, "{entries}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_told_when_so_much_of_a_budget_is_spent() {
+    let house = House::start().await;
+    let client = &house.server.client;
+    let budget =
+        json!({ "of": "workspace", "window": "total", "tokens": 100_000, "alerts": [1, 2, 99] });
+    let (status, said) = put(client, "budgets/all", &budget).await;
+    assert_eq!(status, 200, "{said}");
+    // 1,500 tokens, then 3,000.
+    for parts in [1, 2] {
+        assert_eq!(
+            ask(&house, "large+say=x+prompt=1500+tokens=1").await.status,
+            200
+        );
+        eventually("what is told", async || {
+            (events(&house, "budget.threshold").await.len() == parts).then_some(())
+        })
+        .await;
+    }
+    let told = events(&house, "budget.threshold").await.join("");
+    assert!(
+        told.contains("1 of 100 of the budget all") && told.contains("2 of 100"),
+        "{told}"
+    );
+    for alerts in [json!([0]), json!([101]), json!([50, 20]), json!([5, 5])] {
+        let wrong = json!({ "of": "workspace", "window": "day", "tokens": 10, "alerts": alerts });
+        let (status, said) = put(client, "budgets/wrong", &wrong).await;
+        assert_eq!(status, 400, "{said}");
+        assert!(said.contains("`alerts`"), "{said}");
+    }
 }

@@ -76,6 +76,10 @@ pub struct Opened {
     pub reserved: Amount,
     /// The version of the prices.
     pub prices: String,
+    /// The version of the prompt that was asked for, as `name@3`, if one was.
+    pub prompt: String,
+    /// A mark of the thread that it belongs to, if one was named.
+    pub thread: String,
     /// What the audit log is told if nothing more is known.
     pub entry: Vec<u8>,
 }
@@ -159,6 +163,10 @@ struct Begin<'a> {
     asked: Cow<'a, str>,
     reserved: (i64, u64),
     prices: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    prompt: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    thread: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,6 +216,8 @@ fn begin(opened: &Opened) -> Begin<'_> {
         asked: opened.asked.as_str().into(),
         reserved: (opened.reserved.money.nanos(), opened.reserved.tokens),
         prices: opened.prices.as_str().into(),
+        prompt: opened.prompt.as_str().into(),
+        thread: opened.thread.as_str().into(),
     }
 }
 
@@ -268,6 +278,8 @@ impl Begin<'_> {
                 tokens: self.reserved.1,
             },
             prices: self.prices.into_owned(),
+            prompt: self.prompt.into_owned(),
+            thread: self.thread.into_owned(),
             entry,
         })
     }

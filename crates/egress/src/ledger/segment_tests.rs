@@ -20,6 +20,8 @@ pub(crate) fn opened(id: u8) -> Opened {
             tokens: 1_000,
         },
         prices: "1".to_owned(),
+        prompt: String::new(),
+        thread: String::new(),
         entry: b"{\"x\":1}".to_vec(),
     }
 }

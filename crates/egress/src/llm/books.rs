@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skep_core::Timestamp;
 
+use super::alerts::MOST_ALERTS;
 use super::prices::undated;
 use super::provider::check_name;
 use crate::EgressError;
@@ -69,6 +70,8 @@ pub struct Budget {
     pub window: Window,
     /// How much there may be of them.
     pub most: Most,
+    /// At how many of a hundred of it somebody is told, once in each window.
+    pub alerts: Vec<u8>,
 }
 
 /// Who spends, and on what.
@@ -194,6 +197,11 @@ impl Budget {
     pub fn check(&self) -> Result<(), EgressError> {
         let wrong = |field: &str, why: &str| Err(EgressError::Invalid(format!("`{field}`: {why}")));
         check_name(&self.name)?;
+        let of_hundred = self.alerts.iter().all(|it| (1..=100).contains(it));
+        let grow = self.alerts.windows(2).all(|pair| pair[0] < pair[1]);
+        if self.alerts.len() > MOST_ALERTS || !of_hundred || !grow {
+            return wrong("alerts", "10 at most, from 1 to 100, the least first");
+        }
         let subject = match &self.subject {
             Subject::Workspace => return Ok(()),
             Subject::Agent(text)

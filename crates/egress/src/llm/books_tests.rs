@@ -14,6 +14,7 @@ fn budget(name: &str, subject: Subject, window: Window, dollars: i64) -> Budget 
         subject,
         window,
         most: Most::Money(Money::dollars(dollars)),
+        alerts: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_core::Timestamp;
-use skep_dialects::{Dialect, StreamTranslation, Tap, Usage, WithoutUsage};
+use skep_dialects::{Dialect, Restore, StreamTranslation, Tap, Usage, WithoutUsage};
 use tokio::time::{Instant, Sleep};
 
 use super::books::{Amount, Reservation};
@@ -177,6 +177,8 @@ pub(super) enum Change {
     WithoutUsage(WithoutUsage),
     /// It becomes another dialect.
     Translation(Box<StreamTranslation>),
+    /// After that, values come back that were taken out of the request.
+    Restored(Box<Self>, Box<Restore>),
 }
 
 impl Answer {
@@ -213,6 +215,7 @@ impl Change {
             Self::Nothing => data,
             Self::WithoutUsage(without) => without.push(&data).into(),
             Self::Translation(translation) => translation.push(&data).into(),
+            Self::Restored(first, restore) => restore.push(&first.push(data)).into(),
         }
     }
 
@@ -221,6 +224,11 @@ impl Change {
             Self::Nothing => Bytes::new(),
             Self::WithoutUsage(without) => without.finish().into(),
             Self::Translation(translation) => translation.finish().into(),
+            Self::Restored(first, restore) => {
+                let mut rest = restore.push(&first.finish());
+                rest.extend(restore.finish());
+                rest.into()
+            }
         }
     }
 }
@@ -290,6 +298,12 @@ impl Body {
     /// Keeps what goes out.
     pub(super) fn keep(&mut self, keep: Keep) {
         self.keep = Some(keep);
+    }
+
+    /// Gives values back that were taken out of the request.
+    pub(super) fn restore(&mut self, restore: Restore) {
+        let first = std::mem::replace(&mut self.change, Change::Nothing);
+        self.change = Change::Restored(Box::new(first), Box::new(restore));
     }
 
     /// Settles the exchange, once.
@@ -489,7 +503,9 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self.change {
             Change::Nothing => self.answer.size_hint(),
-            Change::WithoutUsage(_) | Change::Translation(_) => SizeHint::default(),
+            Change::WithoutUsage(_) | Change::Translation(_) | Change::Restored(..) => {
+                SizeHint::default()
+            }
         }
     }
 }

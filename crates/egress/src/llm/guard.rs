@@ -64,7 +64,7 @@ impl Plan {
             }
         }
         self.preferences = preferences;
-        Ok(())
+        self.redact(body)
     }
 }
 

@@ -1,39 +1,54 @@
 //! Models: providers, what they cost, what may be spent on them, and the exchanges with them.
 
+mod alerts;
 mod answer;
 mod books;
+mod bound;
 mod check;
 mod content;
 mod exchange;
 mod guard;
 mod headers;
 mod health;
+mod history;
 mod keeping;
 mod numbers;
+mod personal;
 mod plan;
 mod preferences;
 mod prices;
+mod prompts;
 mod provider;
 mod recordings;
 mod route;
+pub(crate) mod scores;
 mod send;
 mod service;
 mod shares;
 mod stored;
+mod versions;
 mod wishes;
 
 pub use books::{
     Amount, Books, Budget, Granted, Most, Over, Reservation, Short, Spender, Standing, Subject,
     Want, Window,
 };
+pub use bound::{Bound, Record};
 pub use check::KeyCheck;
 pub use content::Content;
 pub use exchange::Body;
 pub use health::Condition;
+pub use personal::{Patterns, Personal};
 pub use plan::{Plan, Target};
 pub use preferences::{EVERYBODY, Leaks, Preferences};
 pub use prices::{BadPrices, Price, Prices};
+pub use prompts::{
+    Listed, Made, Message, Move, Prompt, PromptLeg, Role, Version, VersionUsage,
+    Which as WhichVersion,
+};
 pub use provider::{Door, Kind, Provider, Wish};
 pub use recordings::{Recorded, Safe, Which};
 pub use route::{Leg, Pick, Route};
+pub use scores::Scored;
 pub use service::{Keys, Models, Options, Who, Witness};
+pub use versions::{Bad, RouteVersion};

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::value::RawValue;
 use skep_dialects::{Dialect, Glance, Usage, glance};
 
 use super::books::Amount;
+use super::personal::Masked;
 use super::preferences::Preferences;
 use super::prices::Price;
+use super::prompts::ALIAS;
 use super::provider::{Door, Kind, Provider, Wish};
 use super::route::{Leg, Route};
 use crate::EgressError;
@@ -66,6 +69,12 @@ pub struct Plan {
     pub(super) body_bytes: u64,
     /// What its sender prefers.
     pub(super) preferences: Preferences,
+    /// The version of the prompt that it was made with, as `name@3`, if one was asked for.
+    pub(super) prompt: String,
+    /// What is asked instead of what came in.
+    pub(super) body: Option<Bytes>,
+    /// What goes out without what is personal.
+    pub(super) masked: Option<Masked>,
 }
 
 /// What passes of a query of Google's: nothing that hides what was used, or makes an answer unreadable.
@@ -97,7 +106,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// A model's name in a path: it says nothing there but itself. `/` stays one where names have it.
-fn encoded(model: &str, slashes: bool) -> String {
+pub(super) fn encoded(model: &str, slashes: bool) -> String {
     let mut text = String::with_capacity(model.len());
     for byte in model.bytes() {
         match byte {
@@ -252,6 +261,10 @@ fn refused(
     }
 }
 
+fn is_prompt(asked: Option<&str>) -> bool {
+    asked.is_some_and(|it| it.starts_with(ALIAS))
+}
+
 impl Plan {
     /// Reads a request. The path begins behind the door's own.
     ///
@@ -288,7 +301,10 @@ impl Plan {
         };
         let translates = matches!(wish, Wish::Work { .. }).then_some(dialect);
         let route = routes.iter().find(|it| Some(&it.name) == asked.as_ref());
+        let names_prompt = is_prompt(asked.as_deref());
         let targets = match &asked {
+            // Who answers is known when it is made.
+            Some(_) if names_prompt => Vec::new(),
             Some(asked) => match route {
                 Some(route) => of_route(all, (door, translates), route),
                 None => targets(all, (door, translates), asked),
@@ -304,7 +320,7 @@ impl Plan {
             }
         };
         refused(&wish, dialect, body, &targets)?;
-        if targets.is_empty() {
+        if targets.is_empty() && !names_prompt {
             return Err(EgressError::NoModel(match &asked {
                 Some(asked) if route.is_some() => {
                     format!("no provider here has a model of the route `{asked}`")
@@ -326,7 +342,16 @@ impl Plan {
             glance,
             body_bytes: body.len() as u64,
             preferences: Preferences::default(),
+            prompt: String::new(),
+            body: None,
+            masked: None,
         })
+    }
+
+    /// Whether a prompt is asked for, which is not made yet ([`super::service::Models::with_prompt`]).
+    #[must_use]
+    pub fn is_prompt(&self) -> bool {
+        self.prompt.is_empty() && is_prompt(self.asked.as_deref())
     }
 
     /// Whether its answer depends on what the provider remembers, or is only begun.
@@ -338,6 +363,11 @@ impl Plan {
     #[must_use]
     pub const fn costs(&self) -> bool {
         matches!(self.wish, Wish::Work { .. } | Wish::Embed { .. })
+    }
+
+    /// Whether it says something to a model.
+    pub(super) const fn has_texts(&self) -> bool {
+        !matches!(self.wish, Wish::Models | Wish::Model(_))
     }
 
     /// Whether the answer comes piece by piece.

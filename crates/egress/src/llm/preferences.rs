@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::personal::{self, Patterns, Personal};
 use super::provider::fits;
 use crate::EgressError;
 
@@ -75,6 +76,12 @@ pub struct Preferences {
     /// What becomes of requests with what looks like a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// What is personal and does not go out: a placeholder stands in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redact: Option<Vec<Personal>>,
+    /// The same by patterns of the workspace's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redact_patterns: Option<Patterns>,
 }
 
 impl Preferences {
@@ -106,6 +113,9 @@ impl Preferences {
         if self.record_days.is_some_and(|it| it > MOST_DAYS) {
             return wrong("record", format!("{MOST_DAYS} days at most"));
         }
+        if let Some(patterns) = &self.redact_patterns {
+            personal::check(patterns)?;
+        }
         match (self.most_body, self.most_output) {
             (Some(0), _) => wrong("most_body", "1 at least".to_owned()),
             (_, Some(0)) => wrong("most_output", "1 at least".to_owned()),
@@ -126,6 +136,8 @@ impl Preferences {
             record_days: own.record_days.or(others.record_days),
             replay: own.replay.or(others.replay),
             leaks: own.leaks.or(others.leaks),
+            redact: own.redact.or(others.redact),
+            redact_patterns: own.redact_patterns.or(others.redact_patterns),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bound::Bound;
 use super::provider::check_name;
 use crate::EgressError;
 
@@ -51,6 +52,8 @@ pub struct Route {
     pub tries: u32,
     /// Who answers.
     pub legs: Vec<Leg>,
+    /// When its newest version goes, and the one before comes back.
+    pub bound: Option<Bound>,
 }
 
 /// A route as its row has it.
@@ -59,6 +62,8 @@ struct Stored {
     pick: Pick,
     tries: u32,
     legs: Vec<Leg>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound: Option<Bound>,
 }
 
 impl Pick {
@@ -114,7 +119,7 @@ impl Route {
         }
         match self.legs.iter().all(|leg| leg.weight == 0) {
             true => wrong("models", "one of them has a weight"),
-            false => Ok(()),
+            false => self.bound.map_or(Ok(()), |it| it.check()),
         }
     }
 
@@ -123,19 +128,27 @@ impl Route {
             pick: self.pick,
             tries: self.tries,
             legs: self.legs.clone(),
+            bound: self.bound,
         };
         // Texts and numbers alone: it cannot fail.
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
     pub(super) fn from_text(name: &str, text: &str) -> Result<Self, serde_json::Error> {
-        let Stored { pick, tries, legs } = serde_json::from_str(text)?;
+        let stored = serde_json::from_str(text)?;
+        let Stored {
+            pick,
+            tries,
+            legs,
+            bound,
+        } = stored;
         let name = name.to_owned();
         Ok(Self {
             name,
             pick,
             tries,
             legs,
+            bound,
         })
     }
 }
@@ -167,6 +180,7 @@ mod tests {
             pick: Pick::Weighted,
             tries: 2,
             legs: models.iter().map(leg).collect(),
+            bound: None,
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AGE, CONTENT_LENGTH, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
-use skep_core::Workspace;
+use skep_core::{ExchangeId, Workspace};
 use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ use super::plan::{Plan, Target};
 use super::provider::Provider;
 use super::recordings::Keeping;
 use super::route::{Pick, chance_of};
+use super::scores::mark;
 use super::service::{Models, Who, Witness};
 use super::wishes::Wishes;
 use crate::EgressError;
@@ -31,6 +32,10 @@ use crate::rows::KEPT;
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Tells a client who answers: `provider/model`.
 const MODEL: HeaderName = HeaderName::from_static("skep-model");
+/// Tells a client which exchange it was: `exc_…`.
+const EXCHANGE: HeaderName = HeaderName::from_static("skep-exchange");
+/// Tells a client which version of a prompt was asked for: `name@3`.
+const PROMPT: HeaderName = HeaderName::from_static("skep-prompt");
 /// Tells a client whether the answer was given before: `hit`, `miss`, or `replay` of an earlier attempt.
 const CACHE: HeaderName = HeaderName::from_static("skep-cache");
 /// Statuses of a provider that cannot, or not now: the next one is asked.
@@ -62,6 +67,8 @@ struct Sending<'a> {
     witness: &'a Arc<dyn Witness>,
     /// What is kept of it.
     keeping: Option<Arc<Keeping>>,
+    /// A mark of its thread.
+    thread: String,
 }
 
 /// An answer or an error of one exchange, with the secret whose key was shown.
@@ -137,6 +144,8 @@ impl Models {
         witness: Arc<dyn Witness>,
     ) -> Result<Response<Body>, EgressError> {
         let plan = Arc::new(plan);
+        let body = plan.body.as_ref().unwrap_or(body);
+        let out = plan.masked.as_ref().map_or(body, |it| &it.body);
         let mut wishes = Wishes::of(client)?;
         let thread = wishes.thread.take();
         let client = headers::to_provider(client);
@@ -147,9 +156,10 @@ impl Models {
             plan: &plan,
             who,
             client: &client,
-            body,
+            body: out,
             witness: &witness,
             keeping,
+            thread: thread.as_deref().map(mark).unwrap_or_default(),
         };
         let order = self.order(&plan, &who.workspace, thread.as_deref());
         if let Some(given) = self.given_again(&sending, &order).await {
@@ -204,6 +214,7 @@ impl Models {
         if let Ok(name) = HeaderValue::try_from(&*open.target) {
             headers.insert(MODEL, name);
         }
+        tell(&mut headers, &open.opened);
         let tap = Tap::new(sending.plan.dialect, sending.plan.streams());
         let mut response = Response::new(Body::whole(bytes.into(), status.as_u16(), tap, open));
         *response.status_mut() = status;
@@ -363,7 +374,7 @@ impl Models {
         let (plan, who) = (sending.plan, sending.who);
         let now = self.0.db.clock().now();
         let mut opened = Opened {
-            id: *skep_core::ExchangeId::new().as_bytes(),
+            id: *ExchangeId::new().as_bytes(),
             workspace: who.workspace.clone(),
             at: now,
             way: Way::Model,
@@ -374,6 +385,8 @@ impl Models {
             asked: plan.asked.clone().unwrap_or_default(),
             reserved: cost.reserved,
             prices: cost.prices.to_owned(),
+            prompt: plan.prompt.clone(),
+            thread: sending.thread.clone(),
             entry: Vec::new(),
         };
         opened.entry = sending.witness.entry("lost", &opened, now);
@@ -463,6 +476,12 @@ impl Models {
         };
         if let Ok(name) = name {
             response.headers_mut().insert(MODEL, name);
+        }
+        tell(response.headers_mut(), &told.0);
+        if let Some(masked) = &plan.masked {
+            let streams = plan.streams() && response.status().is_success();
+            response.headers_mut().remove(CONTENT_LENGTH);
+            response.body_mut().restore(masked.restore(streams));
         }
         if let Some(keeping) = &sending.keeping {
             let answer = (response.status().as_u16(), response.headers());
@@ -561,6 +580,19 @@ impl Models {
             _ => body,
         };
         Ok((body.into(), memory))
+    }
+}
+
+/// Tells a client what it can say a score of, and which version of a prompt it was.
+fn tell(headers: &mut HeaderMap, opened: &Opened) {
+    let id = ExchangeId::from_bytes(opened.id).to_string();
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(EXCHANGE, id);
+    }
+    if !opened.prompt.is_empty()
+        && let Ok(prompt) = HeaderValue::try_from(&opened.prompt)
+    {
+        headers.insert(PROMPT, prompt);
     }
 }
 

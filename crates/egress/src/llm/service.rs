@@ -27,6 +27,7 @@ use super::provider::{Door, Provider};
 use super::recordings::{Recordings, Safe};
 use super::route::Route;
 use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
+use super::versions;
 use crate::EgressError;
 use crate::forecast::{Forecast, LATE, forecast};
 use crate::ledger::{Ledger, Opened};
@@ -88,14 +89,14 @@ pub struct Who {
 #[derive(Clone)]
 pub(super) struct Known {
     at: Instant,
-    providers: Arc<[Arc<Provider>]>,
-    routes: Arc<[Arc<Route>]>,
+    pub(super) providers: Arc<[Arc<Provider>]>,
+    pub(super) routes: Arc<[Arc<Route>]>,
     pub(super) preferences: Arc<BTreeMap<String, Preferences>>,
 }
 
 impl Known {
     /// What somebody prefers, or their workspace.
-    fn preferences_of(&self, who: &Who) -> Preferences {
+    pub(super) fn preferences_of(&self, who: &Who) -> Preferences {
         let all = self.preferences.get(EVERYBODY).cloned().unwrap_or_default();
         let own = match who.kind {
             "agent" => self.preferences.get(&*who.id),
@@ -289,11 +290,28 @@ impl Models {
         ware: Ware,
     ) -> Result<(), EgressError> {
         let name = ware.name.clone();
-        let _changed = Changed(&self.0, workspace);
-        let what = (shelf.kind, name.as_str(), "set");
         let put = move |scope: &mut Scope<'_>, now| shelf.put(scope, &ware, (now, MOST));
-        rows::change(&self.0.db, by, workspace, what, put).await?;
-        self.reload(workspace).await.map(drop)
+        self.changing(by, workspace, (shelf.kind, &name, "set"), put)
+            .await
+    }
+
+    /// Changes something that is known here.
+    pub(super) async fn changing(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        what: (&'static str, &str, &'static str),
+        work: impl FnOnce(&mut Scope<'_>, Timestamp) -> Result<(), EgressError> + Send + 'static,
+    ) -> Result<(), EgressError> {
+        let _changed = Changed(&self.0, workspace);
+        rows::change(&self.0.db, by, workspace, what, work).await?;
+        self.reload(workspace).await.map(std::mem::drop)
+    }
+
+    /// Workspaces of which this server knows what they have: they have asked of late.
+    #[must_use]
+    pub fn known_workspaces(&self) -> Vec<Workspace> {
+        self.0.known.lock().keys().cloned().collect()
     }
 
     pub(super) async fn drop(
@@ -304,11 +322,9 @@ impl Models {
         name: &str,
     ) -> Result<(), EgressError> {
         let of = name.to_owned();
-        let _changed = Changed(&self.0, workspace);
-        let what = (shelf.kind, name, "removed");
         let drop = move |scope: &mut Scope<'_>, _| shelf.drop(scope, &of);
-        rows::change(&self.0.db, by, workspace, what, drop).await?;
-        self.reload(workspace).await.map(std::mem::drop)
+        self.changing(by, workspace, (shelf.kind, name, "removed"), drop)
+            .await
     }
 
     /// Takes a provider in, or puts it in the place of the one of its name.
@@ -383,7 +399,18 @@ impl Models {
         workspace: &Workspace,
         route: &Route,
     ) -> Result<(), EgressError> {
-        self.put(by, workspace, &ROUTES, Ware::route(route)?).await
+        let ware = Ware::route(route)?;
+        let name = ware.name.clone();
+        let put = move |scope: &mut Scope<'_>, now: Timestamp| {
+            ROUTES.put(scope, &ware, (now, MOST))?;
+            Ok(versions::add(
+                scope,
+                (&ware.name, ware.text()),
+                (None, now),
+            )?)
+        };
+        self.changing(by, workspace, (ROUTES.kind, &name, "set"), put)
+            .await
     }
 
     /// Takes a route away.
@@ -396,7 +423,13 @@ impl Models {
         workspace: &Workspace,
         name: &str,
     ) -> Result<(), EgressError> {
-        self.drop(by, workspace, &ROUTES, name).await
+        let of = name.to_owned();
+        let drop = move |scope: &mut Scope<'_>, _| {
+            ROUTES.drop(scope, &of)?;
+            Ok(versions::drop(scope, &of)?)
+        };
+        self.changing(by, workspace, (ROUTES.kind, name, "removed"), drop)
+            .await
     }
 
     /// How a model (`provider/model`) does, as far as this server knows.
@@ -481,7 +514,9 @@ impl Models {
         let preferences = known.preferences_of(who);
         let usual = preferences.model.as_deref();
         let mut plan = Plan::read((&known.providers, &known.routes, usual), door, asked, body)?;
-        plan.hold(preferences, body)?;
+        if !plan.is_prompt() {
+            plan.hold(preferences, body)?;
+        }
         Ok(plan)
     }
 }

@@ -25,6 +25,8 @@ struct Stored {
     money: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    alerts: Vec<u8>,
 }
 
 fn odd(table: &str, name: &str) -> StoreError {
@@ -43,6 +45,7 @@ fn to_text(budget: &Budget) -> String {
         window: budget.window.as_str().to_owned(),
         money,
         tokens,
+        alerts: budget.alerts.clone(),
     };
     // Texts and numbers alone: it cannot fail.
     serde_json::to_string(&stored).unwrap_or_default()
@@ -60,6 +63,7 @@ fn budget(name: &str, text: &str) -> Option<Budget> {
         subject: Subject::of(&stored.of, &stored.whose)?,
         window: Window::named(&stored.window)?,
         most,
+        alerts: stored.alerts,
     })
 }
 
@@ -130,6 +134,10 @@ pub(super) struct Ware {
 }
 
 impl Ware {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn provider(provider: &Provider) -> Result<Self, EgressError> {
         provider.check()?;
         Ok(Self {

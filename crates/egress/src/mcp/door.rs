@@ -622,6 +622,8 @@ impl Inner {
             asked: String::new(),
             reserved: Amount::default(),
             prices: "none".to_owned(),
+            prompt: String::new(),
+            thread: String::new(),
             entry: Vec::new(),
         };
         opened.entry = witness.entry("lost", &opened, now);

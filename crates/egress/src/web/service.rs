@@ -407,6 +407,8 @@ impl Web {
             asked: method.chars().take(32).collect(),
             reserved: Amount::default(),
             prices: "none".to_owned(),
+            prompt: String::new(),
+            thread: String::new(),
             entry: Vec::new(),
         };
         opened.entry = witness.entry("lost", &opened, now);

@@ -127,7 +127,9 @@ fn each_role_may_what_the_one_below_it_may_and_more() {
 fn an_agent_asks_models_the_web_and_tools_that_read_and_never_administers() {
     let agent = principal(PrincipalKind::Agent, None, &[]);
     let own = [
+        "model:score Workspace",
         "model:use Model",
+        "prompt:use Workspace",
         "self:read Workspace",
         "self:token Workspace",
         "tool:use Tool",

@@ -24,6 +24,7 @@ mod models;
 mod mounts;
 mod openings;
 mod policy;
+mod prompts;
 mod providers;
 mod rollouts;
 mod secrets;
@@ -193,6 +194,8 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(models::set_budget, models::remove_budget))
         .routes(routes!(model_routes::routes))
         .routes(routes!(model_routes::set_route, model_routes::remove_route))
+        .routes(routes!(model_routes::versions))
+        .routes(routes!(model_routes::roll_back))
         .routes(routes!(model_routes::performance))
         .routes(routes!(models::usage))
         .routes(routes!(model_kept::settings))
@@ -200,6 +203,16 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(model_kept::exchanges))
         .routes(routes!(model_kept::exchange, model_kept::remove))
         .routes(routes!(model_kept::forget))
+        .routes(routes!(prompts::list))
+        .routes(routes!(prompts::show, prompts::remove))
+        .routes(routes!(prompts::add))
+        .routes(routes!(prompts::version))
+        .routes(routes!(prompts::diff))
+        .routes(routes!(prompts::render))
+        .routes(routes!(prompts::usage))
+        .routes(routes!(prompts::put_label, prompts::remove_label))
+        .routes(routes!(prompts::roll_back))
+        .routes(routes!(prompts::score))
 }
 
 /// Secrets, and the vault that they lie in.

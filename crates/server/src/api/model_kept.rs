@@ -11,7 +11,7 @@ use skep_api::{
     Problem,
 };
 use skep_core::ExchangeId;
-use skep_egress::llm::{Leaks, Preferences, Recorded, Which};
+use skep_egress::llm::{Leaks, Personal, Preferences, Recorded, Which};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
@@ -32,7 +32,10 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
         record_days,
         replay,
         leaks,
+        redact,
+        redact_patterns,
     } = preferences.clone();
+    let words = |all: Vec<Personal>| all.iter().map(|it| it.as_str().to_owned()).collect();
     ModelSettings {
         whose: whose.to_owned(),
         settings: NewModelSettings {
@@ -44,6 +47,8 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
             record_days,
             replay,
             leaks: leaks.map(|it| it.as_str().to_owned()),
+            redact: redact.map(words),
+            redact_patterns,
         },
     }
 }
@@ -53,6 +58,11 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
         let wrong = || invalid("leaks", "one of pass, block");
         Leaks::named(word).ok_or_else(wrong)
     });
+    let personal = |word: &String| {
+        let wrong = || invalid("redact", "each is one of email, phone, card, iban, ip");
+        Personal::named(word).ok_or_else(wrong)
+    };
+    let redact = new.redact.map(|all| all.iter().map(personal).collect());
     Ok(Preferences {
         models: new.models,
         model: new.model,
@@ -62,6 +72,8 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
         record_days: new.record_days,
         replay: new.replay,
         leaks: leaks.transpose()?,
+        redact: redact.transpose()?,
+        redact_patterns: new.redact_patterns,
     })
 }
 

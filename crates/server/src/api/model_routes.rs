@@ -7,11 +7,12 @@ use axum::extract::State as Shared;
 use http::StatusCode;
 use serde::Deserialize;
 use skep_api::{
-    ModelPerformance, ModelPerformances, ModelRoute, NewModelRoute, Page, Problem, RouteModel,
+    ModelPerformance, ModelPerformances, ModelRoute, ModelRouteVersion, NewModelRoute,
+    NewRouteModel, Page, Problem, RouteModel, RouteRollback,
 };
-use skep_core::Workspace;
+use skep_core::{Code, Workspace};
 use skep_egress::Performance;
-use skep_egress::llm::{Leg, Pick, Route};
+use skep_egress::llm::{Bound, Leg, Pick, Route, RouteVersion};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
@@ -75,9 +76,79 @@ pub(super) async fn set_route(
         pick: pick.ok_or_else(|| invalid("pick", "one of ordered, weighted, fastest"))?,
         tries: new.tries.unwrap_or(1),
         legs: legs.collect(),
+        bound: new.rollback.as_ref().map(bound),
     };
     state.models.put_route(&by, &workspace, &route).await?;
     Ok(Json(shown(&state, &workspace, &route)))
+}
+
+fn bound(of: &RouteRollback) -> Bound {
+    Bound {
+        after: of.after,
+        failures: of.failures,
+        p95_ms: of.p95_ms,
+        score: of.score,
+    }
+}
+
+fn version(of: RouteVersion) -> ModelRouteVersion {
+    let model = |it: Leg| NewRouteModel {
+        model: it.model,
+        weight: Some(it.weight),
+    };
+    let rollback = of.route.bound.map(|it| RouteRollback {
+        after: it.after,
+        failures: it.failures,
+        p95_ms: it.p95_ms,
+        score: it.score,
+    });
+    ModelRouteVersion {
+        version: of.number,
+        at: of.at.to_string(),
+        back_to: of.back,
+        route: NewModelRoute {
+            pick: Some(of.route.pick.as_str().to_owned()),
+            tries: Some(of.route.tries),
+            models: of.route.legs.into_iter().map(model).collect(),
+            rollback,
+        },
+    }
+}
+
+/// The versions of a route, the newest first.
+#[utoipa::path(get, path = "/api/v1/models/routes/{route}/versions", tag = "models",
+    params(("route" = String, Path, description = "Its name")),
+    responses((status = 200, body = Page<ModelRouteVersion>), (status = "4XX", body = Problem)))]
+pub(super) async fn versions(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Page<ModelRouteVersion>>, ApiError> {
+    let all = state.models.route_versions(&workspace, &name).await?;
+    let items = all.into_iter().map(version).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Goes back to the version of a route before the newest one; done again, one further.
+#[utoipa::path(post, path = "/api/v1/models/routes/{route}/rollback", tag = "models",
+    params(("route" = String, Path, description = "Its name")),
+    responses((status = 200, body = ModelRouteVersion), (status = "4XX", body = Problem)))]
+pub(super) async fn roll_back(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Ordered(by): Ordered,
+    Path(name): Path<String>,
+) -> Result<Json<ModelRouteVersion>, ApiError> {
+    let back = state
+        .models
+        .roll_route_back(&by, &workspace, (&name, None), |_, _| Ok(()));
+    back.await?;
+    let mut all = state.models.route_versions(&workspace, &name).await?;
+    let gone = || ApiError::new(Code::NotFound, "somebody removed it meanwhile");
+    if all.is_empty() {
+        return Err(gone());
+    }
+    Ok(Json(version(all.swap_remove(0))))
 }
 
 /// Removes a route. Who asks for its name is answered by a model of that name, or by nobody.
@@ -114,6 +185,8 @@ fn told(of: Performance) -> ModelPerformance {
         whole_ms_p95: of.whole_us.1 / 1_000,
         tokens_per_s: of.tokens_per_s,
         cost: of.cost.to_string(),
+        scores: of.scores,
+        score: of.score,
     }
 }
 

@@ -147,6 +147,7 @@ fn stands(standing: &Standing) -> ModelBudget {
         window: budget.window.as_str().to_owned(),
         money,
         tokens,
+        alerts: budget.alerts.clone(),
         spent: amount(budget.most, *spent),
         reserved: amount(budget.most, *reserved),
         since: start.to_string(),
@@ -197,6 +198,7 @@ pub(super) async fn set_budget(
         subject,
         window,
         most,
+        alerts: new.alerts,
     };
     state.models.put_budget(&by, &workspace, &budget).await?;
     let all = state.models.budgets(&workspace).await?;

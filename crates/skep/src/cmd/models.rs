@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 use skep_api::{
-    ModelBudget, ModelKeyCheck, ModelPerformance, ModelProvider, ModelRoute, ModelUsage,
-    NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel,
+    ModelBudget, ModelKeyCheck, ModelPerformance, ModelProvider, ModelRoute, ModelRouteVersion,
+    ModelUsage, NewModelBudget, NewModelProvider, NewModelRoute, NewRouteModel, RouteRollback,
 };
 use skep_core::Timestamp;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Format, Row};
+use crate::output::{Format, Row, age};
 use crate::session::Session;
 
 mod kept;
@@ -30,6 +30,10 @@ pub(crate) enum ModelsVerb {
     Routes,
     /// Add a route, or change the one of its name
     Route(RouteArgs),
+    /// List the versions of a route
+    RouteVersions(NameArgs),
+    /// Go back to the version of a route before the newest one; again, one further
+    RollbackRoute(NameArgs),
     /// Remove a route
     DropRoute(NameArgs),
     /// How each model did of late: time to answers, failures, cost
@@ -56,6 +60,8 @@ pub(crate) enum ModelsVerb {
     DropExchange(kept::ExchangeArgs),
     /// Give answers that were kept again no more
     Forget(kept::ForgetArgs),
+    /// Say how good an exchange, or a thread, was
+    Score(kept::ScoreArgs),
 }
 
 /// Flags of `models add`.
@@ -107,7 +113,8 @@ in the header Skep-Model. Requests with one Skep-Thread stay with one model.
 Examples:
   skep models route fast openai/gpt-4o-mini groq/llama-3.3-70b-versatile
   skep models route trial --pick weighted openai/gpt-4o=9 anthropic/claude-x=1
-  skep models route quick --pick fastest --tries 2 openai/gpt-4o-mini groq/llama")]
+  skep models route quick --pick fastest --tries 2 openai/gpt-4o-mini groq/llama
+  skep models route fast openai/gpt-new --rollback-after 50 --most-failures 10")]
 pub(crate) struct RouteArgs {
     /// What is asked for: a-z, 0-9 and `-`
     name: String,
@@ -120,6 +127,18 @@ pub(crate) struct RouteArgs {
     /// How often one is asked in a row before the next one is
     #[arg(long, value_name = "N", default_value_t = 1)]
     tries: u32,
+    /// Judge this version after so many exchanges: the one before comes back if it does too badly
+    #[arg(long, value_name = "N")]
+    rollback_after: Option<u64>,
+    /// Of a hundred exchanges, so many may come to nothing
+    #[arg(long, value_name = "N", requires = "rollback_after")]
+    most_failures: Option<u64>,
+    /// Milliseconds until 95 of 100 good answers have ended, at most
+    #[arg(long, value_name = "MS", requires = "rollback_after")]
+    most_p95: Option<u64>,
+    /// The average of scores, of a hundred, at least
+    #[arg(long, value_name = "N", requires = "rollback_after")]
+    least_score: Option<u64>,
 }
 
 /// Flags of `models performance`.
@@ -157,6 +176,9 @@ pub(crate) struct BudgetArgs {
     /// Over which time: minute, day, month, total
     #[arg(long, value_name = "TIME", value_parser = ["minute", "day", "month", "total"])]
     per: String,
+    /// Tell when so many of a hundred of it are spent (event `budget.threshold`), such as 50,80,100
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    alert: Vec<u8>,
     /// Of this agent alone
     #[arg(long, value_name = "AGENT", group = "of")]
     agent: Option<String>,
@@ -288,6 +310,32 @@ impl Row for ModelRoute {
     }
 }
 
+impl Row for ModelRouteVersion {
+    const HEADERS: &'static [&'static str] =
+        &["VERSION", "AGE", "PICK", "TRIES", "MODELS", "BACK TO"];
+
+    fn name(&self) -> String {
+        self.version.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let weighted = self.route.pick.as_deref() == Some("weighted");
+        let models = self.route.models.iter().map(|it| match it.weight {
+            Some(weight) if weighted => format!("{}={weight}", it.model),
+            _ => it.model.clone(),
+        });
+        let back = self.back_to.map(|it| it.to_string());
+        vec![
+            self.version.to_string(),
+            age(&self.at, now),
+            self.route.pick.clone().unwrap_or_default(),
+            self.route.tries.unwrap_or(1).to_string(),
+            models.collect::<Vec<_>>().join(", "),
+            back.unwrap_or_else(|| "-".to_owned()),
+        ]
+    }
+}
+
 impl Row for ModelPerformance {
     const HEADERS: &'static [&'static str] = &[
         "MODEL",
@@ -299,6 +347,7 @@ impl Row for ModelPerformance {
         "P95",
         "TOKENS/S",
         "COST",
+        "SCORE",
     ];
 
     fn name(&self) -> String {
@@ -308,6 +357,7 @@ impl Row for ModelPerformance {
     fn cells(&self, _: Timestamp) -> Vec<String> {
         let millis = |it: u64| format!("{it} ms");
         let rate = self.tokens_per_s.map(|it| format!("{it:.0}"));
+        let score = self.score.map(|it| format!("{it:.3} ({})", self.scores));
         vec![
             self.name(),
             self.requests.to_string(),
@@ -318,6 +368,7 @@ impl Row for ModelPerformance {
             millis(self.whole_ms_p95),
             rate.unwrap_or_else(|| "-".to_owned()),
             self.cost.clone(),
+            score.unwrap_or_else(|| "-".to_owned()),
         ]
     }
 }
@@ -344,6 +395,12 @@ impl RouteArgs {
             pick: Some(self.pick),
             tries: Some(self.tries),
             models: models?,
+            rollback: self.rollback_after.map(|after| RouteRollback {
+                after,
+                failures: self.most_failures,
+                p95_ms: self.most_p95,
+                score: self.least_score,
+            }),
         };
         Ok((self.name, route))
     }
@@ -365,6 +422,7 @@ impl BudgetArgs {
             window: self.per,
             money: self.usd,
             tokens: self.tokens,
+            alerts: self.alert,
         };
         (self.name, budget)
     }
@@ -399,6 +457,14 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
         ModelsVerb::Check(NameArgs { name }) => check(session, &name).await,
         ModelsVerb::Routes => output.list(&client.model_routes().await?.items),
         ModelsVerb::Route(args) => set_route(session, args).await,
+        ModelsVerb::RouteVersions(NameArgs { name }) => {
+            output.list(&client.model_route_versions(&name).await?.items)
+        }
+        ModelsVerb::RollbackRoute(NameArgs { name }) => {
+            let now = client.roll_model_route_back(&name).await?;
+            let said = format!("{name} is as it was, by version {}.", now.version);
+            output.done(&now, &name, &said)
+        }
         ModelsVerb::DropRoute(NameArgs { name }) => drop_route(session, &name).await,
         ModelsVerb::Performance(PerformanceArgs { hours }) => performance(session, hours).await,
         ModelsVerb::Budgets => output.list(&client.model_budgets().await?.items),
@@ -423,6 +489,7 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
         ModelsVerb::Exchange(args) => kept::exchange(session, args).await,
         ModelsVerb::DropExchange(args) => kept::remove(session, args).await,
         ModelsVerb::Forget(args) => kept::forget(session, args).await,
+        ModelsVerb::Score(args) => kept::score(session, args).await,
         ModelsVerb::Usage(args) => usage(session, args).await,
     }
 }

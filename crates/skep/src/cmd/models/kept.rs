@@ -1,7 +1,9 @@
 //! How models are used, and what is kept of exchanges with them.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use skep_api::{ForgetAnswers, ModelExchange, ModelSettings, NewModelSettings};
+use skep_api::{ForgetAnswers, ModelExchange, ModelSettings, NewModelSettings, NewScore};
 use skep_core::{Timestamp, units};
 
 use crate::failure::{Failure, Result};
@@ -26,6 +28,7 @@ Examples:
   skep models set --cache 1h --record 30d --leaks block
   skep models set --agent ada --allow 'openai/gpt-*' --most-output 4096
   skep models set --agent ada --model fast --replay on
+  skep models set --redact email,phone,card --redact-pattern 'case=C-[0-9]{6}'
   skep models set --unset cache")]
 pub(crate) struct SetArgs {
     /// Of this agent alone
@@ -55,9 +58,17 @@ pub(crate) struct SetArgs {
     /// What becomes of a request with what looks like a secret
     #[arg(long, value_name = "HOW", value_parser = ["pass", "block"])]
     leaks: Option<String>,
+    /// What does not go out, but a placeholder for it: email, phone, card, iban, ip; with commas
+    #[arg(long, value_name = "KINDS", value_delimiter = ',',
+        value_parser = ["email", "phone", "card", "iban", "ip"])]
+    redact: Vec<String>,
+    /// The same by a regular expression; several times
+    #[arg(long = "redact-pattern", value_name = "NAME=REGEX")]
+    redact_patterns: Vec<String>,
     /// Takes a setting back, by the name of its flag; several times
     #[arg(long, value_name = "NAME",
-        value_parser = ["allow", "model", "most-body", "most-output", "cache", "record", "replay", "leaks"])]
+        value_parser = ["allow", "model", "most-body", "most-output", "cache", "record", "replay", "leaks",
+            "redact", "redact-pattern"])]
     unset: Vec<String>,
 }
 
@@ -93,6 +104,31 @@ pub(crate) struct ForgetArgs {
     /// Answers of this model alone, `provider/model`
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+}
+
+/// Flags of `models score`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The header Skep-Exchange of an answer says which exchange it was. Scores are shown
+by `skep models performance`, and by `skep prompts usage` for each version.
+
+Examples:
+  skep models score 0.9 --exchange exc_01920000000070008000000000000001
+  skep models score 0 --thread support-4711")]
+pub(crate) struct ScoreArgs {
+    /// From 0 to 1, the best
+    score: f64,
+    /// The exchange, `exc_…`
+    #[arg(
+        long,
+        value_name = "EXCHANGE",
+        required_unless_present = "thread",
+        conflicts_with = "thread"
+    )]
+    exchange: Option<String>,
+    /// The thread, as requests name it in Skep-Thread
+    #[arg(long, value_name = "THREAD")]
+    thread: Option<String>,
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -155,6 +191,14 @@ fn words(settings: &NewModelSettings) -> String {
         }),
         settings.replay.map(|it| format!("replay {}", on(it))),
         settings.leaks.as_ref().map(|it| format!("leaks {it}")),
+        settings
+            .redact
+            .as_ref()
+            .map(|it| format!("redact {}", it.join(" "))),
+        settings.redact_patterns.as_ref().map(|it| {
+            let names: Vec<&str> = it.keys().map(String::as_str).collect();
+            format!("redact-pattern {}", names.join(" "))
+        }),
     ];
     let all: Vec<String> = all.into_iter().flatten().collect();
     match all.is_empty() {
@@ -197,7 +241,7 @@ pub(super) async fn set(session: &Session, args: SetArgs) -> Result {
     let all = client.model_settings().await?.items;
     let found = all.into_iter().find(|it| it.whose == whose);
     let before = found.map(|it| it.settings).unwrap_or_default();
-    let wanted = args.wanted(before.clone());
+    let wanted = args.wanted(before.clone())?;
     if wanted == before {
         return Err(Failure::usage(
             "nothing is to be set: give one of the flags",
@@ -210,11 +254,13 @@ pub(super) async fn set(session: &Session, args: SetArgs) -> Result {
 
 impl SetArgs {
     /// What was set before, and what is set now.
-    fn wanted(self, before: NewModelSettings) -> NewModelSettings {
+    fn wanted(self, before: NewModelSettings) -> Result<NewModelSettings> {
         let keeps = |name: &str| !self.unset.iter().any(|it| it == name);
         let allow = (!self.allow.is_empty()).then_some(self.allow.clone());
         let on = self.replay.as_deref().map(|it| it == "on");
-        NewModelSettings {
+        let redact = (!self.redact.is_empty()).then_some(self.redact.clone());
+        let patterns = self.patterns()?;
+        Ok(NewModelSettings {
             models: allow.or(before.models.filter(|_| keeps("allow"))),
             model: self
                 .model
@@ -235,7 +281,21 @@ impl SetArgs {
                 .leaks
                 .clone()
                 .or(before.leaks.filter(|_| keeps("leaks"))),
-        }
+            redact: redact.or(before.redact.filter(|_| keeps("redact"))),
+            redact_patterns: patterns
+                .or(before.redact_patterns.filter(|_| keeps("redact-pattern"))),
+        })
+    }
+
+    /// Patterns by their names; nothing, when none is given.
+    fn patterns(&self) -> Result<Option<BTreeMap<String, String>>> {
+        let pair = |text: &String| {
+            let wrong = || Failure::usage(format!("`{text}`: NAME=REGEX belongs there"));
+            let (name, pattern) = text.split_once('=').ok_or_else(wrong)?;
+            Ok((name.to_owned(), pattern.to_owned()))
+        };
+        let all: Result<BTreeMap<String, String>> = self.redact_patterns.iter().map(pair).collect();
+        Ok(Some(all?).filter(|it| !it.is_empty()))
     }
 }
 
@@ -313,4 +373,14 @@ pub(super) async fn forget(session: &Session, args: ForgetArgs) -> Result {
     session.client()?.forget_model_answers(&which).await?;
     let said = "Those answers are given again no more.";
     session.output.done(&which, "forgotten", said)
+}
+
+pub(super) async fn score(session: &Session, args: ScoreArgs) -> Result {
+    let score = NewScore {
+        exchange: args.exchange,
+        thread: args.thread,
+        score: args.score,
+    };
+    session.client()?.score_models(&score).await?;
+    session.output.done(&score, "scored", "Thank you.")
 }
