@@ -104,6 +104,10 @@ const LABEL: Access = change("prompt:label", "Workspace");
 const HOOK_READ: Access = look("webhook:read", "Workspace");
 const HOOK_WRITE: Access = change("webhook:write", "Workspace");
 const HOOK_SEND: Access = change("webhook:send", "Workspace");
+/// Looks at policies, and at the audit log: its entries, and what they are proven by.
+const POLICY_READ: Access = look("policy:read", "Workspace");
+const AUDIT_READ: Access = look("audit:read", "Workspace");
+const AUDIT_CHECKPOINT: Access = look("audit:checkpoint", "Server");
 /// A request to an agent.
 pub(crate) const CALL: Access = change("agent:call", "Agent");
 
@@ -728,63 +732,31 @@ pub(crate) const ROUTES: [(&str, &str, Access); 189] = [
         "/api/v1/keys/{key}",
         change("key:revoke", "Workspace"),
     ),
-    ("GET", "/api/v1/policy", look("policy:read", "Workspace")),
+    ("GET", "/api/v1/policy", POLICY_READ),
     ("PUT", "/api/v1/policy", change("policy:write", "Workspace")),
-    (
-        "GET",
-        "/api/v1/policy/versions",
-        look("policy:read", "Workspace"),
-    ),
+    ("GET", "/api/v1/policy/versions", POLICY_READ),
     (
         "POST",
         "/api/v1/policy/rollback",
         change("policy:write", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/policy/schema",
-        look("policy:read", "Workspace"),
-    ),
-    (
-        "POST",
-        "/api/v1/policy/explain",
-        look("policy:read", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/audit/entries",
-        look("audit:read", "Workspace"),
-    ),
-    (
-        "GET",
-        "/api/v1/audit/entries/{number}",
-        look("audit:read", "Workspace"),
-    ),
+    ("GET", "/api/v1/policy/schema", POLICY_READ),
+    ("POST", "/api/v1/policy/explain", POLICY_READ),
+    ("GET", "/api/v1/audit/entries", AUDIT_READ),
+    ("GET", "/api/v1/audit/entries/{number}", AUDIT_READ),
     (
         "DELETE",
         "/api/v1/audit/people/{person}",
         change("audit:erase", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/audit/entries/{number}/proof",
-        look("audit:read", "Workspace"),
-    ),
+    ("GET", "/api/v1/audit/entries/{number}/proof", AUDIT_READ),
     (
         "GET",
         "/api/v1/audit/export",
         ahead("audit:export", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/audit/checkpoint",
-        look("audit:checkpoint", "Server"),
-    ),
-    (
-        "GET",
-        "/api/v1/audit/consistency",
-        look("audit:checkpoint", "Server"),
-    ),
+    ("GET", "/api/v1/audit/checkpoint", AUDIT_CHECKPOINT),
+    ("GET", "/api/v1/audit/consistency", AUDIT_CHECKPOINT),
     (
         "GET",
         "/api/v1/audit/tiles/{kind}/{number}",
