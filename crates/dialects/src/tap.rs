@@ -115,7 +115,7 @@ impl Tap {
     }
 
     /// Bytes of text that the model has written so far: for an estimate when a stream is cut. Of an answer that
-    /// comes at once and is cut, all of its bytes; of one that tells its usage, nothing may be counted.
+    /// comes at once and is cut, all of its bytes.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         match (&self.way, self.learned.complete) {
@@ -307,9 +307,7 @@ impl Learned {
         if let Some(error) = error {
             self.failed(error);
         }
-        // What was written is for an estimate.
-        let counts = self.streams || self.usage.is_none();
-        if let Some(choices) = choices.filter(|_| counts) {
+        if let Some(choices) = choices {
             choices.each(|choice| {
                 let [delta, message] = choice.fields(["delta", "message"]);
                 if let Some(message) = delta.or(message) {
