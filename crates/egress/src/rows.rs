@@ -538,6 +538,8 @@ where
     db.write(move |unit: &mut Unit<'_>| {
         let now = unit.now();
         let mut scope = unit.scope(&of);
+        // What is looked at before it is changed no other server changes meanwhile.
+        scope.in_turn()?;
         work(&mut scope, now)?;
         let change = Change {
             action: None,

@@ -183,14 +183,14 @@ impl Jwt {
             .ok_or(Refusal::Issuer)
     }
 
-    /// Who bears this token. Waits only when the token names a key that is not known and its issuer may
+    /// Who bears this token, at a path. Waits only when the token names a key that is not known and its issuer may
     /// be asked again.
     ///
     /// # Errors
     /// [`Refusal`].
     pub async fn find(
         &self,
-        text: &str,
+        (text, path): (&str, &str),
         now: Timestamp,
         exists: impl Fn(&Workspace) -> bool,
     ) -> Result<Principal, Refusal> {
@@ -201,6 +201,9 @@ impl Jwt {
         // Only now anything that it says is believed.
         let issuer = &trusted.issuer;
         claims::is_for(token.claims(), &issuer.audience)?;
+        if !claims::is_at(token.claims(), &issuer.audience, path) {
+            return Err(Refusal::Audience);
+        }
         let subject = claims::check(token.claims(), now, issuer.leeway)?;
         let (workspace, role) = issuer.mapping.apply(token.claims())?;
         if !exists(&workspace) {

@@ -474,13 +474,28 @@ impl Part {
     }
 }
 
+/// Bytes of the arguments of a step, about.
+const MOST_GIVEN: usize = 8 << 20;
+
+/// How large a value is, about.
+fn size(value: &Value) -> usize {
+    const ONE: usize = 8;
+    ONE + match value {
+        Value::String(text) => text.len(),
+        Value::Array(all) => all.iter().map(size).sum(),
+        Value::Object(all) => all.iter().map(|(name, it)| name.len() + size(it)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
 impl Step {
     /// What it is given, by what the chain was given and what the steps before it answered.
     ///
     /// # Errors
-    /// The argument that is not there.
+    /// The argument that is not there, or that they are too large together, in words.
     pub fn given(&self, input: &Value, answers: &[Value]) -> Result<Map<String, Value>, String> {
         let mut all = Map::new();
+        let mut left = MOST_GIVEN;
         for (name, given) in &self.arguments {
             let value = match given {
                 Given::Value(value) => Some(value),
@@ -490,10 +505,17 @@ impl Step {
                 }
             };
             match value {
-                Some(value) => all.insert(name.clone(), value.clone()),
+                Some(value) => {
+                    let large = || format!("its arguments are larger than {MOST_GIVEN} bytes");
+                    left = left.checked_sub(size(value)).ok_or_else(large)?;
+                    all.insert(name.clone(), value.clone())
+                }
                 // What a chain is not given a step is not given either: whether it must be is for the tool to say.
                 None if matches!(given, Given::From(None, _)) => continue,
-                None => return Err(name.clone()),
+                None => {
+                    let why = "is not in what the step before answered";
+                    return Err(format!("its argument `{name}` {why}"));
+                }
             };
         }
         Ok(all)

@@ -1,6 +1,7 @@
 //! What clients of the doors to tools learn of who gives them tokens: the metadata of a protected resource (RFC 9728), and
 //! the header that leads there. The tokens themselves are those of the issuers of `auth.issuers`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State as Shared};
@@ -44,12 +45,23 @@ fn origin(state: &State, uri: &Uri, headers: &HeaderMap) -> Option<String> {
     Some(format!("{scheme}://{host}"))
 }
 
+/// Whether nobody on the way can say something else: by TLS, or on this machine.
+fn is_safe(origin: &str) -> bool {
+    let Some(host) = origin.strip_prefix("http://") else {
+        return true;
+    };
+    let host = host.parse::<Authority>().ok();
+    let host = host.as_ref().map(|it| it.host().trim_matches(['[', ']']));
+    let is_loopback = |it: &str| it.parse().is_ok_and(|it: IpAddr| it.is_loopback());
+    host.is_some_and(|it| it == "localhost" || is_loopback(it))
+}
+
 /// What stands in an answer to who shows no token at a door to tools; nothing, where no issuer is set up.
 pub(crate) fn challenge(state: &State, uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     if mcp::door(uri.path()).is_none() || state.outside.authorities().is_empty() {
         return None;
     }
-    let origin = origin(state, uri, headers)?;
+    let origin = origin(state, uri, headers).filter(|it| is_safe(it))?;
     // The path may hold anything: what a name of a server cannot be is left out.
     let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"-/".contains(&it);
     let path = uri.path().trim_end_matches('/');
@@ -104,6 +116,25 @@ pub(crate) async fn metadata(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_led_over_the_open_net_without_tls() {
+        for safe in [
+            "https://a.example",
+            "http://127.0.0.1:7537",
+            "http://[::1]",
+            "http://localhost:1",
+        ] {
+            assert!(is_safe(safe), "{safe}");
+        }
+        for open in [
+            "http://a.example",
+            "http://10.0.0.1:7537",
+            "http://127.0.0.1.example",
+        ] {
+            assert!(!is_safe(open), "{open}");
+        }
+    }
 
     #[test]
     fn a_host_that_could_say_more_is_none() {

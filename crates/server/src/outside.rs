@@ -96,8 +96,8 @@ impl Outside {
         self.takes(text) && self.issuers().is_some_and(|it| it.is_for_us(text))
     }
 
-    /// Who bears a token, in one of these workspaces.
-    pub(crate) async fn find(&self, token: &str, there: &Workspaces) -> Option<Principal> {
+    /// Who bears a token at a path, in one of these workspaces.
+    pub(crate) async fn find(&self, token: (&str, &str), there: &Workspaces) -> Option<Principal> {
         let now = self.db.clock().now();
         let issuers = self.issuers()?;
         let found = issuers.find(token, now, |it| there.has(it));

@@ -117,7 +117,7 @@ async fn credential(state: &State, request: &mut Request<Incoming>) -> Credentia
     let token = shown(request.headers()).filter(|it| outside.takes(it));
     let bearer = match token.map(str::to_owned) {
         Some(token) => outside
-            .find(&token, tenants.all())
+            .find((&token, request.uri().path()), tenants.all())
             .await
             .map(|found| (token, found)),
         None => None,

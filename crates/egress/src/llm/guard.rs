@@ -1,5 +1,9 @@
 //! What a request may not be: of a model that its sender may not ask, too large, or with a secret in it. No I/O.
 
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use skep_scan::Scanner;
 
@@ -52,6 +56,12 @@ impl Plan {
                 ));
             }
         }
+        let looks = preferences.leaks == Some(Leaks::Block) || preferences.redacts().is_some();
+        if looks && self.has_texts() && has_twins(body) {
+            return held(
+                "a field stands in it twice, and another may be read than is looked at".to_owned(),
+            );
+        }
         if preferences.leaks == Some(Leaks::Block) && self.costs() {
             let Some(found) = secrets_in(body) else {
                 return held("it cannot be looked through for secrets".to_owned());
@@ -65,6 +75,72 @@ impl Plan {
         }
         self.preferences = preferences;
         self.redact(body)
+    }
+}
+
+/// Whether an object in a body has a field twice, however deep; what is no JSON has none.
+fn has_twins(body: &[u8]) -> bool {
+    let mut twins = false;
+    let mut read = serde_json::Deserializer::from_slice(body);
+    // An error elsewhere is told by who reads it.
+    let _ = Once(&mut twins).deserialize(&mut read);
+    twins
+}
+
+/// A value whose objects have each field once.
+struct Once<'t>(&'t mut bool);
+
+impl<'de> DeserializeSeed<'de> for Once<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Once(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            *self.0 |= !names.insert(name);
+            map.next_value_seed(Once(self.0))?;
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +186,19 @@ fn texts(value: &Value, look: &mut impl FnMut(&str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_that_stands_twice_is_seen_however_deep() {
+        for (body, twice) in [
+            (r#"{"a":1,"b":[{"a":1},{"a":null}]}"#, false),
+            (r#"{"m":[{"content":"a@b.c","content":"hi"}]}"#, true),
+            (r#"{"m":[{"content":1.5,"cont\u0065nt":"hi"}]}"#, true),
+            (r#"{"a":{"b":true,"b":-1}}"#, true),
+            ("no", false),
+        ] {
+            assert_eq!(has_twins(body.as_bytes()), twice, "{body}");
+        }
+    }
 
     #[test]
     fn a_secret_is_found_in_any_text_of_a_request() {

@@ -1,7 +1,7 @@
 //! What is personal does not go out: e-mail addresses, phone numbers, cards, accounts, addresses of machines, and what a
 //! workspace has patterns for. In its place stands a placeholder, which becomes the value again in the answer. No I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -24,7 +24,11 @@ const MOST_COMPILED: usize = 256 << 10;
 /// Bytes of a pattern's name.
 const MOST_NAME: usize = 32;
 /// Different values of one request.
-const MOST_VALUES: usize = 10_000;
+const MOST_VALUES: usize = 1_000;
+/// Bytes of a placeholder at most.
+const MOST_PLACEHOLDER: usize = 64;
+/// Fields by which a provider goes on with what it was sent before.
+const GOES_ON: [&str; 2] = ["previous_response_id", "conversation"];
 /// Compiled patterns that are kept.
 const MOST_KEPT: usize = 500;
 /// Fields whose texts say nothing to a model, or must stay what they are.
@@ -359,15 +363,15 @@ fn stands(kind: Personal, text: &str, at: &Range<usize>) -> bool {
 }
 
 /// Placeholders, and what they stand for.
-struct Names<'a> {
-    /// All of the request: a placeholder that stands there already is nobody's.
-    whole: &'a str,
+struct Names {
+    /// What looks like one in the request: a placeholder that stands there already is nobody's.
+    there: HashSet<String>,
     by_value: HashMap<String, String>,
     pairs: Vec<Pair>,
     counts: BTreeMap<String, usize>,
 }
 
-impl Names<'_> {
+impl Names {
     fn of(&mut self, kind: &str, value: &str) -> Option<String> {
         if let Some(name) = self.by_value.get(value) {
             return Some(name.clone());
@@ -379,7 +383,7 @@ impl Names<'_> {
         let name = loop {
             *count += 1;
             let name = format!("[{kind}_{count}]");
-            if !self.whole.contains(&name) {
+            if !self.there.contains(&name) {
                 break name;
             }
         };
@@ -403,7 +407,7 @@ const OF_TOOLS: [&str; 3] = ["input", "args", "response"];
 
 /// Takes what is wanted out of all texts of a value. Tells whether there was room for all. `free`: in a value whose fields
 /// are no dialect's.
-fn mask(value: &mut Value, (wanted, free): (&Wanted, bool), names: &mut Names<'_>) -> bool {
+fn mask(value: &mut Value, (wanted, free): (&Wanted, bool), names: &mut Names) -> bool {
     match value {
         Value::String(text) => {
             let found = wanted.find(text);
@@ -425,20 +429,72 @@ fn mask(value: &mut Value, (wanted, free): (&Wanted, bool), names: &mut Names<'_
             true
         }
         Value::Array(all) => all.iter_mut().all(|it| mask(it, (wanted, free), names)),
-        Value::Object(all) => all
-            .iter_mut()
-            .filter(|(name, _)| free || !NOT_TEXTS.contains(&name.as_str()))
-            .all(|(name, it)| {
-                let free = free || (it.is_object() && OF_TOOLS.contains(&name.as_str()));
-                mask(it, (wanted, free), names)
-            }),
+        Value::Object(all) => {
+            let is_text = all.get("type").and_then(Value::as_str) == Some("text");
+            all.iter_mut()
+                .filter(|(name, it)| {
+                    let read = is_text && *name == "data";
+                    free || read || it.is_object() || !NOT_TEXTS.contains(&name.as_str())
+                })
+                .all(|(name, it)| match name.as_str() {
+                    "arguments" if !free => mask_json(it, wanted, names),
+                    name => {
+                        let free = free || (it.is_object() && OF_TOOLS.contains(&name));
+                        mask(it, (wanted, free), names)
+                    }
+                })
+        }
+        // What a tool is given may be the number of a card as a number.
+        Value::Number(number) if free => {
+            let mut text = Value::String(number.to_string());
+            let whole = mask(&mut text, (wanted, free), names);
+            if text.as_str().is_some_and(|it| it.starts_with('[')) {
+                *value = text;
+            }
+            whole
+        }
         _ => true,
+    }
+}
+
+/// A text that is JSON stays JSON.
+fn mask_json(value: &mut Value, wanted: &Wanted, names: &mut Names) -> bool {
+    let read = value.as_str().and_then(|it| serde_json::from_str(it).ok());
+    let Some(mut inner) = read.filter(|it: &Value| it.is_object() || it.is_array()) else {
+        return mask(value, (wanted, false), names);
+    };
+    let (before, whole) = (inner.clone(), mask(&mut inner, (wanted, true), names));
+    if inner != before {
+        *value = Value::String(inner.to_string());
+    }
+    whole
+}
+
+/// What looks like a placeholder in the texts of a value.
+fn placeholders(value: &Value, found: &mut HashSet<String>) {
+    match value {
+        Value::String(text) => {
+            for (at, _) in text.match_indices('[') {
+                let rest = text.get(at..).unwrap_or_default();
+                if let Some(end) = rest.find(']').filter(|it| *it < MOST_PLACEHOLDER) {
+                    found.extend(rest.get(..=end).map(str::to_owned));
+                }
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|it| placeholders(it, found)),
+        Value::Object(all) => {
+            for (name, it) in all {
+                placeholders(&Value::String(name.clone()), found);
+                placeholders(it, found);
+            }
+        }
+        _ => {}
     }
 }
 
 impl Preferences {
     /// What is taken out of requests; nothing, when nothing is.
-    fn redacts(&self) -> Option<(&[Personal], &Patterns)> {
+    pub(super) fn redacts(&self) -> Option<(&[Personal], &Patterns)> {
         static NONE: Patterns = Patterns::new();
         let kinds = self.redact.as_deref().unwrap_or_default();
         let patterns = self.redact_patterns.as_ref().unwrap_or(&NONE);
@@ -458,10 +514,21 @@ impl Plan {
         };
         let held = || EgressError::Held("it cannot be looked through for personal data".to_owned());
         let mut value: Value = serde_json::from_slice(body).map_err(|_| held())?;
-        let whole = std::str::from_utf8(body).map_err(|_| held())?;
+        if let Some(name) = GOES_ON
+            .into_iter()
+            .find(|it| value.get(it).is_some_and(|it| !it.is_null()))
+        {
+            let why = format!(
+                "`{name}`: names for personal data are those of one request, and a provider that goes on with \
+                 another would take one for another; send what was said before"
+            );
+            return Err(EgressError::Held(why));
+        }
+        let mut there = HashSet::new();
+        placeholders(&value, &mut there);
         let wanted = Wanted::of(kinds, patterns)?;
         let mut names = Names {
-            whole,
+            there,
             by_value: HashMap::new(),
             pairs: Vec::new(),
             counts: BTreeMap::new(),

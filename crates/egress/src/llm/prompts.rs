@@ -37,6 +37,8 @@ const MOST_PROMPTS: u64 = 500;
 const MOST_VERSIONS: u64 = 1_000;
 /// Labels of one prompt.
 const MOST_LABELS: usize = 20;
+/// Names that labels of a prompt ever had.
+const MOST_NAMES: usize = 100;
 /// Places that a label has been at which are kept.
 const MOST_MOVES: u64 = 1_000;
 /// Versions that one label leads to.
@@ -275,7 +277,7 @@ impl Prompt {
         let mut made = Vec::with_capacity(self.messages.len());
         let mut bytes = 0;
         for (place, message) in self.messages.iter().enumerate() {
-            let content = template::render(&message.content, variables);
+            let content = template::render(&message.content, variables, self.messages.len());
             let wrong =
                 |why| EgressError::Invalid(format!("the prompt's messages[{place}]: {why}"));
             let content = content.map_err(wrong)?;
@@ -470,11 +472,17 @@ impl Models {
         let found = self
             .prompt_version(workspace, (name, which), thread)
             .await?;
-        Ok(Made {
-            version: found.number,
-            messages: found.prompt.made(variables)?,
-            model: found.prompt.model,
-        })
+        let variables = variables.clone();
+        // It may take as long as its steps allow.
+        let made = tokio::task::spawn_blocking(move || {
+            Ok(Made {
+                version: found.number,
+                messages: found.prompt.made(&variables)?,
+                model: found.prompt.model,
+            })
+        });
+        let stopped = |_| EgressError::Invalid("it was not made: the server ends".to_owned());
+        made.await.map_err(stopped)?
     }
 
     /// Adds a version; the first one makes the prompt.

@@ -1,5 +1,7 @@
 //! Versions of routes: each change makes one, and the one before can come back; by itself, where a route says when.
 
+use std::time::Duration;
+
 use skep_core::{Timestamp, Workspace};
 use skep_store::{By, Row, Scope, StoreError};
 
@@ -16,6 +18,10 @@ use crate::rows::{self, KEPT};
 const MOST: u64 = 100;
 /// Exchanges of a version that are looked at, the newest.
 const MOST_EXCHANGES: i64 = 5_000;
+/// How far back they are looked at.
+const JUDGED: Duration = Duration::from_secs(24 * 3600);
+/// How exchanges end that say that a model does badly, besides statuses of 500 and more.
+const FAILURES: [&str; 5] = ["408", "429", "unreachable", "cut", "silent"];
 
 /// A version of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +110,7 @@ pub(super) fn drop(scope: &mut Scope<'_>, name: &str) -> Result<(), StoreError> 
     scope.execute(sql, &[name.into()]).map(std::mem::drop)
 }
 
-/// How the newest version did.
+/// How the newest version did. What agents say of their own exchanges does not bring a route back: they do not decide on it.
 fn record(scope: &mut Scope<'_>, name: &str, from: Timestamp) -> Result<Record, StoreError> {
     let rows = scope.query(
         "SELECT outcome, whole_us FROM exchanges WHERE workspace = ?1 AND at >= ?2 AND asked = ?3 AND way = ?4 \
@@ -117,23 +123,24 @@ fn record(scope: &mut Scope<'_>, name: &str, from: Timestamp) -> Result<Record, 
             MOST_EXCHANGES.into(),
         ],
     )?;
-    let mut record = Record {
-        exchanges: rows.len() as u64,
-        ..Record::default()
-    };
+    let mut record = Record::default();
     let mut took = Vec::new();
     for row in &rows {
-        match row.text(0)?.starts_with('2') {
-            true => took.push(number(row.int(1)?)),
-            false => record.failed += 1,
+        let outcome = row.text(0)?;
+        match outcome {
+            _ if outcome.starts_with('2') => took.push(number(row.int(1)?)),
+            // What a client asked wrongly says nothing of who answers; nor does the end of a server of Skep.
+            _ if outcome.starts_with('5') || FAILURES.contains(&outcome) => record.failed += 1,
+            _ => continue,
         }
+        record.exchanges += 1;
     }
     took.sort_unstable();
     let place = (took.len() * 95).div_ceil(100).saturating_sub(1);
     record.p95_us = took.get(place).copied().unwrap_or_default();
     let row = scope.query_opt(
         "SELECT COUNT(*), CAST(COALESCE(SUM(score), 0) AS BIGINT) FROM llm_scores \
-         WHERE workspace = ?1 AND asked = ?2 AND exchanged_at >= ?3",
+         WHERE workspace = ?1 AND asked = ?2 AND exchanged_at >= ?3 AND kind <> 'agent'",
         &[name.into(), from.into()],
     )?;
     if let Some(row) = row {
@@ -226,7 +233,7 @@ impl Models {
         if bound.is_empty() {
             return Ok(Vec::new());
         }
-        let of = workspace.clone();
+        let (of, now) = (workspace.clone(), self.0.db.clock().now());
         let look = self.0.db.read(move |reader| {
             let mut scope = reader.scope(&of);
             let mut bad = Vec::new();
@@ -238,7 +245,8 @@ impl Models {
                 if versions.len() < 2 {
                     continue;
                 }
-                let found = record(&mut scope, &route, newest.at)?;
+                let from = newest.at.max(now.minus(JUDGED));
+                let found = record(&mut scope, &route, from)?;
                 if let Some(why) = bound.broken(&found) {
                     let version = newest.number;
                     bad.push(Bad {

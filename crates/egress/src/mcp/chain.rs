@@ -147,11 +147,7 @@ impl Tools {
                 Ended::Fault(code::PARAMS, error.detail(), document)
             }
         })?;
-        let arguments = step.given(input, answers).map_err(|name| {
-            fault(format!(
-                "its argument `{name}` is not in what the step before answered"
-            ))
-        })?;
+        let arguments = step.given(input, answers).map_err(fault)?;
         let wanted = Wanted {
             server: step.server.clone(),
             thing: step.tool.clone(),

@@ -30,6 +30,26 @@ pub(super) fn is_for(claims: &Map<String, Value>, audience: &[String]) -> Result
     }
 }
 
+/// Whether a token that is for one of these counts at a path. One whose audience is the address of a door to tools is for
+/// that door alone (RFC 8707). Other addresses are names, as issuers make them up.
+pub(super) fn is_at(claims: &Map<String, Value>, audience: &[String], path: &str) -> bool {
+    let said = |of: &str| match claims.get("aud") {
+        Some(Value::String(one)) => one == of,
+        Some(Value::Array(all)) => all.iter().any(|it| it.as_str() == Some(of)),
+        _ => false,
+    };
+    let counts = |ours: &String| {
+        let place = ours
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('/'));
+        let place = place.map_or("", |(_, place)| place.trim_end_matches('/'));
+        let within = path.strip_prefix('/').and_then(|it| it.strip_prefix(place));
+        let is_door = place == "mcp" || place.starts_with("mcp/");
+        !is_door || within.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    audience.iter().any(|ours| said(ours) && counts(ours))
+}
+
 /// The moment that a claim names.
 pub(super) fn moment(
     claims: &Map<String, Value>,
@@ -69,4 +89,31 @@ pub(super) fn check(
     let is_one =
         |it: &&str| !it.is_empty() && it.len() <= MOST_SUBJECT && !it.chars().any(char::is_control);
     subject.filter(is_one).ok_or(Refusal::Claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_for_a_door_counts_there_alone() {
+        let door = "https://skep.example/mcp/files";
+        let ours = ["skep", door, "https://corp.example/api"].map(str::to_owned);
+        for (of, path, counts) in [
+            (json!(door), "/mcp/files", true),
+            (json!(door), "/mcp/files/", true),
+            (json!(door), "/mcp/filesystem", false),
+            (json!(door), "/mcp", false),
+            (json!(door), "/api/v1/agents", false),
+            (json!(["x", door, "skep"]), "/api/v1/agents", true),
+            (json!("skep"), "/mcp/files", true),
+            (json!("https://corp.example/api"), "/agents/a", true),
+        ] {
+            let claims = Map::from_iter([("aud".to_owned(), of.clone())]);
+            assert_eq!(is_for(&claims, &ours), Ok(()), "{of}");
+            assert_eq!(is_at(&claims, &ours, path), counts, "{of} at {path}");
+        }
+    }
 }

@@ -184,8 +184,10 @@ fn by_secret(algorithm: &str) -> Jwt {
 }
 
 pub(super) async fn find(jwt: &Jwt, token: &str) -> Result<Principal, Refusal> {
-    jwt.find(token, now(), |it| *it == Workspace::default())
-        .await
+    jwt.find((token, "/api/v1/agents"), now(), |it| {
+        *it == Workspace::default()
+    })
+    .await
 }
 
 async fn refused(jwt: &Jwt, token: &str, why: Refusal, what: &str) {
@@ -653,7 +655,9 @@ async fn claims_say_workspace_and_role() {
             claims[*name] = value.clone();
         }
         let token = signer.token(&header("ES256"), &claims);
-        let found = jwt.find(&token, now(), |it| it.as_str() != "none").await;
+        let found = jwt
+            .find((&token, "/"), now(), |it| it.as_str() != "none")
+            .await;
         found.map(|it| (it.workspace.to_string(), it.role.unwrap().as_str()))
     };
     let roles = "[issuer.roles]\nworker = \"member\"\nwatcher = \"viewer\"\nchief = \"admin\"\n";

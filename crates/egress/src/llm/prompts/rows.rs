@@ -1,13 +1,14 @@
 //! Prompts as the store has them. A version is never changed; a label's row is never changed either: where it is, its newest
 //! row says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_core::Timestamp;
 use skep_store::{Row, Scope, StoreError};
 
 use super::{
-    Listed, MOST_LABELS, MOST_MOVES, MOST_PROMPTS, MOST_VERSIONS, Move, Prompt, PromptLeg, Version,
+    Listed, MOST_LABELS, MOST_MOVES, MOST_NAMES, MOST_PROMPTS, MOST_VERSIONS, Move, Prompt,
+    PromptLeg, Version,
 };
 use crate::EgressError;
 
@@ -203,6 +204,12 @@ pub(super) fn put_label(
     }
     if !legs.is_empty() && !is_there && current(&all).len() >= MOST_LABELS {
         let why = format!("`{name}` has {MOST_LABELS} labels already: remove one first");
+        return Err(EgressError::Invalid(why));
+    }
+    let known: BTreeSet<&str> = all.iter().map(|it| it.label.as_str()).collect();
+    if newest.is_none() && known.len() >= MOST_NAMES {
+        let why =
+            format!("{MOST_NAMES} names of labels were used for `{name}`: take one of those again");
         return Err(EgressError::Invalid(why));
     }
     let nth = newest.map_or(1, |it| it.nth + 1);

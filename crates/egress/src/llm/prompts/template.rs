@@ -3,14 +3,19 @@
 //! No I/O.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value as Json;
 
-/// Steps of one template.
+/// Steps of all templates of a prompt together.
 const FUEL: u64 = 200_000;
+/// Bytes that filters of one template look at, together.
+const MOST_FILTERED: usize = 4 << 20;
 /// Bytes of what is made of one template.
 pub(super) const MOST_TEXT: usize = 256 << 10;
 /// Statements that there are.
@@ -24,19 +29,19 @@ const OPERATORS: [char; 3] = ['+', '*', '~'];
 /// What is wrong, and where.
 pub(super) fn check(text: &str) -> Result<BTreeSet<String>, String> {
     plain(text)?;
-    let environment = environment();
+    let environment = environment(1);
     let template = environment.template_from_str(text);
     let template = template.map_err(|error| told(&error))?;
     Ok(template.undeclared_variables(false).into_iter().collect())
 }
 
-/// The text of a template with these variables.
+/// The text of a template with these variables; one of so many, which have their steps together.
 ///
 /// # Errors
 /// What is wrong, and where.
-pub(super) fn render(text: &str, variables: &Json) -> Result<String, String> {
+pub(super) fn render(text: &str, variables: &Json, of: usize) -> Result<String, String> {
     plain(text)?;
-    let environment = environment();
+    let environment = environment(of);
     let template = environment.template_from_str(text);
     let template = template.map_err(|error| told(&error))?;
     let mut made = Bounded(Vec::new());
@@ -79,6 +84,18 @@ fn told(error: &Error) -> String {
 /// What is written, within bounds.
 struct Bounded(Vec<u8>);
 
+impl Bounded {
+    fn text(self) -> Result<String, Error> {
+        String::from_utf8(self.0).map_err(|_| wrong("it makes no text"))
+    }
+}
+
+impl std::fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        io::Write::write_all(self, text.as_bytes()).map_err(|_| std::fmt::Error)
+    }
+}
+
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MOST_TEXT {
@@ -93,19 +110,48 @@ impl io::Write for Bounded {
     }
 }
 
-fn environment() -> Environment<'static> {
+fn wrong(why: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, why)
+}
+
+/// A filter of texts, whose bytes are counted: a step may look at many.
+fn of_texts(
+    left: &Arc<AtomicUsize>,
+    made: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> impl Fn(&Value) -> Result<String, Error> + Send + Sync + 'static {
+    let left = left.clone();
+    move |it: &Value| {
+        let text = it.as_str().ok_or_else(|| wrong("it is no text"))?;
+        take(&left, text.len())?;
+        match made(text) {
+            text if text.len() <= MOST_TEXT => Ok(text),
+            _ => Err(wrong("it makes too long a text")),
+        }
+    }
+}
+
+/// Takes so many bytes of those that filters may look at.
+fn take(left: &AtomicUsize, bytes: usize) -> Result<(), Error> {
+    let fits = |it: usize| it.checked_sub(bytes);
+    let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+    let over = |_| wrong("its filters look at too many bytes");
+    taken.map(drop).map_err(over)
+}
+
+fn environment(of: usize) -> Environment<'static> {
+    let left = Arc::new(AtomicUsize::new(MOST_FILTERED / of.max(1)));
     // Empty: none of the filters and functions that there are usually, of which some make long texts of short ones.
     let mut all = Environment::empty();
     all.set_undefined_behavior(UndefinedBehavior::Strict);
     all.set_auto_escape_callback(|_| AutoEscape::None);
     all.set_keep_trailing_newline(true);
-    all.set_fuel(Some(FUEL));
+    all.set_fuel(Some(FUEL / of.max(1) as u64));
     all.add_test("defined", |it: Value| !it.is_undefined());
     all.add_test("undefined", |it: Value| it.is_undefined());
     all.add_test("none", |it: Value| it.is_none());
-    all.add_filter("upper", |it: String| it.to_uppercase());
-    all.add_filter("lower", |it: String| it.to_lowercase());
-    all.add_filter("trim", |it: String| it.trim().to_owned());
+    all.add_filter("upper", of_texts(&left, str::to_uppercase));
+    all.add_filter("lower", of_texts(&left, str::to_lowercase));
+    all.add_filter("trim", of_texts(&left, |it| it.trim().to_owned()));
     all.add_filter("default", |it: Value, other: Value| {
         match it.is_undefined() {
             true => other,
@@ -113,8 +159,15 @@ fn environment() -> Environment<'static> {
         }
     });
     all.add_filter("length", length);
-    all.add_filter("join", join);
-    all.add_filter("tojson", to_json);
+    let of_join = left.clone();
+    all.add_filter("join", move |it: &Value, between: Option<String>| {
+        let text = join(it, between)?;
+        take(&of_join, text.len()).map(|()| text)
+    });
+    all.add_filter("tojson", move |it: &Value| {
+        let text = to_json(it)?;
+        take(&left, text.len()).map(|()| text)
+    });
     all
 }
 
@@ -125,28 +178,24 @@ fn length(of: &Value) -> Result<usize, Error> {
 
 /// The items of a list, with something between them.
 fn join(all: &Value, between: Option<String>) -> Result<String, Error> {
-    let wrong = |why: &'static str| Error::new(ErrorKind::InvalidOperation, why);
     if all.kind() != ValueKind::Seq {
         return Err(wrong("`join`: it is no list"));
     }
     let between = between.unwrap_or_default();
-    let mut text = String::new();
+    let mut text = Bounded(Vec::new());
     for (place, item) in all.try_iter()?.enumerate() {
-        if place > 0 {
-            text.push_str(&between);
-        }
-        text.push_str(&item.to_string());
-        if text.len() > MOST_TEXT {
-            return Err(wrong("`join`: it makes too long a text"));
-        }
+        let between = if place > 0 { between.as_str() } else { "" };
+        let written = write!(text, "{between}{item}");
+        written.map_err(|_| wrong("`join`: it makes too long a text"))?;
     }
-    Ok(text)
+    text.text()
 }
 
 fn to_json(of: &Value) -> Result<String, Error> {
-    let wrong =
-        |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    serde_json::to_string(of).map_err(wrong)
+    let mut text = Bounded(Vec::new());
+    serde_json::to_writer(&mut text, of)
+        .map_err(|_| wrong("`tojson`: it makes too long a text"))?;
+    text.text()
 }
 
 /// Whether nothing stands in a template that could make a text grow by itself: no statement but these, no `recursive`, and
@@ -252,7 +301,7 @@ mod tests {
             ("{# no #}a { b } c", "a { b } c"),
             ("{{ name }} and {{ '{' }}% x %}", "Ada and {% x %}"),
         ] {
-            assert_eq!(render(text, &variables).as_deref(), Ok(made), "{text}");
+            assert_eq!(render(text, &variables, 1).as_deref(), Ok(made), "{text}");
         }
         let wanted = check("{{ a }}{% for b in c.d %}{{ b }}{% endfor %}").unwrap();
         assert_eq!(wanted.into_iter().collect::<Vec<_>>(), ["a", "c"]);
@@ -286,7 +335,7 @@ mod tests {
             ("{{ name|join('') }}", "no list"),
         ] {
             let variables = json!({ "name": "Ada", "tags": {} });
-            let told = render(text, &variables).unwrap_err();
+            let told = render(text, &variables, 1).unwrap_err();
             assert!(told.contains(why), "{text}: {told}");
         }
     }
@@ -296,18 +345,40 @@ mod tests {
         let many = json!({ "all": vec![0; 10_000], "long": "x".repeat(1_000) });
         let each =
             "{% for a in all %}{% for b in all %}{% if a %}{% endif %}{% endfor %}{% endfor %}";
-        assert!(render(each, &many).unwrap_err().contains("too many steps"));
+        assert!(
+            render(each, &many, 1)
+                .unwrap_err()
+                .contains("too many steps")
+        );
         let long = "{% for a in all %}{{ long }}{% endfor %}";
         assert!(
-            render(long, &many)
+            render(long, &many, 1)
                 .unwrap_err()
                 .contains("more than 262144 bytes")
         );
         let joined = "{{ all|join(long) }}";
         assert!(
-            render(joined, &many)
+            render(joined, &many, 1)
                 .unwrap_err()
                 .contains("too long a text")
+        );
+        let quotes = format!("{{{{ '\"'{} }}}}", "|tojson".repeat(40));
+        assert!(
+            render(&quotes, &many, 1)
+                .unwrap_err()
+                .contains("too long a text")
+        );
+        let lists = format!("{{{{ [{}]|tojson }}}}", "long,".repeat(4_000));
+        assert!(
+            render(&lists, &many, 1)
+                .unwrap_err()
+                .contains("too long a text")
+        );
+        let looks = "{% for a in all %}{% if long|upper == '' %}{% endif %}{% endfor %}";
+        assert!(
+            render(looks, &many, 1)
+                .unwrap_err()
+                .contains("too many bytes")
         );
         let deep = format!("{{{{ {}1{} }}}}", "(".repeat(5_000), ")".repeat(5_000));
         assert!(check(&deep).is_err());
@@ -326,7 +397,7 @@ mod tests {
         ) {
             let text: String = parts.concat();
             let variables = json!({ "a": [1, 2], "b": { "c": "d" } });
-            let (checked, made) = (check(&text), render(&text, &variables));
+            let (checked, made) = (check(&text), render(&text, &variables, 1));
             prop_assert!(checked.is_ok() || made.is_err(), "{}", text);
             // What is no template to begin with passes as it is.
             if !text.contains("{{") && !text.contains("{%") && !text.contains("{#") {
