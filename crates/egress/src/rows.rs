@@ -202,11 +202,11 @@ pub(crate) const KEPT: &str = "kept";
 /// Exchanges with models, which alone cost what budgets count.
 const MODEL: &str = Way::Model.as_str();
 
-fn int(value: u64) -> i64 {
+pub(crate) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn number(value: i64) -> u64 {
+pub(crate) fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }
 

@@ -65,29 +65,40 @@ pub(crate) async fn look(state: &State, workspace: &Workspace, error: &ApiError)
         return;
     };
     let until = rest.map_or(0, |rest| end(state.db.clock().now(), rest));
-    if !state.over_budget.is_new(workspace, budget, until) {
-        return;
-    }
-    let detail = match rest {
+    let detail = || match rest {
         Some(_) => {
             let until = Timestamp::from_micros(until.saturating_mul(SECOND));
             format!("the budget {budget} has not enough left, until {until}")
         }
         None => format!("the budget {budget} has not enough left"),
     };
-    let (of, key) = (workspace.clone(), format!("{EXCEEDED}:{budget}"));
+    let about = (EXCEEDED, budget.as_str());
+    if let Err(error) = tell_once(state, workspace, about, (until, detail)).await {
+        tracing::warn!(%workspace, budget, %error, "it is not told that a budget refuses");
+    }
+}
+
+/// Tells of something about a budget, by its name, once in a window, by when that begins or ends.
+async fn tell_once(
+    state: &State,
+    workspace: &Workspace,
+    (kind, name): (&'static str, &str),
+    (window, detail): (i64, impl FnOnce() -> String),
+) -> Result<(), StoreError> {
+    if !state.over_budget.is_new(workspace, name, window) {
+        return Ok(());
+    }
+    let (of, key, detail) = (workspace.clone(), format!("{kind}:{name}"), detail());
     let told: Result<bool, StoreError> = state
         .db
         .write(move |unit| {
             let now = unit.now();
-            let event = Event::new(EXCEEDED, detail);
-            event.record_once(&mut unit.scope(&of), (&key, until), now)
+            let event = Event::new(kind, detail);
+            event.record_once(&mut unit.scope(&of), (&key, window), now)
         })
         .await;
-    if let Err(error) = told {
-        state.over_budget.forget(workspace, budget);
-        tracing::warn!(%workspace, budget, %error, "it is not told that a budget refuses");
-    }
+    told.map(drop)
+        .inspect_err(|_| state.over_budget.forget(workspace, name))
 }
 
 /// Looks at budgets and routes of workspaces that use models here, until the end. No request waits for it.
@@ -116,23 +127,8 @@ async fn thresholds(state: &State, workspace: &Workspace) -> Result<(), EgressEr
         let (budget, start) = (&standing.budget.name, standing.start.as_micros());
         for part in standing.reached() {
             let name = format!("{budget}:{part}");
-            if !state.over_budget.is_new(workspace, &name, start) {
-                continue;
-            }
-            let detail = format!("{part} of 100 of the budget {budget} are spent");
-            let (of, key) = (workspace.clone(), format!("{THRESHOLD}:{name}"));
-            let told: Result<bool, StoreError> = state
-                .db
-                .write(move |unit| {
-                    let now = unit.now();
-                    let event = Event::new(THRESHOLD, detail);
-                    event.record_once(&mut unit.scope(&of), (&key, start), now)
-                })
-                .await;
-            if let Err(error) = told {
-                state.over_budget.forget(workspace, &name);
-                return Err(error.into());
-            }
+            let detail = || format!("{part} of 100 of the budget {budget} are spent");
+            tell_once(state, workspace, (THRESHOLD, &name), (start, detail)).await?;
         }
     }
     Ok(())

@@ -1,9 +1,5 @@
 //! What a request may not be: of a model that its sender may not ask, too large, or with a secret in it. No I/O.
 
-use std::collections::HashSet;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use skep_scan::Scanner;
 
@@ -56,16 +52,15 @@ impl Plan {
                 ));
             }
         }
-        let looks = preferences.leaks == Some(Leaks::Block) || preferences.redacts().is_some();
-        if looks && self.has_texts() && has_twins(body) {
-            return held(
-                "a field stands in it twice, and another may be read than is looked at".to_owned(),
-            );
+        let blocks = preferences.leaks == Some(Leaks::Block);
+        let looks = blocks || preferences.redacts().is_some();
+        if !looks || !self.has_texts() {
+            self.preferences = preferences;
+            return Ok(());
         }
-        if preferences.leaks == Some(Leaks::Block) && self.costs() {
-            let Some(found) = secrets_in(body) else {
-                return held("it cannot be looked through for secrets".to_owned());
-            };
+        let value = understood(body)?;
+        if blocks && self.costs() {
+            let found = secrets_in(&value);
             if !found.is_empty() {
                 return held(format!(
                     "what looks like a secret stands in it: {}",
@@ -74,83 +69,23 @@ impl Plan {
             }
         }
         self.preferences = preferences;
-        self.redact(body)
+        self.redact(value)
     }
 }
 
-/// Whether an object in a body has a field twice, however deep; what is no JSON has none.
-fn has_twins(body: &[u8]) -> bool {
-    let mut twins = false;
-    let mut read = serde_json::Deserializer::from_slice(body);
-    // An error elsewhere is told by who reads it.
-    let _ = Once(&mut twins).deserialize(&mut read);
-    twins
+/// A body that says one thing alone: with a field twice in one object, another could be read than is looked at.
+fn understood(body: &[u8]) -> Result<Value, EgressError> {
+    let text = std::str::from_utf8(body).map_err(|_| "it is no text".to_owned());
+    let value = text.and_then(skep_mcp::strict);
+    value.map_err(|why| EgressError::Held(format!("it cannot be looked through: {why}")))
 }
 
-/// A value whose objects have each field once.
-struct Once<'t>(&'t mut bool);
-
-impl<'de> DeserializeSeed<'de> for Once<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Once<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Once(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            *self.0 |= !names.insert(name);
-            map.next_value_seed(Once(self.0))?;
-        }
-        Ok(())
-    }
-}
-
-/// The kinds of what looks like a secret in the texts of a body, each once; nothing, when the body cannot be read.
-fn secrets_in(body: &[u8]) -> Option<Vec<&'static str>> {
+/// The kinds of what looks like a secret in the texts of a body, each once.
+fn secrets_in(body: &Value) -> Vec<&'static str> {
     let mut found = Vec::new();
-    let body = serde_json::from_slice(body).ok()?;
-    texts(&body, &mut |text| look(text, &mut found));
+    texts(body, &mut |text| look(text, &mut found));
     found.truncate(MOST_NAMED);
-    Some(found)
+    found
 }
 
 fn look(text: &str, found: &mut Vec<&'static str>) {
@@ -194,9 +129,10 @@ mod tests {
             (r#"{"m":[{"content":"a@b.c","content":"hi"}]}"#, true),
             (r#"{"m":[{"content":1.5,"cont\u0065nt":"hi"}]}"#, true),
             (r#"{"a":{"b":true,"b":-1}}"#, true),
-            ("no", false),
+            ("no", true),
         ] {
-            assert_eq!(has_twins(body.as_bytes()), twice, "{body}");
+            let told = understood(body.as_bytes());
+            assert_eq!(told.is_err(), twice, "{body}");
         }
     }
 
@@ -211,11 +147,11 @@ mod tests {
                 { "role": "tool", "content": [{ "type": "text", "text": format!("token {github}") }] },
             ],
         });
-        let found = secrets_in(body.to_string().as_bytes()).unwrap();
+        let found = secrets_in(&body);
         assert_eq!(found.len(), 2, "{found:?}");
         let plain =
             serde_json::json!({ "messages": [{ "content": "what is a password=hunter2?" }] });
-        assert!(secrets_in(plain.to_string().as_bytes()).unwrap().is_empty());
-        assert_eq!(secrets_in(b"{"), None);
+        assert!(secrets_in(&plain).is_empty());
+        assert!(understood(b"{").is_err());
     }
 }

@@ -507,13 +507,11 @@ impl Plan {
     ///
     /// # Errors
     /// [`EgressError::Held`], when it cannot be looked through.
-    pub(super) fn redact(&mut self, body: &[u8]) -> Result<(), EgressError> {
-        let Some((kinds, patterns)) = self.preferences.redacts().filter(|_| self.has_texts())
-        else {
+    pub(super) fn redact(&mut self, mut value: Value) -> Result<(), EgressError> {
+        let Some((kinds, patterns)) = self.preferences.redacts() else {
             return Ok(());
         };
         let held = || EgressError::Held("it cannot be looked through for personal data".to_owned());
-        let mut value: Value = serde_json::from_slice(body).map_err(|_| held())?;
         if let Some(name) = GOES_ON
             .into_iter()
             .find(|it| value.get(it).is_some_and(|it| !it.is_null()))

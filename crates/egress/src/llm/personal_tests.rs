@@ -128,7 +128,7 @@ fn texts_go_out_without_it_and_all_else_as_it_is() {
     });
     let body = body.to_string();
     let mut plan = plan(body.as_bytes(), all());
-    plan.redact(body.as_bytes()).unwrap();
+    plan.redact(serde_json::from_str(&body).unwrap()).unwrap();
     let masked = plan.masked.clone().unwrap();
     let sent: Value = serde_json::from_slice(&masked.body).unwrap();
     assert_eq!(
@@ -156,7 +156,7 @@ fn texts_go_out_without_it_and_all_else_as_it_is() {
     // Nothing is done to a request that has none of it.
     let plain = json!({ "model": "gpt", "messages": [] }).to_string();
     let mut none = self::plan(plain.as_bytes(), all());
-    none.redact(plain.as_bytes()).unwrap();
+    none.redact(serde_json::from_str(&plain).unwrap()).unwrap();
     assert_eq!(none.masked, None);
 }
 
@@ -195,7 +195,7 @@ proptest! {
         let text = parts.join(if apart { " " } else { "" });
         let body = json!({ "model": "gpt", "messages": [{ "role": "user", "content": text }] }).to_string();
         let mut plan = plan(body.as_bytes(), all());
-        plan.redact(body.as_bytes()).unwrap();
+        plan.redact(serde_json::from_str(&body).unwrap()).unwrap();
         let Some(masked) = plan.masked else {
             prop_assert!(found(&text).is_empty());
             return Ok(());

@@ -106,7 +106,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// A model's name in a path: it says nothing there but itself. `/` stays one where names have it.
-pub(super) fn encoded(model: &str, slashes: bool) -> String {
+fn encoded(model: &str, slashes: bool) -> String {
     let mut text = String::with_capacity(model.len());
     for byte in model.bytes() {
         match byte {
@@ -399,8 +399,8 @@ impl Plan {
         }
     }
 
-    /// The path for a target: where it has the model in it, that is the target's.
-    pub(super) fn path_for(&self, target: &Target) -> String {
+    /// The path for a model: where it has one in it, that is this one.
+    pub(super) fn path_for(&self, model: &str) -> String {
         let named = match &self.wish {
             Wish::Work { model, .. } | Wish::Embed { model } | Wish::Count { model } => {
                 model.is_some()
@@ -411,7 +411,7 @@ impl Plan {
         let Some((before, after)) = self.path.split_once("/models/").filter(|_| named) else {
             return self.path.clone();
         };
-        let model = encoded(&target.model, true);
+        let model = encoded(model, true);
         match after.rsplit_once(':').filter(|_| self.door == Door::Google) {
             Some((_, verb)) => format!("{before}/models/{model}:{verb}"),
             None => format!("{before}/models/{model}"),
@@ -565,7 +565,7 @@ mod tests {
         assert_eq!(gemini.asked.as_deref(), Some("gemini/x"));
         assert_eq!(gemini.query.as_deref(), Some("alt=sse"));
         assert_eq!(
-            gemini.path_for(&gemini.targets[0]),
+            gemini.path_for(&gemini.targets[0].model),
             "/v1beta/models/x:streamGenerateContent"
         );
         assert!(gemini.streams());
@@ -626,7 +626,7 @@ mod tests {
                     "/v1beta/models/{}:generateContent",
                     name.unwrap_or_default()
                 );
-                assert_eq!(plan.path_for(&plan.targets[0]), path);
+                assert_eq!(plan.path_for(&plan.targets[0].model), path);
             }
         }
         assert!(read(Door::OpenAi, "/v1/models/../files", "").is_err());

@@ -399,6 +399,25 @@ impl Models {
         read.await
     }
 
+    /// Where a label of a prompt is now; nothing, when it is nowhere.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn prompt_label(
+        &self,
+        workspace: &Workspace,
+        (name, label): (&str, &str),
+    ) -> Result<Option<Move>, EgressError> {
+        let (of, name) = (workspace.clone(), name.to_owned());
+        let read = self
+            .0
+            .db
+            .read(move |reader| rows::moves(&mut reader.scope(&of), &name));
+        let all: Vec<Move> = read.await?;
+        let here = all.into_iter().filter(|it| it.label == label);
+        Ok(here.max_by_key(|it| it.nth))
+    }
+
     /// One version.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 //! model and the version of a prompt that it is of, so that both can be looked at beside others.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use skep_core::{ExchangeId, Timestamp};
@@ -16,8 +15,6 @@ use crate::rows;
 const MOST_OF_THREAD: i64 = 100;
 /// Bytes of a thread's name.
 const MOST_THREAD: usize = 256;
-/// How long is waited for what has just ended.
-const SOON: Duration = Duration::from_secs(3);
 /// How the audit log calls it.
 const KIND: &str = "Score";
 /// What a score is kept in.
@@ -30,6 +27,16 @@ pub enum Scored {
     Exchange(ExchangeId),
     /// All exchanges of a thread, by its name.
     Thread(String),
+}
+
+impl Scored {
+    /// How it is kept, and written down.
+    fn target(&self) -> String {
+        match self {
+            Self::Exchange(id) => id.to_string(),
+            Self::Thread(thread) => mark(thread.as_bytes()),
+        }
+    }
 }
 
 /// Scores of something together.
@@ -118,10 +125,7 @@ fn put(
 ) -> Result<(), EgressError> {
     let agent = if who.kind == "agent" { &*who.id } else { "" };
     let all = asked(scope, scored, agent)?;
-    let target = match scored {
-        Scored::Exchange(id) => id.to_string(),
-        Scored::Thread(thread) => mark(thread.as_bytes()),
-    };
+    let target = scored.target();
     if all.is_empty() {
         return Err(EgressError::NotFound(match scored {
             Scored::Exchange(id) => format!("there is no exchange `{id}`"),
@@ -191,11 +195,6 @@ pub(super) fn by_prompt(
 }
 
 impl Models {
-    /// Waits for what has just ended, and not for long: what the store does not take is missing then.
-    pub(super) async fn soon(&self) {
-        let _ = tokio::time::timeout(SOON, self.ledger().on_disk()).await;
-    }
-
     /// Says how good an exchange, or a thread, was: from 0 to 1. Who says it again changes what they said. An agent
     /// scores its own exchanges alone.
     ///
@@ -216,10 +215,7 @@ impl Models {
             return Err(EgressError::Invalid(why));
         }
         self.soon().await;
-        let name = match &scored {
-            Scored::Exchange(id) => id.to_string(),
-            Scored::Thread(thread) => mark(thread.as_bytes()),
-        };
+        let name = scored.target();
         let (of, workspace) = (who.clone(), who.workspace.clone());
         let put = move |scope: &mut Scope<'_>, now| put(scope, (&scored, &of), score, now);
         rows::change(&self.0.db, by, &workspace, (KIND, &name, "scored"), put).await

@@ -544,7 +544,7 @@ impl Models {
             }
         };
         let address = match own {
-            true => provider.address(&plan.path_for(target), plan.query.as_deref()),
+            true => provider.address(&plan.path_for(&target.model), plan.query.as_deref()),
             false => {
                 let (path, query) = plan.path_elsewhere(target);
                 provider.address(&path, query)

@@ -207,6 +207,11 @@ impl Models {
         tokio::join!(self.0.ledger.keep(stop.clone()), recordings, shares);
     }
 
+    /// Waits for what has just ended, and not for long: what the store does not take is missing then.
+    pub(super) async fn soon(&self) {
+        let _ = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
+    }
+
     /// The last of what exchanges cost.
     pub async fn close(&self) {
         self.0.ledger.flush().await;
@@ -449,8 +454,7 @@ impl Models {
         workspace: &Workspace,
         filter: DayFilter,
     ) -> Result<(Vec<Day>, bool), EgressError> {
-        // What the store does not take is missing, and all else is told.
-        let _ = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
+        self.soon().await;
         let of = workspace.clone();
         let days = self
             .0
@@ -483,7 +487,7 @@ impl Models {
         workspace: &Workspace,
         hours: u64,
     ) -> Result<(Vec<Performance>, bool), EgressError> {
-        let _ = tokio::time::timeout(SOON, self.0.ledger.on_disk()).await;
+        self.soon().await;
         let from = self
             .0
             .db

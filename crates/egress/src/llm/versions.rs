@@ -12,7 +12,7 @@ use super::service::Models;
 use super::stored::ROUTES;
 use crate::EgressError;
 use crate::ledger::Way;
-use crate::rows::{self, KEPT};
+use crate::rows::{self, KEPT, int, number};
 
 /// Versions of one route that are kept.
 const MOST: u64 = 100;
@@ -45,14 +45,6 @@ pub struct Bad {
     pub version: u64,
     /// Why, in words.
     pub why: String,
-}
-
-fn int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn number(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
 }
 
 fn read(row: &Row, name: &str) -> Result<RouteVersion, StoreError> {

@@ -457,11 +457,11 @@ impl Tools {
         let made = Virtual::read(name, &text).map_err(invalid)?;
         let of = name.to_owned();
         let put = move |scope: &mut Scope<'_>, now| {
-            if SERVERS.has(scope, &of)? {
-                return Err(EgressError::Invalid(taken("", &of)));
-            }
             let all = SERVERS.all(scope)?;
             let is_there = |name: &&str| all.iter().any(|(its, _)| its == name);
+            if is_there(&of.as_str()) {
+                return Err(EgressError::Invalid(taken("", &of)));
+            }
             if let Some(name) = made.servers().iter().find(|it| !is_there(it)) {
                 let why = format!("there is no MCP server `{name}`: add it first");
                 return Err(EgressError::Invalid(why));

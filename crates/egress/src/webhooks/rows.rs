@@ -8,6 +8,7 @@ use skep_store::{Migration, MigrationSet, Row, Scope, StoreError};
 
 use super::endpoint::{Endpoint, Health, New, Off, Selection};
 use super::life::State;
+use crate::rows::{int, number};
 
 /// The tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
@@ -86,14 +87,6 @@ pub struct Message {
     /// When it was tried last, and how that went.
     pub tried: Option<(Timestamp, String)>,
     pub(super) claim: i64,
-}
-
-fn int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn number(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
 }
 
 fn odd(what: &str) -> StoreError {

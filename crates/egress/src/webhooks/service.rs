@@ -227,21 +227,14 @@ impl Inner {
             };
             begins.insert(name.to_owned(), known);
             // What it takes anew it takes from now on.
-            let mut end = None;
-            for kind in kinds {
-                let key = later(name, kind);
-                let of_kind = before.and_then(|it| it.begins.get(&key).copied());
-                match (took(kind), of_kind, end) {
-                    (true, Some(at), _) | (false, _, Some(at)) => {
-                        begins.insert(key, at);
-                    }
-                    (true, None, _) => {}
-                    (false, _, None) => {
-                        let at = feed.end(workspace).await.map_err(WebhookError::Feed)?;
-                        end = Some(at);
-                        begins.insert(key, at);
-                    }
-                }
+            let (old, new): (Vec<&str>, Vec<&str>) = kinds.into_iter().partition(|it| took(it));
+            for key in old.into_iter().map(|kind| later(name, kind)) {
+                let at = before.and_then(|it| it.begins.get(&key).copied());
+                begins.extend(at.map(|at| (key, at)));
+            }
+            if !new.is_empty() {
+                let end = feed.end(workspace).await.map_err(WebhookError::Feed)?;
+                begins.extend(new.into_iter().map(|kind| (later(name, kind), end)));
             }
         }
         Ok(begins)

@@ -255,11 +255,9 @@ async fn moved(
     workspace: &Workspace,
     (name, wanted): (&str, &str),
 ) -> Result<Json<PromptLabel>, ApiError> {
-    let (_, moves) = state.models.prompt(workspace, name).await?;
-    let of = moves.iter().filter(|it| it.label == wanted);
-    let newest = of.max_by_key(|it| it.nth);
+    let found = state.models.prompt_label(workspace, (name, wanted)).await?;
     let gone = || ApiError::new(Code::NotFound, "somebody removed it meanwhile");
-    newest.map(label).map(Json).ok_or_else(gone)
+    found.as_ref().map(label).map(Json).ok_or_else(gone)
 }
 
 /// Moves a label to a version, or to several of which one is taken by weight. Where it was before is kept.

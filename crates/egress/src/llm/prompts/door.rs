@@ -5,20 +5,9 @@ use skep_dialects::Dialect;
 
 use super::{apply, parts, usage};
 use crate::EgressError;
-use crate::llm::plan::{Plan, encoded};
+use crate::llm::plan::Plan;
 use crate::llm::provider::{Door, Wish};
 use crate::llm::service::{Models, Who};
-
-/// The path with another model in it, where it has one.
-fn path_of(plan: &Plan, model: &str) -> String {
-    let Some((before, after)) = plan.path.split_once("/models/") else {
-        return plan.path.clone();
-    };
-    match after.rsplit_once(':').filter(|_| plan.door == Door::Google) {
-        Some((_, verb)) => format!("{before}/models/{}:{verb}", encoded(model, true)),
-        None => plan.path.clone(),
-    }
-}
 
 impl Models {
     /// Makes the prompt that a request asks for (`prompt:NAME@LABEL` as its model, and `prompt_variables`), and reads the
@@ -54,7 +43,7 @@ impl Models {
         })?;
         let body = apply::applied(plan.dialect, body, (&made.messages, &model))?;
         let body = Bytes::from(body);
-        let path = path_of(&plan, &model);
+        let path = plan.path_for(&model);
         let here = (&plan.method, path.as_str(), plan.query.as_deref());
         let has = (
             &*known.providers,

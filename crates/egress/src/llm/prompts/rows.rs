@@ -11,17 +11,10 @@ use super::{
     PromptLeg, Version,
 };
 use crate::EgressError;
+use crate::rows::{int, number};
 
 /// In the place of what a version says: it was removed.
 const GONE: &str = "";
-
-fn int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn number(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
-}
 
 fn odd(name: &str) -> StoreError {
     StoreError::Statement(format!("a row of prompts is not readable: `{name}`"))
