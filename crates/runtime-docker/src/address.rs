@@ -46,6 +46,11 @@ impl Addresses {
         })
     }
 
+    /// This machine's own address there.
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
+        self.gateway.into()
+    }
+
     /// Whether both are of the same network.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (self.network, self.gateway, self.count) == (other.network, other.gateway, other.count)

@@ -25,7 +25,7 @@ use crate::exec::exec;
 use crate::folder::{Folders, Owner};
 use crate::image::Images;
 use crate::log::Carrier;
-use crate::network::{Firewall, LABEL_ID, Network};
+use crate::network::{Doors, Firewall, LABEL_ID, Network};
 use crate::pull::{PullLimits, Pulls, never};
 use crate::running::{DockerRunning, Handle, abandon, remove, settle};
 use crate::sweep::sweep;
@@ -37,7 +37,7 @@ const ADDRESS_TAKEN: &str = "Address already in use";
 const ADDRESS_TRIES: u32 = 32;
 
 /// How the driver works.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DockerOptions {
     /// The server's data folder.
     pub data: PathBuf,
@@ -53,6 +53,8 @@ pub struct DockerOptions {
     pub credentials: Option<PathBuf>,
     /// How long pulls may take.
     pub pulls: PullLimits,
+    /// By what agents reach this server; else they do not.
+    pub doors: Option<Arc<dyn Doors>>,
 }
 
 impl DockerOptions {
@@ -67,6 +69,7 @@ impl DockerOptions {
             rotation: Rotation::default(),
             credentials: None,
             pulls: PullLimits::default(),
+            doors: None,
         }
     }
 }
@@ -119,7 +122,6 @@ impl DockerDriver {
     async fn house(&self) -> Result<&House, DriverError> {
         let make = || async {
             let folders = self.shared.folders.clone();
-            let options = &self.shared.options;
             let (id, path) = blocking(move || {
                 let id = folders.id()?;
                 let path = folders.data().canonicalize();
@@ -127,8 +129,7 @@ impl DockerDriver {
                 Ok((id, path.to_string_lossy().into_owned()))
             })
             .await?;
-            let (subnet, firewall) = (options.subnet.clone(), options.firewall);
-            let network = Network::new(id.clone(), path.clone(), subnet, firewall);
+            let network = Network::new((id.clone(), path.clone()), &self.shared.options);
             Ok::<_, DriverError>(House { id, path, network })
         };
         self.shared.house.get_or_try_init(make).await
@@ -145,13 +146,17 @@ impl DockerDriver {
             let (folders, id) = (self.shared.folders.clone(), house.id.clone());
             let rotation = self.shared.options.rotation;
             tokio::spawn(async move { sweep(&engine, &claims, &folders, &id, rotation).await });
+            // Who runs there already is led here.
+            if let Err(error) = house.network.look(&self.shared.engine).await {
+                tracing::debug!(%error, "the agents' network is looked at later");
+            }
         }
         Ok((connected, house))
     }
 
     /// The protections that cannot be had here.
     async fn gaps(&self, connected: &Connected, house: &House) -> Result<Vec<String>, DriverError> {
-        let mut gaps = house.network.ensure(&self.shared.engine).await?;
+        let mut gaps = house.network.ensure(&self.shared.engine).await?.gaps;
         gaps.extend(gaps_of(&connected.info));
         Ok(gaps)
     }
@@ -394,6 +399,13 @@ impl Driver for DockerDriver {
         PathBuf::from(volume::HELD)
     }
 
+    async fn server_at(&self, _url: &str) -> Result<Option<String>, DriverError> {
+        let (_, house) = self.ready().await?;
+        let there = house.network.ensure(&self.shared.engine).await?;
+        let opened = there.opened.map_err(DriverError::Unavailable)?;
+        Ok(opened.map(|it| it.url))
+    }
+
     async fn condition(&self) -> Condition {
         let looked = async {
             let (connected, house) = self.ready().await?;
@@ -402,7 +414,8 @@ impl Driver for DockerDriver {
                 .engine
                 .ask(|_| async move { docker.ping().await })
                 .await?;
-            let mut gaps = house.network.look(&self.shared.engine).await?;
+            let there = house.network.look(&self.shared.engine).await?;
+            let mut gaps = there.map(|it| it.gaps).unwrap_or_default();
             gaps.extend(gaps_of(&connected.info));
             Ok::<_, DriverError>((connected, gaps))
         };

@@ -1,12 +1,14 @@
 //! The network of a data folder's agents: a bridge of their own without a way out, on which they
-//! cannot reach each other, and a rule of the firewall that keeps them from the services of this
-//! machine. Skep reaches them over the bridge; nothing is published.
+//! cannot reach each other, and rules of the firewall that keep them from the services of this
+//! machine but Skep. Skep reaches them over the bridge; nothing is published.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::ListNetworksOptions;
 use skep_runtime::DriverError;
@@ -14,6 +16,7 @@ use skep_runtime::folder::blocking;
 use tokio::sync::Mutex;
 
 use crate::address::Addresses;
+use crate::driver::DockerOptions;
 use crate::engine::{Engine, Trouble};
 
 /// The label that everything of ours has: the name of the data folder at the engine.
@@ -29,14 +32,41 @@ const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const BRIDGE: &str = "com.docker.network.bridge.name";
 
+/// Where agents reach this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The URL that they are told.
+    pub url: String,
+    /// The port of this machine that they must be let to.
+    pub port: u16,
+}
+
+/// Opens this server to agents.
+#[async_trait]
+pub trait Doors: Send + Sync {
+    /// Listens at `gateway`, this machine's address on the agents' bridge, unless it does already.
+    ///
+    /// # Errors
+    /// Why it cannot, with what to do.
+    async fn open(&self, gateway: Ipv4Addr) -> Result<Opened, String>;
+}
+
 /// Who keeps agents from the services of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Firewall {
-    /// Skep, with a rule of iptables; it needs to run as root for that.
+    /// Skep, with rules of iptables; it needs to run as root for that.
     #[default]
     Skep,
-    /// Somebody else: Skep takes it that there is such a rule.
+    /// Somebody else: Skep takes it that there are such rules.
     External,
+}
+
+/// How a network is.
+pub(crate) struct There {
+    /// Where agents reach this server, when it wants to be reached; or why they do not.
+    pub(crate) opened: Result<Option<Opened>, String>,
+    /// The protections that it does not give.
+    pub(crate) gaps: Vec<String>,
 }
 
 /// The network of one data folder.
@@ -46,6 +76,7 @@ pub(crate) struct Network {
     path: String,
     subnet: Option<String>,
     firewall: Firewall,
+    doors: Option<Arc<dyn Doors>>,
     /// Held while the network is looked at or made.
     making: Mutex<()>,
     /// Nothing in a network that was made without a subnet and is in use.
@@ -53,19 +84,15 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(
-        id: String,
-        path: String,
-        subnet: Option<String>,
-        firewall: Firewall,
-    ) -> Self {
+    pub(crate) fn new((id, path): (String, String), options: &DockerOptions) -> Self {
         Self {
             // Also the bridge's name, for which there are 15 characters.
             name: format!("skep-{id}"),
             id,
             path,
-            subnet,
-            firewall,
+            subnet: options.subnet.clone(),
+            firewall: options.firewall,
+            doors: options.doors.clone(),
             making: Mutex::default(),
             addresses: parking_lot::Mutex::default(),
         }
@@ -75,14 +102,16 @@ impl Network {
         &self.name
     }
 
-    /// Sees to it that the network is there, and tells which protections it does not give.
-    pub(crate) async fn ensure(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
+    /// Sees to it that the network is there.
+    pub(crate) async fn ensure(&self, engine: &Engine) -> Result<There, DriverError> {
         let _making = self.making.lock().await;
         let found = match self.find(engine).await? {
             Some(found) if is_chosen(&found) => Some(found),
             found => self.make_anew(engine, found).await?,
         };
-        let fresh = found.and_then(|found| Addresses::of(&found, fastrand::u32(..)));
+        let fresh = found
+            .as_ref()
+            .and_then(|found| Addresses::of(found, fastrand::u32(..)));
         let is_other =
             |known: &Addresses| !fresh.as_ref().is_some_and(|fresh| known.is_like(fresh));
         {
@@ -91,7 +120,11 @@ impl Network {
                 *known = fresh;
             }
         }
-        self.gaps().await
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.find(engine).await?,
+        };
+        self.there(found.as_ref()).await
     }
 
     /// The address for a new container, if it is for us to choose.
@@ -99,11 +132,11 @@ impl Network {
         Some(self.addresses.lock().as_mut()?.next())
     }
 
-    /// Which protections the network does not give, if it is there.
-    pub(crate) async fn look(&self, engine: &Engine) -> Result<Vec<String>, DriverError> {
+    /// How the network is, if it is there.
+    pub(crate) async fn look(&self, engine: &Engine) -> Result<Option<There>, DriverError> {
         match self.find(engine).await? {
-            Some(_) => self.gaps().await,
-            None => Ok(Vec::new()),
+            Some(found) => self.there(Some(&found)).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -124,9 +157,24 @@ impl Network {
         }
     }
 
-    async fn gaps(&self) -> Result<Vec<String>, DriverError> {
+    /// Opens the server to who is in the network, and looks at its walls.
+    async fn there(&self, found: Option<&NetworkInspect>) -> Result<There, DriverError> {
+        let gateway = found.and_then(|found| Some(Addresses::of(found, 0)?.gateway()));
+        let opened = match (&self.doors, gateway) {
+            (None, _) => Ok(None),
+            (Some(doors), Some(gateway)) => doors.open(gateway).await.map(Some),
+            (Some(_), None) => Err("the engine does not say this machine's address in the \
+                                    agents' network; set `docker.subnet`"
+                .to_owned()),
+        };
+        let door = opened.as_ref().ok().and_then(Option::as_ref);
+        let door = door.and_then(|it| Some((gateway?, it.port)));
         let (bridge, firewall) = (self.name.clone(), self.firewall);
-        blocking(move || Ok(gaps(&bridge, firewall))).await
+        let mut gaps = blocking(move || Ok(gaps(&bridge, firewall, door))).await?;
+        if let Err(why) = &opened {
+            gaps.push(format!("agents do not reach Skep: {why}"));
+        }
+        Ok(There { opened, gaps })
     }
 
     fn is_ours(&self, network: &NetworkInspect) -> bool {
@@ -242,7 +290,7 @@ impl Network {
                     .ask(|docker| async move { docker.remove_network(&removed).await })
                     .await;
                 if done.is_ok() {
-                    tokio::task::spawn_blocking(move || iptables("-D", &name));
+                    tokio::task::spawn_blocking(move || forget(&name, |_| true));
                 }
             }
         }
@@ -261,7 +309,7 @@ fn subnet_of(network: &NetworkInspect) -> Option<String> {
 }
 
 /// The protections that this machine does not give to a network that is there. Blocks.
-fn gaps(bridge: &str, firewall: Firewall) -> Vec<String> {
+fn gaps(bridge: &str, firewall: Firewall, door: Option<(Ipv4Addr, u16)>) -> Vec<String> {
     let mut gaps = Vec::new();
     let filtered = std::fs::read_to_string(BRIDGE_FILTER);
     if !filtered.is_ok_and(|text| text.trim() == "1") {
@@ -271,47 +319,76 @@ fn gaps(bridge: &str, firewall: Firewall) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if firewall == Firewall::Skep && !iptables("-C", bridge) && !iptables("-I", bridge) {
+    if firewall == Firewall::Skep && !hold(bridge, door) {
+        let let_in = door.map(|door| format!(" and `iptables -I INPUT {}`", accept(bridge, door)));
         gaps.push(format!(
             "agents may reach services of this machine: run Skep as root with iptables installed, or \
-             run `iptables -I INPUT {}` and set `docker.firewall` to `external`",
-            rule(bridge).join(" ")
+             run `iptables -I INPUT {}`{} and set `docker.firewall` to `external`",
+            refuse(bridge),
+            let_in.unwrap_or_default()
         ));
     }
     gaps
 }
 
 /// What comes from an agent and answers nothing is dropped.
-fn rule(bridge: &str) -> [&str; 9] {
-    [
-        "-i",
-        bridge,
-        "-m",
-        "conntrack",
-        "!",
-        "--ctstate",
-        "ESTABLISHED,RELATED",
-        "-j",
-        "DROP",
-    ]
+fn refuse(bridge: &str) -> String {
+    format!("-i {bridge} -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP")
+}
+
+/// But what goes to Skep.
+fn accept(bridge: &str, (gateway, port): (Ipv4Addr, u16)) -> String {
+    format!("-d {gateway}/32 -i {bridge} -p tcp -m tcp --dport {port} -j ACCEPT")
+}
+
+/// Sees to it that both rules are there, in their order. Blocks.
+fn hold(bridge: &str, door: Option<(Ipv4Addr, u16)>) -> bool {
+    let (refuse, accept) = (refuse(bridge), door.map(|door| accept(bridge, door)));
+    let refuses = iptables("-C", &refuse);
+    let accepts = accept.as_ref().is_none_or(|rule| iptables("-C", rule));
+    if refuses && accepts {
+        return true;
+    }
+    if !refuses && !iptables("-I", &refuse) {
+        return false;
+    }
+    // It must stand before the other. What an earlier port was is no door any more.
+    forget(bridge, |rule| rule.ends_with("-j ACCEPT"));
+    accept.is_none_or(|rule| iptables("-I", &rule))
+}
+
+/// Takes away rules of a bridge. Blocks.
+fn forget(bridge: &str, which: impl Fn(&str) -> bool) {
+    let Some(listed) = run(&["-S", "INPUT"]) else {
+        return;
+    };
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let of = format!("-i {bridge} ");
+    for rule in listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("-A INPUT "))
+        .filter(|rule| rule.contains(&of) && which(rule))
+    {
+        iptables("-D", rule);
+    }
 }
 
 /// Whether iptables did this with the rule. Blocks.
-fn iptables(verb: &str, bridge: &str) -> bool {
+fn iptables(verb: &str, rule: &str) -> bool {
+    let mut arguments = vec![verb, "INPUT"];
+    arguments.extend(rule.split_whitespace());
+    run(&arguments).is_some_and(|output| output.status.success())
+}
+
+fn run(arguments: &[&str]) -> Option<Output> {
     if !rustix::process::geteuid().is_root() {
-        return false;
+        return None;
     }
     ["iptables", "/usr/sbin/iptables", "/sbin/iptables"]
         .iter()
         .find_map(|program| {
             let mut command = Command::new(program);
-            command
-                .args(["-w", "10", verb, "INPUT"])
-                .args(rule(bridge))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            command.status().ok()
+            command.args(["-w", "10"]).args(arguments);
+            command.stdin(Stdio::null()).output().ok()
         })
-        .is_some_and(|status| status.success())
 }

@@ -90,6 +90,15 @@ pub trait Driver: Send + Sync + 'static {
         folder.to_owned()
     }
 
+    /// Where instances reach this server, which is at `url` for who is on this machine. `None`: they do not. Asked before
+    /// each start; who was told it is still led there by another server of the same options.
+    ///
+    /// # Errors
+    /// [`DriverError`], as of a start.
+    async fn server_at(&self, url: &str) -> Result<Option<String>, DriverError> {
+        Ok(Some(url.to_owned()))
+    }
+
     /// How it is with what the driver stands on. Answers within seconds.
     async fn condition(&self) -> Condition {
         Condition::Well("available".to_owned())

@@ -60,6 +60,8 @@ type Held = (Named, Zeroizing<Vec<u8>>);
 pub(crate) struct Given {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) held: Option<PathBuf>,
+    /// Where the instance reaches this server.
+    pub(crate) server: Option<String>,
     /// Where the instance sees the certificates that it is to believe.
     pub(crate) bundle: Option<PathBuf>,
     pub(crate) ways: Ways,
@@ -102,6 +104,7 @@ impl Charge {
         };
         let bundle = ways.web.as_ref().and_then(|it| it.bundle.clone());
         let bundle = bundle.filter(|_| !says_proxy(&spec.env));
+        let server = self.server().await?;
         if spec.secrets.is_empty() {
             let held = self
                 .hold(place, (Vec::new(), begins), &mut BTreeMap::new(), bundle)
@@ -110,6 +113,7 @@ impl Charge {
             return Ok(Given {
                 env: BTreeMap::new(),
                 held,
+                server,
                 bundle,
                 ways,
             });
@@ -133,8 +137,21 @@ impl Charge {
         Ok(Given {
             env,
             held,
+            server,
             bundle,
             ways,
+        })
+    }
+
+    /// Where an instance reaches this server.
+    async fn server(&self) -> Result<Option<String>, NotLent> {
+        let Some(url) = &self.slot.shared.url else {
+            return Ok(None);
+        };
+        let at = self.driver.server_at(url).await;
+        at.map_err(|error| NotLent {
+            reason: format!("it would not reach Skep: {error}"),
+            counts: false,
         })
     }
 

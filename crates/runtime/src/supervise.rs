@@ -592,13 +592,8 @@ impl Charge {
             ("SKEP_AGENT".to_owned(), self.slot.name().to_owned()),
             ("SKEP_INSTANCE".to_owned(), instance.to_string()),
         ]);
-        env.extend(
-            self.slot
-                .shared
-                .url
-                .clone()
-                .map(|url| ("SKEP_URL".to_owned(), url)),
-        );
+        let server = given.server.clone();
+        env.extend(server.map(|url| ("SKEP_URL".to_owned(), url)));
         let Some(mint) = &self.slot.shared.mint else {
             return env;
         };

@@ -16,6 +16,7 @@ mod connection;
 mod cookie;
 mod credentials;
 mod dispatch;
+mod doors;
 mod evidence;
 mod gate;
 mod headers;

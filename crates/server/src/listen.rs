@@ -26,7 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bounds of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
-    pub(crate) connections: usize,
+    /// Of all doors together.
+    pub(crate) connections: Arc<Semaphore>,
     pub(crate) header_bytes: usize,
     pub(crate) header_timeout: Duration,
 }
@@ -78,7 +79,7 @@ impl Listener {
         stop: CancellationToken,
         patience: Duration,
     ) {
-        let permits = Arc::new(Semaphore::new(self.bounds.connections));
+        let permits = self.bounds.connections.clone();
         let connections = TaskTracker::new();
         let serving = Arc::new(Serving {
             dispatcher,

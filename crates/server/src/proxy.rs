@@ -29,6 +29,7 @@ use crate::act::Act;
 use crate::connection::Place;
 use crate::credentials::Credentials;
 use crate::dispatch::Body;
+use crate::doors::Doors;
 use crate::gate::{self, About, Asker};
 use crate::outgoing;
 use crate::problem::ApiError;
@@ -61,11 +62,11 @@ pub(crate) fn open(
 }
 
 /// Where Skep itself is: a whole URL that names one of these is a request to Skep, as by its path.
-pub(crate) struct Own(Vec<String>);
+pub(crate) struct Own(Vec<String>, Arc<Doors>);
 
 impl Own {
-    /// By the address that agents are told.
-    pub(crate) fn of(url: &str) -> Self {
+    /// By the addresses that agents are told.
+    pub(crate) fn of(url: &str, doors: Arc<Doors>) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let authority = rest.split('/').next().unwrap_or_default();
         let fallback = if scheme == "https" { "443" } else { "80" };
@@ -78,14 +79,14 @@ impl Own {
             .map(|host| format!("{host}:{port}"))
             .collect();
         all.push(authority.to_ascii_lowercase());
-        Self(all)
+        Self(all, doors)
     }
 
     fn is(&self, authority: &Authority) -> bool {
         let text = authority.as_str();
         // Who it names before the host is not who asks.
         let host = text.rsplit('@').next().unwrap_or_default();
-        self.0.iter().any(|own| own.eq_ignore_ascii_case(host))
+        self.0.iter().any(|own| own.eq_ignore_ascii_case(host)) || self.1.is(host)
     }
 }
 
@@ -358,6 +359,9 @@ fn refused(error: &ApiError, id: RequestId) -> Result<Response<Body>, Infallible
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::listen::Bounds;
 
     fn request(method: &str, uri: &str) -> Request<()> {
         Request::builder().method(method).uri(uri).body(()).unwrap()
@@ -365,7 +369,14 @@ mod tests {
 
     #[test]
     fn what_is_for_the_proxy_is_known_by_its_target() {
-        let own = Own::of("http://192.0.2.1:7537");
+        let bounds = Bounds {
+            connections: Arc::new(tokio::sync::Semaphore::new(1)),
+            header_bytes: 0,
+            header_timeout: Duration::ZERO,
+        };
+        let address = ([192, 0, 2, 1], 7537).into();
+        let (doors, _coming) = Doors::new(("http", address), None, bounds);
+        let own = Own::of("http://192.0.2.1:7537", doors);
         for (method, uri, meant) in [
             ("GET", "http://api.example.com/x", true),
             ("GET", "https://api.example.com/x", true),

@@ -29,6 +29,7 @@ use crate::backups::Backups;
 use crate::boxes;
 use crate::budgets::{self, OverBudget};
 use crate::dispatch::Dispatcher;
+use crate::doors::{self, Doors};
 use crate::headers::Cors;
 use crate::join::RuntimeAgents;
 use crate::keys;
@@ -105,15 +106,16 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     machine::raise_open_files();
     // The address first: a port that is taken must not cost a migration.
     let bounds = Bounds {
-        connections: settings.limits_connections,
+        connections: Arc::new(Semaphore::new(settings.limits_connections)),
         header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
         header_timeout: settings.limits_header_timeout,
     };
-    let listener = Listener::bind(settings.listen, tls.clone(), bounds).await?;
+    let listener = Listener::bind(settings.listen, tls.clone(), bounds.clone()).await?;
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let (state, first_key) = compose(&settings, &options, &url, tls.clone()).await?;
+    let (doors, coming) = Doors::new((scheme, address), settings.docker_port, bounds);
+    let (state, first_key) = compose(&settings, &options, (&url, doors), tls.clone()).await?;
     sweep_boxes(&state).await;
     let recovered = recover(&state, &state.tenants.all().all()).await?;
     tracing::info!(%url, data = %settings.data.display(), epoch = state.db.epoch(), recovered, "ready");
@@ -131,8 +133,13 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     if let Some(tls) = tls {
         background.push(keep_certificates(tls, settings.clone(), url.clone()));
     }
-    let serving =
-        tokio::spawn(listener.serve(dispatcher, options.stop.clone(), settings.shutdown_drain));
+    let serving = doors::serve(
+        (listener, coming),
+        dispatcher,
+        options.stop.clone(),
+        settings.shutdown_drain,
+    );
+    let serving = tokio::spawn(serving);
     announce(&settings, &url)?;
     (options.on_ready)(&Started {
         url,
@@ -238,7 +245,7 @@ fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
-    url: &str,
+    (url, doors): (&str, Arc<Doors>),
     tls: Option<Arc<Tls>>,
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
     let mut registry = Registry::default();
@@ -255,7 +262,7 @@ async fn compose(
         keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions, outside) = people(&db, settings, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
-    let drivers = drivers(settings, &options.shim);
+    let drivers = drivers(settings, &options.shim, doors.clone());
     let tokens = tokens::key(db.folder())?;
     let quotas = Held::open(settings, &db, &tenants, &mut registry).await?;
     let (policies, mounts, lending) = lent(settings, &db, &vault, &audit)?;
@@ -277,7 +284,7 @@ async fn compose(
         tools: out.tools,
         web: out.web,
         over_budget: OverBudget::default(),
-        own: proxy::Own::of(url),
+        own: proxy::Own::of(url, doors),
         model_bounds: models::Bounds::of(settings),
         audit,
         frameworks: frameworks(settings)?,
@@ -467,7 +474,7 @@ fn reached_at(settings: &Settings, url: &str) -> String {
     }
 }
 
-fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
+fn drivers(settings: &Settings, shim: &Path, doors: Arc<Doors>) -> Vec<Arc<dyn Driver>> {
     let mut process = ProcessOptions::new(settings.data.join("agents"), shim);
     // Keys and the database lie there.
     process.private.push(settings.data.clone());
@@ -484,6 +491,7 @@ fn drivers(settings: &Settings, shim: &Path) -> Vec<Arc<dyn Driver>> {
         },
         rotation: process.rotation,
         credentials: settings.docker_credentials.clone(),
+        doors: Some(doors),
         ..DockerOptions::new(&settings.data)
     };
     vec![

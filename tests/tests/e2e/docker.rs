@@ -1,6 +1,7 @@
 //! Agents in containers, through the whole server: called, killed, adopted, and without an engine.
 //! They need Docker Engine (`cargo xtask set-up` starts it) and fail without one.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub(crate) struct Image(pub(crate) String);
 
 impl Image {
     pub(crate) fn new(name: &str) -> Self {
-        Self::with(name, &[])
+        Self::with(name, &[], &[])
     }
 
     /// One of which the engine has no layer yet: there is random content in it.
@@ -37,16 +38,25 @@ impl Image {
             .collect();
         let file = folder.path().join("noise");
         std::fs::write(&file, noise).expect("a file");
-        Self::with(name, &[file])
+        Self::with(name, &[file], &[])
     }
 
-    fn with(name: &str, files: &[PathBuf]) -> Self {
+    /// One with programs of this machine beside the agent.
+    pub(crate) fn with_programs(name: &str, programs: &[&str]) -> Self {
+        let files: Vec<PathBuf> = programs.iter().map(PathBuf::from).collect();
+        Self::with(name, &files, programs)
+    }
+
+    fn with(name: &str, files: &[PathBuf], programs: &[&str]) -> Self {
         let agent = agent_binary();
-        let libraries = Command::new("ldd").arg(&agent).output().expect("ldd runs");
+        let mut ldd = Command::new("ldd");
+        let libraries = ldd.arg(&agent).args(programs).output().expect("ldd runs");
         let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
-        let libraries = libraries
+        // Each once: two of a name would be one that links to itself.
+        let libraries: BTreeSet<&str> = libraries
             .split_whitespace()
-            .filter(|word| word.starts_with('/'));
+            .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+            .collect();
         let mut tar = Command::new("tar");
         tar.args(["-ch", "--transform", "s,.*/skep-test-agent,bin/agent,"])
             .arg(&agent)
@@ -136,7 +146,7 @@ impl Drop for Traces {
         let line = format!(
             "docker ps -aq --filter label=skep.data-folder={id} | xargs -r docker rm -fv
              docker network rm skep-{id}
-             iptables -D INPUT -i skep-{id} -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
+             iptables -S INPUT | grep -e '-i skep-{id} ' | sed 's/^-A/-D/' | xargs -rL1 iptables"
         );
         let mut clean = Command::new("sh");
         let clean = clean.args(["-c", &line]);

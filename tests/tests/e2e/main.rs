@@ -15,6 +15,7 @@ mod cli;
 mod compliance;
 mod dev;
 mod docker;
+mod docker_out;
 mod door;
 mod doubt;
 mod drain;

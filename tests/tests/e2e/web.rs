@@ -40,6 +40,10 @@ pub(crate) fn bearer() -> Value {
 
 impl House {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(more: &[(&str, &str)]) -> Self {
         let ca = Ca::make();
         let other = Host::start("127.0.0.3", Some(&ca), "").await;
         let host = Host::start("127.0.0.2", Some(&ca), &format!("{}/echo", other.url)).await;
@@ -50,8 +54,10 @@ impl House {
         ];
         let setup = Setup {
             env: env
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+                .iter()
+                .chain(more)
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             ..Setup::default()
         };
         let server = Server::start_with(setup).await;

@@ -131,7 +131,7 @@ fn open(path: &Path) -> Result<DocumentMut, ConfigError> {
 fn toml_value(key: &Key, normal: &str) -> Value {
     match key.kind {
         Kind::Bool => Value::from(normal == "true"),
-        Kind::Count => normal
+        Kind::Count | Kind::Port => normal
             .parse::<i64>()
             .map_or_else(|_| Value::from(normal), Value::from),
         Kind::List => Value::Array(

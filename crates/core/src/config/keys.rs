@@ -17,6 +17,8 @@ pub enum Kind {
     Bool,
     /// A whole number from 1.
     Count,
+    /// A port of TCP.
+    Port,
     /// A size in bytes.
     Bytes,
     /// A length of time.
@@ -42,6 +44,7 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Bool => "true or false".to_owned(),
             Self::Count => "a whole number from 1".to_owned(),
+            Self::Port => "a port from 1 to 65535".to_owned(),
             Self::Bytes => "a size, such as 512, 64KiB or 1GiB".to_owned(),
             Self::Duration => "a duration, such as 250ms, 30s or 1h30m".to_owned(),
             Self::Rate => "a number in a time, such as 600/1m".to_owned(),
@@ -60,6 +63,7 @@ impl Kind {
             Self::Path => "path",
             Self::Bool => "bool",
             Self::Count => "count",
+            Self::Port => "port",
             Self::Bytes => "size",
             Self::Duration => "duration",
             Self::Rate => "rate",
@@ -289,6 +293,19 @@ impl Setting for u32 {
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().filter(|count| *count > 0)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Numbers of 16 bits are ports.
+impl Setting for u16 {
+    const KIND: Kind = Kind::Port;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|port| *port > 0)
     }
 
     fn show(&self) -> String {
@@ -645,8 +662,11 @@ settings! {
     /// The addresses of the network of this server's containers, such as `10.213.0.0/16`; else
     /// Docker Engine chooses.
     docker_subnet("docker.subnet"): Option<String> = "";
-    /// Who keeps agents in containers from the services of this machine: `skep` does so with a rule
-    /// of iptables, for which it must run as root; `external` says that there is such a rule.
+    /// The port at which agents in containers reach this server, at its address on the bridge of their network and without
+    /// TLS; else that of `listen`.
+    docker_port("docker.port"): Option<u16> = "";
+    /// Who keeps agents in containers from the services of this machine but this server: `skep` does so with rules
+    /// of iptables, for which it must run as root; `external` says that there are such rules.
     docker_firewall("docker.firewall"): DockerFirewall = "skep";
     /// A file with logins for registries, as `docker login` writes it (`config.json`), readable for
     /// the server's user alone; without it images are pulled without a login.
