@@ -8,6 +8,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure, Result};
 
+/// Lets as many threads as there are cores have a heap of their own: the C library gives eight to each core, and what
+/// one thread of many has freed in its own is of no use to the next.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "a setting of the C library")]
+fn share_heaps() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let heaps = i32::try_from(cores).unwrap_or(i32::MAX);
+    // SAFETY: it takes two numbers, and locks what it changes.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, heaps) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn share_heaps() {}
+
 /// Runs a server until SIGTERM or Ctrl-C. A second signal ends it at once.
 pub(crate) fn serve(
     settings: Settings,
@@ -16,6 +30,7 @@ pub(crate) fn serve(
     let public = |error: ServerError| Failure::public(&error as &dyn PublicError);
     skep_server::telemetry::init(&settings).map_err(public)?;
     let shim = std::env::current_exe()?;
+    share_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
