@@ -6,6 +6,7 @@ mod error;
 mod forecast;
 mod headers;
 pub mod ledger;
+mod links;
 pub mod llm;
 pub mod mcp;
 mod money;

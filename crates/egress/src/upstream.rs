@@ -25,13 +25,15 @@ use tower_service::Service as _;
 /// Time for a connection to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is not used again.
-const IDLE: Duration = Duration::from_secs(20);
+pub(crate) const IDLE: Duration = Duration::from_secs(20);
 /// Idle connections that are kept of one host that is asked often.
 pub(crate) const MOST_IDLE: usize = 256;
 
 /// Whatever went wrong.
 pub(crate) type Fault = Box<dyn std::error::Error + Send + Sync>;
-type HttpClient<B> = Client<HttpsConnector<HttpConnector<Reached>>, B>;
+/// Makes connections.
+pub(crate) type Connector = HttpsConnector<HttpConnector<Reached>>;
+type HttpClient<B> = Client<Connector, B>;
 
 /// Why there is no answer.
 pub(crate) enum Failed {
@@ -80,6 +82,19 @@ async fn trusting(ca: Option<PathBuf>) -> Result<ClientConfig, String> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// What makes connections to what may be reached, and believes the system's certificates and those of a file.
+pub(crate) async fn connector(reach: Reach, ca: Option<PathBuf>) -> Result<Connector, String> {
+    let mut http = HttpConnector::new_with_resolver(Reached::within(reach));
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(trusting(ca).await?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http))
+}
+
 impl<B> Upstream<B>
 where
     B: Body + Send + Unpin + 'static,
@@ -97,15 +112,7 @@ where
     }
 
     async fn client(&self) -> Result<HttpClient<B>, String> {
-        let mut http = HttpConnector::new_with_resolver(Reached::within(self.reach.clone()));
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT));
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(trusting(self.ca.clone()).await?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let https = connector(self.reach.clone(), self.ca.clone()).await?;
         Ok(Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(self.most_idle)
@@ -166,8 +173,8 @@ where
 }
 
 /// The innermost reason, which says most.
-fn why(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
+pub(crate) fn why(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

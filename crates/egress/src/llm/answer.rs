@@ -2,7 +2,6 @@
 
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use skep_dialects::{
     Memory, StreamTranslation, Tap, WithoutUsage, translate_answer, translate_error,
 };
@@ -12,6 +11,7 @@ use super::headers;
 use super::plan::{Plan, Target};
 use super::send::PATIENCE;
 use crate::EgressError;
+use crate::links::Answering;
 
 /// Bytes of an answer that is translated at once.
 const MOST_ANSWER: usize = 32 << 20;
@@ -21,7 +21,7 @@ pub(super) fn passed(
     plan: &Plan,
     target: &Target,
     open: Open,
-    answer: Response<Incoming>,
+    answer: Response<Answering>,
 ) -> Response<Body> {
     let (mut head, answer) = answer.into_parts();
     let without = plan.asks_usage(target.provider.kind) && head.status.is_success();
@@ -39,7 +39,7 @@ pub(super) async fn translated(
     plan: &Plan,
     target: &Target,
     mut open: Open,
-    (answer, memory): (Response<Incoming>, Memory),
+    (answer, memory): (Response<Answering>, Memory),
 ) -> Result<Response<Body>, EgressError> {
     let (its, own) = (plan.dialect_of(target), plan.dialect);
     let (mut head, answer) = answer.into_parts();

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use skep_core::Timestamp;
 use skep_dialects::{Dialect, Restore, StreamTranslation, Tap, Usage, WithoutUsage};
 use tokio::time::{Instant, Sleep};
@@ -23,6 +22,7 @@ use super::send::CANNOT;
 use super::service::{Inner, Witness};
 use crate::EgressError;
 use crate::ledger::{Opened, Settled};
+use crate::links::Answering;
 
 /// How long a provider may say nothing in the middle of an answer.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -164,7 +164,7 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What comes from the provider.
 enum Answer {
     /// As it comes.
-    Coming(Incoming),
+    Coming(Answering),
     /// It has come.
     Whole(Option<Bytes>),
 }
@@ -264,7 +264,7 @@ pub enum Cut {
 impl Body {
     /// An answer in a dialect, as it comes.
     pub(super) fn new(
-        answer: Incoming,
+        answer: Answering,
         (status, dialect): (u16, Dialect),
         open: Open,
         change: Change,

@@ -7,9 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::Method;
-use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace, Workspaces};
 use skep_sources::Reach;
@@ -31,9 +29,9 @@ use super::versions;
 use crate::EgressError;
 use crate::forecast::{Forecast, LATE, forecast};
 use crate::ledger::{Ledger, Opened};
+use crate::links::Links;
 use crate::performance::{self, Performance};
 use crate::rows::{self, Day, DayFilter};
-use crate::upstream::{MOST_IDLE, Upstream};
 
 /// Providers, and budgets, of one workspace.
 const MOST: u64 = 200;
@@ -114,7 +112,7 @@ pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
     pub(super) strict: bool,
-    pub(super) upstream: Upstream<Full<Bytes>>,
+    pub(super) upstream: Links,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
     pub(super) recordings: Recordings,
@@ -179,7 +177,7 @@ impl Models {
             db,
             ledger,
             strict: options.strict,
-            upstream: Upstream::new(options.reach, None, MOST_IDLE),
+            upstream: Links::new(options.reach),
             keys: options.keys,
             prices: options.prices,
             recordings,
