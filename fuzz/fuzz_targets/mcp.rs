@@ -1,10 +1,13 @@
-//! Messages, streams, definitions and declarations of the Model Context Protocol: whatever comes, what passes is read by who
+//! Messages, streams, definitions, declarations and descriptions of the Model Context Protocol: whatever comes, what passes is read by who
 //! reads it as it was read here, however it was cut.
 #![no_main]
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use libfuzzer_sys::fuzz_target;
 use skep_mcp::{
-    Definition, Events, Message, Object, Value, Virtual, array, decoded, encoded, inner_uri, joined,
+    Definition, Description, Events, Message, Object, Rules, Settings, Transport, Value, Virtual, array, decoded, encoded, inner_uri, joined,
     kept, mirrored, outer_uri, repeats, split, strict,
 };
 
@@ -75,6 +78,38 @@ fn declarations(text: &str) {
     }
 }
 
+/// A description of a web API, and calls of what it becomes.
+fn descriptions(text: &str) {
+    let settings = Settings {
+        name: "api".to_owned(),
+        transport: Transport::OpenApi {
+            url: "https://api.example/v1".to_owned(),
+            headers: BTreeMap::new(),
+            description: Arc::new(Description::new(text.to_owned())),
+        },
+        rules: Rules::default(),
+        resources: false,
+        prompts: false,
+        timeout: Settings::timeout(None),
+        prices: BTreeMap::new(),
+    };
+    let Some(Ok(api)) = settings.api() else {
+        return;
+    };
+    for operation in &api.operations {
+        assert!(Definition::read(&operation.definition).is_ok());
+        let definition = strict(&operation.definition).expect("JSON");
+        let arguments = definition["inputSchema"]["properties"].as_object().expect("an object");
+        let said = |value: &str| arguments.keys().map(|it| (it.clone(), value.into())).collect();
+        for value in ["../a", "..", "a b"] {
+            if let Ok(asked) = operation.asked(&said(value)) {
+                let path = asked.target.split('?').next().expect("a path");
+                assert!(path.starts_with('/') && path.split('/').all(|it| it != ".." && it != "."));
+            }
+        }
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let [first, bytes @ ..] = bytes else {
         return;
@@ -86,6 +121,7 @@ fuzz_target!(|bytes: &[u8]| {
     messages(text);
     definitions(text);
     declarations(text);
+    descriptions(text);
     let _ = Value::parse(text);
     assert_eq!(decoded(&encoded(text)).as_deref(), Some(text));
     assert_eq!(inner_uri(&outer_uri("docs", text)), Some(("docs", text)));

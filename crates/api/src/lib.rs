@@ -45,9 +45,9 @@ pub use health::{AgentHealth, BasicHealth, Check, DetailedHealth, Health};
 pub use key::{ApiKey, CreatedApiKey, NarrowerToken, NewApiKey, RotateApiKey, Token};
 pub use log::LogLine;
 pub use mcp::{
-    McpApproval, McpApprovals, McpClass, McpComposed, McpFolder, McpGiven, McpPart, McpPreset,
-    McpPresetClass, McpServer, McpStep, McpTool, McpUsage, McpVirtual, McpVirtualTool,
-    NewMcpServer, NewMcpVirtual,
+    McpApi, McpApproval, McpApprovals, McpClass, McpComposed, McpFolder, McpGiven, McpLeftOut,
+    McpPart, McpPreset, McpPresetClass, McpServer, McpStep, McpTool, McpUsage, McpVirtual,
+    McpVirtualTool, NewMcpServer, NewMcpVirtual,
 };
 pub use model::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck, ModelMonth,

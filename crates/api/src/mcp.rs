@@ -16,13 +16,19 @@ pub struct McpFolder {
     pub read_only: bool,
 }
 
-/// An MCP server as it is to be: over HTTP with `url`, or a program in a sandbox with `command`.
+/// An MCP server as it is to be: over HTTP with `url`, a program in a sandbox with `command`, or a web API that does not
+/// speak the protocol with `openapi`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMcpServer {
-    /// Where it is, such as `https://host/mcp`.
+    /// Where it is, such as `https://host/mcp`; of a web API what stands before its paths: where its description says, when
+    /// nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The description of a web API, OpenAPI 3.0 or 3.1, of 1 MiB at most: each operation becomes a tool. It is not shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub openapi: Option<serde_json::Value>,
     /// Headers of each request; a value may hold a secret: `Bearer ${secret:keys/github}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -53,6 +59,33 @@ pub struct NewMcpServer {
     /// Seconds that it may take until it answers, 1 to 600; 60, when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
+    /// What a use of a tool costs, in US dollars such as `0.005`, by its name or a pattern of some; of several the longest
+    /// counts. Budgets count it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prices: BTreeMap<String, String>,
+}
+
+/// Something of a web API that is no tool, or that a tool does without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpLeftOut {
+    /// The operation.
+    pub operation: String,
+    /// Why, or what it does without and why.
+    pub why: String,
+}
+
+/// A web API, as its description says: not ours to trust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct McpApi {
+    /// What it is called.
+    pub title: String,
+    /// Its version.
+    pub version: String,
+    /// Its operations that are tools.
+    pub operations: u64,
+    /// What is no tool, or what tools do without: the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<McpLeftOut>,
 }
 
 /// An MCP server.
@@ -60,7 +93,7 @@ pub struct NewMcpServer {
 pub struct McpServer {
     /// Its name in the workspace.
     pub name: String,
-    /// `http` or `stdio`.
+    /// `http`, `stdio` or `openapi`.
     pub transport: String,
     /// Its settings.
     pub settings: NewMcpServer,
@@ -80,6 +113,9 @@ pub struct McpServer {
     /// What is the matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What its description became, of a web API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<McpApi>,
     /// Tools that can be used.
     pub approved: u64,
     /// Tools that wait for somebody's yes: new ones, and those that changed.
@@ -185,6 +221,8 @@ pub struct McpUsage {
     pub requests: u64,
     /// Those that came to nothing, or to an error of the tool's.
     pub failed: u64,
+    /// What they cost, in US dollars.
+    pub cost: String,
 }
 
 /// Tools of a server in a virtual one.

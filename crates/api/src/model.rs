@@ -43,9 +43,10 @@ pub struct ModelProvider {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModelBudget {
-    /// Whose costs count: `workspace`, `agent`, `key`, `user` or `model`.
+    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, or `server` and `tool` of tools.
     pub of: String,
-    /// Which one: an agent's name, a key's or a person's id, `provider/model`. Not for a workspace.
+    /// Which one: an agent's name, a key's or a person's id, `provider/model`, an MCP server's name, `server/tool`. Not for a
+    /// workspace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub whose: String,
     /// Over which time: `minute`, `day`, `month` or `total`.
@@ -56,6 +57,9 @@ pub struct NewModelBudget {
     /// Or in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// Or in uses of tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
     /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<u8>,
@@ -66,7 +70,7 @@ pub struct NewModelBudget {
 pub struct ModelBudget {
     /// Its name in the workspace.
     pub name: String,
-    /// Whose costs count: `workspace`, `agent`, `key`, `user` or `model`.
+    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, or `server` and `tool` of tools.
     pub of: String,
     /// Which one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -79,10 +83,13 @@ pub struct ModelBudget {
     /// Or in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// Or in uses of tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
     /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<u8>,
-    /// What was spent in its time: US dollars, or tokens.
+    /// What was spent in its time: US dollars, tokens, or uses of tools.
     pub spent: String,
     /// What requests have set aside that run now.
     pub reserved: String,

@@ -95,14 +95,18 @@ async fn a_start_counts_for_budgets_what_counted_before_it() {
         of(4, Way::Tool, "gpt-4o"),
     ];
     write(&db, Arc::new(all)).await.unwrap();
-    for (subject, exchanges) in [
-        (Subject::Model("openai/gpt-4o".to_owned()), 2),
-        (Subject::Model("openai/gpt-4o-mini".to_owned()), 1),
-        (Subject::Model("other/gpt-4o".to_owned()), 0),
-        (Subject::Agent("ada".to_owned()), 3),
-        (Subject::Agent("bob".to_owned()), 0),
-        (Subject::Key("ada".to_owned()), 0),
-        (Subject::Workspace, 3),
+    for (subject, models, tools) in [
+        (Subject::Model("openai/gpt-4o".to_owned()), 2, 0),
+        (Subject::Model("openai/gpt-4o-mini".to_owned()), 1, 0),
+        (Subject::Model("other/gpt-4o".to_owned()), 0, 0),
+        (Subject::Server("openai".to_owned()), 0, 1),
+        (Subject::Server("other".to_owned()), 0, 0),
+        (Subject::Tool("openai/gpt-4o".to_owned()), 0, 1),
+        (Subject::Tool("openai/gpt".to_owned()), 0, 0),
+        (Subject::Agent("ada".to_owned()), 3, 1),
+        (Subject::Agent("bob".to_owned()), 0, 0),
+        (Subject::Key("ada".to_owned()), 0, 0),
+        (Subject::Workspace, 3, 1),
     ] {
         for window in Window::ALL {
             let of = subject.clone();
@@ -112,8 +116,9 @@ async fn a_start_counts_for_budgets_what_counted_before_it() {
             });
             let spent: Amount = spent.await.unwrap();
             let expected = Amount {
-                money: Money::from_nanos(7 * exchanges),
-                tokens: 15 * u64::try_from(exchanges).unwrap(),
+                money: Money::from_nanos(7 * (models + tools)),
+                tokens: 15 * u64::try_from(models).unwrap(),
+                calls: u64::try_from(tools).unwrap(),
             };
             assert_eq!(spent, expected, "{subject:?} {window:?}");
         }

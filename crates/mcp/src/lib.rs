@@ -1,11 +1,14 @@
 //! The Model Context Protocol as it passes: messages that stay the bytes they came as, the two eras of the protocol,
-//! definitions of tools and their pins, classes, names, and what a server's settings may be. No I/O.
+//! definitions of tools and their pins, classes, names, what a server's settings may be, and plain web APIs as tools. No I/O.
 
 mod class;
 mod era;
 mod list;
 mod message;
 mod names;
+mod openapi;
+#[cfg(test)]
+mod openapi_tests;
 mod pin;
 mod preset;
 mod raw;
@@ -26,6 +29,7 @@ pub use era::{
 pub use list::{extended, kept, next_cursor, one_of};
 pub use message::{Fault, Kind, Message, error, is_same_id, renamed, reply, request};
 pub use names::{MOST_NAME, inner_uri, joined, outer_uri, split};
+pub use openapi::{Api, Asked, Description, MOST_DESCRIPTION, Operation};
 pub use pin::{Definition, NoDefinition, Pin, State};
 pub use preset::{PRESETS, Preset};
 pub use raw::{Object, array, strict, to_value};

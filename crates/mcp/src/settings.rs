@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::class::Rules;
+use crate::class::{Rules, fits};
+use crate::openapi::{Api, Description};
 
 /// The longest name of a server.
 const MOST_NAME: usize = 32;
@@ -20,6 +22,8 @@ const MOST_FOLDERS: usize = 16;
 const MOST_HOSTS: usize = 32;
 /// Patterns that allow, or deny.
 const MOST_PATTERNS: usize = 200;
+/// What one use of a tool costs at most, in billionths of a dollar.
+const MOST_PRICE: i64 = 1_000_000_000_000;
 /// Bytes of a value, a word or a pattern.
 const MOST_TEXT: usize = 4_096;
 /// The shortest and the longest time that a server may take, and what it may when nothing is said.
@@ -147,6 +151,33 @@ pub enum Transport {
         /// Hosts that it reaches, `host:port`; none: it reaches nobody.
         hosts: Vec<String>,
     },
+    /// A web API that does not speak the protocol, by its description.
+    OpenApi {
+        /// Where: what stands before its paths.
+        url: String,
+        /// Headers of each request.
+        headers: BTreeMap<String, Value>,
+        /// What it can.
+        description: Arc<Description>,
+    },
+}
+
+impl Transport {
+    /// Whether it is a program.
+    #[must_use]
+    pub const fn is_program(&self) -> bool {
+        matches!(self, Self::Stdio { .. })
+    }
+
+    /// How it is shown.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "http",
+            Self::Stdio { .. } => "stdio",
+            Self::OpenApi { .. } => "openapi",
+        }
+    }
 }
 
 /// The settings of a server.
@@ -164,6 +195,8 @@ pub struct Settings {
     pub prompts: bool,
     /// How long it may take until it answers.
     pub timeout: Duration,
+    /// What a use of a tool costs, by its name or a pattern of some: billionths of a dollar.
+    pub prices: BTreeMap<String, i64>,
 }
 
 /// A setting that cannot be.
@@ -217,6 +250,12 @@ impl Settings {
                 );
             }
         }
+        let is_price = |(pattern, price): (&String, &i64)| {
+            !pattern.is_empty() && is_line(pattern) && (0..=MOST_PRICE).contains(price)
+        };
+        if self.prices.len() > MOST_PATTERNS || !self.prices.iter().all(is_price) {
+            return wrong("prices", "200 tools at most, at 0 to 1,000 dollars each");
+        }
         match &self.transport {
             Transport::Http { url, headers } => {
                 check_url(url)?;
@@ -233,14 +272,58 @@ impl Settings {
                 check_folders(folders)?;
                 check_hosts(hosts)
             }
+            Transport::OpenApi { url, headers, .. } => {
+                check_url(url)?;
+                if url.contains('?') || url.split('/').any(|it| matches!(it, "." | "..")) {
+                    return wrong(
+                        "url",
+                        "paths follow it: it has no query, and no `.` or `..`",
+                    );
+                }
+                check_headers(headers)?;
+                match self.api() {
+                    Some(Err(why)) => wrong("openapi", why),
+                    _ => Ok(()),
+                }
+            }
         }
+    }
+
+    /// What a use of a tool costs, in billionths of a dollar: of several patterns the longest counts.
+    #[must_use]
+    pub fn price(&self, tool: &str) -> i64 {
+        // Names of no tools: resources, prompts.
+        let fitting = self
+            .prices
+            .iter()
+            .filter(|(pattern, _)| !tool.starts_with(':') && fits(pattern, tool));
+        let longest = fitting.max_by_key(|(pattern, _)| (*pattern == tool, pattern.len()));
+        longest.map_or(0, |(_, price)| *price)
+    }
+
+    /// What the description of a web API becomes; nothing, of another server.
+    #[must_use]
+    pub fn api(&self) -> Option<Result<&Api, &str>> {
+        let Transport::OpenApi {
+            headers,
+            description,
+            ..
+        } = &self.transport
+        else {
+            return None;
+        };
+        let said = headers.keys().map(|it| it.to_ascii_lowercase()).collect();
+        let api = description.api(&said, &self.rules);
+        Some(api.as_ref().map_err(String::as_str))
     }
 
     /// The secrets that it names.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<&str> {
         let values = match &self.transport {
-            Transport::Http { headers, .. } => headers.values(),
+            Transport::Http { headers, .. } | Transport::OpenApi { headers, .. } => {
+                headers.values()
+            }
             Transport::Stdio { env, .. } => env.values(),
         };
         values.filter_map(|it| it.secret.as_deref()).collect()
@@ -278,6 +361,12 @@ fn check_value(field: &str, value: &Value) -> Checked {
     }
 }
 
+/// Whether a header is one that Skep says itself, or that belongs to a connection.
+pub(crate) fn is_own_header(name: &str) -> bool {
+    let low = name.to_ascii_lowercase();
+    OWN_HEADERS.contains(&low.as_str()) || OWN_PREFIXES.iter().any(|it| low.starts_with(it))
+}
+
 fn check_headers(headers: &BTreeMap<String, Value>) -> Checked {
     if headers.len() > MOST_HEADERS {
         return wrong("headers", "32 at most");
@@ -290,8 +379,7 @@ fn check_headers(headers: &BTreeMap<String, Value>) -> Checked {
         if name.is_empty() || name.len() > 128 || !name.bytes().all(token) {
             return wrong("headers", "a name has letters, digits and `-`");
         }
-        if OWN_HEADERS.contains(&low.as_str()) || OWN_PREFIXES.iter().any(|it| low.starts_with(it))
-        {
+        if is_own_header(name) {
             return wrong(field, "Skep says this one itself");
         }
         if !seen.insert(low) {

@@ -267,6 +267,7 @@ fn settings(transport: Transport) -> Settings {
         resources: true,
         prompts: true,
         timeout: Settings::timeout(None),
+        prices: BTreeMap::new(),
     }
 }
 

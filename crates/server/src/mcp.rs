@@ -26,6 +26,7 @@ use skep_store::{By, Db};
 use crate::ServerError;
 use crate::access::TOOL_USE;
 use crate::act::Act;
+use crate::budgets;
 use crate::credentials::Credentials;
 use crate::dispatch;
 use crate::gate::{self, About, Asker};
@@ -61,7 +62,7 @@ pub(crate) fn open(
     let options = Options {
         reach: outgoing::reach(&outgoing::guard(settings)?),
         keys,
-        ledger: models.ledger().clone(),
+        models: models.clone(),
         boxes,
         own: own.clone(),
     };
@@ -231,6 +232,9 @@ pub(crate) async fn answer(
         Ok(response) => return Ok(response.map(|body| dispatch::Body::Tool(Box::new(body)))),
         Err(failed) => failed,
     };
+    if let Failed::Api(error) = &failed {
+        budgets::look(state, &asker.principal.workspace, error).await;
+    }
     if !act.is_told() {
         let outcome = match &failed {
             Failed::Refused(refused) => refused.code.to_string(),

@@ -276,6 +276,7 @@ impl Begin<'_> {
             reserved: Amount {
                 money: Money::from_nanos(self.reserved.0),
                 tokens: self.reserved.1,
+                calls: u64::from(self.way == Way::Tool),
             },
             prices: self.prices.into_owned(),
             prompt: self.prompt.into_owned(),

@@ -18,6 +18,7 @@ pub(crate) fn opened(id: u8) -> Opened {
         reserved: Amount {
             money: Money::dollars(1),
             tokens: 1_000,
+            calls: 1,
         },
         prices: "1".to_owned(),
         prompt: String::new(),

@@ -20,6 +20,8 @@ pub struct Amount {
     pub money: Money,
     /// In tokens, in and out.
     pub tokens: u64,
+    /// In uses of tools.
+    pub calls: u64,
 }
 
 /// A time over which a budget counts.
@@ -48,6 +50,10 @@ pub enum Subject {
     User(String),
     /// Those of a model: `provider/model`.
     Model(String),
+    /// Those of all tools of a server.
+    Server(String),
+    /// Those of a tool: `server/tool`.
+    Tool(String),
 }
 
 /// How much may be spent.
@@ -57,6 +63,8 @@ pub enum Most {
     Money(Money),
     /// So many tokens.
     Tokens(u64),
+    /// So many uses of tools.
+    Calls(u64),
 }
 
 /// A budget.
@@ -81,8 +89,10 @@ pub struct Spender<'a> {
     pub kind: &'a str,
     /// Its id.
     pub id: &'a str,
-    /// On which model: `provider/model`.
+    /// On which model: `provider/model`; on none, with a tool.
     pub model: &'a str,
+    /// With which tool: `server/tool`; with none, on a model.
+    pub tool: &'a str,
 }
 
 /// Days from 1970-01-01 to the first of the month that a day is in.
@@ -158,6 +168,8 @@ impl Subject {
             Self::Key(name) => ("key", name),
             Self::User(id) => ("user", id),
             Self::Model(model) => ("model", model),
+            Self::Server(server) => ("server", server),
+            Self::Tool(tool) => ("tool", tool),
         }
     }
 
@@ -171,6 +183,8 @@ impl Subject {
             "key" => Some(Self::Key(whose)),
             "user" => Some(Self::User(whose)),
             "model" => Some(Self::Model(whose)),
+            "server" => Some(Self::Server(whose)),
+            "tool" => Some(Self::Tool(whose)),
             _ => None,
         }
     }
@@ -185,6 +199,11 @@ impl Subject {
             }
             // The same model, whatever its date.
             Self::Model(model) => spender.model == model || undated(spender.model) == Some(model),
+            Self::Server(server) => {
+                let own = spender.tool.split_once('/');
+                own.is_some_and(|(its, _)| its == server)
+            }
+            Self::Tool(tool) => spender.tool == tool,
         }
     }
 }
@@ -202,12 +221,26 @@ impl Budget {
         if self.alerts.len() > MOST_ALERTS || !of_hundred || !grow {
             return wrong("alerts", "10 at most, from 1 to 100, the least first");
         }
+        match (&self.subject, self.most) {
+            (Subject::Model(_), Most::Calls(_)) => {
+                return wrong(
+                    "calls",
+                    "they are of tools: a model has `tokens` or `money`",
+                );
+            }
+            (Subject::Server(_) | Subject::Tool(_), Most::Tokens(_)) => {
+                return wrong("tokens", "tools have none: they have `calls` or `money`");
+            }
+            _ => {}
+        }
         let subject = match &self.subject {
             Subject::Workspace => return Ok(()),
             Subject::Agent(text)
             | Subject::Key(text)
             | Subject::User(text)
-            | Subject::Model(text) => text,
+            | Subject::Model(text)
+            | Subject::Server(text)
+            | Subject::Tool(text) => text,
         };
         match subject.is_empty()
             || subject.len() > MOST_SUBJECT
@@ -217,6 +250,17 @@ impl Budget {
             false => Ok(()),
         }
     }
+
+    /// Whether an exchange counts: what spends nothing that a budget counts is not held up by it.
+    fn counts(&self, spender: &Spender<'_>, amount: &Amount) -> bool {
+        let is_tool = !spender.tool.is_empty();
+        let unit = match self.most {
+            Most::Money(_) => !is_tool || amount.money > Money::ZERO,
+            Most::Tokens(_) => !is_tool,
+            Most::Calls(_) => is_tool,
+        };
+        unit && self.subject.counts(spender)
+    }
 }
 
 impl Most {
@@ -225,6 +269,7 @@ impl Most {
         match self {
             Self::Money(most) => (amount.money.nanos() as i128, most.nanos() as i128),
             Self::Tokens(most) => (amount.tokens as i128, most as i128),
+            Self::Calls(most) => (amount.calls as i128, most as i128),
         }
     }
 }
@@ -336,6 +381,7 @@ impl Want {
         let unit = match self.budget.most {
             Most::Money(_) => "money",
             Most::Tokens(_) => "tokens",
+            Most::Calls(_) => "calls",
         };
         let window = self.budget.window.as_str();
         format!("{} {unit} {window} {of} {whose}", self.budget.name)
@@ -376,7 +422,7 @@ pub struct Granted {
 pub struct Standing {
     /// Which.
     pub budget: Budget,
-    /// What was spent in its window: billionths of a dollar, or tokens.
+    /// What was spent in its window: billionths of a dollar, tokens, or uses of tools.
     pub spent: i128,
     /// What is set aside.
     pub reserved: i128,
@@ -455,7 +501,7 @@ impl Books {
         amount: Amount,
         now: Timestamp,
     ) -> Result<Reservation, Short> {
-        let counting = |it: &&mut Book| it.budget.subject.counts(spender);
+        let counting = |it: &&mut Book| it.budget.counts(spender, &amount);
         for book in self.all.iter_mut().filter(counting) {
             book.turn(now);
             let (wanted, most) = book.budget.most.measure(&amount);
@@ -510,7 +556,9 @@ impl Books {
             let (share, wanted) = match (book.share, exchange) {
                 (None, _) => continue,
                 (Some(share), None) => (share, 0),
-                (Some(_), Some((spender, _))) if !book.budget.subject.counts(spender) => continue,
+                (Some(_), Some((spender, amount))) if !book.budget.counts(spender, &amount) => {
+                    continue;
+                }
                 (Some(share), Some((_, amount))) => (share, book.budget.most.measure(&amount).0),
             };
             book.share = Some(share.min(book.open()));

@@ -21,7 +21,7 @@ fn budget(name: &str, subject: Subject, window: Window, dollars: i64) -> Budget 
 fn dollars(dollars: i64) -> Amount {
     Amount {
         money: Money::dollars(dollars),
-        tokens: 0,
+        ..Amount::default()
     }
 }
 
@@ -29,6 +29,7 @@ const ADA: Spender<'static> = Spender {
     kind: "agent",
     id: "ada",
     model: "openai/gpt",
+    tool: "",
 };
 
 fn over(short: Result<Reservation, Short>) -> Over {
@@ -92,6 +93,106 @@ fn an_exchange_is_let_in_by_all_of_its_budgets_or_by_none() {
 }
 
 #[test]
+fn uses_of_tools_count_by_server_and_tool_and_cost_what_they_cost() {
+    let mut books = Books::default();
+    let now = at(1_000_000);
+    let calls = |name: &str, subject: Subject, most: u64| Budget {
+        most: Most::Calls(most),
+        ..budget(name, subject, Window::Day, 0)
+    };
+    for budget in [
+        calls("all", Subject::Workspace, 4),
+        calls("docs", Subject::Server("docs".to_owned()), 3),
+        calls("search", Subject::Tool("docs/search".to_owned()), 1),
+        budget("money", Subject::Workspace, Window::Day, 2),
+    ] {
+        budget.check().unwrap();
+        books.put(budget, Amount::default(), now);
+    }
+    let one = |dollars: i64| Amount {
+        money: Money::dollars(dollars),
+        tokens: 0,
+        calls: 1,
+    };
+    let uses = |tool: &'static str| Spender {
+        model: "",
+        tool,
+        ..ADA
+    };
+    let first = books.reserve(&uses("docs/search"), one(0), now).unwrap();
+    assert_eq!(
+        over(books.reserve(&uses("docs/search"), one(0), now)).budget,
+        "search"
+    );
+    let _ = books.reserve(&uses("docs/read"), one(2), now).unwrap();
+    assert_eq!(
+        over(books.reserve(&uses("docs/read"), one(1), now)).budget,
+        "money"
+    );
+    let _ = books.reserve(&uses("docs/read"), one(0), now).unwrap();
+    assert_eq!(
+        over(books.reserve(&uses("docs/read"), one(0), now)).budget,
+        "docs"
+    );
+    // One that has another name in front is another server.
+    let _ = books.reserve(&uses("docs-2/read"), one(0), now).unwrap();
+    assert_eq!(
+        over(books.reserve(&uses("web/read"), one(0), now)).budget,
+        "all"
+    );
+    books.settle(&first, one(0));
+    assert_eq!(
+        over(books.reserve(&uses("docs/search"), one(0), now)).budget,
+        "all"
+    );
+    // A model is no tool, and no tool has tokens.
+    let _ = books.reserve(&ADA, dollars(0), now).unwrap();
+    for (subject, most) in [
+        (Subject::Model("a/b".to_owned()), Most::Calls(1)),
+        (Subject::Tool("a/b".to_owned()), Most::Tokens(1)),
+        (Subject::Server("a".to_owned()), Most::Tokens(1)),
+    ] {
+        let odd = Budget {
+            most,
+            ..budget("odd", subject, Window::Day, 0)
+        };
+        assert!(odd.check().is_err(), "{odd:?}");
+    }
+}
+
+#[test]
+fn what_spends_nothing_of_a_budget_is_not_held_up_by_it() {
+    let mut books = Books::default();
+    let now = at(1_000_000);
+    let tokens = Budget {
+        most: Most::Tokens(10),
+        ..budget("tokens", Subject::Workspace, Window::Day, 0)
+    };
+    let spent = Amount {
+        money: Money::dollars(9),
+        tokens: 11,
+        calls: 0,
+    };
+    books.put(tokens, spent, now);
+    books.put(
+        budget("money", Subject::Workspace, Window::Day, 2),
+        spent,
+        now,
+    );
+    let tool = Spender {
+        model: "",
+        tool: "docs/search",
+        ..ADA
+    };
+    let free = Amount {
+        calls: 1,
+        ..Amount::default()
+    };
+    let _ = books.reserve(&tool, free, now).unwrap();
+    assert_eq!(over(books.reserve(&ADA, dollars(0), now)).budget, "tokens");
+}
+
+#[test]
 fn a_window_that_is_over_takes_what_it_was_with_it() {
     let mut books = Books::default();
     books.put(
@@ -125,6 +226,7 @@ fn tokens_and_models_count_by_themselves() {
     let amount = |tokens| Amount {
         money: Money::dollars(1_000),
         tokens,
+        calls: 0,
     };
     let held = books.reserve(&ADA, amount(100), at(0)).unwrap();
     assert!(books.reserve(&ADA, amount(1), at(0)).is_err());
@@ -167,7 +269,7 @@ proptest! {
                 Step::End(which, percent) if !open.is_empty() => {
                     let (held, cost) = open.swap_remove(which % open.len());
                     let actual = Money::from_nanos(Money::dollars(cost).nanos() / 100 * percent);
-                    books.settle(&held, Amount { money: actual, tokens: 0 });
+                    books.settle(&held, Amount { money: actual, ..Amount::default() });
                     spent += actual;
                 }
                 Step::End(..) => {}
@@ -215,7 +317,7 @@ impl One {
         for want in wants {
             let spent = Amount {
                 money: db.spent,
-                tokens: 0,
+                ..Amount::default()
             };
             if let Some(granted) = want.grant(spent, others) {
                 db.shares[me] = granted.share;
@@ -285,7 +387,7 @@ proptest! {
                     let one = &mut all[who];
                     let (held, cost) = one.open.swap_remove(which % one.open.len());
                     let actual = Money::from_nanos(Money::dollars(cost).nanos() / 100 * percent);
-                    one.books.settle(&held, Amount { money: actual, tokens: 0 });
+                    one.books.settle(&held, Amount { money: actual, ..Amount::default() });
                     one.late += actual;
                 }
                 Deed::End(..) => {}
@@ -311,7 +413,7 @@ proptest! {
             prop_assert!(!one.books.has_unused(at(0)));
         }
         prop_assert!(db.shares.iter().all(|it| *it == 0), "{:?}", db.shares);
-        let rest = Amount { money: Money::from_nanos(Money::dollars(100).nanos() - db.spent.nanos()), tokens: 0 };
+        let rest = Amount { money: Money::from_nanos(Money::dollars(100).nanos() - db.spent.nanos()), ..Amount::default() };
         if rest.money > Money::ZERO {
             let one = &mut all[0];
             let wants = one.books.wants(Some((&ADA, rest)), at(0));

@@ -152,6 +152,7 @@ impl Open {
             let actual = Amount {
                 money: cost,
                 tokens,
+                calls: 0,
             };
             self.inner
                 .settle(&self.opened.workspace, reservation, actual);

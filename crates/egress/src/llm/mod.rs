@@ -26,6 +26,7 @@ mod send;
 mod service;
 mod shares;
 mod stored;
+mod uses;
 mod versions;
 mod wishes;
 

@@ -332,6 +332,7 @@ impl Models {
                     kind: who.kind,
                     id: &who.id,
                     model: &name,
+                    tool: "",
                 };
                 let priced = price.is_some() || !kind.is_priced();
                 Some(

@@ -25,6 +25,8 @@ struct Stored {
     money: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calls: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<u8>,
 }
@@ -35,16 +37,19 @@ fn odd(table: &str, name: &str) -> StoreError {
 
 fn to_text(budget: &Budget) -> String {
     let (of, whose) = budget.subject.parts();
-    let (money, tokens) = match budget.most {
-        Most::Money(money) => (Some(money.nanos()), None),
-        Most::Tokens(tokens) => (None, Some(tokens)),
-    };
+    let (mut money, mut tokens, mut calls) = (None, None, None);
+    match budget.most {
+        Most::Money(most) => money = Some(most.nanos()),
+        Most::Tokens(most) => tokens = Some(most),
+        Most::Calls(most) => calls = Some(most),
+    }
     let stored = Stored {
         of: of.to_owned(),
         whose: whose.to_owned(),
         window: budget.window.as_str().to_owned(),
         money,
         tokens,
+        calls,
         alerts: budget.alerts.clone(),
     };
     // Texts and numbers alone: it cannot fail.
@@ -53,9 +58,10 @@ fn to_text(budget: &Budget) -> String {
 
 fn budget(name: &str, text: &str) -> Option<Budget> {
     let stored: Stored = serde_json::from_str(text).ok()?;
-    let most = match (stored.money, stored.tokens) {
-        (Some(nanos), None) => Most::Money(Money::from_nanos(nanos)),
-        (None, Some(tokens)) => Most::Tokens(tokens),
+    let most = match (stored.money, stored.tokens, stored.calls) {
+        (Some(nanos), None, None) => Most::Money(Money::from_nanos(nanos)),
+        (None, Some(tokens), None) => Most::Tokens(tokens),
+        (None, None, Some(calls)) => Most::Calls(calls),
         _ => return None,
     };
     Some(Budget {

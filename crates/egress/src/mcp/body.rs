@@ -21,7 +21,7 @@ use super::door::Judge;
 use super::link::{Coming, Flow};
 use super::service::{Inner, Known};
 use crate::ledger::{Opened, Settled};
-use crate::llm::Witness;
+use crate::llm::{Reservation, Witness};
 use crate::money::Money;
 use crate::scrub::Scrub;
 
@@ -48,6 +48,10 @@ pub(super) struct Open {
     pub(super) opened: Arc<Opened>,
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
+    /// What is set aside of budgets.
+    pub(super) held: Reservation,
+    /// What it costs, when its server was reached.
+    pub(super) price: Money,
     pub(super) settled: bool,
 }
 
@@ -58,6 +62,10 @@ impl Open {
             return;
         }
         let now = self.inner.db.clock().now();
+        let cost = match outcome {
+            "unreachable" => Money::ZERO,
+            _ => self.price,
+        };
         let whole = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.inner.ledger.end(Settled {
             entry: self.witness.entry(outcome, &self.opened, now),
@@ -67,12 +75,15 @@ impl Open {
             cache_write: 0,
             output: 0,
             reasoning: 0,
-            cost: Money::default(),
+            cost,
             estimated: false,
             first_us: whole,
             whole_us: whole,
             opened: self.opened.clone(),
         });
+        // The books after it: what they have as settled, the ledger has.
+        let workspace = &self.opened.workspace;
+        self.inner.models.settle_use(workspace, &self.held, cost);
     }
 }
 

@@ -160,7 +160,8 @@ impl Tools {
             let document = json!({ "code": error.code().as_str() });
             Ended::Fault(code::INTERNAL, error.detail(), document)
         };
-        let mut open = self.0.begin(who, &wanted, &witness).map_err(failed)?;
+        let open = self.0.begin(who, (server, &wanted), &witness).await;
+        let mut open = open.map_err(failed)?;
         let params = json!({ "name": step.tool, "arguments": arguments }).to_string();
         let answer = self.talk(server, who, "tools/call", (&step.tool, &params));
         let answer = answer.await;

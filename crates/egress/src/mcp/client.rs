@@ -11,8 +11,8 @@ use serde_json::json;
 use skep_core::Workspace;
 use skep_mcp::{
     Era, Events, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, Kind, LEGACY,
-    META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Message, Object, Settings, Transport,
-    code, encoded, is_same_id, mirrored, request,
+    META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, Message, Object, Settings, code, encoded,
+    is_same_id, mirrored, request,
 };
 
 use super::link::{Coming, Flow, Sending};
@@ -195,9 +195,9 @@ impl Talk {
         workspace: &Workspace,
         settings: &Arc<Settings>,
     ) -> Result<Self, EgressError> {
-        let way = match &settings.transport {
-            Transport::Http { .. } => Way::Http(None),
-            Transport::Stdio { .. } => Way::Program(inner.launch(workspace, settings).await?),
+        let way = match settings.transport.is_program() {
+            false => Way::Http(None),
+            true => Way::Program(inner.launch(workspace, settings).await?),
         };
         let mut talk = Self {
             inner: inner.clone(),

@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode};
 use skep_core::{ExchangeId, Workspace};
 use skep_mcp::{
     Chain, Class, Era, HEADER_METHOD, HEADER_NAME, HEADER_PARAM, HEADER_SESSION, HEADER_VERSION,
-    Kind, LEGACY, Message, Object, State, Transport, Virtual, agrees, code, repeats,
+    Kind, LEGACY, Message, Object, State, Virtual, agrees, code, repeats,
 };
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ use super::things;
 use crate::EgressError;
 use crate::ledger::{Opened, Way};
 use crate::llm::{Amount, Who, Witness};
+use crate::money::Money;
 use crate::scrub::Forms;
 
 /// The resources of a server, as a thing that somebody uses. No tool has such a name.
@@ -459,7 +460,7 @@ impl Tools {
         let open = match &plan.wanted {
             // What uses nothing is no exchange; a no to it is written down.
             Some(wanted) if wanted.thing == ITSELF => None,
-            Some(wanted) => Some(self.0.begin(who, wanted, &witness)?),
+            Some(wanted) => Some(self.0.begin(who, (server, wanted), &witness).await?),
             None => None,
         };
         let sieve = Sieve {
@@ -470,9 +471,9 @@ impl Tools {
             judge,
             own: plan.id.clone().zip(plan.rpc.clone()),
         };
-        let asked = match server.settings.transport {
-            Transport::Http { .. } => self.over_http(&plan, server, who, (client, session)).await,
-            Transport::Stdio { .. } => self.to_program(&plan, server, who, session).await,
+        let asked = match server.settings.transport.is_program() {
+            false => self.over_http(&plan, server, who, (client, session)).await,
+            true => self.to_program(&plan, server, who, session).await,
         };
         let (coming, own) = match asked {
             Ok(asked) => asked,
@@ -602,13 +603,16 @@ impl Tools {
 }
 
 impl Inner {
-    /// Tells that an exchange begins.
-    pub(super) fn begin(
+    /// Tells that an exchange begins, when budgets let it.
+    pub(super) async fn begin(
         self: &Arc<Self>,
         who: &Who,
-        wanted: &Wanted,
+        (server, wanted): (&Server, &Wanted),
         witness: &Arc<dyn Witness>,
     ) -> Result<Open, EgressError> {
+        let price = Money::from_nanos(server.settings.price(&wanted.thing));
+        let tool = format!("{}/{}", wanted.server, wanted.thing);
+        let held = self.models.take_use(who, &tool, price).await?;
         let now = self.db.clock().now();
         let mut opened = Opened {
             id: *ExchangeId::new().as_bytes(),
@@ -620,7 +624,11 @@ impl Inner {
             provider: wanted.server.clone(),
             model: wanted.thing.clone(),
             asked: String::new(),
-            reserved: Amount::default(),
+            reserved: Amount {
+                money: price,
+                tokens: 0,
+                calls: 1,
+            },
             prices: "none".to_owned(),
             prompt: String::new(),
             thread: String::new(),
@@ -628,12 +636,19 @@ impl Inner {
         };
         opened.entry = witness.entry("lost", &opened, now);
         let opened = Arc::new(opened);
-        self.ledger.begin(opened.clone())?;
+        let told = self.ledger.begin(opened.clone());
+        if let Err(error) = told {
+            let workspace = &opened.workspace;
+            self.models.give_back_use(workspace, &held);
+            return Err(error);
+        }
         Ok(Open {
             inner: self.clone(),
             opened,
             witness: witness.clone(),
             began: Instant::now(),
+            held,
+            price,
             settled: false,
         })
     }

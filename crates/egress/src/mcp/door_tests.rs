@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skep_mcp::{Rules, Settings};
+use skep_mcp::{Rules, Settings, Transport};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn wanted(method: &str, params: &Value) -> Option<(String, Class)> {
         resources: false,
         prompts: true,
         timeout: Duration::from_secs(1),
+        prices: BTreeMap::new(),
     };
     let server = Server {
         settings,

@@ -1,10 +1,11 @@
-//! The way to one server, for one message: over HTTP, or to a program that runs.
+//! The way to one server, for one message: over HTTP, to a program that runs, or to a web API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use skep_core::Workspace;
@@ -102,6 +103,27 @@ pub(super) async fn filled(
     Ok(whole)
 }
 
+/// Puts the headers of a server's settings into those of a request, with their secrets, which are kept.
+pub(super) async fn filled_all(
+    inner: &Inner,
+    sending: &Sending<'_>,
+    own: &BTreeMap<String, Value>,
+    (all, secrets): (&mut HeaderMap, &mut Vec<Zeroizing<Vec<u8>>>),
+) -> Result<(), EgressError> {
+    let settings = sending.settings;
+    let failed = |why: &str| Inner::unreachable(settings, why);
+    for (name, value) in own {
+        let value = (value, &mut *secrets);
+        let filled = filled(inner, sending.workspace, &settings.name, value).await?;
+        let name = HeaderName::try_from(name).map_err(|_| failed("a header's name"))?;
+        let value = HeaderValue::from_bytes(&filled);
+        let mut value = value.map_err(|_| failed("a secret cannot stand in a header"))?;
+        value.set_sensitive(true);
+        all.insert(name, value);
+    }
+    Ok(())
+}
+
 /// A message to a server over HTTP.
 pub(super) struct Sending<'a> {
     pub(super) workspace: &'a Workspace,
@@ -122,24 +144,18 @@ impl Inner {
         }
     }
 
-    /// Asks a server over HTTP.
+    /// Asks a server over HTTP, or who answers in the place of one.
     pub(super) async fn ask_http(&self, sending: Sending<'_>) -> Result<Coming, EgressError> {
         let settings = sending.settings;
-        let Transport::Http { url, headers } = &settings.transport else {
-            return Err(Self::unreachable(settings, "it is no server over HTTP"));
-        };
         let failed = |why: &str| Self::unreachable(settings, why);
-        let mut all = sending.headers;
+        let (url, headers) = match &settings.transport {
+            Transport::Http { url, headers } => (url, headers),
+            Transport::OpenApi { .. } => return self.ask_api(sending).await,
+            Transport::Stdio { .. } => return Err(failed("it is no server over HTTP")),
+        };
+        let mut all = sending.headers.clone();
         let mut secrets = Vec::new();
-        for (name, value) in headers {
-            let value = (value, &mut secrets);
-            let filled = filled(self, sending.workspace, &settings.name, value).await?;
-            let name = HeaderName::try_from(name).map_err(|_| failed("a header's name"))?;
-            let value = HeaderValue::from_bytes(&filled);
-            let mut value = value.map_err(|_| failed("a secret cannot stand in a header"))?;
-            value.set_sensitive(true);
-            all.insert(name, value);
-        }
+        filled_all(self, &sending, headers, (&mut all, &mut secrets)).await?;
         if let Some(session) = sending.session {
             let value = HeaderValue::try_from(session);
             all.insert(
@@ -156,15 +172,7 @@ impl Inner {
         }
         let request = request.body(Full::new(sending.body));
         let request = request.map_err(|error| failed(&error.to_string()))?;
-        let asked = tokio::time::timeout(settings.timeout, self.upstream.ask(request)).await;
-        let answer = match asked {
-            Ok(Ok(answer)) => answer,
-            Ok(Err((why, _))) => return Err(failed(&why)),
-            Err(_) => {
-                let seconds = settings.timeout.as_secs();
-                return Err(failed(&format!("no answer within {seconds} s")));
-            }
-        };
+        let answer = self.answer_of(settings, request).await?;
         if answer.status().is_redirection() {
             return Err(failed(
                 "it answers with a redirection, which is not followed",
@@ -177,6 +185,23 @@ impl Inner {
             flow: Flow::Http(body),
             forms: forms(&secrets),
         })
+    }
+
+    /// The beginning of an answer, in the time of a server.
+    pub(super) async fn answer_of(
+        &self,
+        settings: &Settings,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, EgressError> {
+        let asked = tokio::time::timeout(settings.timeout, self.upstream.ask(request)).await;
+        match asked {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err((why, _))) => Err(Self::unreachable(settings, why)),
+            Err(_) => {
+                let why = format!("no answer within {} s", settings.timeout.as_secs());
+                Err(Self::unreachable(settings, why))
+            }
+        }
     }
 
     /// A program of a server, begun.

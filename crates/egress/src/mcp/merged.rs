@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 use skep_mcp::{
     Era, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, LEGACY, MODERN, Message,
-    Object, State, Transport, code, encoded, joined, mirrored, renamed, reply, split,
+    Object, State, code, encoded, joined, mirrored, renamed, reply, split,
 };
 use tokio::time::Instant;
 
@@ -235,8 +235,8 @@ impl Tools {
                 "there is no such tool",
             ));
         };
-        let mut open = self.0.begin(who, wanted, &witness)?;
-        let is_http = matches!(server.settings.transport, Transport::Http { .. });
+        let mut open = self.0.begin(who, (server, wanted), &witness).await?;
+        let is_http = !server.settings.transport.is_program();
         let condition = self.condition(&plan.workspace, &plan.server);
         let is_modern = condition.is_some_and(|it| it.era == Some(Era::Modern));
         if plan.era == Era::Modern && is_modern && is_http {

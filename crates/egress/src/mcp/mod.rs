@@ -1,6 +1,7 @@
 //! Tools: the servers that a workspace has them from, what somebody said yes to, and the doors that lead to them.
 //! Messages pass as they came: what is not decided by is not looked at.
 
+mod api;
 mod body;
 mod chain;
 mod client;

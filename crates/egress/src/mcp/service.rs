@@ -20,7 +20,7 @@ use super::sessions::Sessions;
 use super::{rows, stored};
 use crate::EgressError;
 use crate::ledger::Ledger;
-use crate::llm::Keys;
+use crate::llm::{Keys, Models};
 use crate::rows::{SERVERS, VIRTUALS, change};
 use crate::upstream::{MOST_IDLE, Upstream};
 
@@ -39,8 +39,8 @@ pub struct Options {
     pub reach: Reach,
     /// Where keys come from.
     pub keys: Arc<dyn Keys>,
-    /// Where exchanges are written down.
-    pub ledger: Ledger,
+    /// Where exchanges are written down, and what budgets there are.
+    pub models: Models,
     /// What runs programs.
     pub boxes: Option<Arc<dyn Boxes>>,
     /// As whom what servers change by themselves is written down.
@@ -154,6 +154,7 @@ pub struct Tools(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
+    pub(super) models: Models,
     pub(super) upstream: Upstream<Full<Bytes>>,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) boxes: Option<Arc<dyn Boxes>>,
@@ -339,7 +340,8 @@ impl Tools {
     pub fn open(db: Db, options: Options) -> Self {
         Self(Arc::new(Inner {
             db,
-            ledger: options.ledger,
+            ledger: options.models.ledger().clone(),
+            models: options.models,
             upstream: Upstream::new(options.reach, None, MOST_IDLE),
             keys: options.keys,
             boxes: options.boxes,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use skep_mcp::{Class, Pin, Rules, Settings, Transport, Value, Virtual};
+use skep_mcp::{Class, Description, Pin, Rules, Settings, Transport, Value, Virtual};
 use skep_store::{Scope, StoreError};
 
 use super::rows;
@@ -17,6 +17,9 @@ use crate::rows::{SERVERS, VIRTUALS};
 struct StoredServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    /// The description of a web API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    openapi: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,6 +37,9 @@ struct StoredServer {
     resources: bool,
     prompts: bool,
     timeout_s: u64,
+    /// In billionths of a dollar, by pattern.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    prices: BTreeMap<String, i64>,
 }
 
 /// A tool as its row has it. Pins are hexadecimal.
@@ -66,6 +72,7 @@ fn values(texts: BTreeMap<String, String>) -> Option<BTreeMap<String, Value>> {
 pub(super) fn server_text(settings: &Settings) -> String {
     let mut stored = StoredServer {
         url: None,
+        openapi: None,
         headers: BTreeMap::new(),
         command: Vec::new(),
         env: BTreeMap::new(),
@@ -76,11 +83,21 @@ pub(super) fn server_text(settings: &Settings) -> String {
         resources: settings.resources,
         prompts: settings.prompts,
         timeout_s: settings.timeout.as_secs(),
+        prices: settings.prices.clone(),
     };
     match &settings.transport {
         Transport::Http { url, headers } => {
             stored.url = Some(url.clone());
             stored.headers = texts(headers);
+        }
+        Transport::OpenApi {
+            url,
+            headers,
+            description,
+        } => {
+            stored.url = Some(url.clone());
+            stored.headers = texts(headers);
+            stored.openapi = Some(description.text().to_owned());
         }
         Transport::Stdio {
             command,
@@ -100,12 +117,17 @@ pub(super) fn server_text(settings: &Settings) -> String {
 
 fn settings(name: &str, text: &str) -> Option<Settings> {
     let stored: StoredServer = serde_json::from_str(text).ok()?;
-    let transport = match stored.url {
-        Some(url) => Transport::Http {
+    let transport = match (stored.url, stored.openapi) {
+        (Some(url), Some(text)) => Transport::OpenApi {
+            url,
+            headers: values(stored.headers)?,
+            description: Arc::new(Description::new(text)),
+        },
+        (Some(url), None) => Transport::Http {
             url,
             headers: values(stored.headers)?,
         },
-        None => Transport::Stdio {
+        (None, _) => Transport::Stdio {
             command: stored.command,
             env: values(stored.env)?,
             folders: stored.folders,
@@ -122,6 +144,7 @@ fn settings(name: &str, text: &str) -> Option<Settings> {
         resources: stored.resources,
         prompts: stored.prompts,
         timeout: Settings::timeout(Some(stored.timeout_s)),
+        prices: stored.prices,
     })
 }
 

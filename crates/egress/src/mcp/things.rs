@@ -241,7 +241,7 @@ impl Tools {
         who: &Who,
         (wanted, witness): (&Wanted, &Arc<dyn Witness>),
     ) -> Result<Vec<String>, EgressError> {
-        let mut open = self.0.begin(who, wanted, witness)?;
+        let mut open = self.0.begin(who, (server, wanted), witness).await?;
         let listed = async {
             let talk = self.0.talk_of(server, who).await?;
             all_of(&talk, kind).await
@@ -264,7 +264,7 @@ impl Tools {
             let why = "there is no such resource or prompt";
             return Err(refused(StatusCode::OK, code::PARAMS, why));
         };
-        let open = self.0.begin(who, wanted, witness)?;
+        let open = self.0.begin(who, (server, wanted), witness).await?;
         let params = Message::read(&plan.text).ok().and_then(|it| it.params);
         let params = params.map(|it| it.with(&[("_meta", None)]));
         let params = params.unwrap_or_else(|| "{}".to_owned());

@@ -8,14 +8,16 @@ use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
 use skep_api::{
-    McpApprovals, McpClass, McpFolder, McpPreset, McpPresetClass, McpServer, McpTool, McpUsage,
-    NewMcpServer, Page, Problem,
+    McpApi, McpApprovals, McpClass, McpFolder, McpLeftOut, McpPreset, McpPresetClass, McpServer,
+    McpTool, McpUsage, NewMcpServer, Page, Problem,
 };
 use skep_core::{Code, Timestamp, Workspace};
 use skep_egress::ledger::Way;
 use skep_egress::mcp::{Approval, Server};
-use skep_egress::{DayFilter, EgressError};
-use skep_mcp::{Class, PRESETS, Preset, Rules, Settings, Transport, Value};
+use skep_egress::{DayFilter, EgressError, Money};
+use skep_mcp::{
+    Api, Class, Description, PRESETS, Preset, Rules, Settings, Transport, Value, to_value,
+};
 
 use super::input::{self, Caller, Ordered, Path};
 use crate::credentials::may_name;
@@ -27,6 +29,9 @@ use crate::state::State;
 const DAYS: i64 = 30;
 /// Tools that are approved at once.
 const MOST_APPROVALS: usize = 500;
+
+/// What is shown of what an API has that is no tool.
+const MOST_LEFT_OUT: usize = 100;
 
 fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
     EgressError::Invalid(format!("`{field}`: {why}")).into()
@@ -50,38 +55,62 @@ fn values(
     texts.into_iter().map(pair).collect()
 }
 
-/// The settings as a request says them.
-fn settings(name: String, new: NewMcpServer) -> Result<Settings, ApiError> {
+/// How a server is reached, as a request says it.
+fn transport(new: &mut NewMcpServer) -> Result<Transport, ApiError> {
     let folder = |it: McpFolder| (PathBuf::from(it.path), it.read_only);
-    let transport = match (new.url, new.command.is_empty()) {
-        (Some(url), true) => {
-            if !new.env.is_empty() || !new.folders.is_empty() || !new.hosts.is_empty() {
-                return Err(invalid(
-                    "url",
-                    "`env`, `folders` and `hosts` are for programs",
-                ));
-            }
-            Transport::Http {
+    let is_program = !new.env.is_empty() || !new.folders.is_empty() || !new.hosts.is_empty();
+    let headers = values("headers", std::mem::take(&mut new.headers))?;
+    match (new.url.take(), new.openapi.take(), new.command.is_empty()) {
+        (_, _, true) if is_program => {
+            let why = "`env`, `folders` and `hosts` are for programs";
+            Err(invalid("url", why))
+        }
+        (Some(url), None, true) => Ok(Transport::Http { url, headers }),
+        (url, Some(said), true) => {
+            let text = to_value(&said);
+            let description = Description::new(text);
+            let url = match url {
+                Some(url) => url,
+                None => description.base().map_err(|why| invalid("openapi", why))?,
+            };
+            Ok(Transport::OpenApi {
                 url,
-                headers: values("headers", new.headers)?,
-            }
+                headers,
+                description: Arc::new(description),
+            })
         }
-        (None, false) => {
-            if !new.headers.is_empty() {
-                return Err(invalid(
-                    "headers",
-                    "they are for servers over HTTP: give `env`",
-                ));
-            }
-            Transport::Stdio {
-                command: new.command,
-                env: values("env", new.env)?,
-                folders: new.folders.into_iter().map(folder).collect(),
-                hosts: new.hosts,
-            }
+        (None, None, false) if !headers.is_empty() => {
+            let why = "they are for servers over HTTP: give `env`";
+            Err(invalid("headers", why))
         }
-        _ => return Err(invalid("url", "either `url` or `command`")),
+        (None, None, false) => Ok(Transport::Stdio {
+            command: std::mem::take(&mut new.command),
+            env: values("env", std::mem::take(&mut new.env))?,
+            folders: std::mem::take(&mut new.folders)
+                .into_iter()
+                .map(folder)
+                .collect(),
+            hosts: std::mem::take(&mut new.hosts),
+        }),
+        _ => Err(invalid("url", "one of `url`, `openapi` and `command`")),
+    }
+}
+
+/// Prices, in billionths of a dollar.
+fn prices(texts: BTreeMap<String, String>) -> Result<BTreeMap<String, i64>, ApiError> {
+    let price = |(pattern, text): (String, String)| {
+        let money: Result<Money, _> = text.parse();
+        let money = money.map_err(|why| invalid(&format!("prices.{pattern}"), why))?;
+        Ok((pattern, money.nanos()))
     };
+    texts.into_iter().map(price).collect()
+}
+
+/// The settings as a request says them.
+fn settings(name: String, mut new: NewMcpServer) -> Result<Settings, ApiError> {
+    let transport = transport(&mut new)?;
+    // A web API has neither.
+    let speaks = !matches!(transport, Transport::OpenApi { .. });
     Ok(Settings {
         name,
         transport,
@@ -89,9 +118,10 @@ fn settings(name: String, new: NewMcpServer) -> Result<Settings, ApiError> {
             allow: new.allow,
             deny: new.deny,
         },
-        resources: new.resources.unwrap_or(true),
-        prompts: new.prompts.unwrap_or(true),
+        resources: speaks && new.resources.unwrap_or(true),
+        prompts: speaks && new.prompts.unwrap_or(true),
         timeout: Settings::timeout(new.timeout_s),
+        prices: prices(new.prices)?,
     })
 }
 
@@ -102,10 +132,15 @@ fn as_new(settings: &Settings) -> NewMcpServer {
         resources: Some(settings.resources),
         prompts: Some(settings.prompts),
         timeout_s: Some(settings.timeout.as_secs()),
+        prices: settings
+            .prices
+            .iter()
+            .map(|(pattern, nanos)| (pattern.clone(), Money::from_nanos(*nanos).to_string()))
+            .collect(),
         ..NewMcpServer::default()
     };
     match &settings.transport {
-        Transport::Http { url, headers } => {
+        Transport::Http { url, headers } | Transport::OpenApi { url, headers, .. } => {
             new.url = Some(url.clone());
             new.headers = texts(headers);
         }
@@ -128,6 +163,24 @@ fn as_new(settings: &Settings) -> NewMcpServer {
     new
 }
 
+fn api(api: &Api) -> McpApi {
+    let left_out = |(what, why): &(String, String)| McpLeftOut {
+        operation: what.clone(),
+        why: why.clone(),
+    };
+    McpApi {
+        title: api.title.clone(),
+        version: api.version.clone(),
+        operations: api.operations.len() as u64,
+        left_out: api
+            .left_out
+            .iter()
+            .take(MOST_LEFT_OUT)
+            .map(left_out)
+            .collect(),
+    }
+}
+
 fn shown(state: &State, workspace: &Workspace, server: &Server) -> McpServer {
     use skep_mcp::State as Stands;
     let settings = &server.settings;
@@ -141,13 +194,9 @@ fn shown(state: &State, workspace: &Workspace, server: &Server) -> McpServer {
         Some(it) if it.trouble.is_some() => "failed",
         Some(_) => "well",
     };
-    let transport = match settings.transport {
-        Transport::Http { .. } => "http",
-        Transport::Stdio { .. } => "stdio",
-    };
     McpServer {
         name: settings.name.clone(),
-        transport: transport.to_owned(),
+        transport: settings.transport.as_str().to_owned(),
         settings: as_new(settings),
         door: format!("/mcp/{}", settings.name),
         condition: word.to_owned(),
@@ -161,6 +210,7 @@ fn shown(state: &State, workspace: &Workspace, server: &Server) -> McpServer {
             .map(|it| it.says.clone())
             .unwrap_or_default(),
         trouble: condition.and_then(|it| it.trouble),
+        api: settings.api().and_then(Result::ok).map(api),
         approved: count(&[Stands::Approved]),
         waiting: count(&[Stands::New, Stands::Changed]),
     }
@@ -363,6 +413,7 @@ pub(super) async fn usage(
         tool: it.model,
         requests: it.usage.requests,
         failed: it.usage.failed,
+        cost: it.usage.cost.to_string(),
     });
     let items = items.collect();
     Ok(Json(Page { items, next: None }))

@@ -124,7 +124,7 @@ pub(super) async fn remove_provider(
 fn amount(most: Most, value: i128) -> String {
     match most {
         Most::Money(_) => Money::from_nanos(i64::try_from(value).unwrap_or(i64::MAX)).to_string(),
-        Most::Tokens(_) => value.to_string(),
+        Most::Tokens(_) | Most::Calls(_) => value.to_string(),
     }
 }
 
@@ -136,10 +136,12 @@ fn stands(standing: &Standing) -> ModelBudget {
         start,
     } = standing;
     let (of, whose) = budget.subject.parts();
-    let (money, tokens) = match budget.most {
-        Most::Money(money) => (Some(money.to_string()), None),
-        Most::Tokens(tokens) => (None, Some(tokens)),
-    };
+    let (mut money, mut tokens, mut calls) = (None, None, None);
+    match budget.most {
+        Most::Money(most) => money = Some(most.to_string()),
+        Most::Tokens(most) => tokens = Some(most),
+        Most::Calls(most) => calls = Some(most),
+    }
     ModelBudget {
         name: budget.name.clone(),
         of: of.to_owned(),
@@ -147,6 +149,7 @@ fn stands(standing: &Standing) -> ModelBudget {
         window: budget.window.as_str().to_owned(),
         money,
         tokens,
+        calls,
         alerts: budget.alerts.clone(),
         spent: amount(budget.most, *spent),
         reserved: amount(budget.most, *reserved),
@@ -178,20 +181,25 @@ pub(super) async fn set_budget(
     input::Json(new): input::Json<NewModelBudget>,
 ) -> Result<Json<ModelBudget>, ApiError> {
     let subject = Subject::of(&new.of, &new.whose);
-    let subject =
-        subject.ok_or_else(|| invalid("of", "one of workspace, agent, key, user, model"))?;
+    let subject = subject.ok_or_else(|| {
+        invalid(
+            "of",
+            "one of workspace, agent, key, user, model, server, tool",
+        )
+    })?;
     if subject == Subject::Workspace && !new.whose.is_empty() {
         return Err(invalid("whose", "a workspace is this one"));
     }
     let window = Window::named(&new.window);
     let window = window.ok_or_else(|| invalid("window", "one of minute, day, month, total"))?;
-    let most = match (new.money, new.tokens) {
-        (Some(money), None) => {
+    let most = match (new.money, new.tokens, new.calls) {
+        (Some(money), None, None) => {
             let money: Result<Money, _> = money.parse();
             Most::Money(money.map_err(|error| invalid("money", error))?)
         }
-        (None, Some(tokens)) => Most::Tokens(tokens),
-        _ => return Err(invalid("money", "either `money` or `tokens`")),
+        (None, Some(tokens), None) => Most::Tokens(tokens),
+        (None, None, Some(calls)) => Most::Calls(calls),
+        _ => return Err(invalid("money", "one of `money`, `tokens` and `calls`")),
     };
     let budget = Budget {
         name: name.clone(),

@@ -1,8 +1,10 @@
 //! MCP servers: who has tools, what was approved of them, and what was used.
 
+mod openapi;
 mod virtuals;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use skep_api::{
@@ -47,8 +49,10 @@ pub(crate) enum McpVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A server is reached over HTTP (--url), or is a program that runs in a sandbox (the
-command, after --). A header or a variable may hold a secret of the vault, which
-no agent sees. New tools wait for your yes: see them with `skep mcp tools`.
+command, after --), or a web API that knows nothing of the protocol (--openapi):
+each of its operations is a tool then. A header or a variable may hold a secret of
+the vault, which no agent sees. New tools wait for your yes: see them with
+`skep mcp tools`.
 
 Examples:
   skep mcp add docs --url https://docs.example.com/mcp \\
@@ -56,13 +60,21 @@ Examples:
   skep mcp add files --preset filesystem --folder /srv/papers:ro
   skep mcp add github --preset github \\
       --env 'GITHUB_PERSONAL_ACCESS_TOKEN=${secret:keys/github}'
-  skep mcp add mine --folder /srv/data -- node /opt/mine/server.js")]
+  skep mcp add mine --folder /srv/data -- node /opt/mine/server.js
+  skep mcp add pets --openapi pets.yaml --only 'get*' \\
+      --header 'X-Api-Key=${secret:keys/pets}'")]
 pub(crate) struct AddArgs {
     /// What it is called here: a-z, 0-9 and `-`
     name: String,
     /// Where it is
     #[arg(long, value_name = "URL", conflicts_with_all = ["preset", "command"])]
     url: Option<String>,
+    /// A web API instead: a file with its OpenAPI description, JSON or YAML; `-` reads the input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "preset", "command"])]
+    openapi: Option<PathBuf>,
+    /// What stands before the paths of the web API [default: what its description says]
+    #[arg(long, value_name = "URL", requires = "openapi")]
+    base_url: Option<String>,
     /// A header of each request, NAME=VALUE
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
@@ -79,7 +91,7 @@ pub(crate) struct AddArgs {
     #[arg(long = "host", value_name = "HOST:PORT")]
     hosts: Vec<String>,
     /// A tool that there is, in which `*` is any text [default: all]
-    #[arg(long = "allow", value_name = "TOOL")]
+    #[arg(long = "allow", visible_alias = "only", value_name = "TOOL")]
     allow: Vec<String>,
     /// A tool that there is not
     #[arg(long = "deny", value_name = "TOOL")]
@@ -93,6 +105,9 @@ pub(crate) struct AddArgs {
     /// Seconds that it may take until it answers, 1 to 600 [default: 60]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
+    /// What a use of a tool costs, in US dollars: TOOL=AMOUNT, in which `*` is any text [default: nothing]
+    #[arg(long = "price", value_name = "TOOL=AMOUNT")]
+    prices: Vec<String>,
     /// The program and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -220,7 +235,7 @@ impl Row for McpPreset {
 }
 
 impl Row for McpUsage {
-    const HEADERS: &'static [&'static str] = &["DAY", "WHO", "TOOL", "REQUESTS", "FAILED"];
+    const HEADERS: &'static [&'static str] = &["DAY", "WHO", "TOOL", "REQUESTS", "FAILED", "COST"];
 
     fn name(&self) -> String {
         format!("{}/{}", self.server, self.tool)
@@ -233,6 +248,7 @@ impl Row for McpUsage {
             format!("{}/{}", self.server, plain(&self.tool)),
             self.requests.to_string(),
             self.failed.to_string(),
+            self.cost.clone(),
         ]
     }
 }
@@ -278,7 +294,8 @@ impl AddArgs {
             }
         }
         Ok(NewMcpServer {
-            url: self.url,
+            url: self.url.or(self.base_url),
+            openapi: self.openapi.as_deref().map(openapi::read).transpose()?,
             headers: pairs("header", self.headers)?,
             command,
             env: pairs("env", self.env)?,
@@ -289,6 +306,7 @@ impl AddArgs {
             resources: self.no_resources.then_some(false),
             prompts: self.no_prompts.then_some(false),
             timeout_s: self.timeout,
+            prices: pairs("price", self.prices)?,
         })
     }
 }
@@ -354,6 +372,7 @@ pub(crate) async fn run(session: &Session, verb: McpVerb) -> Result {
             let name = args.name.clone();
             let wanted = args.wanted(&client.mcp_presets().await?.items)?;
             let made = client.put_mcp_server(&name, &wanted).await?;
+            openapi::tell(output, &made);
             let said = format!(
                 "{name} is at {}; `skep mcp check {name}` looks what it has.",
                 made.door

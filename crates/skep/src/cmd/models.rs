@@ -158,7 +158,8 @@ counts when it has ended. Whoever is over a budget is refused (429).
 Examples:
   skep models budget all --usd 100 --per month
   skep models budget ada --agent ada --usd 2.50 --per day
-  skep models budget big --model openai/gpt-6.2-astra --tokens 1000000 --per day")]
+  skep models budget big --model openai/gpt-6.2-astra --tokens 1000000 --per day
+  skep models budget search --tool web/search --calls 100 --per minute")]
 pub(crate) struct BudgetArgs {
     /// What it is called: a-z, 0-9 and `-`
     name: String,
@@ -166,13 +167,16 @@ pub(crate) struct BudgetArgs {
     #[arg(
         long,
         value_name = "AMOUNT",
-        required_unless_present = "tokens",
-        conflicts_with = "tokens"
+        required_unless_present_any = ["tokens", "calls"],
+        conflicts_with_all = ["tokens", "calls"]
     )]
     usd: Option<String>,
     /// Tokens, in and out
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "calls")]
     tokens: Option<u64>,
+    /// Uses of tools
+    #[arg(long, value_name = "N")]
+    calls: Option<u64>,
     /// Over which time: minute, day, month, total
     #[arg(long, value_name = "TIME", value_parser = ["minute", "day", "month", "total"])]
     per: String,
@@ -191,6 +195,12 @@ pub(crate) struct BudgetArgs {
     /// Of this model alone, `provider/model`
     #[arg(long, value_name = "MODEL", group = "of")]
     model: Option<String>,
+    /// Of the tools of this MCP server alone
+    #[arg(long, value_name = "SERVER", group = "of")]
+    mcp_server: Option<String>,
+    /// Of this tool alone, `server/tool`
+    #[arg(long, value_name = "TOOL", group = "of")]
+    tool: Option<String>,
 }
 
 /// Flags of `models usage`.
@@ -238,9 +248,10 @@ impl Row for ModelBudget {
     }
 
     fn cells(&self, _: Timestamp) -> Vec<String> {
-        let (most, unit) = match (&self.money, self.tokens) {
-            (Some(money), _) => (money.clone(), "USD"),
-            (None, tokens) => (tokens.unwrap_or_default().to_string(), "tokens"),
+        let (most, unit) = match (&self.money, self.tokens, self.calls) {
+            (Some(money), ..) => (money.clone(), "USD"),
+            (None, Some(tokens), _) => (tokens.to_string(), "tokens"),
+            (None, None, calls) => (calls.unwrap_or_default().to_string(), "calls"),
         };
         let of = match self.whose.is_empty() {
             true => self.of.clone(),
@@ -413,6 +424,8 @@ impl BudgetArgs {
             ("key", self.key),
             ("user", self.user),
             ("model", self.model),
+            ("server", self.mcp_server),
+            ("tool", self.tool),
         ];
         let one = of.into_iter().find_map(|(of, whose)| Some((of, whose?)));
         let (of, whose) = one.unwrap_or(("workspace", String::new()));
@@ -422,6 +435,7 @@ impl BudgetArgs {
             window: self.per,
             money: self.usd,
             tokens: self.tokens,
+            calls: self.calls,
             alerts: self.alert,
         };
         (self.name, budget)

@@ -1,0 +1,272 @@
+//! A parameter of an operation: which argument it is, where it goes, and how its value is written there.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::schema::{Schemas, types};
+use super::{is_token, word};
+use crate::settings::is_own_header;
+
+/// Where a parameter goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Path,
+    Query,
+    Header,
+    Cookie,
+}
+
+impl Place {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+        }
+    }
+
+    pub(super) fn named(word: &str) -> Option<Self> {
+        let all = [Self::Path, Self::Query, Self::Header, Self::Cookie];
+        all.into_iter().find(|it| it.as_str() == word)
+    }
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The items of a list follow each other, with commas.
+    Commas,
+    /// Each item of a list by itself, under the same name.
+    Each,
+    /// As JSON.
+    Json,
+}
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    /// What it is called in the request.
+    pub(super) name: String,
+    /// The argument that it is.
+    pub(super) argument: String,
+    pub(super) place: Place,
+    form: Form,
+    pub(super) required: bool,
+    /// The schema of the argument.
+    pub(super) schema: Value,
+}
+
+/// What becomes of a parameter.
+pub(super) enum Read {
+    Taken(Parameter),
+    /// It is said by somebody else, or not needed: nobody gives it.
+    Unsaid,
+    /// It cannot be given, and is not needed; why.
+    Left(String),
+}
+
+/// A byte as it stands in a part of an address.
+fn push(out: &mut String, byte: u8) {
+    match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        true => out.push(char::from(byte)),
+        false => out.push_str(&format!("%{byte:02X}")),
+    }
+}
+
+/// A text as it stands in a part of an address: whatever has a meaning there is encoded.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.bytes().for_each(|it| push(&mut out, it));
+    out
+}
+
+/// How a value is written, by the style that is named; or why it cannot be.
+fn form(own: &Value, place: Place) -> Result<Form, String> {
+    let usual = match place {
+        Place::Path | Place::Header => "simple",
+        Place::Query | Place::Cookie => "form",
+    };
+    let style = own.get("style").and_then(Value::as_str).unwrap_or(usual);
+    if style != usual {
+        return Err(format!("its style is `{style}`, which is not spoken here"));
+    }
+    let explode = own.get("explode").and_then(Value::as_bool);
+    Ok(match usual == "form" && explode.unwrap_or(true) {
+        true => Form::Each,
+        false => Form::Commas,
+    })
+}
+
+/// Whether a schema means an object, or a list of lists or of objects.
+fn is_deep(schema: &Value) -> bool {
+    let of = |schema: &Value, deep: &[&str]| {
+        let all = types(schema);
+        !all.is_empty()
+            && all.iter().all(|it| deep.contains(it) || *it == "null")
+            && all.iter().any(|it| deep.contains(it))
+    };
+    of(schema, &["object"])
+        || schema
+            .get("items")
+            .is_some_and(|it| of(it, &["object", "array"]))
+}
+
+impl Parameter {
+    /// Reads one. `said` are the headers that the server's settings say, in small letters.
+    pub(super) fn read<'a>(
+        own: &'a Value,
+        schemas: &mut Schemas<'a>,
+        said: &BTreeSet<String>,
+    ) -> Result<Read, String> {
+        let text = |field: &str| own.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (name, place) = (text("name"), text("in"));
+        let place = Place::named(place).ok_or_else(|| format!("a parameter in `{place}`"))?;
+        let low = name.to_ascii_lowercase();
+        let is_said = match place {
+            // These are ignored, as the description's own rules say.
+            Place::Header => {
+                ["accept", "content-type", "authorization"].contains(&low.as_str())
+                    || said.contains(&low)
+            }
+            Place::Cookie => said.contains("cookie"),
+            Place::Path | Place::Query => false,
+        };
+        if is_said {
+            return Ok(Read::Unsaid);
+        }
+        let required = place == Place::Path || own.get("required") == Some(&Value::Bool(true));
+        match Self::made(own, schemas, (name, place, required)) {
+            Ok(made) => Ok(Read::Taken(made)),
+            Err(why) if required => Err(format!("its parameter `{name}`: {why}")),
+            Err(why) => Ok(Read::Left(format!("without its parameter `{name}`: {why}"))),
+        }
+    }
+
+    fn made<'a>(
+        own: &'a Value,
+        schemas: &mut Schemas<'a>,
+        (name, place, required): (&str, Place, bool),
+    ) -> Result<Self, String> {
+        let is_odd = match place {
+            Place::Header => !is_token(name) || is_own_header(name),
+            Place::Cookie => !is_token(name),
+            Place::Path | Place::Query => name.is_empty(),
+        };
+        if is_odd {
+            return Err(format!("nobody can say it in a {}", place.as_str()));
+        }
+        let content = own.get("content").and_then(Value::as_object);
+        let (form, schema) = match content {
+            None => (form(own, place)?, own.get("schema")),
+            Some(content) => match content.iter().next() {
+                Some((kind, media)) if kind == "application/json" && place == Place::Query => {
+                    (Form::Json, media.get("schema"))
+                }
+                _ => return Err("its `content` is not spoken here".to_owned()),
+            },
+        };
+        let mut schema = schema.map_or_else(|| Ok(json!({})), |it| schemas.whole(it))?;
+        if form != Form::Json && is_deep(&schema) {
+            let place = place.as_str();
+            return Err(format!("an object in a {place} is not spoken here"));
+        }
+        let words = own.get("description").and_then(Value::as_str);
+        if let (Some(words), Some(fields)) = (words, schema.as_object_mut()) {
+            fields.insert("description".to_owned(), words.into());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            argument: word(name),
+            place,
+            form,
+            required,
+            schema,
+        })
+    }
+
+    /// The texts of a value: of a list several.
+    fn texts(&self, value: &Value) -> Result<Vec<String>, String> {
+        let odd = || {
+            let (argument, place) = (&self.argument, self.place.as_str());
+            format!("`{argument}`: a {place} takes texts, numbers and lists of them")
+        };
+        let text = |value: &Value| match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(odd()),
+        };
+        match value {
+            _ if self.form == Form::Json => Ok(vec![value.to_string()]),
+            Value::Array(all) => all.iter().map(text).collect(),
+            Value::Null if !self.required => Ok(Vec::new()),
+            value => Ok(vec![text(value)?]),
+        }
+    }
+
+    /// The value as a part of a path, out of which it does not lead.
+    pub(super) fn in_path(&self, value: &Value) -> Result<String, String> {
+        let texts = self.texts(value)?;
+        let argument = &self.argument;
+        if texts.is_empty() || texts.iter().any(String::is_empty) {
+            return Err(format!("`{argument}`: nothing cannot stand in a path"));
+        }
+        // A server behind may take an encoded one for what it stands for.
+        let leads = |it: char| matches!(it, '/' | '\\') || it.is_control();
+        if texts.iter().any(|it| it.contains(leads)) {
+            return Err(format!(
+                "`{argument}`: `/`, `\\` and control characters cannot stand in a path"
+            ));
+        }
+        let dots = |it: &String| {
+            let first = it.split(';').next().unwrap_or_default();
+            matches!(first, "." | "..")
+        };
+        if texts.iter().any(dots) {
+            return Err(format!("`{argument}`: `.` and `..` cannot stand in a path"));
+        }
+        let all: Vec<String> = texts.iter().map(|it| escaped(it)).collect();
+        Ok(all.join(","))
+    }
+
+    /// The value as pairs of a query, or of cookies.
+    pub(super) fn pairs(&self, value: &Value) -> Result<Vec<(String, String)>, String> {
+        let texts = self.texts(value)?;
+        let name = escaped(&self.name);
+        let all = texts.iter().map(|it| escaped(it));
+        Ok(match self.form {
+            Form::Commas if texts.is_empty() => Vec::new(),
+            Form::Commas => vec![(name, all.collect::<Vec<_>>().join(","))],
+            Form::Each | Form::Json => all.map(|it| (name.clone(), it)).collect(),
+        })
+    }
+
+    /// The value of a header; nothing, when there is none.
+    pub(super) fn in_header(&self, value: &Value) -> Result<Option<String>, String> {
+        let texts = self.texts(value)?;
+        let argument = &self.argument;
+        let visible = |it: &String| it.bytes().all(|it| matches!(it, 0x20..=0x7e));
+        if !texts.iter().all(visible) {
+            return Err(format!(
+                "`{argument}`: a header has visible characters of ASCII"
+            ));
+        }
+        if value.is_array() && texts.iter().any(|it| it.contains(',')) {
+            return Err(format!(
+                "`{argument}`: an item of a list in a header has no `,`"
+            ));
+        }
+        Ok((!texts.is_empty()).then(|| texts.join(",")))
+    }
+
+    /// How it is written, for the definition.
+    pub(super) fn told(&self) -> Value {
+        let form = match self.form {
+            Form::Commas => "commas",
+            Form::Each => "each",
+            Form::Json => "json",
+        };
+        json!({ "in": self.place.as_str(), "name": self.name, "form": form })
+    }
+}
