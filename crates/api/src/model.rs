@@ -43,10 +43,11 @@ pub struct ModelProvider {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModelBudget {
-    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, or `server` and `tool` of tools.
+    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, `server` and `tool` of tools,
+    /// or `rule` of the web.
     pub of: String,
-    /// Which one: an agent's name, a key's or a person's id, `provider/model`, an MCP server's name, `server/tool`. Not for a
-    /// workspace.
+    /// Which one: an agent's name, a key's or a person's id, `provider/model`, an MCP server's name, `server/tool`, a
+    /// rule's name. Not for a workspace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub whose: String,
     /// Over which time: `minute`, `day`, `month` or `total`.
@@ -60,6 +61,9 @@ pub struct NewModelBudget {
     /// Or in uses of tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u64>,
+    /// Or in requests to the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<u8>,
@@ -70,7 +74,8 @@ pub struct NewModelBudget {
 pub struct ModelBudget {
     /// Its name in the workspace.
     pub name: String,
-    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, or `server` and `tool` of tools.
+    /// Whose costs count: `workspace`, `agent`, `key`, `user`, `model`, `server` and `tool` of tools,
+    /// or `rule` of the web.
     pub of: String,
     /// Which one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -86,10 +91,13 @@ pub struct ModelBudget {
     /// Or in uses of tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u64>,
+    /// Or in requests to the web.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// At how many of a hundred of it the event `budget.threshold` is told, once in each window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<u8>,
-    /// What was spent in its time: US dollars, tokens, or uses of tools.
+    /// What was spent in its time: US dollars, tokens, uses of tools, or requests.
     pub spent: String,
     /// What requests have set aside that run now.
     pub reserved: String,

@@ -93,20 +93,24 @@ async fn a_start_counts_for_budgets_what_counted_before_it() {
         of(2, Way::Model, "gpt-4o-2024-08-06"),
         of(3, Way::Model, "gpt-4o-mini"),
         of(4, Way::Tool, "gpt-4o"),
+        of(5, Way::Web, "github"),
+        of(6, Way::Web, "github"),
     ];
     write(&db, Arc::new(all)).await.unwrap();
-    for (subject, models, tools) in [
-        (Subject::Model("openai/gpt-4o".to_owned()), 2, 0),
-        (Subject::Model("openai/gpt-4o-mini".to_owned()), 1, 0),
-        (Subject::Model("other/gpt-4o".to_owned()), 0, 0),
-        (Subject::Server("openai".to_owned()), 0, 1),
-        (Subject::Server("other".to_owned()), 0, 0),
-        (Subject::Tool("openai/gpt-4o".to_owned()), 0, 1),
-        (Subject::Tool("openai/gpt".to_owned()), 0, 0),
-        (Subject::Agent("ada".to_owned()), 3, 1),
-        (Subject::Agent("bob".to_owned()), 0, 0),
-        (Subject::Key("ada".to_owned()), 0, 0),
-        (Subject::Workspace, 3, 1),
+    for (subject, models, tools, web) in [
+        (Subject::Model("openai/gpt-4o".to_owned()), 2, 0, 0),
+        (Subject::Model("openai/gpt-4o-mini".to_owned()), 1, 0, 0),
+        (Subject::Model("other/gpt-4o".to_owned()), 0, 0, 0),
+        (Subject::Server("openai".to_owned()), 0, 1, 0),
+        (Subject::Server("other".to_owned()), 0, 0, 0),
+        (Subject::Tool("openai/gpt-4o".to_owned()), 0, 1, 0),
+        (Subject::Tool("openai/gpt".to_owned()), 0, 0, 0),
+        (Subject::Rule("github".to_owned()), 0, 0, 2),
+        (Subject::Rule("gpt-4o".to_owned()), 0, 0, 0),
+        (Subject::Agent("ada".to_owned()), 3, 1, 2),
+        (Subject::Agent("bob".to_owned()), 0, 0, 0),
+        (Subject::Key("ada".to_owned()), 0, 0, 0),
+        (Subject::Workspace, 3, 1, 2),
     ] {
         for window in Window::ALL {
             let of = subject.clone();
@@ -116,9 +120,10 @@ async fn a_start_counts_for_budgets_what_counted_before_it() {
             });
             let spent: Amount = spent.await.unwrap();
             let expected = Amount {
-                money: Money::from_nanos(7 * (models + tools)),
+                money: Money::from_nanos(7 * (models + tools + web)),
                 tokens: 15 * u64::try_from(models).unwrap(),
                 calls: u64::try_from(tools).unwrap(),
+                requests: u64::try_from(web).unwrap(),
             };
             assert_eq!(spent, expected, "{subject:?} {window:?}");
         }

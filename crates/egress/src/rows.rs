@@ -9,7 +9,7 @@ use skep_store::{By, Change, Db, Migration, MigrationSet, Param, Row, Scope, Sto
 
 use crate::EgressError;
 use crate::ledger::{Settled, Way};
-use crate::llm::{Amount, Spender, Subject, Window};
+use crate::llm::{Amount, On, Spender, Subject, Window};
 use crate::money::Money;
 
 /// The tables.
@@ -199,9 +199,10 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
 /// In the place of the version of prices: the answer was given before, and cost nothing.
 pub(crate) const KEPT: &str = "kept";
 
-/// Exchanges with models and tools, which cost what budgets count.
+/// Exchanges with models, tools and the web, which cost what budgets count.
 const MODEL: &str = Way::Model.as_str();
 const TOOL: &str = Way::Tool.as_str();
+const WEB: &str = Way::Web.as_str();
 
 pub(crate) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -373,49 +374,49 @@ pub(crate) fn spent(
     now: Timestamp,
 ) -> Result<Amount, StoreError> {
     let (kind, who) = match subject {
-        Subject::Workspace | Subject::Model(_) | Subject::Server(_) | Subject::Tool(_) => ("", ""),
         Subject::Agent(_) | Subject::Key(_) | Subject::User(_) => subject.parts(),
+        _ => ("", ""),
     };
     let start = window.start(now);
-    let whose = |from: i64| -> [Param<'_>; 5] {
+    let whose = |from: i64| -> [Param<'_>; 6] {
         [
             from.into(),
             kind.into(),
             who.into(),
             MODEL.into(),
             TOOL.into(),
+            WEB.into(),
         ]
     };
     let rows = match window {
         Window::Minute => scope.query(
             "SELECT way, provider, model, CAST(SUM(cost) AS BIGINT), CAST(SUM(input + output) AS BIGINT), COUNT(*) \
              FROM exchanges WHERE workspace = ?1 AND at >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
-             AND way IN (?5, ?6) GROUP BY way, provider, model",
+             AND way IN (?5, ?6, ?7) GROUP BY way, provider, model",
             &whose(start.as_micros()),
         )?,
         Window::Day | Window::Month | Window::Total => scope.query(
             "SELECT way, provider, model, CAST(SUM(cost) AS BIGINT), CAST(SUM(input + output) AS BIGINT), \
              CAST(SUM(requests) AS BIGINT) FROM exchange_days WHERE workspace = ?1 AND day >= ?2 AND (?3 = '' OR (kind = ?3 AND who = ?4)) \
-             AND way IN (?5, ?6) GROUP BY way, provider, model",
+             AND way IN (?5, ?6, ?7) GROUP BY way, provider, model",
             &whose(start.day()),
         )?,
     };
     let mut spent = Amount::default();
     for row in rows {
         let name = format!("{}/{}", row.text(1)?, row.text(2)?);
-        let is_tool = row.text(0)? == TOOL;
-        let (model, tool) = if is_tool { ("", &*name) } else { (&*name, "") };
-        let spender = Spender {
-            kind,
-            id: who,
-            model,
-            tool,
+        let on = match row.text(0)? {
+            TOOL => On::Tool(&name),
+            WEB => On::Rule(row.text(2)?),
+            _ => On::Model(&name),
         };
+        let spender = Spender { kind, id: who, on };
         if subject.counts(&spender) {
             spent.money += Money::from_nanos(row.int(3)?);
-            match is_tool {
-                true => spent.calls = spent.calls.saturating_add(number(row.int(5)?)),
-                false => spent.tokens = spent.tokens.saturating_add(number(row.int(4)?)),
+            match on {
+                On::Tool(_) => spent.calls = spent.calls.saturating_add(number(row.int(5)?)),
+                On::Rule(_) => spent.requests = spent.requests.saturating_add(number(row.int(5)?)),
+                On::Model(_) => spent.tokens = spent.tokens.saturating_add(number(row.int(4)?)),
             }
         }
     }

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::ServerError;
 use crate::access::WEB_REQUEST;
 use crate::act::Act;
+use crate::budgets;
 use crate::connection::Place;
 use crate::credentials::Credentials;
 use crate::dispatch::Body;
@@ -51,7 +52,7 @@ pub(crate) fn open(
 ) -> Result<Web, ServerError> {
     let values = OfVault(credentials);
     let options = Options {
-        ledger: models.ledger().clone(),
+        models: models.clone(),
         reach: outgoing::reach(&outgoing::guard(settings)?),
         ca: settings.web_ca.clone(),
         values: Arc::new(values),
@@ -249,6 +250,7 @@ async fn may(
 
 /// Writes down what came to nothing. What no rule lets out is a no like that of a policy.
 async fn tell(state: &State, client: &Client, act: &Act, error: &ApiError) {
+    budgets::look(state, &client.asker.principal.workspace, error).await;
     if act.is_told() {
         return;
     }
@@ -326,7 +328,8 @@ async fn sent(
     let witness = Arc::new(Seen { act: act.clone() });
     let open = state
         .web
-        .begin((asked, &rule, &method), &client.who(), witness)?;
+        .begin((asked, &rule, &method), &client.who(), witness)
+        .await?;
     let lessee = client.lessee();
     let (at, of) = (state.clone(), client.clone());
     let may: May = Arc::new(move || of.counts(&at));

@@ -383,10 +383,7 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
     let mut long = described(&api.url);
     long["info"]["description"] = json!("x".repeat(1 << 20));
     for (settings, why) in [
-        (
-            json!({ "openapi": { "swagger": "2.0" } }),
-            "Swagger 2.0",
-        ),
+        (json!({ "openapi": { "swagger": "2.0" } }), "Swagger 2.0"),
         (
             json!({ "openapi": { "swagger": "2.0" }, "url": api.url }),
             "Swagger 2.0",

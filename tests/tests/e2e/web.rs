@@ -311,6 +311,64 @@ async fn what_no_rule_lets_out_is_refused_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_counts_requests_and_refuses_the_next() {
+    let house = House::start().await;
+    let rule = json!({ "host": house.host.name, "credential": bearer() });
+    house.allow("api", rule).await;
+    house.agent(json!({})).await;
+    for words in [
+        vec!["api", "--rule", "api", "--requests", "2", "--per", "month"],
+        vec![
+            "other",
+            "--rule",
+            "other",
+            "--requests",
+            "1",
+            "--per",
+            "month",
+        ],
+        vec!["all", "--agent", "a", "--requests", "9", "--per", "total"],
+        // What counts tokens of models has nothing to do with it.
+        vec!["tokens", "--tokens", "1", "--per", "total"],
+    ] {
+        let put = skep(&house.server, &[&["models", "budget"], &words[..]].concat());
+        assert_eq!(put.code, Some(0), "{words:?} {}", put.err);
+    }
+    let odd = ["models", "budget", "odd", "--rule", "api", "--tokens", "1"];
+    let odd = skep(&house.server, &[&odd[..], &["--per", "day"]].concat());
+    assert!(
+        odd.code != Some(0) && odd.err.contains("of models"),
+        "{}",
+        odd.err
+    );
+    let url = format!("{}/v1/items", house.host.url);
+    for _ in 0..2 {
+        let (code, out, error) = house.curl(&[&url]);
+        assert!(
+            code == Some(0) && out.contains("/v1/items"),
+            "{out} {error}"
+        );
+    }
+    let (_, out, _) = house.curl(&["-i", &url]);
+    assert!(out.contains("429 ") && out.contains("over-budget"), "{out}");
+    assert!(out.contains("`api`"), "it is named: {out}");
+    assert_eq!(house.host.heard().len(), 2, "it did not leave");
+    let stands = skep(&house.server, &["models", "budgets"]);
+    let line = |name: &str| {
+        let found = stands.out.lines().find(|it| it.starts_with(name));
+        found.unwrap_or_default().to_owned()
+    };
+    assert!(line("api ").contains("2 requests"), "{}", stands.out);
+    assert!(line("all ").contains("agent a"), "{}", stands.out);
+    let told = eventually("an event", async || {
+        let path = "/api/v1/events?type=budget.exceeded";
+        let all = house.server.client.get(path).await.json();
+        all["items"].as_array().cloned().filter(|it| !it.is_empty())
+    });
+    assert_eq!(told.await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_decide_about_each_request() {
     let house = House::start().await;
     house

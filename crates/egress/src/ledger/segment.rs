@@ -277,6 +277,7 @@ impl Begin<'_> {
                 money: Money::from_nanos(self.reserved.0),
                 tokens: self.reserved.1,
                 calls: u64::from(self.way == Way::Tool),
+                requests: u64::from(self.way == Way::Web),
             },
             prices: self.prices.into_owned(),
             prompt: self.prompt.into_owned(),

@@ -19,6 +19,7 @@ pub(crate) fn opened(id: u8) -> Opened {
             money: Money::dollars(1),
             tokens: 1_000,
             calls: 1,
+            requests: 0,
         },
         prices: "1".to_owned(),
         prompt: String::new(),

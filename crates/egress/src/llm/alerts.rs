@@ -15,7 +15,7 @@ impl Standing {
     pub fn reached(&self) -> Vec<u8> {
         let most = match self.budget.most {
             Most::Money(money) => i128::from(money.nanos()),
-            Most::Tokens(most) | Most::Calls(most) => i128::from(most),
+            Most::Tokens(most) | Most::Calls(most) | Most::Requests(most) => i128::from(most),
         };
         let is_reached = |part: &u8| self.spent * 100 >= most * i128::from(*part);
         let all = self.budget.alerts.iter().copied();

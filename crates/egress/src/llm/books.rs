@@ -22,6 +22,8 @@ pub struct Amount {
     pub tokens: u64,
     /// In uses of tools.
     pub calls: u64,
+    /// In requests to the web.
+    pub requests: u64,
 }
 
 /// A time over which a budget counts.
@@ -54,6 +56,8 @@ pub enum Subject {
     Server(String),
     /// Those of a tool: `server/tool`.
     Tool(String),
+    /// Those of what falls under a rule of the web.
+    Rule(String),
 }
 
 /// How much may be spent.
@@ -65,6 +69,8 @@ pub enum Most {
     Tokens(u64),
     /// So many uses of tools.
     Calls(u64),
+    /// So many requests to the web.
+    Requests(u64),
 }
 
 /// A budget.
@@ -89,10 +95,29 @@ pub struct Spender<'a> {
     pub kind: &'a str,
     /// Its id.
     pub id: &'a str,
-    /// On which model: `provider/model`; on none, with a tool.
-    pub model: &'a str,
-    /// With which tool: `server/tool`; with none, on a model.
-    pub tool: &'a str,
+    /// On what.
+    pub on: On<'a>,
+}
+
+/// On what is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On<'a> {
+    /// A model: `provider/model`.
+    Model(&'a str),
+    /// A tool: `server/tool`.
+    Tool(&'a str),
+    /// What falls under a rule of the web.
+    Rule(&'a str),
+}
+
+impl<'a> On<'a> {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'a str {
+        match self {
+            Self::Model(name) | Self::Tool(name) | Self::Rule(name) => name,
+        }
+    }
 }
 
 /// Days from 1970-01-01 to the first of the month that a day is in.
@@ -170,6 +195,7 @@ impl Subject {
             Self::Model(model) => ("model", model),
             Self::Server(server) => ("server", server),
             Self::Tool(tool) => ("tool", tool),
+            Self::Rule(rule) => ("rule", rule),
         }
     }
 
@@ -185,6 +211,7 @@ impl Subject {
             "model" => Some(Self::Model(whose)),
             "server" => Some(Self::Server(whose)),
             "tool" => Some(Self::Tool(whose)),
+            "rule" => Some(Self::Rule(whose)),
             _ => None,
         }
     }
@@ -192,18 +219,19 @@ impl Subject {
     /// Whether what somebody spends counts.
     #[must_use]
     pub fn counts(&self, spender: &Spender<'_>) -> bool {
-        match self {
-            Self::Workspace => true,
-            Self::Agent(_) | Self::Key(_) | Self::User(_) => {
+        match (self, spender.on) {
+            (Self::Workspace, _) => true,
+            (Self::Agent(_) | Self::Key(_) | Self::User(_), _) => {
                 self.parts() == (spender.kind, spender.id)
             }
             // The same model, whatever its date.
-            Self::Model(model) => spender.model == model || undated(spender.model) == Some(model),
-            Self::Server(server) => {
-                let own = spender.tool.split_once('/');
+            (Self::Model(model), On::Model(on)) => on == model || undated(on) == Some(model),
+            (Self::Server(server), On::Tool(on)) => {
+                let own = on.split_once('/');
                 own.is_some_and(|(its, _)| its == server)
             }
-            Self::Tool(tool) => spender.tool == tool,
+            (Self::Tool(name), On::Tool(on)) | (Self::Rule(name), On::Rule(on)) => name == on,
+            _ => false,
         }
     }
 }
@@ -221,17 +249,8 @@ impl Budget {
         if self.alerts.len() > MOST_ALERTS || !of_hundred || !grow {
             return wrong("alerts", "10 at most, from 1 to 100, the least first");
         }
-        match (&self.subject, self.most) {
-            (Subject::Model(_), Most::Calls(_)) => {
-                return wrong(
-                    "calls",
-                    "they are of tools: a model has `tokens` or `money`",
-                );
-            }
-            (Subject::Server(_) | Subject::Tool(_), Most::Tokens(_)) => {
-                return wrong("tokens", "tools have none: they have `calls` or `money`");
-            }
-            _ => {}
+        if let Some((field, why)) = self.odd_unit() {
+            return wrong(field, why);
         }
         let subject = match &self.subject {
             Subject::Workspace => return Ok(()),
@@ -240,7 +259,8 @@ impl Budget {
             | Subject::User(text)
             | Subject::Model(text)
             | Subject::Server(text)
-            | Subject::Tool(text) => text,
+            | Subject::Tool(text)
+            | Subject::Rule(text) => text,
         };
         match subject.is_empty()
             || subject.len() > MOST_SUBJECT
@@ -251,13 +271,34 @@ impl Budget {
         }
     }
 
+    /// Which field says what its subject has none of, and why.
+    const fn odd_unit(&self) -> Option<(&'static str, &'static str)> {
+        let fits = match (&self.subject, self.most) {
+            (Subject::Model(_), Most::Money(_) | Most::Tokens(_))
+            | (Subject::Server(_) | Subject::Tool(_), Most::Money(_) | Most::Calls(_))
+            | (Subject::Rule(_), Most::Requests(_)) => true,
+            (Subject::Model(_) | Subject::Server(_) | Subject::Tool(_) | Subject::Rule(_), _) => {
+                false
+            }
+            _ => true,
+        };
+        match self.most {
+            _ if fits => None,
+            Most::Money(_) => Some(("money", "the web costs none: a rule has `requests`")),
+            Most::Tokens(_) => Some(("tokens", "they are of models")),
+            Most::Calls(_) => Some(("calls", "they are of tools")),
+            Most::Requests(_) => Some(("requests", "they are of the web")),
+        }
+    }
+
     /// Whether an exchange counts: what spends nothing that a budget counts is not held up by it.
     fn counts(&self, spender: &Spender<'_>, amount: &Amount) -> bool {
-        let is_tool = !spender.tool.is_empty();
-        let unit = match self.most {
-            Most::Money(_) => !is_tool || amount.money > Money::ZERO,
-            Most::Tokens(_) => !is_tool,
-            Most::Calls(_) => is_tool,
+        let unit = match (self.most, spender.on) {
+            (Most::Money(_) | Most::Tokens(_), On::Model(_))
+            | (Most::Calls(_), On::Tool(_))
+            | (Most::Requests(_), On::Rule(_)) => true,
+            (Most::Money(_), _) => amount.money > Money::ZERO,
+            _ => false,
         };
         unit && self.subject.counts(spender)
     }
@@ -270,6 +311,7 @@ impl Most {
             Self::Money(most) => (amount.money.nanos() as i128, most.nanos() as i128),
             Self::Tokens(most) => (amount.tokens as i128, most as i128),
             Self::Calls(most) => (amount.calls as i128, most as i128),
+            Self::Requests(most) => (amount.requests as i128, most as i128),
         }
     }
 }
@@ -382,6 +424,7 @@ impl Want {
             Most::Money(_) => "money",
             Most::Tokens(_) => "tokens",
             Most::Calls(_) => "calls",
+            Most::Requests(_) => "requests",
         };
         let window = self.budget.window.as_str();
         format!("{} {unit} {window} {of} {whose}", self.budget.name)
@@ -422,7 +465,7 @@ pub struct Granted {
 pub struct Standing {
     /// Which.
     pub budget: Budget,
-    /// What was spent in its window: billionths of a dollar, tokens, or uses of tools.
+    /// What was spent in its window: billionths of a dollar, tokens, uses of tools, or requests.
     pub spent: i128,
     /// What is set aside.
     pub reserved: i128,

@@ -28,8 +28,7 @@ fn dollars(dollars: i64) -> Amount {
 const ADA: Spender<'static> = Spender {
     kind: "agent",
     id: "ada",
-    model: "openai/gpt",
-    tool: "",
+    on: On::Model("openai/gpt"),
 };
 
 fn over(short: Result<Reservation, Short>) -> Over {
@@ -111,12 +110,11 @@ fn uses_of_tools_count_by_server_and_tool_and_cost_what_they_cost() {
     }
     let one = |dollars: i64| Amount {
         money: Money::dollars(dollars),
-        tokens: 0,
         calls: 1,
+        ..Amount::default()
     };
     let uses = |tool: &'static str| Spender {
-        model: "",
-        tool,
+        on: On::Tool(tool),
         ..ADA
     };
     let first = books.reserve(&uses("docs/search"), one(0), now).unwrap();
@@ -151,6 +149,12 @@ fn uses_of_tools_count_by_server_and_tool_and_cost_what_they_cost() {
         (Subject::Model("a/b".to_owned()), Most::Calls(1)),
         (Subject::Tool("a/b".to_owned()), Most::Tokens(1)),
         (Subject::Server("a".to_owned()), Most::Tokens(1)),
+        (Subject::Server("a".to_owned()), Most::Requests(1)),
+        (Subject::Rule("a".to_owned()), Most::Calls(1)),
+        (
+            Subject::Rule("a".to_owned()),
+            Most::Money(Money::dollars(1)),
+        ),
     ] {
         let odd = Budget {
             most,
@@ -171,7 +175,7 @@ fn what_spends_nothing_of_a_budget_is_not_held_up_by_it() {
     let spent = Amount {
         money: Money::dollars(9),
         tokens: 11,
-        calls: 0,
+        ..Amount::default()
     };
     books.put(tokens, spent, now);
     books.put(
@@ -180,8 +184,7 @@ fn what_spends_nothing_of_a_budget_is_not_held_up_by_it() {
         now,
     );
     let tool = Spender {
-        model: "",
-        tool: "docs/search",
+        on: On::Tool("docs/search"),
         ..ADA
     };
     let free = Amount {
@@ -226,12 +229,12 @@ fn tokens_and_models_count_by_themselves() {
     let amount = |tokens| Amount {
         money: Money::dollars(1_000),
         tokens,
-        calls: 0,
+        ..Amount::default()
     };
     let held = books.reserve(&ADA, amount(100), at(0)).unwrap();
     assert!(books.reserve(&ADA, amount(1), at(0)).is_err());
     let other = Spender {
-        model: "openai/other",
+        on: On::Model("openai/other"),
         ..ADA
     };
     let _ = books.reserve(&other, amount(1_000), at(0)).unwrap();

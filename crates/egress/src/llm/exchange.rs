@@ -152,7 +152,7 @@ impl Open {
             let actual = Amount {
                 money: cost,
                 tokens,
-                calls: 0,
+                ..Amount::default()
             };
             self.inner
                 .settle(&self.opened.workspace, reservation, actual);

@@ -31,7 +31,7 @@ mod versions;
 mod wishes;
 
 pub use books::{
-    Amount, Books, Budget, Granted, Most, Over, Reservation, Short, Spender, Standing, Subject,
+    Amount, Books, Budget, Granted, Most, On, Over, Reservation, Short, Spender, Standing, Subject,
     Want, Window,
 };
 pub use bound::{Bound, Record};
@@ -52,4 +52,5 @@ pub use recordings::{Recorded, Safe, Which};
 pub use route::{Leg, Pick, Route};
 pub use scores::Scored;
 pub use service::{Keys, Models, Options, Who, Witness};
+pub(crate) use uses::{one_call, one_request};
 pub use versions::{Bad, RouteVersion};

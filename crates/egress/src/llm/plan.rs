@@ -458,7 +458,7 @@ impl Plan {
         Amount {
             money: price.map(|it| it.most(input, output)).unwrap_or_default(),
             tokens: input.saturating_add(output),
-            calls: 0,
+            ..Amount::default()
         }
     }
 

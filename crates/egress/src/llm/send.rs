@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::answer::{passed, translated};
-use super::books::{Amount, Books, Reservation, Spender};
+use super::books::{Amount, Books, On, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
@@ -331,8 +331,7 @@ impl Models {
                 let spender = Spender {
                     kind: who.kind,
                     id: &who.id,
-                    model: &name,
-                    tool: "",
+                    on: On::Model(&name),
                 };
                 let priced = price.is_some() || !kind.is_priced();
                 Some(
@@ -423,7 +422,7 @@ impl Models {
     ) -> Result<Reservation, EgressError> {
         let unpriced = |books: &mut Books| books.counts_money(spender).map(str::to_owned);
         if !priced && let Some(budget) = self.books(workspace, unpriced) {
-            let model = spender.model;
+            let model = spender.on.name();
             return Err(EgressError::Invalid(format!(
                 "the budget `{budget}` counts money, and no price of `{model}` is known: put it into the file of \
                  `models.prices`"

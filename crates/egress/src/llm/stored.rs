@@ -27,6 +27,8 @@ struct Stored {
     tokens: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calls: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<u8>,
 }
@@ -37,11 +39,12 @@ fn odd(table: &str, name: &str) -> StoreError {
 
 fn to_text(budget: &Budget) -> String {
     let (of, whose) = budget.subject.parts();
-    let (mut money, mut tokens, mut calls) = (None, None, None);
+    let (mut money, mut tokens, mut calls, mut requests) = (None, None, None, None);
     match budget.most {
         Most::Money(most) => money = Some(most.nanos()),
         Most::Tokens(most) => tokens = Some(most),
         Most::Calls(most) => calls = Some(most),
+        Most::Requests(most) => requests = Some(most),
     }
     let stored = Stored {
         of: of.to_owned(),
@@ -50,6 +53,7 @@ fn to_text(budget: &Budget) -> String {
         money,
         tokens,
         calls,
+        requests,
         alerts: budget.alerts.clone(),
     };
     // Texts and numbers alone: it cannot fail.
@@ -58,10 +62,11 @@ fn to_text(budget: &Budget) -> String {
 
 fn budget(name: &str, text: &str) -> Option<Budget> {
     let stored: Stored = serde_json::from_str(text).ok()?;
-    let most = match (stored.money, stored.tokens, stored.calls) {
-        (Some(nanos), None, None) => Most::Money(Money::from_nanos(nanos)),
-        (None, Some(tokens), None) => Most::Tokens(tokens),
-        (None, None, Some(calls)) => Most::Calls(calls),
+    let most = match (stored.money, stored.tokens, stored.calls, stored.requests) {
+        (Some(nanos), None, None, None) => Most::Money(Money::from_nanos(nanos)),
+        (None, Some(tokens), None, None) => Most::Tokens(tokens),
+        (None, None, Some(calls), None) => Most::Calls(calls),
+        (None, None, None, Some(requests)) => Most::Requests(requests),
         _ => return None,
     };
     Some(Budget {

@@ -1,44 +1,51 @@
-//! Uses of tools, which count for the same budgets as models: one is set aside before it begins, and counts when it has
-//! ended.
+//! Uses of tools and requests to the web, which count for the same budgets as models: one is set aside before it begins,
+//! and counts when it has ended.
 
 use skep_core::Workspace;
 
-use super::books::{Amount, Reservation, Spender};
+use super::books::{Amount, On, Reservation, Spender};
 use super::service::{Models, Who};
 use crate::EgressError;
 use crate::money::Money;
 
-/// One use, which costs this.
-const fn one(cost: Money) -> Amount {
+/// One use of a tool, which costs this.
+pub(crate) fn one_call(cost: Money) -> Amount {
     Amount {
         money: cost,
-        tokens: 0,
         calls: 1,
+        ..Amount::default()
+    }
+}
+
+/// One request to the web.
+pub(crate) fn one_request() -> Amount {
+    Amount {
+        requests: 1,
+        ..Amount::default()
     }
 }
 
 impl Models {
-    /// Sets aside one use of a tool, `server/tool`, in all budgets that it counts for, or in none.
+    /// Sets aside one use in all budgets that it counts for, or in none.
     pub(crate) async fn take_use(
         &self,
         who: &Who,
-        tool: &str,
-        price: Money,
+        on: On<'_>,
+        one: Amount,
     ) -> Result<Reservation, EgressError> {
         // The budgets are read with it.
         self.known(&who.workspace).await?;
         let spender = Spender {
             kind: who.kind,
             id: &who.id,
-            model: "",
-            tool,
+            on,
         };
-        self.take(&who.workspace, &spender, one(price)).await
+        self.take(&who.workspace, &spender, one).await
     }
 
     /// A use has ended, and did cost this. The ledger has it before.
-    pub(crate) fn settle_use(&self, workspace: &Workspace, held: &Reservation, cost: Money) {
-        self.0.settle(workspace, held, one(cost));
+    pub(crate) fn settle_use(&self, workspace: &Workspace, held: &Reservation, one: Amount) {
+        self.0.settle(workspace, held, one);
     }
 
     /// A use did not begin.

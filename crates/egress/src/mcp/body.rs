@@ -21,7 +21,7 @@ use super::door::Judge;
 use super::link::{Coming, Flow};
 use super::service::{Inner, Known};
 use crate::ledger::{Opened, Settled};
-use crate::llm::{Reservation, Witness};
+use crate::llm::{Reservation, Witness, one_call};
 use crate::money::Money;
 use crate::scrub::Scrub;
 
@@ -83,7 +83,9 @@ impl Open {
         });
         // The books after it: what they have as settled, the ledger has.
         let workspace = &self.opened.workspace;
-        self.inner.models.settle_use(workspace, &self.held, cost);
+        self.inner
+            .models
+            .settle_use(workspace, &self.held, one_call(cost));
     }
 }
 

@@ -25,7 +25,7 @@ use super::sessions::{Behind, Session};
 use super::things;
 use crate::EgressError;
 use crate::ledger::{Opened, Way};
-use crate::llm::{Amount, Who, Witness};
+use crate::llm::{On, Who, Witness, one_call};
 use crate::money::Money;
 use crate::scrub::Forms;
 
@@ -612,7 +612,8 @@ impl Inner {
     ) -> Result<Open, EgressError> {
         let price = Money::from_nanos(server.settings.price(&wanted.thing));
         let tool = format!("{}/{}", wanted.server, wanted.thing);
-        let held = self.models.take_use(who, &tool, price).await?;
+        let one = one_call(price);
+        let held = self.models.take_use(who, On::Tool(&tool), one).await?;
         let now = self.db.clock().now();
         let mut opened = Opened {
             id: *ExchangeId::new().as_bytes(),
@@ -624,11 +625,7 @@ impl Inner {
             provider: wanted.server.clone(),
             model: wanted.thing.clone(),
             asked: String::new(),
-            reserved: Amount {
-                money: price,
-                tokens: 0,
-                calls: 1,
-            },
+            reserved: one,
             prices: "none".to_owned(),
             prompt: String::new(),
             thread: String::new(),

@@ -9,8 +9,8 @@ use skep_core::Timestamp;
 use skep_store::Db;
 use tokio::time::Instant;
 
-use crate::ledger::{Ledger, Opened, Settled};
-use crate::llm::Witness;
+use crate::ledger::{Opened, Settled};
+use crate::llm::{Models, Reservation, Witness, one_request};
 use crate::money::Money;
 
 /// Bytes that went each way.
@@ -23,7 +23,9 @@ pub(super) struct Passed {
 /// What an exchange holds until it is settled.
 pub struct Open {
     pub(super) db: Db,
-    pub(super) ledger: Ledger,
+    pub(super) models: Models,
+    /// What is set aside of budgets.
+    pub(super) held: Reservation,
     pub(super) opened: Arc<Opened>,
     pub(super) witness: Arc<dyn Witness>,
     pub(super) began: Instant,
@@ -60,7 +62,7 @@ impl Open {
         }
         let now: Timestamp = self.db.clock().now();
         let whole = self.began.elapsed();
-        self.ledger.end(Settled {
+        self.models.ledger().end(Settled {
             entry: self.witness.entry(outcome, &self.opened, now),
             outcome: outcome.to_owned(),
             // Bytes, where models have tokens.
@@ -75,6 +77,9 @@ impl Open {
             whole_us: micros(whole),
             opened: self.opened.clone(),
         });
+        // The books after it: what they have as settled, the ledger has.
+        let workspace = &self.opened.workspace;
+        self.models.settle_use(workspace, &self.held, one_request());
     }
 }
 

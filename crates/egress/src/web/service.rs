@@ -26,8 +26,8 @@ use super::authority::Authority;
 use super::exchange::{Open, Passed};
 use super::rule::{Rule, Scheme, Tunnel, at_host, find, plain_host, seen_path, tunnel};
 use super::send::Sent;
-use crate::ledger::{Ledger, Opened, Way};
-use crate::llm::{Amount, Who, Witness};
+use crate::ledger::{Opened, Way};
+use crate::llm::{Models, On, Who, Witness, one_request};
 use crate::rows;
 use crate::upstream::{Upstream, system};
 
@@ -88,8 +88,8 @@ pub struct Lessee {
 
 /// How the way out is made.
 pub struct Options {
-    /// Where exchanges are written down.
-    pub ledger: Ledger,
+    /// Where exchanges are written down, and budgets are.
+    pub models: Models,
     /// Which addresses may be asked.
     pub reach: Reach,
     /// Certificates (PEM) that are believed beside the system's.
@@ -201,7 +201,7 @@ pub struct Web(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    ledger: Ledger,
+    models: Models,
     upstream: Upstream<Sent>,
     values: Arc<dyn Values>,
     most_body: u64,
@@ -225,7 +225,7 @@ impl Web {
     pub fn new(db: Db, options: Options) -> Self {
         Self(Arc::new(Inner {
             db,
-            ledger: options.ledger,
+            models: options.models,
             upstream: Upstream::new(options.reach, options.ca.clone(), MOST_IDLE),
             values: options.values,
             most_body: options.most_body,
@@ -384,16 +384,20 @@ impl Web {
             .ok_or(WebError::NoSuchRule(name))
     }
 
-    /// Tells that an exchange begins. When this returns, a server that is killed has not forgotten it.
+    /// Tells that an exchange begins, when budgets let it. When this returns, a server that is killed has not forgotten it.
     ///
     /// # Errors
-    /// That the ledger cannot be written: then it must not begin.
-    pub fn begin(
+    /// [`EgressError::OverBudget`]; that the ledger cannot be written: then it must not begin.
+    ///
+    /// [`EgressError::OverBudget`]: crate::EgressError::OverBudget
+    pub async fn begin(
         &self,
         (asked, rule, method): (&Asked, &Rule, &str),
         who: &Who,
         witness: Arc<dyn Witness>,
     ) -> Result<Open, WebError> {
+        let (models, one) = (&self.0.models, one_request());
+        let held = models.take_use(who, On::Rule(&rule.name), one).await?;
         let now = self.now();
         let mut opened = Opened {
             id: *ExchangeId::new().as_bytes(),
@@ -405,7 +409,7 @@ impl Web {
             provider: asked.name(),
             model: rule.name.clone(),
             asked: method.chars().take(32).collect(),
-            reserved: Amount::default(),
+            reserved: one,
             prices: "none".to_owned(),
             prompt: String::new(),
             thread: String::new(),
@@ -413,10 +417,14 @@ impl Web {
         };
         opened.entry = witness.entry("lost", &opened, now);
         let opened = Arc::new(opened);
-        self.0.ledger.begin(opened.clone())?;
+        if let Err(error) = models.ledger().begin(opened.clone()) {
+            models.give_back_use(&opened.workspace, &held);
+            return Err(error.into());
+        }
         Ok(Open {
             db: self.0.db.clone(),
-            ledger: self.0.ledger.clone(),
+            models: models.clone(),
+            held,
             opened,
             witness,
             began: Instant::now(),
@@ -653,114 +661,5 @@ pub async fn carry(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A vault that gives the CA of `slow` when it is told to, and counts how many were made.
-    #[derive(Default)]
-    struct Shelf {
-        kept: Mutex<HashMap<Workspace, Vec<u8>>>,
-        made: std::sync::atomic::AtomicUsize,
-        asked: tokio::sync::Notify,
-        may: tokio::sync::Notify,
-    }
-
-    #[async_trait]
-    impl Values for Shelf {
-        async fn secret(
-            &self,
-            _: &Workspace,
-            _: &str,
-            _: Option<&str>,
-        ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-            Ok(None)
-        }
-
-        async fn lease(
-            &self,
-            _: &Lessee,
-            _: &str,
-            _: &str,
-        ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-            Ok(None)
-        }
-
-        async fn authority(
-            &self,
-            workspace: &Workspace,
-        ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
-            if workspace.as_str() == "slow" {
-                self.asked.notify_one();
-                self.may.notified().await;
-            }
-            Ok(self.kept.lock().get(workspace).cloned().map(Zeroizing::new))
-        }
-
-        fn is_open(&self) -> bool {
-            true
-        }
-
-        async fn keep_authority(&self, workspace: &Workspace, made: &[u8]) -> Result<(), String> {
-            self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.kept.lock().insert(workspace.clone(), made.to_vec());
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_one_ca_holds_up_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let db = crate::ledger::tests::open_db(folder.path());
-        let shelf = Arc::new(Shelf::default());
-        let options = Options {
-            ledger: Ledger::open(db.clone(), &folder.path().join("ledger"))
-                .await
-                .unwrap(),
-            reach: Arc::new(|_| true),
-            ca: None,
-            values: shelf.clone(),
-            most_body: 1,
-            pause: PATIENCE,
-        };
-        let web = Web::new(db, options);
-        let (slow, quick): (Workspace, Workspace) =
-            ("slow".parse().unwrap(), "quick".parse().unwrap());
-        let waiting = tokio::spawn({
-            let web = web.clone();
-            async move { web.authority(&slow).await }
-        });
-        shelf.asked.notified().await;
-        // Many who ask at once make one.
-        let many = (0..8).map(|_| {
-            let (web, quick) = (web.clone(), quick.clone());
-            tokio::spawn(async move { web.authority(&quick).await.unwrap() })
-        });
-        let many: Vec<_> = many.collect();
-        let mut found = Vec::new();
-        for one in many {
-            found.push(one.await.unwrap());
-        }
-        assert!(found.iter().all(|it| Arc::ptr_eq(it, &found[0])));
-        assert_eq!(shelf.made.load(std::sync::atomic::Ordering::Relaxed), 1);
-        assert!(!waiting.is_finished());
-        shelf.may.notify_one();
-        shelf.asked.notified().await;
-        shelf.may.notify_one();
-        waiting.await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn a_ca_stays_as_long_as_what_is_kept_is_the_same() {
-        let kept = || Authority::make("w", Timestamp::from_micros(0)).unwrap().0;
-        let (one, two) = (kept(), kept());
-        let of = OfWorkspace::default();
-        assert!(of.fresh().is_none());
-        let first = of.read(&one).unwrap();
-        assert!(Arc::ptr_eq(&first, &of.fresh().unwrap()));
-        assert!(Arc::ptr_eq(&first, &of.read(&one).unwrap()));
-        let other = of.read(&two).unwrap();
-        assert!(!Arc::ptr_eq(&first, &other));
-        assert!(of.read(b"none").is_err());
-        assert!(of.fresh().is_none());
-    }
-}
+#[path = "service_tests.rs"]
+mod tests;

@@ -124,7 +124,7 @@ pub(super) async fn remove_provider(
 fn amount(most: Most, value: i128) -> String {
     match most {
         Most::Money(_) => Money::from_nanos(i64::try_from(value).unwrap_or(i64::MAX)).to_string(),
-        Most::Tokens(_) | Most::Calls(_) => value.to_string(),
+        Most::Tokens(_) | Most::Calls(_) | Most::Requests(_) => value.to_string(),
     }
 }
 
@@ -136,11 +136,12 @@ fn stands(standing: &Standing) -> ModelBudget {
         start,
     } = standing;
     let (of, whose) = budget.subject.parts();
-    let (mut money, mut tokens, mut calls) = (None, None, None);
+    let (mut money, mut tokens, mut calls, mut requests) = (None, None, None, None);
     match budget.most {
         Most::Money(most) => money = Some(most.to_string()),
         Most::Tokens(most) => tokens = Some(most),
         Most::Calls(most) => calls = Some(most),
+        Most::Requests(most) => requests = Some(most),
     }
     ModelBudget {
         name: budget.name.clone(),
@@ -150,6 +151,7 @@ fn stands(standing: &Standing) -> ModelBudget {
         money,
         tokens,
         calls,
+        requests,
         alerts: budget.alerts.clone(),
         spent: amount(budget.most, *spent),
         reserved: amount(budget.most, *reserved),
@@ -184,7 +186,7 @@ pub(super) async fn set_budget(
     let subject = subject.ok_or_else(|| {
         invalid(
             "of",
-            "one of workspace, agent, key, user, model, server, tool",
+            "one of workspace, agent, key, user, model, server, tool, rule",
         )
     })?;
     if subject == Subject::Workspace && !new.whose.is_empty() {
@@ -192,14 +194,20 @@ pub(super) async fn set_budget(
     }
     let window = Window::named(&new.window);
     let window = window.ok_or_else(|| invalid("window", "one of minute, day, month, total"))?;
-    let most = match (new.money, new.tokens, new.calls) {
-        (Some(money), None, None) => {
+    let most = match (new.money, new.tokens, new.calls, new.requests) {
+        (Some(money), None, None, None) => {
             let money: Result<Money, _> = money.parse();
             Most::Money(money.map_err(|error| invalid("money", error))?)
         }
-        (None, Some(tokens), None) => Most::Tokens(tokens),
-        (None, None, Some(calls)) => Most::Calls(calls),
-        _ => return Err(invalid("money", "one of `money`, `tokens` and `calls`")),
+        (None, Some(tokens), None, None) => Most::Tokens(tokens),
+        (None, None, Some(calls), None) => Most::Calls(calls),
+        (None, None, None, Some(requests)) => Most::Requests(requests),
+        _ => {
+            return Err(invalid(
+                "money",
+                "one of `money`, `tokens`, `calls` and `requests`",
+            ));
+        }
     };
     let budget = Budget {
         name: name.clone(),

@@ -97,7 +97,8 @@ async fn begin(
     let witness = Arc::new(Seen { act: act.clone() });
     let mut exchange = state
         .web
-        .begin((&asked, &rule, "CONNECT"), &client.who(), witness)?;
+        .begin((&asked, &rule, "CONNECT"), &client.who(), witness)
+        .await?;
     let host = state.web.connect(&asked, &mut exchange).await?;
     tokio::spawn(async move {
         let stop = state.stop.clone();

@@ -159,7 +159,8 @@ Examples:
   skep models budget all --usd 100 --per month
   skep models budget ada --agent ada --usd 2.50 --per day
   skep models budget big --model openai/gpt-6.2-astra --tokens 1000000 --per day
-  skep models budget search --tool web/search --calls 100 --per minute")]
+  skep models budget search --tool web/search --calls 100 --per minute
+  skep models budget github --rule github --requests 1000 --per day")]
 pub(crate) struct BudgetArgs {
     /// What it is called: a-z, 0-9 and `-`
     name: String,
@@ -167,16 +168,19 @@ pub(crate) struct BudgetArgs {
     #[arg(
         long,
         value_name = "AMOUNT",
-        required_unless_present_any = ["tokens", "calls"],
-        conflicts_with_all = ["tokens", "calls"]
+        required_unless_present_any = ["tokens", "calls", "requests"],
+        conflicts_with_all = ["tokens", "calls", "requests"]
     )]
     usd: Option<String>,
     /// Tokens, in and out
-    #[arg(long, value_name = "N", conflicts_with = "calls")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["calls", "requests"])]
     tokens: Option<u64>,
     /// Uses of tools
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "requests")]
     calls: Option<u64>,
+    /// Requests to the web
+    #[arg(long, value_name = "N")]
+    requests: Option<u64>,
     /// Over which time: minute, day, month, total
     #[arg(long, value_name = "TIME", value_parser = ["minute", "day", "month", "total"])]
     per: String,
@@ -201,6 +205,9 @@ pub(crate) struct BudgetArgs {
     /// Of this tool alone, `server/tool`
     #[arg(long, value_name = "TOOL", group = "of")]
     tool: Option<String>,
+    /// Of what falls under this rule of the web alone
+    #[arg(long, value_name = "RULE", group = "of")]
+    rule: Option<String>,
 }
 
 /// Flags of `models usage`.
@@ -251,7 +258,8 @@ impl Row for ModelBudget {
         let (most, unit) = match (&self.money, self.tokens, self.calls) {
             (Some(money), ..) => (money.clone(), "USD"),
             (None, Some(tokens), _) => (tokens.to_string(), "tokens"),
-            (None, None, calls) => (calls.unwrap_or_default().to_string(), "calls"),
+            (None, None, Some(calls)) => (calls.to_string(), "calls"),
+            (None, None, None) => (self.requests.unwrap_or_default().to_string(), "requests"),
         };
         let of = match self.whose.is_empty() {
             true => self.of.clone(),
@@ -426,6 +434,7 @@ impl BudgetArgs {
             ("model", self.model),
             ("server", self.mcp_server),
             ("tool", self.tool),
+            ("rule", self.rule),
         ];
         let one = of.into_iter().find_map(|(of, whose)| Some((of, whose?)));
         let (of, whose) = one.unwrap_or(("workspace", String::new()));
@@ -436,6 +445,7 @@ impl BudgetArgs {
             money: self.usd,
             tokens: self.tokens,
             calls: self.calls,
+            requests: self.requests,
             alerts: self.alert,
         };
         (self.name, budget)
