@@ -368,6 +368,46 @@ fn schemas_that_never_end_and_those_that_explode_are_bounded() {
     assert!(made.left_out[0].1.contains("parts"), "{:?}", made.left_out);
 }
 
+#[test]
+fn what_skep_itself_can_is_a_description_as_all_others() {
+    let settings = Settings {
+        transport: Transport::Skep {
+            description: Arc::new(Description::own()),
+        },
+        ..settings(&json!({}), &[])
+    };
+    settings.check().unwrap();
+    let api = settings.api().unwrap().unwrap();
+    assert_eq!(
+        (api.operations.len(), api.left_out.as_slice()),
+        (7, &[][..])
+    );
+    let target = |name: &str, arguments: Value| asked(api, name, arguments).map(|it| it.target);
+    assert_eq!(
+        target("show_secret", json!({ "secret": "keys/pets" })).unwrap(),
+        "/api/v1/secrets/keys%2Fpets"
+    );
+    let call = |path: &str| {
+        target(
+            "call_agent",
+            json!({ "agent": "ada", "path": path, "body": 1 }),
+        )
+    };
+    assert_eq!(call("/a b/c").unwrap(), "/agents/ada/a%20b/c");
+    assert_eq!(call("").unwrap(), "/agents/ada/");
+    for path in ["a/../b", "..", "a//b", "//a", "./a", "a\\b"] {
+        assert!(call(path).is_err(), "{path}");
+    }
+    assert!(target("show_secret", json!({ "secret": "../agents" })).is_err());
+    assert!(
+        target(
+            "call_agent",
+            json!({ "agent": "a/b", "path": "", "body": 1 })
+        )
+        .is_err()
+    );
+}
+
 proptest! {
     #[test]
     fn whatever_is_said_stays_where_it_belongs(text in "\\PC{1,20}", list in proptest::collection::vec("\\PC{0,8}", 0..4)) {

@@ -383,10 +383,7 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
     let mut long = described(&api.url);
     long["info"]["description"] = json!("x".repeat(1 << 20));
     for (settings, why) in [
-        (
-            json!({ "openapi": { "swagger": "2.0" } }),
-            "Swagger 2.0",
-        ),
+        (json!({ "openapi": { "swagger": "2.0" } }), "Swagger 2.0"),
         (
             json!({ "openapi": { "swagger": "2.0" }, "url": api.url }),
             "Swagger 2.0",
@@ -402,7 +399,7 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
         ),
         (
             json!({ "openapi": described(&api.url), "command": ["x"] }),
-            "one of `url`, `openapi` and `command`",
+            "one of `url`, `openapi`, `command` and `builtin`",
         ),
         (
             json!({ "openapi": described(&api.url), "url": "ftp://x" }),
@@ -468,7 +465,7 @@ async fn the_command_line_reads_json_and_yaml() {
     );
     assert!(made["settings"].get("openapi").is_none(), "{made}");
     assert!(told.contains("4 operations are tools"), "{told}");
-    let yaml = "openapi: 3.0.3\ninfo: { title: Hello, version: '1' }\npaths:\n  /hello:\n    get: { operationId: hello }\n  \
+    let yaml = "openapi: 3.0.3\ninfo: { title: Hello, version: '1' }\npaths:\n  /hello:\n    get: { operationId: hello, responses: { 200: { description: ok } } }\n  \
                 /photo:\n    post:\n      requestBody: { required: true, content: { multipart/form-data: {} } }\n";
     let file = folder.path().join("hello.yaml");
     std::fs::write(&file, yaml).expect("a file");
