@@ -35,6 +35,10 @@ fn refused(description: &Value) -> String {
     settings(description, &[]).check().unwrap_err().to_string()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is written down where it is used"
+)]
 fn of(version: &str, paths: Value, schemas: Value) -> Value {
     json!({
         "openapi": version, "info": { "title": "Pets", "version": "1.2" }, "paths": paths,
@@ -113,7 +117,7 @@ fn operations_become_tools_and_what_is_not_understood_is_said() {
         assert!(
             left.iter().any(|it| it.starts_with(words)),
             "{words}: {left:#?}"
-        )
+        );
     };
     has("GET /pets/{id}: without its parameter `deep`: its style is `deepObject`");
     has("POST /upload: its body is not JSON");
