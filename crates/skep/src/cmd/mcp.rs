@@ -24,7 +24,7 @@ pub(crate) enum McpVerb {
     #[command(visible_alias = "ls")]
     List,
     /// Add a server, or change the one of its name
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Remove a server, with what was approved of it
     #[command(visible_alias = "rm")]
     Remove(NameArgs),
