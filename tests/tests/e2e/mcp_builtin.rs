@@ -67,6 +67,10 @@ fn is_no(answer: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, each part of which needs the part before"
+)]
 async fn an_admin_uses_what_skep_can() {
     let server = house().await;
     let client = &server.client;

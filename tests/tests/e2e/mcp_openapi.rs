@@ -192,6 +192,10 @@ pub(crate) fn said(answer: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, each part of which needs the part before"
+)]
 async fn operations_are_tools_and_calls_are_requests() {
     let House { server, api } = house().await;
     let client = &server.client;
@@ -288,6 +292,10 @@ async fn operations_are_tools_and_calls_are_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, each part of which needs the part before"
+)]
 async fn they_are_tools_as_all_others() {
     let house = house().await;
     let client = &house.server.client;
