@@ -16,8 +16,8 @@ pub struct McpFolder {
     pub read_only: bool,
 }
 
-/// An MCP server as it is to be: over HTTP with `url`, a program in a sandbox with `command`, or a web API that does not
-/// speak the protocol with `openapi`.
+/// An MCP server as it is to be: over HTTP with `url`, a program in a sandbox with `command`, a web API that does not
+/// speak the protocol with `openapi`, or Skep itself with `builtin`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMcpServer {
@@ -29,6 +29,9 @@ pub struct NewMcpServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub openapi: Option<serde_json::Value>,
+    /// Skep itself instead: its own abilities are tools, as who uses them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub builtin: bool,
     /// Headers of each request; a value may hold a secret: `Bearer ${secret:keys/github}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -65,6 +68,11 @@ pub struct NewMcpServer {
     pub prices: BTreeMap<String, String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_false(it: &bool) -> bool {
+    !*it
+}
+
 /// Something of a web API that is no tool, or that a tool does without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct McpLeftOut {
@@ -93,7 +101,7 @@ pub struct McpApi {
 pub struct McpServer {
     /// Its name in the workspace.
     pub name: String,
-    /// `http`, `stdio` or `openapi`.
+    /// `http`, `stdio`, `openapi` or `builtin`.
     pub transport: String,
     /// Its settings.
     pub settings: NewMcpServer,

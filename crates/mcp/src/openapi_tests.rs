@@ -35,6 +35,10 @@ fn refused(description: &Value) -> String {
     settings(description, &[]).check().unwrap_err().to_string()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is written down where it is used"
+)]
 fn of(version: &str, paths: Value, schemas: Value) -> Value {
     json!({
         "openapi": version, "info": { "title": "Pets", "version": "1.2" }, "paths": paths,
@@ -113,7 +117,7 @@ fn operations_become_tools_and_what_is_not_understood_is_said() {
         assert!(
             left.iter().any(|it| it.starts_with(words)),
             "{words}: {left:#?}"
-        )
+        );
     };
     has("GET /pets/{id}: without its parameter `deep`: its style is `deepObject`");
     has("POST /upload: its body is not JSON");
@@ -366,6 +370,46 @@ fn schemas_that_never_end_and_those_that_explode_are_bounded() {
     let made = api(&of("3.1.0", body("S0"), schemas.into()));
     assert!(made.operation("a").is_none() && made.operation("b").is_some());
     assert!(made.left_out[0].1.contains("parts"), "{:?}", made.left_out);
+}
+
+#[test]
+fn what_skep_itself_can_is_a_description_as_all_others() {
+    let settings = Settings {
+        transport: Transport::Skep {
+            description: Arc::new(Description::own()),
+        },
+        ..settings(&json!({}), &[])
+    };
+    settings.check().unwrap();
+    let api = settings.api().unwrap().unwrap();
+    assert_eq!(
+        (api.operations.len(), api.left_out.as_slice()),
+        (7, &[][..])
+    );
+    let target = |name: &str, arguments: Value| asked(api, name, arguments).map(|it| it.target);
+    assert_eq!(
+        target("show_secret", json!({ "secret": "keys/pets" })).unwrap(),
+        "/api/v1/secrets/keys%2Fpets"
+    );
+    let call = |path: &str| {
+        target(
+            "call_agent",
+            json!({ "agent": "ada", "path": path, "body": 1 }),
+        )
+    };
+    assert_eq!(call("/a b/c").unwrap(), "/agents/ada/a%20b/c");
+    assert_eq!(call("").unwrap(), "/agents/ada/");
+    for path in ["a/../b", "..", "a//b", "//a", "./a", "a\\b"] {
+        assert!(call(path).is_err(), "{path}");
+    }
+    assert!(target("show_secret", json!({ "secret": "../agents" })).is_err());
+    assert!(
+        target(
+            "call_agent",
+            json!({ "agent": "a/b", "path": "", "body": 1 })
+        )
+        .is_err()
+    );
 }
 
 proptest! {

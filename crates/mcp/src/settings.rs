@@ -160,6 +160,11 @@ pub enum Transport {
         /// What it can.
         description: Arc<Description>,
     },
+    /// Skep itself, as who asks.
+    Skep {
+        /// What it can.
+        description: Arc<Description>,
+    },
 }
 
 impl Transport {
@@ -176,6 +181,7 @@ impl Transport {
             Self::Http { .. } => "http",
             Self::Stdio { .. } => "stdio",
             Self::OpenApi { .. } => "openapi",
+            Self::Skep { .. } => "builtin",
         }
     }
 }
@@ -281,11 +287,16 @@ impl Settings {
                     );
                 }
                 check_headers(headers)?;
-                match self.api() {
-                    Some(Err(why)) => wrong("openapi", why),
-                    _ => Ok(()),
-                }
+                self.check_api("openapi")
             }
+            Transport::Skep { .. } => self.check_api("builtin"),
+        }
+    }
+
+    fn check_api(&self, field: &str) -> Checked {
+        match self.api() {
+            Some(Err(why)) => wrong(field, why),
+            _ => Ok(()),
         }
     }
 
@@ -301,16 +312,18 @@ impl Settings {
         longest.map_or(0, |(_, price)| *price)
     }
 
-    /// What the description of a web API becomes; nothing, of another server.
+    /// What the description of a web API, or of Skep itself, becomes; nothing, of another server.
     #[must_use]
     pub fn api(&self) -> Option<Result<&Api, &str>> {
-        let Transport::OpenApi {
-            headers,
-            description,
-            ..
-        } = &self.transport
-        else {
-            return None;
+        let nobody = BTreeMap::new();
+        let (headers, description) = match &self.transport {
+            Transport::OpenApi {
+                headers,
+                description,
+                ..
+            } => (headers, description),
+            Transport::Skep { description } => (&nobody, description),
+            Transport::Http { .. } | Transport::Stdio { .. } => return None,
         };
         let said = headers.keys().map(|it| it.to_ascii_lowercase()).collect();
         let api = description.api(&said, &self.rules);
@@ -321,11 +334,11 @@ impl Settings {
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<&str> {
         let values = match &self.transport {
-            Transport::Http { headers, .. } | Transport::OpenApi { headers, .. } => {
-                headers.values()
-            }
-            Transport::Stdio { env, .. } => env.values(),
+            Transport::Http { headers, .. } | Transport::OpenApi { headers, .. } => headers,
+            Transport::Stdio { env, .. } => env,
+            Transport::Skep { .. } => return BTreeSet::new(),
         };
+        let values = values.values();
         values.filter_map(|it| it.secret.as_deref()).collect()
     }
 }

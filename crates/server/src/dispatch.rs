@@ -478,6 +478,18 @@ impl Dispatcher {
             see(&self.state, &asker.principal, remote);
         }
         asker.counted = counted.clone();
+        self.known(asker, peer, (id, trace), request).await
+    }
+
+    /// Finds the room that answers who is known.
+    async fn known(
+        &self,
+        asker: Asker,
+        peer: Option<Sender>,
+        (id, trace): (RequestId, TraceContext),
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ApiError> {
+        let remote = asker.remote;
         let workspace = asker.principal.workspace.clone();
         let sender = peer.unwrap_or(Sender {
             workspace: workspace.clone(),
@@ -520,6 +532,15 @@ impl Dispatcher {
         Ok(self.api(request.map(axum::body::Body::new)).await)
     }
 
+    /// A request of Skep's own for somebody who is known, as if they asked by themselves.
+    pub(crate) async fn within(&self, asker: &Asker, request: Request<Incoming>) -> Response<Body> {
+        let id = RequestId::new();
+        let trace = TraceContext::of(request.headers(), id);
+        let known = self.known(asker.clone(), None, (id, trace), request);
+        let answer = REQUEST.scope(id, Box::pin(known)).await;
+        answer.unwrap_or_else(|error| render(&error, id).map(|text| Body::Api(text.into())))
+    }
+
     /// A request to a door that leads out.
     async fn out(
         &self,
@@ -535,7 +556,8 @@ impl Dispatcher {
             return answered;
         }
         let own = mcp::is_own_page(request.headers(), &self.cors);
-        Box::pin(mcp::answer(&self.state, asker, (id, own), request)).await
+        let to = (&*self.state, self);
+        Box::pin(mcp::answer(to, asker, (id, own), request)).await
     }
 
     /// A request to an agent, wherever it is.

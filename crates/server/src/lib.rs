@@ -56,6 +56,7 @@ mod ways;
 mod web;
 mod webhooks;
 mod who;
+mod within;
 mod workspace;
 
 use std::net::SocketAddr;

@@ -17,10 +17,12 @@ use skep_core::{ExchangeId, RequestId, Timestamp};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{Models, Witness};
-use skep_egress::mcp::{Body, Boxes, DoorError, Judge, No, Options, Refused, Steps, Tools, Wanted};
+use skep_egress::mcp::{
+    Body, Boxes, DoorError, Judge, No, Options, Own, Refused, Steps, Tools, Wanted,
+};
 use skep_guard::policy::{Resource, Slice, Tool};
 use skep_guard::{Ask, Circumstances, Principal};
-use skep_mcp::{Class, LEGACY, MODERN, Message, code, error};
+use skep_mcp::{Asked, Class, LEGACY, MODERN, Message, code, error};
 use skep_store::{By, Db};
 
 use crate::ServerError;
@@ -28,13 +30,14 @@ use crate::access::TOOL_USE;
 use crate::act::Act;
 use crate::budgets;
 use crate::credentials::Credentials;
-use crate::dispatch;
+use crate::dispatch::{self, Dispatcher};
 use crate::gate::{self, About, Asker};
 use crate::headers::Cors;
 use crate::models::{read, who};
 use crate::outgoing;
 use crate::problem::{ApiError, render};
 use crate::state::State;
+use crate::within;
 
 /// The path of the doors.
 const DOOR: &str = "/mcp";
@@ -142,6 +145,7 @@ impl Judge for Eyes {
 /// Asks about the steps of a tool that has some, each as if it were asked for by itself.
 struct Each<'a> {
     state: &'a State,
+    dispatcher: &'a Dispatcher,
     asker: &'a Asker,
     request: RequestId,
     /// How the request came.
@@ -163,6 +167,10 @@ impl Steps for Each<'_> {
         };
         asked.map_err(refused)?;
         Ok(Arc::new(Seen { act }))
+    }
+
+    async fn own(&self, asked: Asked) -> Result<Own, String> {
+        within::ask(self.dispatcher, self.asker, asked).await
     }
 }
 
@@ -210,7 +218,7 @@ impl From<DoorError> for Failed {
 
 /// Answers a request to a tool.
 pub(crate) async fn answer(
-    state: &State,
+    (state, dispatcher): (&State, &Dispatcher),
     asker: &Asker,
     (id, own_page): (RequestId, bool),
     request: Request<Incoming>,
@@ -220,7 +228,7 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     let body = read(body, &state.model_bounds).await?;
     let answered = match own_page {
-        true => asked(state, (asker, id), &act, (&head, &body)).await,
+        true => asked((state, dispatcher), (asker, id), &act, (&head, &body)).await,
         false => Err(Failed::Refused(Refused {
             status: StatusCode::FORBIDDEN,
             code: code::REQUEST,
@@ -249,7 +257,7 @@ pub(crate) async fn answer(
 }
 
 async fn asked(
-    state: &State,
+    (state, dispatcher): (&State, &Dispatcher),
     (asker, request): (&Asker, RequestId),
     act: &Arc<Act>,
     (head, body): (&http::request::Parts, &Bytes),
@@ -279,6 +287,7 @@ async fn asked(
     let who = who(asker);
     let each = Each {
         state,
+        dispatcher,
         asker,
         request,
         head,

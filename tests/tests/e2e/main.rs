@@ -38,6 +38,7 @@ mod lock_use;
 mod manifest;
 mod mcp;
 mod mcp_budgets;
+mod mcp_builtin;
 mod mcp_client;
 mod mcp_guard;
 mod mcp_openapi;

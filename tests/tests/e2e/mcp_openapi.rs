@@ -192,6 +192,10 @@ pub(crate) fn said(answer: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, each part of which needs the part before"
+)]
 async fn operations_are_tools_and_calls_are_requests() {
     let House { server, api } = house().await;
     let client = &server.client;
@@ -288,6 +292,10 @@ async fn operations_are_tools_and_calls_are_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, each part of which needs the part before"
+)]
 async fn they_are_tools_as_all_others() {
     let house = house().await;
     let client = &house.server.client;
@@ -399,7 +407,7 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
         ),
         (
             json!({ "openapi": described(&api.url), "command": ["x"] }),
-            "one of `url`, `openapi` and `command`",
+            "one of `url`, `openapi`, `command` and `builtin`",
         ),
         (
             json!({ "openapi": described(&api.url), "url": "ftp://x" }),
@@ -465,7 +473,7 @@ async fn the_command_line_reads_json_and_yaml() {
     );
     assert!(made["settings"].get("openapi").is_none(), "{made}");
     assert!(told.contains("4 operations are tools"), "{told}");
-    let yaml = "openapi: 3.0.3\ninfo: { title: Hello, version: '1' }\npaths:\n  /hello:\n    get: { operationId: hello }\n  \
+    let yaml = "openapi: 3.0.3\ninfo: { title: Hello, version: '1' }\npaths:\n  /hello:\n    get: { operationId: hello, responses: { 200: { description: ok } } }\n  \
                 /photo:\n    post:\n      requestBody: { required: true, content: { multipart/form-data: {} } }\n";
     let file = folder.path().join("hello.yaml");
     std::fs::write(&file, yaml).expect("a file");

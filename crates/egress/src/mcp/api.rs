@@ -1,6 +1,7 @@
-//! Web APIs that do not speak the protocol: what is asked of such a server is answered here, in its place, and a call of a
-//! tool becomes a request to the API. To everything else it is one more server over HTTP, without sessions.
+//! Web APIs that do not speak the protocol, and Skep itself: what is asked of such a server is answered here, in its place, and
+//! a call of a tool becomes a request to the API. To everything else it is one more server over HTTP, without sessions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,18 +13,29 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
+use skep_core::Workspace;
 use skep_mcp::{
-    Api, Asked, Era, HEADER_VERSION, Kind, LEGACY, MODERN, Message, Object, Transport, code, error,
-    reply, strict,
+    Api, Asked, Era, HEADER_VERSION, Kind, LEGACY, MODERN, Message, Object, Settings, Transport,
+    code, error, reply, strict,
 };
 use zeroize::Zeroizing;
 
+use super::chain::Steps;
 use super::client::MOST_ANSWER;
 use super::door::DoorError;
 use super::link::{Coming, Sending, filled_all, forms};
 use super::merged::{complete, listed, must_say};
 use super::service::Inner;
 use crate::EgressError;
+
+/// Who is called, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) settings: &'a Settings,
+    /// By which Skep itself is asked.
+    pub(super) own: Option<&'a dyn Steps>,
+}
 
 /// What a server says that has another version or another header than this one.
 fn refusal(id: Option<&str>, error_of: DoorError) -> Coming {
@@ -176,7 +188,14 @@ impl Inner {
                 let all = api.operations.iter().map(|it| it.definition.clone());
                 listed(era, "tools", &all.collect::<Vec<_>>())
             }
-            ("tools/call", _) => complete(era, self.call_api(&sending, api, params).await?),
+            ("tools/call", _) => {
+                let to = To {
+                    workspace: sending.workspace,
+                    settings,
+                    own: sending.own,
+                };
+                complete(era, self.call_api(to, params).await?)
+            }
             _ => {
                 let status = match era {
                     Era::Modern => StatusCode::NOT_FOUND,
@@ -189,15 +208,15 @@ impl Inner {
         Ok(Coming::of(StatusCode::OK, reply(id, &result)))
     }
 
-    /// Calls a tool of a web API. What does not fit is said in the result.
-    async fn call_api(
+    /// Calls a tool of a web API, or of Skep itself. What does not fit is said in the result.
+    pub(super) async fn call_api(
         &self,
-        sending: &Sending<'_>,
-        api: &Api,
+        to: To<'_>,
         params: Option<&Object<'_>>,
     ) -> Result<String, EgressError> {
         let name = params.and_then(|it| it.text("name")).unwrap_or_default();
-        let Some(operation) = api.operation(&name) else {
+        let api = to.settings.api().and_then(Result::ok);
+        let Some(operation) = api.and_then(|it| it.operation(&name)) else {
             return Ok(failed("there is no such tool"));
         };
         let given = params.and_then(|it| it.get("arguments"));
@@ -209,27 +228,32 @@ impl Inner {
             Ok(asked) => asked,
             Err(why) => return Ok(failed(&why)),
         };
-        self.ask_web(sending, asked).await
+        match &to.settings.transport {
+            Transport::OpenApi { url, headers, .. } => {
+                self.ask_web(to, (url, headers), asked).await
+            }
+            _ => ask_own(to, asked).await,
+        }
     }
 
     /// Asks a web API.
-    async fn ask_web(&self, sending: &Sending<'_>, asked: Asked) -> Result<String, EgressError> {
-        let settings = sending.settings;
+    async fn ask_web(
+        &self,
+        to: To<'_>,
+        (url, own): (&str, &BTreeMap<String, skep_mcp::Value>),
+        asked: Asked,
+    ) -> Result<String, EgressError> {
+        let settings = to.settings;
         let why = |why: &str| Self::unreachable(settings, why);
-        let Transport::OpenApi {
-            url, headers: own, ..
-        } = &settings.transport
-        else {
-            return Err(why("it is no web API"));
-        };
         let mut all = headers(&asked).ok_or_else(|| why("a header of the request"))?;
         let mut secrets: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        filled_all(self, sending, own, (&mut all, &mut secrets)).await?;
+        let of = (to.workspace, settings);
+        filled_all(self, of, own, (&mut all, &mut secrets)).await?;
         let method = Method::from_bytes(asked.method.to_ascii_uppercase().as_bytes());
         let method = method.map_err(|_| why("the method of the request"))?;
         let uri = format!("{}{}", url.trim_end_matches('/'), asked.target);
         let body = asked.body.map(|(_, text)| text).unwrap_or_default();
-        let mut request = Request::builder().method(method.clone()).uri(uri);
+        let mut request = Request::builder().method(method).uri(uri);
         if let Some(its) = request.headers_mut() {
             *its = all;
         }
@@ -252,6 +276,16 @@ impl Inner {
         let body = forms(&secrets).masked(&body);
         Ok(result(head.status, head.headers.get(CONTENT_TYPE), &body))
     }
+}
+
+/// Asks Skep itself, as who asks.
+async fn ask_own(to: To<'_>, asked: Asked) -> Result<String, EgressError> {
+    let why = |why: &str| Inner::unreachable(to.settings, why);
+    let own = to.own.ok_or_else(|| why("nobody asks"))?;
+    let answer = tokio::time::timeout(to.settings.timeout, own.own(asked)).await;
+    let answer = answer.map_err(|_| why("no answer in time"))?;
+    let own = answer.map_err(|it| why(&it))?;
+    Ok(result(own.status, own.kind.as_ref(), &own.body))
 }
 
 #[cfg(test)]

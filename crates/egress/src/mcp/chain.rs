@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::HeaderValue;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use skep_core::PublicError as _;
-use skep_mcp::{Chain, Message, Step, code, error, reply};
+use skep_mcp::{Asked, Chain, Message, Step, code, error, reply};
 use tokio::time::Instant;
 
 use super::body::Body;
@@ -36,6 +38,23 @@ pub struct No {
 pub trait Steps: Send + Sync {
     /// Asks the policies, and gives who tells the audit log how it ended.
     async fn step(&self, wanted: &Wanted) -> Result<Arc<dyn Witness>, No>;
+
+    /// Asks Skep itself, as who asks and no more.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    async fn own(&self, asked: Asked) -> Result<Own, String>;
+}
+
+/// What Skep itself answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The status.
+    pub status: StatusCode,
+    /// What it is.
+    pub kind: Option<HeaderValue>,
+    /// It.
+    pub body: Bytes,
 }
 
 /// How a step ended that is the last one.
@@ -163,7 +182,7 @@ impl Tools {
         let open = self.0.begin(who, (server, &wanted), &witness).await;
         let mut open = open.map_err(failed)?;
         let params = json!({ "name": step.tool, "arguments": arguments }).to_string();
-        let answer = self.talk(server, who, "tools/call", (&step.tool, &params));
+        let answer = self.use_tool(server, who, steps, (&step.tool, &params));
         let answer = answer.await;
         let answer = answer.inspect_err(|_| open.settle("unreachable"));
         let text = match answer.map_err(failed)? {

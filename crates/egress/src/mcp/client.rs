@@ -313,6 +313,7 @@ impl Talk {
             headers,
             session: session.as_deref(),
             body: Bytes::new(),
+            own: None,
         };
         let coming = self.inner.ask_http(sending).await.ok()?;
         coming.status.is_success().then_some(coming)
@@ -365,6 +366,7 @@ impl Talk {
             headers,
             session,
             body: Bytes::copy_from_slice(text.as_bytes()),
+            own: None,
         };
         self.inner.ask_http(sending).await
     }
@@ -454,6 +456,7 @@ impl Talk {
                 headers,
                 session: Some(session),
                 body: Bytes::new(),
+                own: None,
             };
             let _ = self.inner.ask_http(sending).await;
         }

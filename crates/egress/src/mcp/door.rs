@@ -472,7 +472,10 @@ impl Tools {
             own: plan.id.clone().zip(plan.rpc.clone()),
         };
         let asked = match server.settings.transport.is_program() {
-            false => self.over_http(&plan, server, who, (client, session)).await,
+            false => {
+                self.over_http(&plan, server, who, (client, session, steps))
+                    .await
+            }
             true => self.to_program(&plan, server, who, session).await,
         };
         let (coming, own) = match asked {
@@ -504,7 +507,7 @@ impl Tools {
         plan: &Plan,
         server: &Server,
         who: &Who,
-        (client, session): (&HeaderMap, Option<Arc<Session>>),
+        (client, session, steps): (&HeaderMap, Option<Arc<Session>>, &dyn Steps),
     ) -> Result<(Coming, Option<String>), DoorError> {
         let behind = match &session {
             None => None,
@@ -520,6 +523,7 @@ impl Tools {
             headers: to_server(client, &plan.again),
             session: behind.as_deref(),
             body: plan.text.clone().into(),
+            own: Some(steps),
         };
         let coming = self.0.ask_http(sending).await?;
         let status = coming.status;

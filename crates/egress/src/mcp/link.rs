@@ -13,6 +13,7 @@ use skep_mcp::{HEADER_SESSION, Settings, Transport, Value};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use super::chain::Steps;
 use super::process::Process;
 use super::service::Inner;
 use crate::EgressError;
@@ -106,15 +107,14 @@ pub(super) async fn filled(
 /// Puts the headers of a server's settings into those of a request, with their secrets, which are kept.
 pub(super) async fn filled_all(
     inner: &Inner,
-    sending: &Sending<'_>,
+    (workspace, settings): (&Workspace, &Settings),
     own: &BTreeMap<String, Value>,
     (all, secrets): (&mut HeaderMap, &mut Vec<Zeroizing<Vec<u8>>>),
 ) -> Result<(), EgressError> {
-    let settings = sending.settings;
     let failed = |why: &str| Inner::unreachable(settings, why);
     for (name, value) in own {
         let value = (value, &mut *secrets);
-        let filled = filled(inner, sending.workspace, &settings.name, value).await?;
+        let filled = filled(inner, workspace, &settings.name, value).await?;
         let name = HeaderName::try_from(name).map_err(|_| failed("a header's name"))?;
         let value = HeaderValue::from_bytes(&filled);
         let mut value = value.map_err(|_| failed("a secret cannot stand in a header"))?;
@@ -133,6 +133,8 @@ pub(super) struct Sending<'a> {
     pub(super) headers: HeaderMap,
     pub(super) session: Option<&'a str>,
     pub(super) body: Bytes,
+    /// By which Skep itself is asked.
+    pub(super) own: Option<&'a dyn Steps>,
 }
 
 impl Inner {
@@ -150,12 +152,15 @@ impl Inner {
         let failed = |why: &str| Self::unreachable(settings, why);
         let (url, headers) = match &settings.transport {
             Transport::Http { url, headers } => (url, headers),
-            Transport::OpenApi { .. } => return self.ask_api(sending).await,
+            Transport::OpenApi { .. } | Transport::Skep { .. } => {
+                return self.ask_api(sending).await;
+            }
             Transport::Stdio { .. } => return Err(failed("it is no server over HTTP")),
         };
         let mut all = sending.headers.clone();
         let mut secrets = Vec::new();
-        filled_all(self, &sending, headers, (&mut all, &mut secrets)).await?;
+        let of = (sending.workspace, settings);
+        filled_all(self, of, headers, (&mut all, &mut secrets)).await?;
         if let Some(session) = sending.session {
             let value = HeaderValue::try_from(session);
             all.insert(

@@ -9,10 +9,11 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 use skep_mcp::{
     Era, HEADER_METHOD, HEADER_NAME, HEADER_SESSION, HEADER_VERSION, LEGACY, MODERN, Message,
-    Object, State, code, encoded, joined, mirrored, renamed, reply, split,
+    Object, State, Transport, code, encoded, joined, mirrored, renamed, reply, split,
 };
 use tokio::time::Instant;
 
+use super::api::To;
 use super::body::{Body, Open, Sieve};
 use super::chain::Steps;
 use super::client::{Said, Talk};
@@ -207,7 +208,7 @@ impl Tools {
             "server/discover" if plan.era == Era::Modern => Ok(said(&hello(&plan, "", &abilities))),
             "ping" if plan.era == Era::Legacy => Ok(said("{}")),
             "tools/list" => Ok(said(&self.list(&plan, &*judge))),
-            "tools/call" => self.call(plan, who, client, (witness, judge)).await,
+            "tools/call" => self.call(plan, who, client, (witness, judge), steps).await,
             "resources/read" | "prompts/get" => self.fetch(&plan, &method, who, &witness).await,
             _ => {
                 let status = match plan.era {
@@ -226,6 +227,7 @@ impl Tools {
         who: &Who,
         client: &HeaderMap,
         (witness, judge): (Arc<dyn Witness>, Arc<dyn Judge>),
+        steps: &dyn Steps,
     ) -> Result<Response<Body>, DoorError> {
         let known = plan.known.clone();
         let (Some(wanted), Some(server)) = (&plan.wanted, known.servers.get(&plan.server)) else {
@@ -253,17 +255,39 @@ impl Tools {
                 judge,
                 own: plan.id.clone().zip(plan.rpc.clone()),
             };
-            let asked = self.over_http(&plan, server, who, (&headers, None)).await;
+            let asked = self
+                .over_http(&plan, server, who, (&headers, None, steps))
+                .await;
             let (coming, _) = asked.inspect_err(|_| open.settle("unreachable"))?;
             return Ok(passed(coming, Some(sieve), Some(open), server));
         }
         let params = Message::read(&plan.text).ok().and_then(|it| it.params);
         let params = params.map(|it| it.with(&[("_meta", None)]));
         let params = params.unwrap_or_else(|| "{}".to_owned());
-        let answer = self.talk(server, who, "tools/call", (&wanted.thing, &params));
+        let answer = self.use_tool(server, who, steps, (&wanted.thing, &params));
         let answer = answer.await;
         let answer = answer.inspect_err(|_| open.settle("unreachable"))?;
         Ok(answered(&plan, answer, open))
+    }
+
+    /// Calls a tool: of Skep itself, or as a client of its server's own.
+    pub(super) async fn use_tool(
+        &self,
+        server: &Server,
+        who: &Who,
+        steps: &dyn Steps,
+        (tool, params): (&str, &str),
+    ) -> Result<Result<String, Said>, EgressError> {
+        if let Transport::Skep { .. } = server.settings.transport {
+            let to = To {
+                workspace: &who.workspace,
+                settings: &server.settings,
+                own: Some(steps),
+            };
+            let params = Object::parse(params);
+            return self.0.call_api(to, params.as_ref()).await.map(Ok);
+        }
+        self.talk(server, who, "tools/call", (tool, params)).await
     }
 
     /// Calls a tool, or asks for something else that has a name, as a client of its server's own, without abilities of the

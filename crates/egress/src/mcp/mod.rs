@@ -18,7 +18,7 @@ mod stored;
 mod things;
 
 pub use body::{Body, Cut};
-pub use chain::{No, Steps};
+pub use chain::{No, Own, Steps};
 pub use door::{DoorError, Judge, Plan, Refused, Wanted};
 pub use parts::Leads;
 pub use process::{Boxes, Order, Program};

@@ -20,6 +20,9 @@ struct StoredServer {
     /// The description of a web API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     openapi: Option<String>,
+    /// Skep itself.
+    #[serde(default)]
+    builtin: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,6 +76,7 @@ pub(super) fn server_text(settings: &Settings) -> String {
     let mut stored = StoredServer {
         url: None,
         openapi: None,
+        builtin: false,
         headers: BTreeMap::new(),
         command: Vec::new(),
         env: BTreeMap::new(),
@@ -99,6 +103,7 @@ pub(super) fn server_text(settings: &Settings) -> String {
             stored.headers = texts(headers);
             stored.openapi = Some(description.text().to_owned());
         }
+        Transport::Skep { .. } => stored.builtin = true,
         Transport::Stdio {
             command,
             env,
@@ -126,6 +131,9 @@ fn settings(name: &str, text: &str) -> Option<Settings> {
         (Some(url), None) => Transport::Http {
             url,
             headers: values(stored.headers)?,
+        },
+        (None, _) if stored.builtin => Transport::Skep {
+            description: Arc::new(Description::own()),
         },
         (None, _) => Transport::Stdio {
             command: stored.command,

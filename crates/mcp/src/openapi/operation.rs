@@ -98,12 +98,20 @@ fn parameters<'a>(root: Root<'a>, at: &At<'a>) -> Result<Vec<&'a Value>, String>
     }
 }
 
-/// The body that is JSON: its media type, its schema, and whether it must be there.
+/// A body that is JSON.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    media: &'a str,
+    schema: Option<&'a Value>,
+    required: bool,
+}
+
+/// The body of an operation; none, when it has none or does without.
 fn body<'a>(
     root: Root<'a>,
     at: &At<'a>,
     left: &mut Vec<String>,
-) -> Result<Option<(&'a str, Option<&'a Value>, bool)>, String> {
+) -> Result<Option<Body<'a>>, String> {
     let Some(own) = at.own.get("requestBody") else {
         return Ok(None);
     };
@@ -123,7 +131,11 @@ fn body<'a>(
     let mut all = content.into_iter().flatten();
     let found = all.find(|(kind, _)| is_json(kind) && printable(kind));
     match found {
-        Some((kind, media)) => Ok(Some((kind, media.get("schema"), required))),
+        Some((kind, media)) => Ok(Some(Body {
+            media: kind,
+            schema: media.get("schema"),
+            required,
+        })),
         None if required => Err("its body is not JSON, which alone is spoken here".to_owned()),
         None => {
             left.push("without its body: it is not JSON, which alone is spoken here".to_owned());
@@ -197,6 +209,27 @@ fn annotations(method: &str) -> Value {
     }
 }
 
+/// Gives each parameter an argument of its own: of two that have one name the later is called after its place, too.
+fn named(all: &mut [Parameter], has_body: bool) -> Result<(), String> {
+    all.sort_by_key(|it| it.place);
+    let mut taken = BTreeSet::new();
+    taken.extend(has_body.then(|| BODY.to_owned()));
+    for parameter in all {
+        if taken.insert(parameter.argument.clone()) {
+            continue;
+        }
+        let argument = format!("{}_{}", parameter.place.as_str(), parameter.argument);
+        parameter.argument = word(&argument);
+        if !taken.insert(parameter.argument.clone()) {
+            let name = &parameter.name;
+            return Err(format!(
+                "its parameter `{name}` has a name that another one has"
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Operation {
     /// Makes a tool of an operation; or says why it is none.
     pub(super) fn read<'a>(
@@ -217,37 +250,20 @@ impl Operation {
             }
         }
         let body = body(root, at, &mut left)?;
-        let body_schema = match body.and_then(|(_, schema, _)| schema) {
+        let body_schema = match body.and_then(|it| it.schema) {
             Some(schema) => schemas.whole(schema)?,
             None => json!({}),
         };
-        all.sort_by_key(|it| it.place);
-        let mut taken = BTreeSet::new();
-        taken.extend(body.map(|_| BODY.to_owned()));
-        for parameter in &mut all {
-            if !taken.insert(parameter.argument.clone()) {
-                parameter.argument = word(&format!(
-                    "{}_{}",
-                    parameter.place.as_str(),
-                    parameter.argument
-                ));
-                if !taken.insert(parameter.argument.clone()) {
-                    let name = &parameter.name;
-                    return Err(format!(
-                        "its parameter `{name}` has a name that another one has"
-                    ));
-                }
-            }
-        }
+        named(&mut all, body.is_some())?;
         let path = pieces(at.path, &all)?;
         let (mut properties, mut required) = (Map::new(), Vec::new());
         for parameter in &all {
             properties.insert(parameter.argument.clone(), parameter.schema.clone());
             required.extend(parameter.required.then(|| parameter.argument.clone()));
         }
-        if let Some((.., needed)) = body {
+        if let Some(body) = body {
             properties.insert(BODY.to_owned(), body_schema);
-            required.extend(needed.then(|| BODY.to_owned()));
+            required.extend(body.required.then(|| BODY.to_owned()));
         }
         let input = json!({
             "type": "object", "properties": properties, "required": required, "additionalProperties": false,
@@ -256,7 +272,7 @@ impl Operation {
             .iter()
             .map(|it| (it.argument.as_str(), it.told()))
             .collect();
-        let media = body.map(|(kind, ..)| kind.to_owned());
+        let media = body.map(|it| it.media.to_owned());
         let name = name(at);
         let method = at.method.to_ascii_uppercase();
         let definition = json!({

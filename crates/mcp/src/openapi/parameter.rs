@@ -44,6 +44,16 @@ enum Form {
     Json,
 }
 
+/// What becomes of a `/` in a part of a path: what a description says by `x-skep-slash`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slash {
+    Refused,
+    /// It parts one piece from the next: `keep`.
+    Kept,
+    /// It stands there as `%2F`: `encode`.
+    Encoded,
+}
+
 /// A parameter.
 #[derive(Debug, Clone)]
 pub(super) struct Parameter {
@@ -53,6 +63,7 @@ pub(super) struct Parameter {
     pub(super) argument: String,
     pub(super) place: Place,
     form: Form,
+    slash: Slash,
     pub(super) required: bool,
     /// The schema of the argument.
     pub(super) schema: Value,
@@ -181,6 +192,11 @@ impl Parameter {
             argument: word(name),
             place,
             form,
+            slash: match own.get("x-skep-slash").and_then(Value::as_str) {
+                Some("keep") => Slash::Kept,
+                Some("encode") => Slash::Encoded,
+                _ => Slash::Refused,
+            },
             required,
             schema,
         })
@@ -209,25 +225,46 @@ impl Parameter {
     pub(super) fn in_path(&self, value: &Value) -> Result<String, String> {
         let texts = self.texts(value)?;
         let argument = &self.argument;
-        if texts.is_empty() || texts.iter().any(String::is_empty) {
+        let kept = self.slash == Slash::Kept;
+        if texts.is_empty() || texts.iter().any(|it| it.is_empty() && !kept) {
             return Err(format!("`{argument}`: nothing cannot stand in a path"));
         }
         // A server behind may take an encoded one for what it stands for.
-        let leads = |it: char| matches!(it, '/' | '\\') || it.is_control();
+        let refused = self.slash == Slash::Refused;
+        let leads = |it: char| (it == '/' && refused) || it == '\\' || it.is_control();
         if texts.iter().any(|it| it.contains(leads)) {
             return Err(format!(
                 "`{argument}`: `/`, `\\` and control characters cannot stand in a path"
             ));
         }
-        let dots = |it: &String| {
+        let text = texts
+            .iter()
+            .map(|it| self.piece(it))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(text.join(","))
+    }
+
+    fn piece(&self, text: &str) -> Result<String, String> {
+        let argument = &self.argument;
+        if text.contains("//") {
+            return Err(format!("`{argument}`: `//` cannot stand in a path"));
+        }
+        let text = match self.slash {
+            Slash::Kept => text.strip_prefix('/').unwrap_or(text),
+            Slash::Refused | Slash::Encoded => text,
+        };
+        let dots = |it: &str| {
             let first = it.split(';').next().unwrap_or_default();
             matches!(first, "." | "..")
         };
-        if texts.iter().any(dots) {
+        if text.split('/').any(dots) {
             return Err(format!("`{argument}`: `.` and `..` cannot stand in a path"));
         }
-        let all: Vec<String> = texts.iter().map(|it| escaped(it)).collect();
-        Ok(all.join(","))
+        let all: Vec<String> = text.split('/').map(escaped).collect();
+        Ok(all.join(match self.slash {
+            Slash::Encoded => "%2F",
+            Slash::Kept | Slash::Refused => "/",
+        }))
     }
 
     /// The value as pairs of a query, or of cookies.
@@ -267,6 +304,12 @@ impl Parameter {
             Form::Each => "each",
             Form::Json => "json",
         };
-        json!({ "in": self.place.as_str(), "name": self.name, "form": form })
+        let mut told = json!({ "in": self.place.as_str(), "name": self.name, "form": form });
+        match self.slash {
+            Slash::Refused => {}
+            Slash::Kept => told["slash"] = "keep".into(),
+            Slash::Encoded => told["slash"] = "encode".into(),
+        }
+        told
     }
 }

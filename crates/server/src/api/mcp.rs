@@ -60,6 +60,19 @@ fn transport(new: &mut NewMcpServer) -> Result<Transport, ApiError> {
     let folder = |it: McpFolder| (PathBuf::from(it.path), it.read_only);
     let is_program = !new.env.is_empty() || !new.folders.is_empty() || !new.hosts.is_empty();
     let headers = values("headers", std::mem::take(&mut new.headers))?;
+    let none = (new.url.is_none(), new.openapi.is_none());
+    if new.builtin {
+        return match none == (true, true)
+            && new.command.is_empty()
+            && headers.is_empty()
+            && !is_program
+        {
+            true => Ok(Transport::Skep {
+                description: Arc::new(Description::own()),
+            }),
+            false => Err(invalid("builtin", "Skep itself takes none of the others")),
+        };
+    }
     match (new.url.take(), new.openapi.take(), new.command.is_empty()) {
         (_, _, true) if is_program => {
             let why = "`env`, `folders` and `hosts` are for programs";
@@ -92,7 +105,10 @@ fn transport(new: &mut NewMcpServer) -> Result<Transport, ApiError> {
                 .collect(),
             hosts: std::mem::take(&mut new.hosts),
         }),
-        _ => Err(invalid("url", "one of `url`, `openapi` and `command`")),
+        _ => Err(invalid(
+            "url",
+            "one of `url`, `openapi`, `command` and `builtin`",
+        )),
     }
 }
 
@@ -109,8 +125,11 @@ fn prices(texts: BTreeMap<String, String>) -> Result<BTreeMap<String, i64>, ApiE
 /// The settings as a request says them.
 fn settings(name: String, mut new: NewMcpServer) -> Result<Settings, ApiError> {
     let transport = transport(&mut new)?;
-    // A web API has neither.
-    let speaks = !matches!(transport, Transport::OpenApi { .. });
+    // A web API has neither, nor has Skep.
+    let speaks = !matches!(
+        transport,
+        Transport::OpenApi { .. } | Transport::Skep { .. }
+    );
     Ok(Settings {
         name,
         transport,
@@ -144,6 +163,7 @@ fn as_new(settings: &Settings) -> NewMcpServer {
             new.url = Some(url.clone());
             new.headers = texts(headers);
         }
+        Transport::Skep { .. } => new.builtin = true,
         Transport::Stdio {
             command,
             env,

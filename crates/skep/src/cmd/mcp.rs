@@ -24,7 +24,7 @@ pub(crate) enum McpVerb {
     #[command(visible_alias = "ls")]
     List,
     /// Add a server, or change the one of its name
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// Remove a server, with what was approved of it
     #[command(visible_alias = "rm")]
     Remove(NameArgs),
@@ -50,7 +50,7 @@ pub(crate) enum McpVerb {
 #[command(after_help = "\
 A server is reached over HTTP (--url), or is a program that runs in a sandbox (the
 command, after --), or a web API that knows nothing of the protocol (--openapi):
-each of its operations is a tool then. A header or a variable may hold a secret of
+each of its operations is a tool then. With --builtin it is Skep itself. A header or a variable may hold a secret of
 the vault, which no agent sees. New tools wait for your yes: see them with
 `skep mcp tools`.
 
@@ -62,7 +62,8 @@ Examples:
       --env 'GITHUB_PERSONAL_ACCESS_TOKEN=${secret:keys/github}'
   skep mcp add mine --folder /srv/data -- node /opt/mine/server.js
   skep mcp add pets --openapi pets.yaml --only 'get*' \\
-      --header 'X-Api-Key=${secret:keys/pets}'")]
+      --header 'X-Api-Key=${secret:keys/pets}'
+  skep mcp add skep --builtin --only 'list_agents' --only 'call_agent'")]
 pub(crate) struct AddArgs {
     /// What it is called here: a-z, 0-9 and `-`
     name: String,
@@ -75,6 +76,9 @@ pub(crate) struct AddArgs {
     /// What stands before the paths of the web API [default: what its description says]
     #[arg(long, value_name = "URL", requires = "openapi")]
     base_url: Option<String>,
+    /// Skep itself instead: its own abilities, as who uses them
+    #[arg(long, conflicts_with_all = ["url", "openapi", "preset", "command", "headers", "env", "folders", "hosts"])]
+    builtin: bool,
     /// A header of each request, NAME=VALUE
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
@@ -296,6 +300,7 @@ impl AddArgs {
         Ok(NewMcpServer {
             url: self.url.or(self.base_url),
             openapi: self.openapi.as_deref().map(openapi::read).transpose()?,
+            builtin: self.builtin,
             headers: pairs("header", self.headers)?,
             command,
             env: pairs("env", self.env)?,
