@@ -72,7 +72,9 @@ async fn policies_decide_on_what_a_request_is_and_says() {
     let house = House::start().await;
     let client = &house.server.client;
     let body = json!({ "text": POLICIES }).to_string();
-    let set = client.request(Method::PUT, "/api/v1/policy", body);
+    let mut set = client.request(Method::PUT, "/api/v1/policy", body);
+    let json_type = "application/json".parse().expect("a header");
+    set.headers_mut().insert("content-type", json_type);
     let set = client.send(set).await.expect("an answer");
     assert_eq!(set.status, 200, "{}", set.text());
     let token = format!("it is ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
