@@ -63,8 +63,9 @@ pub use people::{
     Session, User, WorkspaceDetail, WorkspaceInfo,
 };
 pub use policy::{
-    Policy, PolicyContext, PolicyExplanation, PolicyNear, PolicyPrincipal, PolicyQuestion,
-    PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool, PolicyVersion,
+    Policy, PolicyContext, PolicyExplanation, PolicyInjection, PolicyNear, PolicyPrincipal,
+    PolicyQuestion, PolicyResource, PolicyRollback, PolicySchema, PolicyText, PolicyTool,
+    PolicyVersion,
 };
 pub use problem::Problem;
 pub use prompt::{

@@ -318,6 +318,10 @@ pub struct NewModelSettings {
     /// What becomes of a request with what looks like a secret: `pass` or `block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaks: Option<String>,
+    /// Whether it is told what looks in a request as if it were to turn a model against who asks it (prompt injection):
+    /// `off` or `signal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<String>,
     /// What is personal and does not go out, but a placeholder that becomes the value again in the answer: `email`, `phone`,
     /// `card`, `iban`, `ip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

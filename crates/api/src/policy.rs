@@ -1,6 +1,6 @@
 //! Policies as the API shows and takes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,17 @@ pub struct PolicyTool {
     pub arguments: BTreeMap<String, String>,
 }
 
+/// What looks as if it were to turn a model against who asks it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyInjection {
+    /// 0 to 100.
+    pub score: i64,
+    /// What was seen.
+    #[serde(default)]
+    pub signals: BTreeSet<String>,
+}
+
 /// Under which circumstances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +148,21 @@ pub struct PolicyContext {
     /// How risky it is, 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<i64>,
+    /// Bytes of a request to a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<i64>,
+    /// Tokens of an answer that it asks for at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<i64>,
+    /// Kinds of what is personal in it, such as `email`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pii: Option<BTreeSet<String>>,
+    /// Kinds of what looks like a secret in it, such as `github-token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<BTreeSet<String>>,
+    /// What looks in it as if it were to turn a model against who asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<PolicyInjection>,
 }
 
 /// A question to the policies.

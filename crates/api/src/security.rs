@@ -11,7 +11,7 @@ pub struct Detection {
     /// When it was found.
     pub time: String,
     /// What was found: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`, `patterns`,
-    /// `missing`, `foreign`.
+    /// `missing`, `foreign`, `injection`.
     /// New ones may come with any version.
     pub kind: String,
     /// How bad it may be: `low`, `medium`, `high`, `critical`.

@@ -14,6 +14,9 @@ pub enum EgressError {
     /// There is no such way out.
     #[error("{0}")]
     NotFound(String),
+    /// There is no such prompt, or no such version or label of it.
+    #[error("{0}")]
+    NoPrompt(String),
     /// The model cannot be reached by what was asked.
     #[error("{0}")]
     NoModel(String),
@@ -89,7 +92,7 @@ impl PublicError for EgressError {
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::BadRequest,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound(_) | Self::NoPrompt(_) => Code::NotFound,
             Self::NoModel(_) => Code::ModelNotFound,
             Self::OverBudget { .. } => Code::OverBudget,
             Self::Key { .. } => Code::ProviderKey,
@@ -135,6 +138,10 @@ impl PublicError for EgressError {
             }
             Self::OverBudget { .. } => {
                 "Try again when its time is over, or raise it: `skep models budgets` shows how all of them stand."
+                    .to_owned()
+            }
+            Self::NoPrompt(_) => {
+                "`skep prompts list` shows the prompts that there are, and `skep prompts show NAME` versions and labels of one."
                     .to_owned()
             }
             other => other.code().hint().to_owned(),

@@ -23,7 +23,7 @@ use skep_store::StoreError;
 
 pub use actions::{DEFAULT, SCHEMA, actions, groups_of};
 pub use ask::{
-    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Tool,
+    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Sent, Tool,
 };
 pub use explain::{Explanation, Near, explain};
 pub use rows::MIGRATIONS;

@@ -60,6 +60,8 @@ pub enum Kind {
     Missing,
     /// One principal asked for workspaces that are not its own.
     Foreign,
+    /// What a principal sent to a model looked as if it were to turn the model against it.
+    Injection,
 }
 
 /// How bad it may be.
@@ -77,7 +79,7 @@ pub enum Severity {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Denials,
         Self::FailedAuthentications,
         Self::Rate,
@@ -87,6 +89,7 @@ impl Kind {
         Self::Patterns,
         Self::Missing,
         Self::Foreign,
+        Self::Injection,
     ];
 
     /// The word for it.
@@ -102,6 +105,7 @@ impl Kind {
             Self::Patterns => "patterns",
             Self::Missing => "missing",
             Self::Foreign => "foreign",
+            Self::Injection => "injection",
         }
     }
 
@@ -110,9 +114,12 @@ impl Kind {
     pub const fn severity(self) -> Severity {
         match self {
             Self::NewAddress => Severity::Low,
-            Self::Rate | Self::Denials | Self::Patterns | Self::Missing | Self::Foreign => {
-                Severity::Medium
-            }
+            Self::Rate
+            | Self::Denials
+            | Self::Patterns
+            | Self::Missing
+            | Self::Foreign
+            | Self::Injection => Severity::Medium,
             Self::FailedAuthentications | Self::Networks => Severity::High,
             Self::Canary => Severity::Critical,
         }
@@ -194,6 +201,8 @@ pub enum Signal<'a> {
     Missing(IpAddr, u64),
     /// A principal asked for a workspace that is not its own.
     Foreign(&'a Principal, IpAddr),
+    /// What a principal sent to a model looked as if it were to turn it against the principal: in these words.
+    Injection(&'a Principal, IpAddr, &'a str),
 }
 
 /// Whether it is told, or was lately.
@@ -288,6 +297,13 @@ impl Watch {
                 let found = is_new(&mut known.found, Kind::Canary, now);
                 let detail = || format!("`{name}` was touched");
                 let found = found.then(|| finding(who, Kind::Canary, from, detail()));
+                found.into_iter().collect()
+            }
+            Signal::Injection(who, from, seen) => {
+                let known = self.known(who);
+                let found = is_new(&mut known.found, Kind::Injection, now);
+                let detail = || format!("what was sent to a model: {seen}");
+                let found = found.then(|| finding(who, Kind::Injection, from, detail()));
                 found.into_iter().collect()
             }
             Signal::Failed(from) => {
@@ -431,6 +447,7 @@ fn words(kind: Kind, burst: Burst) -> String {
         Kind::Foreign => format!("asked {count} times within {within:?} for workspaces of others"),
         Kind::NewAddress => "used from an address that it was never used from".to_owned(),
         Kind::Canary => "touched".to_owned(),
+        Kind::Injection => "what was sent to a model".to_owned(),
     }
 }
 

@@ -120,6 +120,11 @@ fn a_key_that_is_everywhere_or_too_fast_is_found() {
         .flat_map(|number| asked(&mut watch, "192.0.2.1", (4_000 + number) * SECOND))
         .collect();
     assert_eq!(slow, []);
+    let attack = Signal::Injection(&one, address("192.0.2.1"), "override (score 80)");
+    let found = watch.see(attack, at(5_000 * SECOND));
+    assert_eq!(kinds(&found), [Kind::Injection]);
+    assert!(found[0].detail.contains("override (score 80)"), "{found:?}");
+    assert_eq!(watch.see(attack, at(5_000 * SECOND)), []);
     let touched = Signal::Canary(&one, address("192.0.2.1"), "bait");
     let found = watch.see(touched, at(5_000 * SECOND));
     assert_eq!(kinds(&found), [Kind::Canary]);

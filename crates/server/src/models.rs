@@ -1,6 +1,7 @@
 //! The doors to models: `/llm/openai`, `/llm/anthropic` and `/llm/google`, as their SDKs know them. Who asks is found out
 //! by the key that the SDK shows, policies decide about the model, and the provider's key comes from the vault.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use skep_core::config::Settings;
 use skep_core::{Code, ExchangeId, RequestId, Timestamp, Workspaces};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
-use skep_egress::llm::{Body, Door, Models, Options, Plan, Prices, Target, Who, Witness};
+use skep_egress::llm::{
+    Body, Door, Inputs, Looks, Models, Options, Plan, Prices, Target, Who, Witness,
+};
 use skep_guard::Circumstances;
-use skep_guard::policy::Resource;
+use skep_guard::policy::{Resource, Sent};
 use skep_store::Db;
 
 use crate::ServerError;
@@ -229,7 +232,7 @@ async fn asked(
     let who = who(asker);
     let asked = (&head.method, path, head.uri.query());
     let mut plan = state.models.plan(&who, door, asked, &body).await?;
-    let circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
+    let mut circumstances = asker.circumstances(state, head.method.as_str(), head.uri.path());
     if plan.is_prompt() {
         let about = (PROMPT_USE.action, Resource::Workspace);
         if !gate::may_under(state, asker, about, &circumstances).await? {
@@ -239,6 +242,14 @@ async fn asked(
         let thread = head.headers.get(THREAD).map(HeaderValue::as_bytes);
         let made = state.models.with_prompt(&who, plan, (thread, &body));
         plan = made.await?;
+    }
+    let inputs = plan.inputs(&body, looks(state, asker).await?).await?;
+    let signals = inputs.injection.signals();
+    circumstances.sent = sent(&inputs, &signals);
+    if let Some(told) = inputs.told() {
+        state
+            .threats
+            .injected(&asker.principal, asker.remote, &told);
     }
     let allowed = allowed(state, asker, &plan, &circumstances).await?;
     let first = allowed.first().or_else(|| plan.targets.first());
@@ -251,6 +262,29 @@ async fn asked(
         .models
         .send(plan, &who, (&head.headers, &body), witness);
     Ok(sent.await?)
+}
+
+/// What policies about models want to know of a request.
+async fn looks(state: &State, asker: &Asker) -> Result<Looks, ApiError> {
+    let slice = state.policies.slice(&asker.principal.workspace).await?;
+    let reads = |attribute| slice.reads(MODEL_USE.action, attribute);
+    Ok(Looks {
+        pii: reads("pii"),
+        secrets: reads("secrets"),
+        injection: reads("injection"),
+    })
+}
+
+/// What policies are told of a request.
+fn sent<'a>(inputs: &'a Inputs, signals: &'a BTreeSet<String>) -> Sent<'a> {
+    let long = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
+    Sent {
+        body_bytes: Some(long(inputs.body_bytes)),
+        output_tokens: inputs.output_tokens.map(long),
+        pii: Some(&inputs.pii),
+        secrets: Some(&inputs.secrets),
+        injection: Some((i64::from(inputs.injection.score()), signals)),
+    }
 }
 
 /// Somebody may not have prompts made.

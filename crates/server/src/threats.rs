@@ -171,6 +171,11 @@ impl Threats {
         self.see(Signal::Foreign(principal, from.to_canonical()));
     }
 
+    /// Somebody sent something to a model that looked as if it were to turn it against them.
+    pub(crate) fn injected(&self, principal: &Principal, from: IpAddr, seen: &str) {
+        self.see(Signal::Injection(principal, from.to_canonical(), seen));
+    }
+
     /// What a request is about, to tell it from others.
     pub(crate) fn path<B>(&self, request: &Request<B>) -> u64 {
         self.paths.hash_one(request.uri().path())

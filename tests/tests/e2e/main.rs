@@ -45,6 +45,7 @@ mod mcp_openapi;
 mod mcp_things;
 mod mcp_virtual;
 mod message;
+mod model_inputs;
 mod model_kept;
 mod model_routes;
 mod models;

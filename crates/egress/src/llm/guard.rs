@@ -16,6 +16,13 @@ fn held<T>(why: String) -> Result<T, EgressError> {
     Err(EgressError::Held(why))
 }
 
+impl Preferences {
+    /// Whether requests are looked through before they go out.
+    pub(super) fn looks(&self) -> bool {
+        self.leaks == Some(Leaks::Block) || self.redacts().is_some()
+    }
+}
+
 impl Plan {
     /// Holds a request against the preferences of who sends it: the models that they may not ask are left out.
     ///
@@ -53,8 +60,7 @@ impl Plan {
             }
         }
         let blocks = preferences.leaks == Some(Leaks::Block);
-        let looks = blocks || preferences.redacts().is_some();
-        if !looks || !self.has_texts() {
+        if !preferences.looks() || !self.has_texts() {
             self.preferences = preferences;
             return Ok(());
         }
@@ -74,14 +80,14 @@ impl Plan {
 }
 
 /// A body that says one thing alone: with a field twice in one object, another could be read than is looked at.
-fn understood(body: &[u8]) -> Result<Value, EgressError> {
+pub(super) fn understood(body: &[u8]) -> Result<Value, EgressError> {
     let text = std::str::from_utf8(body).map_err(|_| "it is no text".to_owned());
     let value = text.and_then(skep_mcp::strict);
     value.map_err(|why| EgressError::Held(format!("it cannot be looked through: {why}")))
 }
 
 /// The kinds of what looks like a secret in the texts of a body, each once.
-fn secrets_in(body: &Value) -> Vec<&'static str> {
+pub(super) fn secrets_in(body: &Value) -> Vec<&'static str> {
     let mut found = Vec::new();
     texts(body, &mut |text| look(text, &mut found));
     found.truncate(MOST_NAMED);

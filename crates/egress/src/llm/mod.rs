@@ -11,6 +11,8 @@ mod guard;
 mod headers;
 mod health;
 mod history;
+mod injection;
+mod inputs;
 mod keeping;
 mod numbers;
 mod personal;
@@ -39,9 +41,11 @@ pub use check::KeyCheck;
 pub use content::Content;
 pub use exchange::Body;
 pub use health::Condition;
+pub use injection::{Injection, Place, Signal};
+pub use inputs::{Inputs, Looks};
 pub use personal::{Patterns, Personal};
 pub use plan::{Plan, Target};
-pub use preferences::{EVERYBODY, Leaks, Preferences};
+pub use preferences::{EVERYBODY, Injections, Leaks, Preferences};
 pub use prices::{BadPrices, Price, Prices};
 pub use prompts::{
     Listed, Made, Message, Move, Prompt, PromptLeg, Role, Version, VersionUsage,

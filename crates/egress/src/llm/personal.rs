@@ -1,7 +1,7 @@
 //! What is personal does not go out: e-mail addresses, phone numbers, cards, accounts, addresses of machines, and what a
 //! workspace has patterns for. In its place stands a placeholder, which becomes the value again in the answer. No I/O.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -32,7 +32,7 @@ const GOES_ON: [&str; 2] = ["previous_response_id", "conversation"];
 /// Compiled patterns that are kept.
 const MOST_KEPT: usize = 500;
 /// Fields whose texts say nothing to a model, or must stay what they are.
-const NOT_TEXTS: [&str; 26] = [
+pub(super) const NOT_TEXTS: [&str; 26] = [
     "model",
     "role",
     "type",
@@ -489,6 +489,42 @@ fn placeholders(value: &Value, found: &mut HashSet<String>) {
             }
         }
         _ => {}
+    }
+}
+
+/// The words for what is personal in the texts of a value: Skep's own kinds, and patterns of a workspace by their names.
+///
+/// # Errors
+/// [`EgressError::Invalid`] for a pattern that is none.
+pub(super) fn personal_in(
+    value: &Value,
+    patterns: &Patterns,
+) -> Result<BTreeSet<String>, EgressError> {
+    let wanted = Wanted::of(&Personal::ALL, patterns)?;
+    let found = wanted.all.iter().filter(|(_, it)| has(value, it, false));
+    let word = |(name, _): &(String, Form)| name.to_lowercase().replace('_', "-");
+    Ok(found.map(word).collect())
+}
+
+/// Whether the texts of a value have one, as [`mask`] reads them.
+fn has(value: &Value, form: &Form, free: bool) -> bool {
+    match value {
+        Value::String(text) => match form {
+            Form::Own(regex) => regex.is_match(text),
+            Form::Known(kind) => !known(*kind, text).is_empty(),
+        },
+        Value::Number(number) => free && has(&Value::String(number.to_string()), form, free),
+        Value::Array(all) => all.iter().any(|it| has(it, form, free)),
+        Value::Object(all) => {
+            let is_text = all.get("type").and_then(Value::as_str) == Some("text");
+            all.iter().any(|(name, it)| {
+                let read = is_text && name == "data";
+                let looks = free || read || it.is_object() || !NOT_TEXTS.contains(&name.as_str());
+                let free = free || (it.is_object() && OF_TOOLS.contains(&name.as_str()));
+                looks && has(it, form, free)
+            })
+        }
+        Value::Null | Value::Bool(_) => false,
     }
 }
 

@@ -48,6 +48,35 @@ impl Leaks {
     }
 }
 
+/// Whether requests are looked through for what is to turn a model against who asks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Injections {
+    /// They are not, but for policies that want to know.
+    Off,
+    /// They are, and what is found is told. It stops nothing.
+    Signal,
+}
+
+impl Injections {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Signal => "signal",
+        }
+    }
+
+    /// The one of a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Off, Self::Signal]
+            .into_iter()
+            .find(|it| it.as_str() == word)
+    }
+}
+
 /// Preferences. What is not said is the workspace's, and what that does not say is off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -76,6 +105,9 @@ pub struct Preferences {
     /// What becomes of requests with what looks like a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// Whether it is told what looks as if it were to turn a model against who asks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injection: Option<Injections>,
     /// What is personal and does not go out: a placeholder stands in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redact: Option<Vec<Personal>>,
@@ -136,6 +168,7 @@ impl Preferences {
             record_days: own.record_days.or(others.record_days),
             replay: own.replay.or(others.replay),
             leaks: own.leaks.or(others.leaks),
+            injection: own.injection.or(others.injection),
             redact: own.redact.or(others.redact),
             redact_patterns: own.redact_patterns.or(others.redact_patterns),
         }

@@ -381,7 +381,7 @@ impl Models {
     /// The versions of a prompt, the newest first, and where its labels are and were, the newest first.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], and the store's own.
+    /// [`EgressError::NoPrompt`], and the store's own.
     pub async fn prompt(
         &self,
         workspace: &Workspace,
@@ -421,7 +421,7 @@ impl Models {
     /// One version.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], and the store's own.
+    /// [`EgressError::NoPrompt`], and the store's own.
     pub async fn prompt_version(
         &self,
         workspace: &Workspace,
@@ -442,7 +442,7 @@ impl Models {
                     let legs = rows::legs(&mut scope, &name, label)?;
                     if legs.is_empty() && rows::latest(&mut scope, &name)?.is_some() {
                         let why = format!("the prompt `{name}` has no label `{label}`");
-                        return Err(EgressError::NotFound(why));
+                        return Err(EgressError::NoPrompt(why));
                     }
                     chosen(&legs, chance)
                 }
@@ -452,7 +452,7 @@ impl Models {
             };
             let found = rows::version(&mut scope, &name, number)?;
             let missing = || {
-                EgressError::NotFound(format!(
+                EgressError::NoPrompt(format!(
                     "there is no version {number} of the prompt `{name}`"
                 ))
             };
@@ -464,7 +464,7 @@ impl Models {
     /// What differs between two versions.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], and the store's own.
+    /// [`EgressError::NoPrompt`], and the store's own.
     pub async fn prompt_difference(
         &self,
         workspace: &Workspace,
@@ -481,7 +481,7 @@ impl Models {
     /// several.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], [`EgressError::Invalid`], and the store's own.
+    /// [`EgressError::NoPrompt`], [`EgressError::Invalid`], and the store's own.
     pub async fn make_prompt(
         &self,
         workspace: &Workspace,
@@ -526,7 +526,7 @@ impl Models {
     /// Removes a prompt, with all versions and labels. Its name goes on counting where it ended.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], and the store's own.
+    /// [`EgressError::NoPrompt`], and the store's own.
     pub async fn drop_prompt(
         &self,
         by: &By,
@@ -541,7 +541,7 @@ impl Models {
     /// Moves a label to versions; to none: takes it away.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], [`EgressError::Invalid`], and the store's own.
+    /// [`EgressError::NoPrompt`], [`EgressError::Invalid`], and the store's own.
     pub async fn move_label(
         &self,
         by: &By,
@@ -569,7 +569,7 @@ impl Models {
     /// Moves a label back to where it was before.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], and the store's own.
+    /// [`EgressError::NoPrompt`], and the store's own.
     pub async fn roll_label_back(
         &self,
         by: &By,
@@ -585,7 +585,7 @@ impl Models {
                     "the label `{}` of `{}` was at no other place before",
                     of.1, of.0
                 );
-                EgressError::NotFound(why)
+                EgressError::NoPrompt(why)
             };
             let found = before(&moves).ok_or_else(nowhere)?;
             let back = (found.legs.clone(), Some(found.nth));

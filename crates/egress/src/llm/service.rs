@@ -510,14 +510,14 @@ impl Models {
         who: &Who,
         door: Door,
         asked: (&Method, &str, Option<&str>),
-        body: &[u8],
+        body: &Bytes,
     ) -> Result<Plan, EgressError> {
         let known = self.known(&who.workspace).await?;
         let preferences = known.preferences_of(who);
         let usual = preferences.model.as_deref();
         let mut plan = Plan::read((&known.providers, &known.routes, usual), door, asked, body)?;
         if !plan.is_prompt() {
-            plan.hold(preferences, body)?;
+            plan = plan.held(preferences, body).await?;
         }
         Ok(plan)
     }

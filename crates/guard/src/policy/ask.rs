@@ -333,6 +333,23 @@ pub struct Circumstances<'a> {
     pub tool: Option<Tool<'a>>,
     /// How risky it is, 0 to 100.
     pub risk: Option<i64>,
+    /// What is sent to a model.
+    pub sent: Sent<'a>,
+}
+
+/// What is sent to a model. What is not known is nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent<'a> {
+    /// Bytes of the request.
+    pub body_bytes: Option<i64>,
+    /// Tokens of an answer that it asks for at most.
+    pub output_tokens: Option<i64>,
+    /// Kinds of what is personal in it.
+    pub pii: Option<&'a BTreeSet<String>>,
+    /// Kinds of what looks like a secret in it.
+    pub secrets: Option<&'a BTreeSet<String>>,
+    /// How much it looks as if it were to turn a model against who asks it, 0 to 100, and what was seen.
+    pub injection: Option<(i64, &'a BTreeSet<String>)>,
 }
 
 impl Circumstances<'_> {
@@ -348,6 +365,13 @@ impl Circumstances<'_> {
             labels: None,
             tool: None,
             risk: None,
+            sent: Sent {
+                body_bytes: None,
+                output_tokens: None,
+                pii: None,
+                secrets: None,
+                injection: None,
+            },
         }
     }
 }
@@ -373,6 +397,10 @@ type Fault = String;
 
 fn text(text: &str) -> Value {
     Value::new_string(text.to_owned())
+}
+
+fn words(all: &BTreeSet<String>) -> Value {
+    Value::new_set(all.iter().map(|it| text(it)))
 }
 
 fn tags(of: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = (String, Value)> {
@@ -564,6 +592,19 @@ impl Ask<'_> {
                 let arguments = ("arguments".to_owned(), values(TOOL_ARGUMENTS));
                 let record = Value::new_record([("name".to_owned(), text(tool.name)), arguments]);
                 put("tool", Some(record.map_err(|error| error.to_string())?));
+            }
+            let sent = &of.sent;
+            put("body_bytes", sent.body_bytes.map(Value::new_long));
+            put("output_tokens", sent.output_tokens.map(Value::new_long));
+            put("pii", sent.pii.map(words));
+            put("secrets", sent.secrets.map(words));
+            if let Some((score, signals)) = sent.injection {
+                let record = Value::new_record([
+                    ("score".to_owned(), Value::new_long(score)),
+                    ("signals".to_owned(), words(signals)),
+                ]);
+                let record = record.map_err(|error| error.to_string())?;
+                put("injection", Some(record));
             }
         }
         Context::from_pairs(all).map_err(|error| error.to_string())

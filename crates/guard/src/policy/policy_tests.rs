@@ -255,6 +255,52 @@ fn circumstances_count_and_are_not_kept() {
 }
 
 #[test]
+fn what_is_sent_to_a_model_counts_and_is_looked_at_where_a_policy_wants_it() {
+    let holds = slice(
+        "@id(\"no-cards\")
+         forbid (principal, action == Skep::Action::\"model:use\", resource)
+         when { context has pii && context.pii.contains(\"card\") };
+         @id(\"no-attacks\")
+         forbid (principal, action in Skep::Action::\"use\", resource)
+         when { context has injection && context.injection.score > 50 };",
+    );
+    let none = BTreeSet::new();
+    let card = BTreeSet::from(["card".to_owned()]);
+    let ask = |pii, injection| {
+        let mut sent = noon();
+        sent.sent.pii = pii;
+        sent.sent.injection = injection;
+        let decision = holds.decide(&Ask {
+            principal: &user(Role::Owner),
+            action: "model:use",
+            resource: Resource::Model("openai/gpt"),
+            circumstances: &sent,
+        });
+        assert!(decision.errors.is_empty(), "{decision:?}");
+        decision.allow
+    };
+    assert!(ask(None, None) && ask(Some(&none), Some((50, &none))));
+    assert!(!ask(Some(&card), None) && !ask(None, Some((51, &none))));
+    for (action, attribute, reads) in [
+        ("model:use", "pii", true),
+        ("model:use", "injection", true),
+        ("model:use", "secrets", false),
+        ("agent:call", "pii", false),
+        ("agent:call", "injection", true),
+        ("agent:deploy", "injection", false),
+        ("nothing", "pii", false),
+    ] {
+        assert_eq!(
+            holds.reads(action, attribute),
+            reads,
+            "{action} {attribute}"
+        );
+    }
+    let any = slice("permit (principal, action, resource) when { context == context };");
+    assert!(any.reads("model:use", "secrets"));
+}
+
+#[test]
 fn what_forbids_and_cannot_be_evaluated_forbids() {
     let text = "@id(\"overflows\")
         forbid (principal, action == Skep::Action::\"agent:call\", resource)

@@ -1,6 +1,6 @@
 //! What holds in one workspace, compiled: Skep's policies and the workspace's own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use cedar_policy::{
@@ -55,6 +55,8 @@ pub(super) struct Compiled {
     circumstances: bool,
     /// Whether it looks at more than what the audit log keeps: who, what, to what, and when.
     pub(super) beyond_log: bool,
+    /// Attributes of the circumstances that it looks at; nothing: any.
+    reads: Option<BTreeSet<String>>,
     /// Whether it is the workspace's own.
     own: bool,
     scope: Scope,
@@ -131,6 +133,7 @@ impl Compiled {
                 ActionConstraint::Eq(one) => Scope::In(vec![one]),
                 ActionConstraint::In(some) => Scope::In(some),
             },
+            reads: context.iter().map(|it| it.map(str::to_owned)).collect(),
             forbids: policy.effect() == Effect::Forbid,
             policy: policy.new_id(PolicyId::new(&name)),
             name: name.into(),
@@ -243,6 +246,17 @@ impl Slice {
     pub fn has_own(&self, action: &str) -> bool {
         let found = CATALOG.actions.get(action);
         found.is_some_and(|action| self.part(action).own)
+    }
+
+    /// Whether a policy about this action looks at this attribute of the circumstances, so that it has to be known.
+    #[must_use]
+    pub fn reads(&self, action: &str, attribute: &str) -> bool {
+        let Some(action) = CATALOG.actions.get(action) else {
+            return false;
+        };
+        let any = |it: &BTreeSet<String>| it.contains(attribute);
+        self.about(action)
+            .any(|one| one.reads.as_ref().is_none_or(any))
     }
 
     /// Decides.

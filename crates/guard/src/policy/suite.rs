@@ -1,13 +1,13 @@
 //! Questions as documents, and files of cases with the answer that is expected: tests of policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use skep_core::{Timestamp, Workspace};
 
 use super::ask::{
-    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Tool,
+    Agent, Ask, Circumstances, Principal, PrincipalKind, Resource, Role, Scopes, Secret, Sent, Tool,
 };
 use super::slice::{Decision, Slice};
 
@@ -66,6 +66,17 @@ pub struct UsedTool {
     pub arguments: BTreeMap<String, String>,
 }
 
+/// What looks as if it were to turn a model against who asks it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenInjection {
+    /// 0 to 100.
+    pub score: i64,
+    /// What was seen.
+    #[serde(default)]
+    pub signals: BTreeSet<String>,
+}
+
 /// Under which circumstances.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +105,34 @@ pub struct How {
     /// How risky it is, 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<i64>,
+    /// Bytes of a request to a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<i64>,
+    /// Tokens of an answer that it asks for at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<i64>,
+    /// Kinds of what is personal in it, such as `email`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pii: Option<BTreeSet<String>>,
+    /// Kinds of what looks like a secret in it, such as `github-token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<BTreeSet<String>>,
+    /// What looks in it as if it were to turn a model against who asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<SeenInjection>,
+}
+
+impl How {
+    fn sent(&self) -> Sent<'_> {
+        let injection = self.injection.as_ref();
+        Sent {
+            body_bytes: self.body_bytes,
+            output_tokens: self.output_tokens,
+            pii: self.pii.as_ref(),
+            secrets: self.secrets.as_ref(),
+            injection: injection.map(|it| (it.score, &it.signals)),
+        }
+    }
 }
 
 /// A question as a document.
@@ -149,6 +188,7 @@ impl Question {
                 arguments: &tool.arguments,
             }),
             risk: how.risk,
+            sent: how.sent(),
         };
         Ok(then(&Ask {
             principal: &principal,

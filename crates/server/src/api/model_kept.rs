@@ -11,7 +11,7 @@ use skep_api::{
     Problem,
 };
 use skep_core::ExchangeId;
-use skep_egress::llm::{Leaks, Personal, Preferences, Recorded, Which};
+use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Recorded, Which};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
@@ -32,6 +32,7 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
         record_days,
         replay,
         leaks,
+        injection,
         redact,
         redact_patterns,
     } = preferences.clone();
@@ -47,6 +48,7 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
             record_days,
             replay,
             leaks: leaks.map(|it| it.as_str().to_owned()),
+            injection: injection.map(|it| it.as_str().to_owned()),
             redact: redact.map(words),
             redact_patterns,
         },
@@ -57,6 +59,10 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
     let leaks = new.leaks.as_deref().map(|word| {
         let wrong = || invalid("leaks", "one of pass, block");
         Leaks::named(word).ok_or_else(wrong)
+    });
+    let injection = new.injection.as_deref().map(|word| {
+        let wrong = || invalid("injection", "one of off, signal");
+        Injections::named(word).ok_or_else(wrong)
     });
     let personal = |word: &String| {
         let wrong = || invalid("redact", "each is one of email, phone, card, iban, ip");
@@ -72,6 +78,7 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
         record_days: new.record_days,
         replay: new.replay,
         leaks: leaks.transpose()?,
+        injection: injection.transpose()?,
         redact: redact.transpose()?,
         redact_patterns: new.redact_patterns,
     })

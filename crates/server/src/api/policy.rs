@@ -266,7 +266,9 @@ mod tests {
                 "labels": { "team": "red" } },
             "context": { "time": "2026-01-05T12:00:00Z", "address": "192.0.2.1", "method": "POST",
                 "path": "/x", "labels": { "a": "b" }, "risk": 7,
-                "tool": { "name": "read", "arguments": { "path": "/tmp" } } }
+                "tool": { "name": "read", "arguments": { "path": "/tmp" } },
+                "body_bytes": 9, "output_tokens": 8, "pii": ["card"], "secrets": ["github-token"],
+                "injection": { "score": 80, "signals": ["override"] } }
         });
         let wire: PolicyQuestion = serde_json::from_value(all.clone()).unwrap();
         assert_eq!(serde_json::to_value(&wire).unwrap(), all);

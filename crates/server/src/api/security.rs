@@ -23,7 +23,7 @@ pub(super) struct DetectionsQuery {
     /// Rows of the page, 1 to 1000; default 100.
     limit: Option<u32>,
     /// Of this kind: `denials`, `failed-authentications`, `rate`, `networks`, `new-address`, `canary`, `patterns`,
-    /// `missing`, `foreign`.
+    /// `missing`, `foreign`, `injection`.
     kind: Option<String>,
     /// At least as bad as this: `low`, `medium`, `high`, `critical`.
     severity: Option<String>,

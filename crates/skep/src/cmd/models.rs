@@ -357,16 +357,7 @@ impl Row for ModelRouteVersion {
 
 impl Row for ModelPerformance {
     const HEADERS: &'static [&'static str] = &[
-        "MODEL",
-        "REQUESTS",
-        "FAILED",
-        "FIRST P50",
-        "P95",
-        "WHOLE P50",
-        "P95",
-        "TOKENS/S",
-        "COST",
-        "SCORE",
+        "MODEL", "ASKED", "BAD", "FIRST MS", "WHOLE MS", "TOK/S", "COST", "SCORE",
     ];
 
     fn name(&self) -> String {
@@ -374,17 +365,15 @@ impl Row for ModelPerformance {
     }
 
     fn cells(&self, _: Timestamp) -> Vec<String> {
-        let millis = |it: u64| format!("{it} ms");
         let rate = self.tokens_per_s.map(|it| format!("{it:.0}"));
-        let score = self.score.map(|it| format!("{it:.3} ({})", self.scores));
+        let score = self.score.map(|it| format!("{it:.2}"));
         vec![
             self.name(),
             self.requests.to_string(),
             self.failed.to_string(),
-            millis(self.first_ms_p50),
-            millis(self.first_ms_p95),
-            millis(self.whole_ms_p50),
-            millis(self.whole_ms_p95),
+            // The median, and what 95 of a hundred keep.
+            format!("{}/{}", self.first_ms_p50, self.first_ms_p95),
+            format!("{}/{}", self.whole_ms_p50, self.whole_ms_p95),
             rate.unwrap_or_else(|| "-".to_owned()),
             self.cost.clone(),
             score.unwrap_or_else(|| "-".to_owned()),

@@ -33,7 +33,7 @@ Example:
 pub(crate) struct ListArgs {
     /// Of this kind
     #[arg(long, value_name = "KIND", value_parser = ["denials", "failed-authentications", "rate",
-        "networks", "new-address", "canary", "patterns", "missing", "foreign"])]
+        "networks", "new-address", "canary", "patterns", "missing", "foreign", "injection"])]
     kind: Option<String>,
     /// At least as bad as this
     #[arg(long, value_name = "SEVERITY", value_parser = ["low", "medium", "high", "critical"])]

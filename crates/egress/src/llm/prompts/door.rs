@@ -14,7 +14,7 @@ impl Models {
     /// request that it becomes. Requests of one thread get the same version of a label that leads to several.
     ///
     /// # Errors
-    /// [`EgressError::NotFound`], [`EgressError::Invalid`], and those of [`Models::plan`].
+    /// [`EgressError::NoPrompt`], [`EgressError::Invalid`], and those of [`Models::plan`].
     pub async fn with_prompt(
         &self,
         who: &Who,
@@ -51,7 +51,7 @@ impl Models {
             preferences.model.as_deref(),
         );
         let mut new = Plan::read(has, plan.door, here, &body)?;
-        new.hold(preferences, &body)?;
+        new = new.held(preferences, &body).await?;
         new.prompt = usage::named(&name, made.version);
         new.body = Some(body);
         Ok(new)

@@ -21,7 +21,7 @@ fn odd(name: &str) -> StoreError {
 }
 
 pub(super) fn missing(name: &str) -> EgressError {
-    EgressError::NotFound(format!("there is no prompt `{name}`"))
+    EgressError::NoPrompt(format!("there is no prompt `{name}`"))
 }
 
 fn read(row: &Row, name: &str) -> Result<Version, StoreError> {
@@ -193,7 +193,7 @@ pub(super) fn put_label(
     let is_there = newest.is_some_and(|it| !it.legs.is_empty());
     if legs.is_empty() && !is_there {
         let why = format!("the prompt `{name}` has no label `{label}`");
-        return Err(EgressError::NotFound(why));
+        return Err(EgressError::NoPrompt(why));
     }
     if !legs.is_empty() && !is_there && current(&all).len() >= MOST_LABELS {
         let why = format!("`{name}` has {MOST_LABELS} labels already: remove one first");

@@ -53,8 +53,9 @@ pub(super) fn render(text: &str, variables: &Json, of: usize) -> Result<String, 
         }
         Err(error) if error.kind() == ErrorKind::UndefinedError => {
             let wanted = template.undeclared_variables(false).into_iter();
-            let mut missing: Vec<String> =
-                wanted.filter(|it| variables.get(it).is_none()).collect();
+            let mut missing: Vec<String> = wanted
+                .filter(|it| variables.get(it).is_none() && !is_spared(text, it))
+                .collect();
             missing.sort_unstable();
             Err(match missing.is_empty() {
                 true => told(&error),
@@ -63,6 +64,32 @@ pub(super) fn render(text: &str, variables: &Json, of: usize) -> Result<String, 
         }
         Err(error) => Err(told(&error)),
     }
+}
+
+/// Whether each tag that names a variable says what holds without it.
+fn is_spared(text: &str, name: &str) -> bool {
+    let of_name = |it: Option<char>| it.is_some_and(|it| it.is_alphanumeric() || it == '_');
+    let within = [("{{", "}}"), ("{%", "%}")];
+    let tags = within.into_iter().flat_map(|(begin, end)| {
+        let begun = text.split(begin).skip(1);
+        begun.filter_map(move |it| it.split(end).next())
+    });
+    let mut named =
+        tags.flat_map(|tag| tag.match_indices(name).map(move |(at, _)| tag.split_at(at)));
+    named.all(|(before, rest)| {
+        let after = rest.get(name.len()..).unwrap_or_default();
+        let last = before.chars().next_back();
+        // A part of another name, or a field of something.
+        if of_name(last) || last == Some('.') || of_name(after.chars().next()) {
+            return true;
+        }
+        let after = after.trim_start();
+        let filter = after.strip_prefix('|').map(str::trim_start);
+        filter.is_some_and(|it| it.starts_with("default"))
+            || ["is defined", "is not defined"]
+                .iter()
+                .any(|it| after.starts_with(it))
+    })
 }
 
 /// An error with its line.
@@ -313,6 +340,10 @@ mod tests {
             (
                 "a\n{{ gone }}",
                 "line 2: a value is used that is not there; not given: gone",
+            ),
+            (
+                "{{ spared|default('no') }}{% if asked is defined %}{% endif %}\n{{ gone }} {{ un.spared }}",
+                "line 2: a value is used that is not there; not given: gone, un",
             ),
             (
                 "{{ tags.gone.more }}",

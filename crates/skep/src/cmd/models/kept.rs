@@ -29,6 +29,7 @@ Examples:
   skep models set --agent ada --allow 'openai/gpt-*' --most-output 4096
   skep models set --agent ada --model fast --replay on
   skep models set --redact email,phone,card --redact-pattern 'case=C-[0-9]{6}'
+  skep models set --injection signal
   skep models set --unset cache")]
 pub(crate) struct SetArgs {
     /// Of this agent alone
@@ -58,6 +59,9 @@ pub(crate) struct SetArgs {
     /// What becomes of a request with what looks like a secret
     #[arg(long, value_name = "HOW", value_parser = ["pass", "block"])]
     leaks: Option<String>,
+    /// Whether it is told what looks like a prompt injection; it stops nothing, policies may
+    #[arg(long, value_name = "HOW", value_parser = ["off", "signal"])]
+    injection: Option<String>,
     /// What does not go out, but a placeholder for it: email, phone, card, iban, ip; with commas
     #[arg(long, value_name = "KINDS", value_delimiter = ',',
         value_parser = ["email", "phone", "card", "iban", "ip"])]
@@ -68,7 +72,7 @@ pub(crate) struct SetArgs {
     /// Takes a setting back, by the name of its flag; several times
     #[arg(long, value_name = "NAME",
         value_parser = ["allow", "model", "most-body", "most-output", "cache", "record", "replay", "leaks",
-            "redact", "redact-pattern"])]
+            "injection", "redact", "redact-pattern"])]
     unset: Vec<String>,
 }
 
@@ -192,6 +196,10 @@ fn words(settings: &NewModelSettings) -> String {
         settings.replay.map(|it| format!("replay {}", on(it))),
         settings.leaks.as_ref().map(|it| format!("leaks {it}")),
         settings
+            .injection
+            .as_ref()
+            .map(|it| format!("injection {it}")),
+        settings
             .redact
             .as_ref()
             .map(|it| format!("redact {}", it.join(" "))),
@@ -281,6 +289,10 @@ impl SetArgs {
                 .leaks
                 .clone()
                 .or(before.leaks.filter(|_| keeps("leaks"))),
+            injection: self
+                .injection
+                .clone()
+                .or(before.injection.filter(|_| keeps("injection"))),
             redact: redact.or(before.redact.filter(|_| keeps("redact"))),
             redact_patterns: patterns
                 .or(before.redact_patterns.filter(|_| keeps("redact-pattern"))),
