@@ -174,9 +174,9 @@ fn what_tools_gave_counts_whole_in_each_dialect() {
     assert_eq!(different.len(), all.len());
 }
 
-/// Looks at each letter once more at most, however it is repeated: twice the text takes no more than a few times as long.
+/// A text that would be looked at for hours, were each letter looked at as often as there are letters.
 #[test]
-fn it_is_linear_whatever_is_said() {
+fn much_of_the_same_is_as_little_of_it() {
     let parts = [
         "ignore ",
         "ignore all previous ",
@@ -189,17 +189,8 @@ fn it_is_linear_whatever_is_said() {
         "\u{e0041}",
     ];
     for part in parts {
-        let took = |times: usize| {
-            let text = part.repeat(times);
-            let best = (0..3).map(|_| {
-                let began = std::time::Instant::now();
-                std::hint::black_box(signals(&text));
-                began.elapsed()
-            });
-            best.min().unwrap_or_default().as_secs_f64().max(1e-4)
-        };
-        let (short, long) = (took(500), took(4_000));
-        assert!(long < short * 40.0, "{part}: {short} s, {long} s");
+        let (short, long) = (part.repeat(50), part.repeat(100_000));
+        assert_eq!(signals(&short), signals(&long), "{part}");
     }
 }
 

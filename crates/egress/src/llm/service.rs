@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Method;
 use parking_lot::Mutex;
 use skep_core::{Timestamp, Workspace, Workspaces};
