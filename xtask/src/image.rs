@@ -42,7 +42,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => {
             let words = [
                 "build",
-                "--release",
+                "--profile",
+                "dist",
                 "--target",
                 TARGET,
                 "--package",
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 "is the target there? rustup target add x86_64-unknown-linux-musl; \
                  apt-get install musl-tools",
             )?;
-            root().join(target()).join(TARGET).join("release/skep")
+            root().join(target()).join(TARGET).join("dist/skep")
         }
     };
     let context = root().join(target()).join("image");

@@ -235,12 +235,9 @@ impl Drop for Running {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install(Purpose::Bench)?;
     if std::env::var_os("SKEP_BIN").is_none() {
-        let bins = ["--bin", "skep", "--bin", "skep-upstream"];
-        let packages = ["--package", "skep", "--package", "skep-tests"];
-        shell(
-            "cargo",
-            &[&["build", "--release"][..], &packages, &bins].concat(),
-        )?;
+        shell("cargo", &["build", "--profile", "dist", "--package", "skep"])?;
+        let upstream = ["--package", "skep-tests", "--bin", "skep-upstream"];
+        shell("cargo", &[&["build", "--release"][..], &upstream].concat())?;
     }
     let folder = root().join(crate::generate::target()).join("bench-egress");
     let _ = fs::remove_dir_all(&folder);

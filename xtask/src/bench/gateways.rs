@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::drive::{ask, ok};
-use super::servers::{Process, Skep, binary, wait_for};
+use super::servers::{Process, Skep, shipped, wait_for};
 use crate::setup;
 use crate::shell::root;
 
@@ -174,7 +174,7 @@ pub(super) fn skep(folder: &Path, provider: &Provider, strict: bool) -> Result<G
         ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8"),
         ("SKEP_MODELS_STRICT", if strict { "true" } else { "false" }),
     ];
-    let skep = Skep::start_of((&binary(), &folder), &[], &env)?;
+    let skep = Skep::start_of((&shipped(), &folder), &[], &env)?;
     let secret = json!({ "name": "keys/bench", "value": KEY });
     ok(ask(&skep, "POST", "/api/v1/secrets", &secret.to_string())?)?;
     let provided = json!({

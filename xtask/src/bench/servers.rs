@@ -39,10 +39,18 @@ pub(crate) struct Skep {
 
 /// Where the release binary is, unless the environment names another.
 pub(crate) fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("SKEP_BIN") {
-        return PathBuf::from(path);
-    }
-    root().join(crate::generate::target()).join("release/skep")
+    built("release")
+}
+
+/// The same of the binary that is shipped.
+pub(crate) fn shipped() -> PathBuf {
+    built("dist")
+}
+
+fn built(profile: &str) -> PathBuf {
+    let given = std::env::var_os("SKEP_BIN").map(PathBuf::from);
+    let target = root().join(crate::generate::target());
+    given.unwrap_or_else(|| target.join(profile).join("skep"))
 }
 
 /// Waits for something that another process brings about.
