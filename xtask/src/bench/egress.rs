@@ -235,7 +235,10 @@ impl Drop for Running {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install(Purpose::Bench)?;
     if std::env::var_os("SKEP_BIN").is_none() {
-        shell("cargo", &["build", "--profile", "dist", "--package", "skep"])?;
+        shell(
+            "cargo",
+            &["build", "--profile", "dist", "--package", "skep"],
+        )?;
         let upstream = ["--package", "skep-tests", "--bin", "skep-upstream"];
         shell("cargo", &[&["build", "--release"][..], &upstream].concat())?;
     }

@@ -4,7 +4,8 @@ mod openapi;
 mod virtuals;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use skep_api::{
@@ -192,6 +193,25 @@ impl Row for McpServer {
             self.door.clone(),
         ]
     }
+}
+
+/// The text of a file, or of what comes in for `-`: so many bytes at most, which have a name.
+fn text_of(path: &Path, (most, named): (u64, &str)) -> Result<String> {
+    let failed = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+    let source: Box<dyn std::io::Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => {
+            let file = std::fs::File::open(path);
+            Box::new(file.map_err(|error| failed(error.to_string()))?)
+        }
+    };
+    let mut text = String::new();
+    let read = source.take(most + 1).read_to_string(&mut text);
+    read.map_err(|error| failed(error.to_string()))?;
+    if text.len() as u64 > most {
+        return Err(failed(format!("it has more than {named}")));
+    }
+    Ok(text)
 }
 
 /// Text from outside as a terminal may show it.

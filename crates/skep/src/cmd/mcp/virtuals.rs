@@ -1,13 +1,12 @@
 //! Virtual MCP servers: what is declared in a file, and where its tools lead.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use skep_api::{McpVirtual, NewMcpVirtual};
 use skep_core::Timestamp;
 
-use super::NameArgs;
+use super::{NameArgs, text_of};
 use crate::failure::{Failure, Result};
 use crate::output::Row;
 use crate::session::Session;
@@ -81,19 +80,7 @@ impl Row for McpVirtual {
 
 fn declared(path: &Path) -> Result<NewMcpVirtual> {
     let failed = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-    let source: Box<dyn std::io::Read> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => {
-            let file = std::fs::File::open(path);
-            Box::new(file.map_err(|error| failed(error.to_string()))?)
-        }
-    };
-    let mut text = String::new();
-    let read = source.take(MOST_TEXT + 1).read_to_string(&mut text);
-    read.map_err(|error| failed(error.to_string()))?;
-    if text.len() as u64 > MOST_TEXT {
-        return Err(failed("it has more than 256 KiB".to_owned()));
-    }
+    let text = text_of(path, (MOST_TEXT, "256 KiB"))?;
     serde_json::from_str(&text).map_err(|error| failed(error.to_string()))
 }
 
