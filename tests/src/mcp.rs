@@ -11,7 +11,9 @@ use tokio::process::{Child, Command};
 
 use crate::Client;
 
-fn sdks(name: &str) -> PathBuf {
+/// The folder of packages of that name.
+#[must_use]
+pub fn sdks(name: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = cache.unwrap_or_else(home);

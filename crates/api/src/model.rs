@@ -291,7 +291,7 @@ pub struct ModelMonth {
 
 /// How models are used by a workspace (`*`) or by one agent. What is left out is the workspace's, and what that leaves out
 /// is off.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModelSettings {
     /// Models that may be asked (`provider/model`, with `*` for any text); any without it.
@@ -300,6 +300,9 @@ pub struct NewModelSettings {
     /// The model, or the route, that is asked when a request names `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The temperature of requests that say none, from 0 to 2 in hundredths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Bytes of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_body: Option<u64>,
@@ -332,7 +335,7 @@ pub struct NewModelSettings {
 }
 
 /// How models are used, and by whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelSettings {
     /// An agent, or `*` for everybody.
     pub whose: String,

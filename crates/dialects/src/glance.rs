@@ -1,5 +1,5 @@
-//! What a broker must know of a request before it is sent, read in one pass without a tree; and the two changes
-//! that it makes to one: another model, and the wish for the usage of a stream.
+//! What a broker must know of a request before it is sent, read in one pass without a tree; and the three changes
+//! that it makes to one: another model, the wish for the usage of a stream, and a temperature where none is said.
 
 use std::fmt;
 use std::ops::Range;
@@ -54,10 +54,13 @@ pub struct Glance {
     pub media: u64,
     /// Bytes of these as they stand in the request.
     pub media_bytes: u64,
+    /// It says how freely the model is to choose.
+    pub temperature: bool,
     is_chat: bool,
     model_at: Option<Range<usize>>,
     options_at: Option<Range<usize>>,
     include_at: Option<Range<usize>>,
+    config_at: Option<Range<usize>>,
 }
 
 /// The fields of a request that matter here.
@@ -68,6 +71,7 @@ enum Field {
     IncludeUsage,
     Most(&'static str),
     Answers(&'static str),
+    Temperature,
     /// Each text in it is read by the model.
     Texts,
     /// All of it is read by the model, as it is written.
@@ -76,7 +80,7 @@ enum Field {
     Object(&'static str, &'static [(&'static str, Field)]),
 }
 
-use Field::{Answers, IncludeUsage, Json, Model, Most, Object, Stream, Texts as Text};
+use Field::{Answers, IncludeUsage, Json, Model, Most, Object, Stream, Temperature, Texts as Text};
 
 const CHAT: &[(&str, Field)] = &[
     ("model", Model),
@@ -88,6 +92,7 @@ const CHAT: &[(&str, Field)] = &[
     ("max_tokens", Most("max_tokens")),
     ("max_completion_tokens", Most("max_completion_tokens")),
     ("n", Answers("n")),
+    ("temperature", Temperature),
     ("messages", Text),
     ("tools", Json),
     ("functions", Json),
@@ -98,6 +103,7 @@ const RESPONSES: &[(&str, Field)] = &[
     ("model", Model),
     ("stream", Stream),
     ("max_output_tokens", Most("max_output_tokens")),
+    ("temperature", Temperature),
     ("input", Text),
     ("instructions", Text),
     ("prompt", Text),
@@ -109,17 +115,21 @@ const MESSAGES: &[(&str, Field)] = &[
     ("model", Model),
     ("stream", Stream),
     ("max_tokens", Most("max_tokens")),
+    ("temperature", Temperature),
     ("messages", Text),
     ("system", Text),
     ("tools", Json),
     ("output_config", Json),
     ("output_format", Json),
 ];
+/// Where Gemini is told how to answer.
+const CONFIGURED: &str = "generationConfig";
 const CONFIG: &[(&str, Field)] = &[
     ("maxOutputTokens", Most("maxOutputTokens")),
     ("max_output_tokens", Most("maxOutputTokens")),
     ("candidateCount", Answers("candidateCount")),
     ("candidate_count", Answers("candidateCount")),
+    ("temperature", Temperature),
     ("responseSchema", Json),
     ("response_schema", Json),
     ("responseJsonSchema", Json),
@@ -131,16 +141,16 @@ const COUNTED: &[(&str, Field)] = &[
     ("systemInstruction", Text),
     ("system_instruction", Text),
     ("tools", Json),
-    ("generationConfig", Object("generationConfig", CONFIG)),
-    ("generation_config", Object("generationConfig", CONFIG)),
+    ("generationConfig", Object(CONFIGURED, CONFIG)),
+    ("generation_config", Object(CONFIGURED, CONFIG)),
 ];
 const GEMINI: &[(&str, Field)] = &[
     ("contents", Text),
     ("systemInstruction", Text),
     ("system_instruction", Text),
     ("tools", Json),
-    ("generationConfig", Object("generationConfig", CONFIG)),
-    ("generation_config", Object("generationConfig", CONFIG)),
+    ("generationConfig", Object(CONFIGURED, CONFIG)),
+    ("generation_config", Object(CONFIGURED, CONFIG)),
     (
         "generateContentRequest",
         Object("generateContentRequest", COUNTED),
@@ -244,8 +254,10 @@ impl<'b> Look<'b> {
                 };
             }
             Object(name, known) => {
-                if name == "stream_options" {
-                    self.found.options_at = self.place(value);
+                match name {
+                    "stream_options" => self.found.options_at = self.place(value),
+                    CONFIGURED => self.found.config_at = self.place(value),
+                    _ => {}
                 }
                 match value.raw().as_bytes() {
                     b"null" => {}
@@ -253,6 +265,8 @@ impl<'b> Look<'b> {
                     _ => return Err(odd(name, "an object")),
                 }
             }
+            // Whoever says `null` says that it is the provider's.
+            Temperature => self.found.temperature = true,
             Json => self.texts.json(value),
             // It is counted as it is parsed.
             Text => {}
@@ -395,25 +409,60 @@ pub fn rewritten(glance: &Glance, body: &[u8], model: Option<&str>, usage: bool)
     made
 }
 
+/// The body with a temperature; nothing, when it says one itself, or asks for what has none. Every other byte is kept.
+/// The body must be the one that was glanced at.
+#[must_use]
+pub fn with_temperature(
+    dialect: Dialect,
+    glance: &Glance,
+    body: &[u8],
+    temperature: f64,
+) -> Option<Vec<u8>> {
+    if glance.temperature {
+        return None;
+    }
+    let said = format!("\"temperature\":{temperature}");
+    let (at, text) = match (dialect, &glance.config_at) {
+        (Dialect::Embeddings, _) => return None,
+        (Dialect::Gemini, Some(config)) => inside(config, body, &said),
+        (Dialect::Gemini, None) => beginning(body, &format!("\"{CONFIGURED}\":{{{said}}}"))?,
+        (Dialect::Chat | Dialect::Responses | Dialect::Messages, _) => beginning(body, &said)?,
+    };
+    let mut made = body.get(..at.start)?.to_vec();
+    made.extend_from_slice(text.as_bytes());
+    made.extend_from_slice(body.get(at.end..)?);
+    Some(made)
+}
+
+/// The change that puts a field before all others of a body.
+fn beginning(body: &[u8], field: &str) -> Option<(Range<usize>, String)> {
+    let start = body.iter().position(|byte| *byte == b'{')?;
+    let whole = start..body.len();
+    Some(inside(&whole, body, field))
+}
+
+/// The change that puts a field into an object, or makes one where there is none.
+fn inside(place: &Range<usize>, body: &[u8], field: &str) -> (Range<usize>, String) {
+    let text = body.get(place.clone()).unwrap_or_default();
+    let Some(inner) = text.strip_prefix(b"{") else {
+        return (place.clone(), format!("{{{field}}}"));
+    };
+    let start = place.start + 1;
+    let is_empty = inner.trim_ascii_start().starts_with(b"}");
+    let comma = if is_empty { "" } else { "," };
+    (start..start, format!("{field}{comma}"))
+}
+
 /// The change that asks for the usage of a stream.
 fn asking(glance: &Glance, body: &[u8]) -> Option<(Range<usize>, String)> {
     const ASKS: &str = r#""include_usage":true"#;
     if let Some(at) = &glance.include_at {
         return Some((at.clone(), "true".to_owned()));
     }
-    let Some(options) = &glance.options_at else {
-        let start = body.iter().position(|byte| *byte == b'{')? + 1;
-        // A request that streams has a field at least: a comma always follows rightly.
-        return Some((start..start, format!(r#""stream_options":{{{ASKS}}},"#)));
-    };
-    let text = body.get(options.clone())?;
-    let Some(inner) = text.strip_prefix(b"{") else {
-        return Some((options.clone(), format!("{{{ASKS}}}")));
-    };
-    let start = options.start + 1;
-    let is_empty = inner.trim_ascii_start().starts_with(b"}");
-    let comma = if is_empty { "" } else { "," };
-    Some((start..start, format!("{ASKS}{comma}")))
+    match &glance.options_at {
+        Some(options) => Some(inside(options, body, ASKS)),
+        None => beginning(body, &format!(r#""stream_options":{{{ASKS}}}"#)),
+    }
 }
 
 /// The body with another model, every other byte kept. A body that names none stays as it is.

@@ -22,7 +22,7 @@ mod texts;
 mod translate;
 
 pub use errors::{error_body, translate_error};
-pub use glance::{BadRequest, Glance, glance, rewritten, with_model, with_usage};
+pub use glance::{BadRequest, Glance, glance, rewritten, with_model, with_temperature, with_usage};
 pub use messages::MOST_OUTPUT;
 pub use restore::{Pair, Restore};
 pub use stream::StreamTranslation;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::EgressError;
 use crate::rows;
 
+pub(crate) mod ended;
 mod segment;
 
 use segment::{Line, Reading, Segment, lost, read_all};

@@ -77,6 +77,37 @@ async fn what_ended_is_in_the_store_once_and_adds_up() {
 }
 
 #[tokio::test]
+async fn what_ended_long_ago_leaves_the_store_and_its_sum_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open_db(folder.path());
+    let at = folder.path().join("ledger");
+    let ledger = Ledger::open(db.clone(), &at).await.unwrap();
+    for id in 1..=3 {
+        let at = Timestamp::from_micros(i64::from(id) * 1_000_000);
+        let one = Arc::new(Opened { at, ..opened(id) });
+        ledger.begin(one.clone()).unwrap();
+        ledger.end(Settled {
+            opened: one,
+            ..settled(id)
+        });
+    }
+    ledger.flush().await;
+    let workspace = Workspace::default();
+    let before = Timestamp::from_micros(3_000_000);
+    ended::all_of(&db, &workspace, before).await.unwrap();
+    let left = whole(&db).await;
+    assert_eq!(left.keys().collect::<Vec<_>>(), [&[3; 16]]);
+    let filter = DayFilter {
+        way: Way::Tool,
+        from: 0,
+        to: 1,
+    };
+    let read = db.read(move |reader| rows::days(&mut reader.scope(&Workspace::default()), &filter));
+    let (days, _) = read.await.unwrap();
+    assert_eq!(days[0].usage.requests, 3);
+}
+
+#[tokio::test]
 async fn a_start_counts_for_budgets_what_counted_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let db = open_db(folder.path());

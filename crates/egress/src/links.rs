@@ -60,16 +60,16 @@ impl Link {
         })
     }
 
-    /// Whether it takes another request.
+    /// Whether it takes another request at once. One on which something still goes out, or on which something came that
+    /// nobody asked for, does not.
     async fn is_ready(&mut self) -> bool {
-        poll_fn(|cx| {
+        let look = poll_fn(|cx| {
             drive(&mut self.connection, cx);
-            match self.connection {
-                None => Poll::Ready(false),
-                Some(_) => self.sender.poll_ready(cx).map(|ready| ready.is_ok()),
-            }
-        })
-        .await
+            let open = self.connection.is_some();
+            Poll::Ready(open && matches!(self.sender.poll_ready(cx), Poll::Ready(Ok(()))))
+        });
+        // What came is read even by a task that has had its turn.
+        tokio::task::unconstrained(look).await
     }
 
     async fn send(
@@ -213,8 +213,9 @@ impl Links {
 
     async fn connector(&self) -> Result<Connector, String> {
         let make = || async {
+            let made = connector(self.reach.clone(), None).await?;
             tokio::spawn(prune(Arc::downgrade(&self.idle)));
-            connector(self.reach.clone(), None).await
+            Ok(made)
         };
         self.connector.get_or_try_init(make).await.cloned()
     }
@@ -285,15 +286,19 @@ fn origin(uri: &Uri) -> Box<str> {
     format!("{scheme}://{authority}").into()
 }
 
+/// The host of a URI as the header of that name has it.
+pub(crate) fn host_of(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    match (uri.scheme_str(), uri.port_u16()) {
+        (_, None) | (Some("http"), Some(80)) | (Some("https"), Some(443)) => host.to_owned(),
+        (_, Some(port)) => format!("{host}:{port}"),
+    }
+}
+
 /// A request with its path as its target, and its host in a header.
 fn as_sent(mut request: Message) -> Result<Message, String> {
     let uri = request.uri();
-    let host = uri.host().unwrap_or_default();
-    let host = match (uri.scheme_str(), uri.port_u16()) {
-        (_, None) | (Some("http"), Some(80)) | (Some("https"), Some(443)) => host.to_owned(),
-        (_, Some(port)) => format!("{host}:{port}"),
-    };
-    let host = HeaderValue::try_from(host).map_err(|error| error.to_string())?;
+    let host = HeaderValue::try_from(host_of(uri)).map_err(|error| error.to_string())?;
     let path = uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     request.headers_mut().entry(HOST).or_insert(host);
@@ -403,19 +408,65 @@ mod tests {
         let host = tokio::spawn(async move {
             let (mut left, _) = listener.accept().await.unwrap();
             serve(&mut left, HALF).await;
+            // It ends, in whatever way, and nothing more comes by it.
             let mut rest = Vec::new();
-            let gone = left.read_to_end(&mut rest).await;
+            let _ = left.read_to_end(&mut rest).await;
+            assert_eq!(rest, b"");
             let (mut cut, _) = listener.accept().await.unwrap();
             serve(&mut cut, HALF).await;
-            (gone.is_err() || rest.is_empty(), listener)
+            listener
         });
         let links = links();
         let left = links.ask(message(&uri)).await.ok().unwrap();
         drop(left);
         let cut = links.ask(message(&uri)).await.ok().unwrap();
         assert!(cut.into_body().collect().await.is_err());
-        assert!(host.await.unwrap().0, "it was told");
+        host.await.unwrap();
         assert!(links.idle.lock().values().all(Vec::is_empty));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_another_has_not_sent() {
+        let (listener, uri) = listener().await;
+        let host = tokio::spawn(async move {
+            // It answers early, and does not read on.
+            let (mut early, _) = listener.accept().await.unwrap();
+            let mut head = [0; 16];
+            early.read_exact(&mut head).await.unwrap();
+            early.write_all(WHOLE).await.unwrap();
+            let (mut next, _) = listener.accept().await.unwrap();
+            serve(&mut next, WHOLE).await;
+            early
+        });
+        let links = links();
+        let mut large = message(&uri);
+        *large.body_mut() = Full::new(Bytes::from(vec![b'x'; 16 << 20]));
+        for asked in [large, message(&uri)] {
+            let answer = links.ask(asked).await.ok().unwrap();
+            let body = answer.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "hi");
+        }
+        host.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_an_answer_is_no_answer() {
+        let (listener, uri) = listener().await;
+        let host = tokio::spawn(async move {
+            let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+            let (mut first, _) = listener.accept().await.unwrap();
+            serve(&mut first, &[WHOLE, evil].concat()).await;
+            let (mut next, _) = listener.accept().await.unwrap();
+            serve(&mut next, WHOLE).await;
+            first
+        });
+        let links = links();
+        for _ in 0..2 {
+            let answer = links.ask(message(&uri)).await.ok().unwrap();
+            let body = answer.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "hi");
+        }
+        host.await.unwrap();
     }
 
     #[tokio::test]

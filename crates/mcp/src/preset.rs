@@ -75,7 +75,12 @@ pub const PRESETS: [Preset; 6] = [
     Preset {
         name: "memory",
         about: "A graph of what was learned (npm @modelcontextprotocol/server-memory)",
-        command: &["mcp-server-memory"],
+        // Else it remembers in the folder of its package.
+        command: &[
+            "sh",
+            "-c",
+            "MEMORY_FILE_PATH=\"$HOME/memory.jsonl\" exec mcp-server-memory",
+        ],
         keys: &[],
         hosts: &[],
         takes_folders: false,

@@ -3,6 +3,7 @@
 //! call on its way to the dead would reach another agent.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use bollard::models::NetworkInspect;
 
@@ -49,6 +50,11 @@ impl Addresses {
     /// This machine's own address there.
     pub(crate) fn gateway(&self) -> Ipv4Addr {
         self.gateway.into()
+    }
+
+    /// Those of the network: its gateway's, and those of who is in it.
+    pub(crate) fn all(&self) -> RangeInclusive<Ipv4Addr> {
+        (self.network + 1).into()..=(self.network + self.count).into()
     }
 
     /// Whether both are of the same network.

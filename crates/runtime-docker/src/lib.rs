@@ -29,5 +29,5 @@ mod volume;
 
 pub use build::{BuildError, Built, Source, build};
 pub use driver::{DockerDriver, DockerOptions};
-pub use network::{Doors, Firewall, Opened};
+pub use network::{Bridge, Doors, Firewall, Opened};
 pub use pull::PullLimits;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -41,14 +42,26 @@ pub struct Opened {
     pub port: u16,
 }
 
+/// The network of a data folder's agents, as this machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// The name of the interface.
+    pub interface: String,
+    /// This machine's address there.
+    pub gateway: Ipv4Addr,
+    /// All addresses there: this one, and those of agents.
+    pub addresses: RangeInclusive<Ipv4Addr>,
+}
+
 /// Opens this server to agents.
 #[async_trait]
 pub trait Doors: Send + Sync {
-    /// Listens at `gateway`, this machine's address on the agents' bridge, unless it does already.
+    /// Listens at this machine's address on the agents' bridge, for who is in that network and for nobody else, unless
+    /// it does already.
     ///
     /// # Errors
     /// Why it cannot, with what to do.
-    async fn open(&self, gateway: Ipv4Addr) -> Result<Opened, String>;
+    async fn open(&self, bridge: &Bridge) -> Result<Opened, String>;
 }
 
 /// Who keeps agents from the services of this machine.
@@ -159,16 +172,21 @@ impl Network {
 
     /// Opens the server to who is in the network, and looks at its walls.
     async fn there(&self, found: Option<&NetworkInspect>) -> Result<There, DriverError> {
-        let gateway = found.and_then(|found| Some(Addresses::of(found, 0)?.gateway()));
-        let opened = match (&self.doors, gateway) {
+        let addresses = found.and_then(|found| Addresses::of(found, 0));
+        let bridge = addresses.map(|it| Bridge {
+            interface: self.name.clone(),
+            gateway: it.gateway(),
+            addresses: it.all(),
+        });
+        let opened = match (&self.doors, &bridge) {
             (None, _) => Ok(None),
-            (Some(doors), Some(gateway)) => doors.open(gateway).await.map(Some),
+            (Some(doors), Some(bridge)) => doors.open(bridge).await.map(Some),
             (Some(_), None) => Err("the engine does not say this machine's address in the \
                                     agents' network; set `docker.subnet`"
                 .to_owned()),
         };
         let door = opened.as_ref().ok().and_then(Option::as_ref);
-        let door = door.and_then(|it| Some((gateway?, it.port)));
+        let door = door.and_then(|it| Some((bridge?.gateway, it.port)));
         let (bridge, firewall) = (self.name.clone(), self.firewall);
         let mut gaps = blocking(move || Ok(gaps(&bridge, firewall, door))).await?;
         if let Err(why) = &opened {
@@ -347,6 +365,10 @@ fn hold(bridge: &str, door: Option<(Ipv4Addr, u16)>) -> bool {
     let refuses = iptables("-C", &refuse);
     let accepts = accept.as_ref().is_none_or(|rule| iptables("-C", rule));
     if refuses && accepts {
+        if accept.is_none() {
+            // What an earlier door was could be somebody else's by now.
+            forget(bridge, |rule| rule.ends_with("-j ACCEPT"));
+        }
         return true;
     }
     if !refuses && !iptables("-I", &refuse) {

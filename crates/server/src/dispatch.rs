@@ -536,8 +536,19 @@ impl Dispatcher {
     pub(crate) async fn within(&self, asker: &Asker, request: Request<Incoming>) -> Response<Body> {
         let id = RequestId::new();
         let trace = TraceContext::of(request.headers(), id);
-        let known = self.known(asker.clone(), None, (id, trace), request);
-        let answer = REQUEST.scope(id, Box::pin(known)).await;
+        // It counts as one that comes by itself.
+        let counted = self.state.rates.begin();
+        let asker = Asker {
+            counted: counted.clone(),
+            ..asker.clone()
+        };
+        let answer = match self.state.rates.principal(&counted, &asker.principal) {
+            Ok(()) => {
+                let known = self.known(asker, None, (id, trace), request);
+                REQUEST.scope(id, Box::pin(known)).await
+            }
+            Err(error) => Err(error),
+        };
         answer.unwrap_or_else(|error| render(&error, id).map(|text| Body::Api(text.into())))
     }
 

@@ -1,4 +1,5 @@
-//! Where agents in containers reach this server: on the bridge of their own network, at which nobody else is.
+//! Where agents in containers reach this server: at the bridge of their own network, and by that alone: no other interface of
+//! this machine, and no other container, leads there.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use skep_runtime_docker::{Doors as OfDriver, Opened};
+use skep_runtime_docker::{Bridge, Doors as OfDriver, Opened};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,20 +23,41 @@ pub(crate) struct Doors {
     /// The port of the others, if it is not the same.
     port: Option<u16>,
     bounds: Bounds,
+    stop: CancellationToken,
     opened: tokio::sync::Mutex<()>,
-    known: Mutex<BTreeMap<Ipv4Addr, Opened>>,
-    coming: mpsc::UnboundedSender<Listener>,
+    known: Mutex<BTreeMap<Ipv4Addr, Door>>,
+    coming: mpsc::UnboundedSender<(Listener, CancellationToken)>,
 }
 
-/// Doors that were opened, and are not served yet.
-pub(crate) type Coming = mpsc::UnboundedReceiver<Listener>;
+/// One that is open.
+struct Door {
+    opened: Opened,
+    bridge: Bridge,
+    /// The number of that interface: one that is made anew has another.
+    number: u32,
+    /// Ends it.
+    end: CancellationToken,
+}
+
+/// Doors that were opened, and are not served yet, each with what ends it.
+pub(crate) type Coming = mpsc::UnboundedReceiver<(Listener, CancellationToken)>;
+
+/// The number of an interface.
+fn number(interface: &str) -> Result<u32, String> {
+    let file = format!("/sys/class/net/{interface}/ifindex");
+    let text = std::fs::read_to_string(file).ok();
+    let number = text.and_then(|it| it.trim().parse().ok());
+    number.ok_or_else(|| {
+        format!("this machine has no interface {interface}: the engine must run on it, and not in a namespace of its own")
+    })
+}
 
 impl Doors {
     /// None yet. `own`: the scheme and the address of the server's own.
     pub(crate) fn new(
         own: (&'static str, SocketAddr),
         port: Option<u16>,
-        bounds: Bounds,
+        (bounds, stop): (Bounds, &CancellationToken),
     ) -> (Arc<Self>, Coming) {
         // One for each network that the engine gave this server.
         let (coming, come) = mpsc::unbounded_channel();
@@ -43,6 +65,7 @@ impl Doors {
             own,
             port,
             bounds,
+            stop: stop.clone(),
             opened: tokio::sync::Mutex::default(),
             known: Mutex::default(),
             coming,
@@ -55,17 +78,26 @@ impl Doors {
         let known = self.known.lock();
         known
             .values()
-            .any(|it| it.url.ends_with(&format!("://{authority}")))
+            .any(|it| it.opened.url.ends_with(&format!("://{authority}")))
     }
 }
 
 #[async_trait]
 impl OfDriver for Doors {
-    async fn open(&self, gateway: Ipv4Addr) -> Result<Opened, String> {
+    async fn open(&self, bridge: &Bridge) -> Result<Opened, String> {
         let _turn = self.opened.lock().await;
-        if let Some(opened) = self.known.lock().get(&gateway) {
-            return Ok(opened.clone());
+        let (gateway, number) = (bridge.gateway, number(&bridge.interface)?);
+        if let Some(door) = self.known.lock().get(&gateway)
+            && (door.bridge == *bridge && door.number == number)
+        {
+            return Ok(door.opened.clone());
         }
+        // Those of a network that is no more lead nowhere.
+        self.known.lock().retain(|_, door| {
+            door.end.cancel();
+            false
+        });
+        let end = self.stop.child_token();
         let (scheme, own) = self.own;
         // Who listens everywhere listens there, too.
         let everywhere = own.ip().is_unspecified() && self.port.is_none_or(|it| it == own.port());
@@ -78,12 +110,12 @@ impl OfDriver for Doors {
             false => {
                 let address = SocketAddr::from((gateway, port));
                 // Nothing leaves this machine on that bridge, and none of its agents hears another: no TLS.
-                let listener = Listener::bind(address, None, self.bounds.clone()).await;
+                let listener = Listener::bind_to(address, bridge, self.bounds.clone());
                 let listener = listener.map_err(|error| {
                     format!("{error}; set `docker.port` to a port that is free at {gateway}")
                 })?;
-                let ended = "the server is ending";
-                self.coming.send(listener).map_err(|_| ended.to_owned())?;
+                let sent = self.coming.send((listener, end.clone()));
+                sent.map_err(|_| "the server is ending".to_owned())?;
                 tracing::info!(%address, "agents in containers reach this server");
                 Opened {
                     url: format!("http://{address}"),
@@ -91,7 +123,13 @@ impl OfDriver for Doors {
                 }
             }
         };
-        self.known.lock().insert(gateway, opened.clone());
+        let door = Door {
+            opened: opened.clone(),
+            bridge: bridge.clone(),
+            number,
+            end,
+        };
+        self.known.lock().insert(gateway, door);
         Ok(opened)
     }
 }
@@ -105,9 +143,9 @@ pub(crate) async fn serve(
     patience: Duration,
 ) {
     let mut serving = JoinSet::new();
-    let mut next = Some(own);
-    while let Some(listener) = next {
-        serving.spawn(listener.serve(dispatcher.clone(), stop.clone(), patience));
+    let mut next = Some((own, stop.clone()));
+    while let Some((listener, end)) = next {
+        serving.spawn(listener.serve(dispatcher.clone(), end, patience));
         next = tokio::select! {
             () = stop.cancelled() => None,
             next = coming.recv() => next,

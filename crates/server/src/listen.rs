@@ -1,13 +1,14 @@
 //! The listener: connections within their bound, TLS where it is wanted, HTTP/1.1 and HTTP/2, and
 //! a graceful end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use skep_runtime_docker::Bridge;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,27 @@ const STREAMS: u32 = 256;
 /// The wait after the system had no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that wait at a door of one interface.
+const WAITING: u32 = 1_024;
+
+/// Whether somebody there is in the network, and is not this machine.
+fn is_agent(bridge: &Bridge, remote: IpAddr) -> bool {
+    match remote {
+        IpAddr::V4(remote) => remote != bridge.gateway && bridge.addresses.contains(&remote),
+        IpAddr::V6(_) => false,
+    }
+}
+
+fn cannot(address: SocketAddr, error: &std::io::Error) -> ServerError {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => ServerError::PortTaken(address),
+        _ => ServerError::Listen {
+            address,
+            reason: error.to_string(),
+        },
+    }
+}
+
 /// Bounds of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
@@ -36,6 +58,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Listener {
     socket: TcpListener,
     tls: Option<Arc<Tls>>,
+    /// The network whose agents may come; else whoever does.
+    only: Option<Bridge>,
     bounds: Bounds,
 }
 
@@ -46,18 +70,34 @@ impl Listener {
         tls: Option<Arc<Tls>>,
         bounds: Bounds,
     ) -> Result<Self, ServerError> {
-        let socket = TcpListener::bind(address)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::AddrInUse => ServerError::PortTaken(address),
-                _ => ServerError::Listen {
-                    address,
-                    reason: error.to_string(),
-                },
-            })?;
+        let socket = TcpListener::bind(address).await;
         Ok(Self {
-            socket,
+            socket: socket.map_err(|error| cannot(address, &error))?,
             tls,
+            only: None,
+            bounds,
+        })
+    }
+
+    /// Takes an address for who is in a network of agents alone; without TLS.
+    pub(crate) fn bind_to(
+        address: SocketAddr,
+        bridge: &Bridge,
+        bounds: Bounds,
+    ) -> Result<Self, ServerError> {
+        let bound = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            // The system takes what is for an address of its own by any interface; and what comes from a program of its own
+            // as if it had come by the very interface.
+            socket.bind_device(Some(bridge.interface.as_bytes()))?;
+            socket.bind(address)?;
+            socket.listen(WAITING)
+        };
+        Ok(Self {
+            socket: bound().map_err(|error| cannot(address, &error))?,
+            tls: None,
+            only: Some(bridge.clone()),
             bounds,
         })
     }
@@ -87,11 +127,6 @@ impl Listener {
             idle: self.bounds.header_timeout,
         });
         loop {
-            // One more than the bound waits in the system's own queue.
-            let permit = tokio::select! {
-                () = stop.cancelled() => break,
-                permit = permits.clone().acquire_owned() => permit,
-            };
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
@@ -103,6 +138,16 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
+            };
+            if let Some(bridge) = &self.only
+                && !is_agent(bridge, remote.ip())
+            {
+                continue;
+            }
+            // One more than the bound waits here, at each door, and others in the system's own queue.
+            let permit = tokio::select! {
+                () = stop.cancelled() => break,
+                permit = permits.clone().acquire_owned() => permit,
             };
             let (tls, serving) = (self.tls.clone(), serving.clone());
             // Each its own, as every poll of a connection looks at it.

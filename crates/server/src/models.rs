@@ -129,6 +129,7 @@ pub(crate) async fn open(
         reach: outgoing::reach(&outgoing::guard(settings)?),
         prices,
         strict: settings.models_strict,
+        retention: settings.exchanges_retention,
         safe: keys.clone(),
         keys,
         workspaces: workspaces.clone(),
@@ -243,7 +244,8 @@ async fn asked(
         let made = state.models.with_prompt(&who, plan, (thread, &body));
         plan = made.await?;
     }
-    let inputs = plan.inputs(&body, looks(state, asker).await?).await?;
+    let looked = looks(state, asker).await?;
+    let inputs = plan.inputs(&body, looked).await?;
     let signals = inputs.injection.signals();
     circumstances.sent = sent(&inputs, &signals);
     if let Some(told) = inputs.told() {
@@ -256,6 +258,10 @@ async fn asked(
     let name = first.map(Target::name).unwrap_or_default();
     act.is_about(MODEL_USE.kind, &name);
     gate::ask(state, act, asker, About::Model(&name), &circumstances).await?;
+    if looks(state, asker).await? != looked {
+        // Policies changed meanwhile, and want to know what was not looked for.
+        return Err(EgressError::Busy.into());
+    }
     plan.targets = allowed;
     let witness = Arc::new(Seen { act: act.clone() });
     let sent = state

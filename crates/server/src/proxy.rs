@@ -378,7 +378,8 @@ mod tests {
             header_timeout: Duration::ZERO,
         };
         let address = ([192, 0, 2, 1], 7537).into();
-        let (doors, _coming) = Doors::new(("http", address), None, bounds);
+        let stop = tokio_util::sync::CancellationToken::new();
+        let (doors, _coming) = Doors::new(("http", address), None, (bounds, &stop));
         let own = Own::of("http://192.0.2.1:7537", doors);
         for (method, uri, meant) in [
             ("GET", "http://api.example.com/x", true),

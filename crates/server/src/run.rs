@@ -114,7 +114,11 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
-    let (doors, coming) = Doors::new((scheme, address), settings.docker_port, bounds);
+    let (doors, coming) = Doors::new(
+        (scheme, address),
+        settings.docker_port,
+        (bounds, &options.stop),
+    );
     let (state, first_key) = compose(&settings, &options, (&url, doors), tls.clone()).await?;
     sweep_boxes(&state).await;
     let recovered = recover(&state, &state.tenants.all().all()).await?;

@@ -6,7 +6,7 @@ use skep_core::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
-use crate::sigv4::Signer;
+use crate::sigv4::{Signed, Signer, date};
 use crate::{Reach, SourceError, Variable};
 
 const JSON: &str = "application/x-amz-json-1.1";
@@ -73,9 +73,7 @@ impl Client {
 
     /// Asks for an action, such as `secretsmanager.GetSecretValue`.
     pub(crate) async fn ask(&self, target: &str, body: Vec<u8>) -> Result<Answer, SourceError> {
-        let now = Timestamp::system_now().to_string();
-        let now: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-        let now = format!("{}Z", now.split('.').next().unwrap_or_default());
+        let now = date(Timestamp::system_now());
         let mut headers = vec![
             ("content-type", JSON),
             ("host", self.host.as_str()),
@@ -93,7 +91,14 @@ impl Client {
             region: &self.region,
             service: self.service,
         };
-        let signed = signer.authorization("POST", &headers, &body, &now);
+        let signed = Signed {
+            method: "POST",
+            path: "/",
+            query: "",
+            headers: &headers,
+            body: &body,
+        };
+        let signed = signer.authorization(&signed, &now);
         headers.push(("authorization", signed.as_str()));
         let answer = self.http.ask(Method::POST, "/", &headers, body).await?;
         match is(&answer, "ThrottlingException") {

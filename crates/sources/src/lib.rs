@@ -17,7 +17,7 @@ mod fetch;
 mod google;
 mod http;
 mod kms;
-mod sigv4;
+pub mod sigv4;
 mod vault;
 
 use std::collections::BTreeMap;

@@ -51,6 +51,7 @@ async fn a_container_asks_models_and_the_web_and_holds_no_key() {
         code == Some(0) && out.contains("\"choices\""),
         "{out} {error}"
     );
+    nobody_else_comes_in(&house.server, &image);
     let web = format!("curl -sS --max-time 30 {}/echo", house.host.url);
     let (code, out, error) = run(&house.server, &web);
     assert!(
@@ -81,6 +82,32 @@ async fn a_container_asks_models_and_the_web_and_holds_no_key() {
         "{out} {error}"
     );
     assert!(house.server.terminate(), "{}", house.server.log());
+}
+
+/// Neither this machine itself nor a container of somebody else comes in by the door for agents.
+fn nobody_else_comes_in(server: &Server, image: &Image) {
+    let (_, url, _) = run(server, "echo \"$SKEP_URL\"");
+    let address = url.trim().trim_start_matches("http://").to_owned();
+    assert!(address.ends_with(":7540"), "{url}");
+    let mut command = std::process::Command::new("curl");
+    command.args(["-sS", "--max-time", "10"]);
+    let said = command.arg(format!("http://{address}/ping")).output();
+    let said = said.expect("curl runs");
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && said.stdout.is_empty(), "{error}");
+    assert!(!error.contains("timed out"), "{error}");
+    let line = format!("curl -sS --max-time 10 http://{address}/ping; echo $?");
+    let words = [
+        "run",
+        "--rm",
+        "--entrypoint",
+        "/bin/sh",
+        &image.0,
+        "-c",
+        &line,
+    ];
+    let told = docker(&words);
+    assert_eq!(told.split_whitespace().last(), Some("7"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

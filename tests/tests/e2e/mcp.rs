@@ -36,7 +36,7 @@ pub(crate) async fn put(client: &Client, path: &str, body: &Value) -> Answer {
     client.send(request).await.expect("it is so")
 }
 
-async fn tools_of(client: &Client, server: &str) -> Vec<Value> {
+pub(crate) async fn tools_of(client: &Client, server: &str) -> Vec<Value> {
     let all = client
         .get(&format!("/api/v1/mcp/servers/{server}/tools"))
         .await;

@@ -102,10 +102,14 @@ async fn policies_decide_on_what_a_request_is_and_says() {
     }
     assert_eq!(house.upstream.counts().await.requests, 3);
     // What cannot be looked through is held back, as a policy wants to know.
-    let twice = format!(r#"{{"model":"{SAYS}","messages":[],"messages":[]}}"#);
+    let twice = format!(
+        r#"{{"model":"{SAYS}","messages":[{{"role":"user","content":"hi","content":"4111111111111111"}}]}}"#
+    );
     let request = client.request(Method::POST, CHAT, twice);
     let answer = client.send(request).await.expect("an answer");
-    assert_ne!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    let why = "it cannot be looked through";
+    assert!(answer.text().contains(why), "{}", answer.text());
     assert_eq!(house.upstream.counts().await.requests, 3);
     // Who lists models sends nothing.
     let listed = client.get("/llm/openai/v1/models").await;

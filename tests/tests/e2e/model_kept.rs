@@ -290,6 +290,32 @@ async fn a_provider_that_is_checked_says_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temperature_is_that_of_the_settings_where_a_request_says_none() {
+    let house = House::start().await;
+    set(&house, "*", json!({ "temperature": 0.7 })).await;
+    set(&house, "ada", json!({ "temperature": 0.1 })).await;
+    let mut own = chat(SAYS, false);
+    own["temperature"] = json!(0);
+    for body in [&own, &chat(SAYS, false)] {
+        let said = ask(&house, body, &[]).await;
+        assert_eq!(said.status, 200, "{}", said.text());
+    }
+    let seen = house.upstream.seen(SAYS).await;
+    assert_eq!(seen[0]["raw"], own.to_string());
+    let raw = seen[1]["raw"].as_str().expect("a text");
+    let without = raw.replacen("\"temperature\":0.7,", "", 1);
+    assert_eq!(without, chat(SAYS, false).to_string(), "{raw}");
+    assert_ne!(without, raw);
+    // A list of models is asked as before.
+    let models = house.server.client.get("/llm/openai/v1/models").await;
+    assert_eq!(models.status, 200, "{}", models.text());
+    let wrong = json!({ "temperature": 2.1 });
+    let (status, said) = put(&house.server.client, "settings/*", &wrong).await;
+    assert_eq!(status, 400, "{said}");
+    assert!(said.contains("`temperature`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_settings_hold_back_does_not_go_out() {
     let house = House::start().await;
     let settings = json!({

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 13] = [
+const SETS: [Set; 14] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -64,6 +64,12 @@ const SETS: [Set; 13] = [
     Set {
         from: "tests/sdks/mcp",
         to: "sdks/node24",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/mcp/fetch",
+        to: "sdks/mcp-fetch",
         files: &["requirements.txt"],
         made: PYTHON,
     },

@@ -529,6 +529,9 @@ settings! {
     /// Whether the end of a model's answer waits until what it cost is on the disk; else that is there soon after
     /// (100 ms), and a killed server loses nothing.
     models_strict("models.strict"): bool = "false";
+    /// How long exchanges with models, tools and the web are kept one by one, at least a day. Their sums by day, and what the
+    /// audit log has, stay.
+    exchanges_retention("exchanges.retention"): Duration = "90d";
     /// A file with certificates (PEM) of CAs that are believed beside the system's, when agents ask hosts of the web, and
     /// when webhooks are sent.
     web_ca("web.ca"): Option<PathBuf> = "";
@@ -731,4 +734,5 @@ pub(super) const ABOVE_ZERO: &[&str] = &[
     "backup.every",
     "webhooks.timeout",
     "webhooks.retention",
+    "exchanges.retention",
 ];

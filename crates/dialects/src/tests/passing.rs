@@ -460,6 +460,51 @@ fn asking_for_usage_keeps_every_other_byte() {
     );
 }
 
+#[test]
+fn a_temperature_is_said_where_none_is() {
+    let (chat, gemini) = (Dialect::Chat, Dialect::Gemini);
+    for (dialect, body, expected) in [
+        (
+            chat,
+            r#" {"model":"a"}"#,
+            Some(r#" {"temperature":0.7,"model":"a"}"#),
+        ),
+        (Dialect::Messages, "{ }", Some(r#"{"temperature":0.7 }"#)),
+        (
+            Dialect::Responses,
+            r#"{"input":"{"}"#,
+            Some(r#"{"temperature":0.7,"input":"{"}"#),
+        ),
+        (chat, r#"{"temperature":0}"#, None),
+        (chat, r#"{"temp\u0065rature":null}"#, None),
+        (Dialect::Embeddings, r#"{"input":"a"}"#, None),
+        (
+            gemini,
+            r#"{"contents":[]}"#,
+            Some(r#"{"generationConfig":{"temperature":0.7},"contents":[]}"#),
+        ),
+        (
+            gemini,
+            r#"{"generation_config":{"topK":1}}"#,
+            Some(r#"{"generation_config":{"temperature":0.7,"topK":1}}"#),
+        ),
+        (
+            gemini,
+            r#"{"generationConfig":null}"#,
+            Some(r#"{"generationConfig":{"temperature":0.7}}"#),
+        ),
+        (gemini, r#"{"generationConfig":{"temperature":1}}"#, None),
+    ] {
+        let found = glance(dialect, body.as_bytes()).unwrap();
+        let made = with_temperature(dialect, &found, body.as_bytes(), 0.7);
+        let made = made.map(|it| String::from_utf8(it).unwrap());
+        assert_eq!(made.as_deref(), expected, "{body}");
+        if let Some(made) = made {
+            assert!(glance(dialect, made.as_bytes()).unwrap().temperature);
+        }
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

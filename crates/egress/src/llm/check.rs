@@ -147,16 +147,18 @@ impl Models {
         };
         let mut headers = headers::elsewhere(provider.kind.door());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(secret) = secret {
-            let shown = self.shown(workspace, provider, secret).await;
-            let (name, value) = shown.map_err(|_| "its key cannot be had from the vault")?;
-            headers.insert(name, value);
-        }
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         let address = provider.address(path, None);
         *request.uri_mut() = address.parse().map_err(|_| "its address is none")?;
         *request.headers_mut() = headers;
+        if let Some(secret) = secret {
+            let shown = self.show((workspace, secret), provider, (&mut request, b""));
+            shown.await.map_err(|why| {
+                tracing::info!(provider = provider.name, why, "a key cannot be shown");
+                "its key cannot be had from the vault, or is none: the log says why"
+            })?;
+        }
         let answer = self.0.upstream.ask(request).await;
         let answer = answer.map_err(|(why, _)| {
             tracing::info!(provider = provider.name, why, "a provider cannot be asked");

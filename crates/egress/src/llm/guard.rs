@@ -66,7 +66,8 @@ impl Plan {
         }
         let value = understood(body)?;
         if blocks && self.costs() {
-            let found = secrets_in(&value);
+            let mut found = secrets_in(&value);
+            found.truncate(MOST_NAMED);
             if !found.is_empty() {
                 return held(format!(
                     "what looks like a secret stands in it: {}",
@@ -90,7 +91,6 @@ pub(super) fn understood(body: &[u8]) -> Result<Value, EgressError> {
 pub(super) fn secrets_in(body: &Value) -> Vec<&'static str> {
     let mut found = Vec::new();
     texts(body, &mut |text| look(text, &mut found));
-    found.truncate(MOST_NAMED);
     found
 }
 

@@ -93,7 +93,13 @@ impl Plan {
         preferences: Preferences,
         body: &Bytes,
     ) -> Result<Self, EgressError> {
-        let (mut plan, body, bytes) = (self, body.clone(), body.len());
+        let mut plan = self;
+        let said = preferences.temperature.filter(|_| plan.costs());
+        if let Some(temperature) = said {
+            plan.warm(body, temperature.into());
+        }
+        let body = plan.body.as_ref().unwrap_or(body).clone();
+        let bytes = body.len();
         let looks = preferences.looks();
         let work = move || {
             plan.hold(preferences, &body)?;

@@ -14,6 +14,7 @@ mod history;
 mod injection;
 mod inputs;
 mod keeping;
+mod keys;
 mod numbers;
 mod personal;
 mod plan;
@@ -45,7 +46,7 @@ pub use injection::{Injection, Place, Signal};
 pub use inputs::{Inputs, Looks};
 pub use personal::{Patterns, Personal};
 pub use plan::{Plan, Target};
-pub use preferences::{EVERYBODY, Injections, Leaks, Preferences};
+pub use preferences::{EVERYBODY, Injections, Leaks, Preferences, Temperature};
 pub use prices::{BadPrices, Price, Prices};
 pub use prompts::{
     Listed, Made, Message, Move, Prompt, PromptLeg, Role, Version, VersionUsage,

@@ -61,6 +61,9 @@ pub(super) const NOT_TEXTS: [&str; 26] = [
     "$ref",
 ];
 
+/// Those of them that a model reads, or a provider fetches.
+const SAYING: [&str; 3] = ["name", "url", "image_url"];
+
 /// A kind of what is personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -506,25 +509,39 @@ pub(super) fn personal_in(
     Ok(found.map(word).collect())
 }
 
-/// Whether the texts of a value have one, as [`mask`] reads them.
+/// Whether a value has one: in any text that could say something, names of fields and addresses too, which [`mask`] must
+/// leave as they are.
 fn has(value: &Value, form: &Form, free: bool) -> bool {
     match value {
-        Value::String(text) => match form {
-            Form::Own(regex) => regex.is_match(text),
-            Form::Known(kind) => !known(*kind, text).is_empty(),
-        },
+        Value::String(text) if text.starts_with("data:") && text.contains(";base64,") => false,
+        Value::String(text) => form.is_in(text),
         Value::Number(number) => free && has(&Value::String(number.to_string()), form, free),
         Value::Array(all) => all.iter().any(|it| has(it, form, free)),
         Value::Object(all) => {
             let is_text = all.get("type").and_then(Value::as_str) == Some("text");
             all.iter().any(|(name, it)| {
                 let read = is_text && name == "data";
-                let looks = free || read || it.is_object() || !NOT_TEXTS.contains(&name.as_str());
+                let says = SAYING.contains(&name.as_str());
+                let looks =
+                    free || read || says || it.is_object() || !NOT_TEXTS.contains(&name.as_str());
+                let inner = it.as_str().filter(|_| name == "arguments");
+                let inner = inner.and_then(|it| serde_json::from_str::<Value>(it).ok());
                 let free = free || (it.is_object() && OF_TOOLS.contains(&name.as_str()));
-                looks && has(it, form, free)
+                form.is_in(name)
+                    || (looks && has(it, form, free))
+                    || inner.is_some_and(|inner| has(&inner, form, true))
             })
         }
         Value::Null | Value::Bool(_) => false,
+    }
+}
+
+impl Form {
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            Self::Own(regex) => regex.is_match(text),
+            Self::Known(kind) => !known(*kind, text).is_empty(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 use serde_json::value::RawValue;
-use skep_dialects::{Dialect, Glance, Usage, glance};
+use skep_dialects::{Dialect, Glance, Usage, glance, with_temperature};
 
 use super::books::Amount;
 use super::personal::Masked;
@@ -346,6 +346,16 @@ impl Plan {
             body: None,
             masked: None,
         })
+    }
+
+    /// Asks with a temperature, where the body says none.
+    pub(super) fn warm(&mut self, body: &[u8], temperature: f64) {
+        let made = with_temperature(self.dialect, &self.glance, body, temperature);
+        let made = made.and_then(|body| Some((glance(self.dialect, &body).ok()?, body)));
+        if let Some((seen, body)) = made {
+            self.glance = seen;
+            self.body = Some(body.into());
+        }
     }
 
     /// Whether a prompt is asked for, which is not made yet ([`super::service::Models::with_prompt`]).

@@ -77,6 +77,36 @@ impl Injections {
     }
 }
 
+/// How freely a model chooses its words, in hundredths: 0 to 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Temperature(u8);
+
+impl TryFrom<f64> for Temperature {
+    type Error = EgressError;
+
+    fn try_from(number: f64) -> Result<Self, EgressError> {
+        let hundredths = (number * 100.0).round();
+        if !(0.0..=200.0).contains(&hundredths) {
+            let why = "`temperature`: a number from 0 to 2".to_owned();
+            return Err(EgressError::Invalid(why));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "its bounds are looked at above"
+        )]
+        let hundredths = hundredths as u8;
+        Ok(Self(hundredths))
+    }
+}
+
+impl From<Temperature> for f64 {
+    fn from(Temperature(hundredths): Temperature) -> Self {
+        Self::from(hundredths) / 100.0
+    }
+}
+
 /// Preferences. What is not said is the workspace's, and what that does not say is off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,6 +117,9 @@ pub struct Preferences {
     /// The model that is asked when a request names `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The temperature of requests that say none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<Temperature>,
     /// Bytes of a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_body: Option<u64>,
@@ -162,6 +195,7 @@ impl Preferences {
         Self {
             models: own.models.or(others.models),
             model: own.model.or(others.model),
+            temperature: own.temperature.or(others.temperature),
             most_body: own.most_body.or(others.most_body),
             most_output: own.most_output.or(others.most_output),
             cache_s: own.cache_s.or(others.cache_s),
@@ -222,6 +256,18 @@ mod tests {
         assert!(both.has("openai/gpt-4o") && !both.has("anthropic/claude"));
         assert!(own.has("anthropic/claude"));
         assert_eq!(Preferences::from_text(&both.to_text()).unwrap(), both);
+    }
+
+    #[test]
+    fn a_temperature_is_a_number_from_0_to_2() {
+        let of = |text: &str| Preferences::from_text(&format!("{{\"temperature\":{text}}}"));
+        for text in ["0.0", "0.7", "0.29", "2.0"] {
+            let made = of(text).unwrap();
+            assert_eq!(made.to_text(), format!("{{\"temperature\":{text}}}"));
+        }
+        for wrong in ["-0.1", "2.1", "1e300", "\"1\""] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

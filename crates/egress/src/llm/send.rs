@@ -11,14 +11,12 @@ use http_body_util::Full;
 use skep_core::{ExchangeId, Workspace};
 use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use super::answer::{passed, translated};
 use super::books::{Amount, Books, On, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
-use super::provider::Provider;
 use super::recordings::Keeping;
 use super::route::{Pick, chance_of};
 use super::scores::mark;
@@ -495,23 +493,6 @@ impl Models {
         Ok(response)
     }
 
-    /// The header in which a provider is shown a key; or why there is none.
-    pub(super) async fn shown(
-        &self,
-        workspace: &Workspace,
-        provider: &Provider,
-        secret: &str,
-    ) -> Result<(HeaderName, HeaderValue), String> {
-        let key = self.0.keys.key(workspace, secret).await?;
-        let (name, before) = provider.kind.key_header();
-        let mut value = Zeroizing::new(before.as_bytes().to_vec());
-        value.extend_from_slice(key.trim_ascii());
-        let value = HeaderValue::from_bytes(&value);
-        let mut value = value.map_err(|_| "its value cannot stand in a header".to_owned())?;
-        value.set_sensitive(true);
-        Ok((name, value))
-    }
-
     async fn request(
         &self,
         sending: &Sending<'_>,
@@ -527,15 +508,10 @@ impl Models {
             provider: provider.name.clone(),
             why,
         };
-        let mut headers = match own {
+        let headers = match own {
             true => (*client).clone(),
             false => headers::elsewhere(provider.kind.door()),
         };
-        if let Some(secret) = secret {
-            let shown = self.shown(&sending.who.workspace, provider, secret).await;
-            let (name, value) = shown.map_err(failed)?;
-            headers.insert(name, value);
-        }
         let (body, memory) = match own {
             true => (own_body(plan, target, body), None),
             false => {
@@ -554,8 +530,13 @@ impl Models {
         if let Some(all) = request.headers_mut() {
             *all = headers;
         }
-        let request = request.body(Full::new(body));
-        let request = request.map_err(|error| EgressError::Invalid(error.to_string()))?;
+        let request = request.body(Full::new(body.clone()));
+        let mut request = request.map_err(|error| EgressError::Invalid(error.to_string()))?;
+        if let Some(secret) = secret {
+            let secret = (&sending.who.workspace, secret);
+            let shown = self.show(secret, provider, (&mut request, &body)).await;
+            shown.map_err(failed)?;
+        }
         Ok((request, memory))
     }
 

@@ -29,7 +29,7 @@ use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
 use super::versions;
 use crate::EgressError;
 use crate::forecast::{Forecast, LATE, forecast};
-use crate::ledger::{Ledger, Opened};
+use crate::ledger::{Ledger, Opened, ended};
 use crate::links::Links;
 use crate::performance::{self, Performance};
 use crate::rows::{self, Day, DayFilter};
@@ -65,6 +65,8 @@ pub struct Options {
     pub prices: Prices,
     /// Whether the end of an answer waits for the disk.
     pub strict: bool,
+    /// How long exchanges stay in the store one by one.
+    pub retention: Duration,
     /// Where keys come from.
     pub keys: Arc<dyn Keys>,
     /// Has the keys that exchanges are kept under.
@@ -113,6 +115,8 @@ pub(super) struct Inner {
     pub(super) db: Db,
     pub(super) ledger: Ledger,
     pub(super) strict: bool,
+    retention: Duration,
+    workspaces: Workspaces,
     pub(super) upstream: Links,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
@@ -173,11 +177,14 @@ impl Models {
     pub async fn open(db: Db, options: Options) -> Result<Self, EgressError> {
         let ledger = Ledger::open(db.clone(), &options.folder).await?;
         let all = options.workspaces.all();
-        let recordings = Recordings::new(db.clone(), options.safe, options.workspaces);
+        let workspaces = options.workspaces;
+        let recordings = Recordings::new(db.clone(), options.safe, workspaces.clone());
         let models = Self(Arc::new(Inner {
             db,
             ledger,
             strict: options.strict,
+            retention: options.retention,
+            workspaces,
             upstream: Links::new(options.reach),
             keys: options.keys,
             prices: options.prices,
@@ -203,7 +210,9 @@ impl Models {
     pub async fn keep(&self, stop: CancellationToken) {
         let recordings = self.0.recordings.run(stop.clone());
         let shares = self.give_back(&stop);
-        tokio::join!(self.0.ledger.keep(stop.clone()), recordings, shares);
+        let long_ago = (&self.0.workspaces, self.0.retention);
+        let ended = ended::sweep(&self.0.db, long_ago, stop.clone());
+        tokio::join!(self.0.ledger.keep(stop.clone()), recordings, shares, ended);
     }
 
     /// Waits for what has just ended, and not for long: what the store does not take is missing then.

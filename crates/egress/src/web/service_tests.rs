@@ -75,6 +75,7 @@ async fn models(db: &Db, shelf: &Arc<Shelf>, folder: &Path) -> Models {
         reach: Arc::new(|_| true),
         prices: Prices::shipped().unwrap(),
         strict: false,
+        retention: Duration::from_secs(3600),
         keys: shelf.clone(),
         safe: shelf.clone(),
         workspaces: Workspaces::default(),

@@ -11,7 +11,7 @@ use skep_api::{
     Problem,
 };
 use skep_core::ExchangeId;
-use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Recorded, Which};
+use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Recorded, Temperature, Which};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
@@ -26,6 +26,7 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
     let Preferences {
         models,
         model,
+        temperature,
         most_body,
         most_output,
         cache_s,
@@ -42,6 +43,7 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
         settings: NewModelSettings {
             models,
             model,
+            temperature: temperature.map(f64::from),
             most_body,
             most_output,
             cache_s,
@@ -69,9 +71,11 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
         Personal::named(word).ok_or_else(wrong)
     };
     let redact = new.redact.map(|all| all.iter().map(personal).collect());
+    let temperature = new.temperature.map(Temperature::try_from);
     Ok(Preferences {
         models: new.models,
         model: new.model,
+        temperature: temperature.transpose()?,
         most_body: new.most_body,
         most_output: new.most_output,
         cache_s: new.cache_s,

@@ -53,7 +53,7 @@ impl Models {
         let mut new = Plan::read(has, plan.door, here, &body)?;
         new = new.held(preferences, &body).await?;
         new.prompt = usage::named(&name, made.version);
-        new.body = Some(body);
+        new.body.get_or_insert(body);
         Ok(new)
     }
 }

@@ -41,6 +41,9 @@ pub(crate) struct SetArgs {
     /// The model, or the route, that is asked when a request names `default`
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// The temperature of requests that say none, from 0 to 2; not every model takes one
+    #[arg(long, value_name = "NUMBER")]
+    temperature: Option<f64>,
     /// The most bytes of a request, such as `1MiB`
     #[arg(long, value_name = "SIZE", value_parser = size)]
     most_body: Option<u64>,
@@ -71,7 +74,7 @@ pub(crate) struct SetArgs {
     redact_patterns: Vec<String>,
     /// Takes a setting back, by the name of its flag; several times
     #[arg(long, value_name = "NAME",
-        value_parser = ["allow", "model", "most-body", "most-output", "cache", "record", "replay", "leaks",
+        value_parser = ["allow", "model", "temperature", "most-body", "most-output", "cache", "record", "replay", "leaks",
             "injection", "redact", "redact-pattern"])]
     unset: Vec<String>,
 }
@@ -186,6 +189,7 @@ fn words(settings: &NewModelSettings) -> String {
             .as_ref()
             .map(|it| format!("allow {}", it.join(" "))),
         settings.model.as_ref().map(|it| format!("model {it}")),
+        settings.temperature.map(|it| format!("temperature {it}")),
         settings.most_body.map(|it| format!("most-body {it}")),
         settings.most_output.map(|it| format!("most-output {it}")),
         settings.cache_s.map(|it| format!("cache {}", long(it))),
@@ -274,6 +278,9 @@ impl SetArgs {
                 .model
                 .clone()
                 .or(before.model.filter(|_| keeps("model"))),
+            temperature: self
+                .temperature
+                .or(before.temperature.filter(|_| keeps("temperature"))),
             most_body: self
                 .most_body
                 .or(before.most_body.filter(|_| keeps("most-body"))),
