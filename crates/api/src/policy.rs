@@ -81,9 +81,9 @@ pub struct PolicyPrincipal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyResource {
-    /// `Workspace`, `Agent`, `Call` or `Server`.
+    /// `Workspace`, `Agent`, `Call`, `Server`, `Model`, `Tool`, `Host`, `Secret` or `User`.
     pub kind: String,
-    /// The agent's name or the call's id.
+    /// The agent's name or the call's id; of a model `provider/model`.
     #[serde(default)]
     pub id: String,
     /// Whose call.

@@ -40,6 +40,15 @@ fn said(text: &str) -> Value {
     with("messages", json!([{ "role": "user", "content": text }]))
 }
 
+/// A message with the address of a picture.
+fn linked(url: &str) -> Value {
+    let picture = json!({ "type": "image_url", "image_url": { "url": url } });
+    with(
+        "messages",
+        json!([{ "role": "user", "content": [picture] }]),
+    )
+}
+
 /// What a tool gave, as the agent sends it on.
 fn given(text: &str) -> Value {
     let call =
@@ -86,6 +95,10 @@ async fn policies_decide_on_what_a_request_is_and_says() {
         (said(&"x".repeat(3_000)), Some("small")),
         (with("max_tokens", json!(101)), Some("short")),
         (said("pay with 4111 1111 1111 1111"), Some("no-cards")),
+        (
+            linked("https://x.example/?c=4111111111111111"),
+            Some("no-cards"),
+        ),
         (said(&token), Some("no-tokens")),
         (given(ATTACK), Some("no-attacks")),
         (given("a\u{e0068}\u{e0069}"), Some("no-attacks")),
@@ -111,6 +124,19 @@ async fn policies_decide_on_what_a_request_is_and_says() {
     let why = "it cannot be looked through";
     assert!(answer.text().contains(why), "{}", answer.text());
     assert_eq!(house.upstream.counts().await.requests, 3);
+    // Who asks beforehand is told the same.
+    for (words, decision) in [
+        (&["--pii", "email"][..], "allow"),
+        (&["--pii", "card"], "no-cards"),
+        (&["--secret", "github-token"], "no-tokens"),
+        (&["--injection", "80"], "no-attacks"),
+        (&["--body-bytes", "3001"], "small"),
+    ] {
+        let asks = ["policy", "explain", "model:use", "--model", "openai/gpt-4o"];
+        let told = skep(&house.server, &[&asks[..], words].concat());
+        assert_eq!(told.code, Some(0), "{}", told.err);
+        assert!(told.out.contains(decision), "{words:?}: {}", told.out);
+    }
     // Who lists models sends nothing.
     let listed = client.get("/llm/openai/v1/models").await;
     assert_eq!(listed.status, 200, "{}", listed.text());

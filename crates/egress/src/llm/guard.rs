@@ -160,4 +160,23 @@ mod tests {
         assert!(secrets_in(&plain).is_empty());
         assert!(understood(b"{").is_err());
     }
+
+    #[test]
+    fn no_kind_is_left_out_for_others() {
+        let letters = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8";
+        let first = |count: usize| letters.get(..count).unwrap();
+        let tokens = [
+            format!("gl{}-{}", "pat", first(20)),
+            format!("xo{}-{}", "xb", first(24)),
+            format!("sk_{}_{}", "live", first(24)),
+            format!("np{}_{}", "m", first(36)),
+            format!("AI{}{}", "za", first(35)),
+            format!("do{}_v1_{}", "p", "0123456789abcdef".repeat(4)),
+            format!("gh{}_{}", "p", letters),
+        ];
+        let body = serde_json::json!({ "input": tokens });
+        let found = secrets_in(&body);
+        assert!(found.len() > MOST_NAMED, "{found:?}");
+        assert!(found.contains(&"github-token"), "{found:?}");
+    }
 }

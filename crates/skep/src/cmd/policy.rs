@@ -1,5 +1,6 @@
 //! `policy`: who may do what.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use skep_api::{
-    PolicyContext, PolicyExplanation, PolicyPrincipal, PolicyQuestion, PolicyResource,
-    PolicyRollback, PolicyText, PolicyVersion,
+    PolicyContext, PolicyExplanation, PolicyInjection, PolicyPrincipal, PolicyQuestion,
+    PolicyResource, PolicyRollback, PolicyText, PolicyVersion,
 };
 use skep_client::PageQuery;
 use skep_core::{Timestamp, Workspace};
@@ -135,7 +136,8 @@ pub(crate) struct TestArgs {
 Examples:
   skep policy explain agent:deploy --agent hello
   skep policy explain agent:call --agent hello --as Agent:planner
-  skep policy explain agent:exec --agent hello --as User:usr_1 --role member --at 2026-01-05T03:00:00Z")]
+  skep policy explain agent:exec --agent hello --as User:usr_1 --role member --at 2026-01-05T03:00:00Z
+  skep policy explain model:use --as Agent:ada --model openai/gpt-4o --pii card")]
 pub(crate) struct ExplainArgs {
     /// The action, as in the audit log: `agent:deploy`
     action: String,
@@ -157,12 +159,55 @@ pub(crate) struct ExplainArgs {
     /// It is done to Skep itself
     #[arg(long = "skep", conflicts_with_all = ["agent", "call"])]
     skep: bool,
+    /// It is done to this model
+    #[arg(long, value_name = "PROVIDER/MODEL", conflicts_with_all = ["agent", "call", "skep"])]
+    model: Option<String>,
+    #[command(flatten)]
+    sent: SentArgs,
     /// It comes from this address
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
     /// It happens then (RFC 3339)
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+}
+
+/// What is sent to a model.
+#[derive(Debug, Args)]
+pub(crate) struct SentArgs {
+    /// Something personal of this kind is sent, such as `email`; several times
+    #[arg(long, value_name = "KIND")]
+    pii: Vec<String>,
+    /// What looks like a secret of this kind is sent, such as `github-token`; several times
+    #[arg(long, value_name = "KIND")]
+    secret: Vec<String>,
+    /// It looks so much like a prompt injection, 0 to 100
+    #[arg(long, value_name = "SCORE", value_parser = clap::value_parser!(i64).range(0..=100))]
+    injection: Option<i64>,
+    /// It has so many bytes
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(0..))]
+    body_bytes: Option<i64>,
+    /// It asks for so many tokens at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    output_tokens: Option<i64>,
+}
+
+impl SentArgs {
+    /// What is not said was looked for and is not there, where a model is asked; else nobody looked.
+    fn into(self, context: &mut PolicyContext, to_model: bool) {
+        let said = |kinds: Vec<String>| {
+            (to_model || !kinds.is_empty()).then(|| kinds.into_iter().collect::<BTreeSet<_>>())
+        };
+        let score = self.injection.or(to_model.then_some(0));
+        context.pii = said(self.pii);
+        context.secrets = said(self.secret);
+        context.injection = score.map(|score| PolicyInjection {
+            score,
+            signals: BTreeSet::new(),
+        });
+        context.body_bytes = self.body_bytes;
+        context.output_tokens = self.output_tokens;
+    }
 }
 
 /// Flags of `policy reset`.
@@ -390,20 +435,24 @@ fn question(args: ExplainArgs) -> Result<PolicyQuestion> {
         driver: None,
         labels: std::collections::BTreeMap::new(),
     };
-    let resource = match (args.agent, args.call) {
-        (Some(agent), _) => Some(of("Agent", agent)),
-        (_, Some(call)) => Some(of("Call", call)),
+    let resource = match (args.agent, args.call, args.model) {
+        (Some(agent), ..) => Some(of("Agent", agent)),
+        (_, Some(call), _) => Some(of("Call", call)),
+        (.., Some(model)) => Some(of("Model", model)),
         _ => args.skep.then(|| of("Server", String::new())),
     };
+    let mut context = PolicyContext {
+        time: args.at.map(|at| at.to_string()),
+        address: args.address,
+        ..PolicyContext::default()
+    };
+    let to_model = resource.as_ref().is_some_and(|it| it.kind == "Model");
+    args.sent.into(&mut context, to_model);
     Ok(PolicyQuestion {
         principal,
         action: args.action,
         resource,
-        context: PolicyContext {
-            time: args.at.map(|at| at.to_string()),
-            address: args.address,
-            ..PolicyContext::default()
-        },
+        context,
     })
 }
 
