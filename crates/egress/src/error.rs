@@ -59,6 +59,8 @@ pub enum EgressError {
         server: String,
         /// Why.
         why: String,
+        /// How it ended, when it may have done what it was asked for; none: nothing was sent.
+        sent: Option<String>,
     },
     /// A tool is blocked until somebody says yes to it.
     #[error("the tool `{tool}` is blocked: {why}")]

@@ -12,15 +12,21 @@ use serde_json::Value;
 
 use self::operation::At;
 pub use self::operation::{Asked, Operation};
-use self::schema::Root;
+use self::schema::{Root, Schemas};
 use crate::class::Rules;
 use crate::pin::Definition;
 use crate::raw::strict;
 
 /// Bytes of a description.
 pub const MOST_DESCRIPTION: usize = 1 << 20;
-/// Operations that become tools.
+/// Operations that are to become tools, and do or do not.
 const MOST_OPERATIONS: usize = 500;
+/// Operations of a description, with those that nobody wants.
+const MOST_NAMED: usize = 5_000;
+/// What is said to be left out: what is beyond is not said.
+const MOST_LEFT_OUT: usize = 1_000;
+/// Characters of what a description says, where something is said of it.
+const MOST_SHOWN: usize = 300;
 /// Bytes of all their definitions.
 const MOST_DEFINITIONS: usize = 4 << 20;
 /// Characters of a name that is made here: what models take.
@@ -74,6 +80,11 @@ fn word(text: &str) -> String {
         true => "_".to_owned(),
         false => safe,
     }
+}
+
+/// What a description says, where something is said of it.
+fn short(text: &str) -> String {
+    text.chars().take(MOST_SHOWN).collect()
 }
 
 /// Whether a text may be the name of a header or a cookie.
@@ -149,6 +160,11 @@ impl Description {
         }
     }
 
+    /// Whether what it becomes is known: to find out takes time.
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+
     /// What it becomes, for a server with these headers and rules: those of its settings, which do not change.
     pub(crate) fn api(&self, said: &BTreeSet<String>, rules: &Rules) -> &Result<Api, String> {
         self.made.get_or_init(|| Api::read(&self.text, said, rules))
@@ -163,46 +179,125 @@ fn title(all: &Value, pointer: &str) -> String {
     text.take(MOST_TITLE).collect()
 }
 
+/// A description that is being read.
+struct Reading<'a> {
+    schemas: Schemas<'a>,
+    said: &'a BTreeSet<String>,
+    rules: &'a Rules,
+    api: Api,
+    /// Operations that it has.
+    all: usize,
+    /// Those that `allow` and `deny` leave, whatever becomes of them.
+    tried: usize,
+    /// Bytes of their definitions.
+    size: usize,
+}
+
+const TOO_MUCH: &str = "it has more than 500 operations, or they say more than 4 MiB: name those that are wanted in `allow`";
+
+impl<'a> Reading<'a> {
+    /// Notes what is left out.
+    fn leave(&mut self, what: &str, why: &str) {
+        if self.api.left_out.len() < MOST_LEFT_OUT {
+            self.api.left_out.push((short(what), short(why)));
+        }
+    }
+
+    /// All operations of a path.
+    fn path(&mut self, root: Root<'a>, path: &'a str, item: &'a Value) -> Result<(), String> {
+        let item = match root.resolved(item) {
+            Ok(item) => item,
+            Err(why) => {
+                self.leave(path, &why);
+                return Ok(());
+            }
+        };
+        for method in OTHERS.iter().filter(|it| item.get(**it).is_some()) {
+            let why = "its method is none that tools have";
+            self.leave(&called(method, path), why);
+        }
+        for method in METHODS {
+            if let Some(own) = item.get(method) {
+                self.take(&At {
+                    method,
+                    path,
+                    item,
+                    own,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an operation in, or notes why not.
+    ///
+    /// # Errors
+    /// When there are too many, or they say too much.
+    fn take(&mut self, at: &At<'a>) -> Result<(), String> {
+        self.all += 1;
+        if self.all > MOST_NAMED {
+            return Err(format!("it has more than {MOST_NAMED} operations"));
+        }
+        let name = operation::name(at);
+        if !self.rules.has(&name) {
+            return Ok(());
+        }
+        self.tried += 1;
+        if self.tried > MOST_OPERATIONS {
+            return Err(TOO_MUCH.to_owned());
+        }
+        let what = called(at.method, at.path);
+        if self.api.operation(&name).is_some() {
+            let why = format!("another operation is called `{name}`, too");
+            self.leave(&what, &why);
+            return Ok(());
+        }
+        match Operation::read(&mut self.schemas, at, self.said) {
+            Err(why) => self.leave(&what, &why),
+            Ok((operation, left)) => match Definition::read(&operation.definition) {
+                Err(why) => self.leave(&what, &why.to_string()),
+                Ok(_) => {
+                    left.iter().for_each(|why| self.leave(&what, why));
+                    self.size += operation.definition.len();
+                    self.api.operations.push(operation);
+                }
+            },
+        }
+        match self.size > MOST_DEFINITIONS || self.schemas.is_spent() {
+            true => Err(TOO_MUCH.to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What an operation is called where it is left out.
+fn called(method: &str, path: &str) -> String {
+    format!("{} {}", method.to_ascii_uppercase(), short(path))
+}
+
 impl Api {
     fn read(text: &str, said: &BTreeSet<String>, rules: &Rules) -> Result<Self, String> {
         let (all, old) = read(text)?;
         let root = Root { all: &all, old };
-        let mut api = Self {
-            title: title(&all, "/info/title"),
-            version: title(&all, "/info/version"),
-            operations: Vec::new(),
-            left_out: Vec::new(),
+        let mut reading = Reading {
+            schemas: Schemas::new(root),
+            said,
+            rules,
+            api: Self {
+                title: title(&all, "/info/title"),
+                version: title(&all, "/info/version"),
+                operations: Vec::new(),
+                left_out: Vec::new(),
+            },
+            all: 0,
+            tried: 0,
+            size: 0,
         };
-        let mut size = 0;
         let paths = all.get("paths").and_then(Value::as_object);
         for (path, item) in paths.into_iter().flatten() {
-            let item = match root.resolved(item) {
-                Ok(item) => item,
-                Err(why) => {
-                    api.left_out.push((path.clone(), why));
-                    continue;
-                }
-            };
-            for method in OTHERS.iter().filter(|it| item.get(**it).is_some()) {
-                let why = "its method is none that tools have".to_owned();
-                api.leave(method, path, why);
-            }
-            for method in METHODS {
-                if let Some(own) = item.get(method) {
-                    let at = At {
-                        method,
-                        path,
-                        item,
-                        own,
-                    };
-                    size += api.take(root, &at, (said, rules));
-                }
-            }
+            reading.path(root, path, item)?;
         }
-        if api.operations.len() > MOST_OPERATIONS || size > MOST_DEFINITIONS {
-            let why = "it has more than 500 operations, or they say more than 4 MiB: name those that are wanted in `allow`";
-            return Err(why.to_owned());
-        }
+        let api = reading.api;
         match (api.operations.is_empty(), api.left_out.first()) {
             (false, _) => Ok(api),
             (true, None) => Err("it has no operation that `allow` and `deny` leave".to_owned()),
@@ -210,45 +305,6 @@ impl Api {
                 "none of its operations can be a tool; {what}: {why}"
             )),
         }
-    }
-
-    fn leave(&mut self, method: &str, path: &str, why: String) {
-        let what = format!("{} {path}", method.to_ascii_uppercase());
-        self.left_out.push((what, why));
-    }
-
-    /// Takes an operation in, or says why not. Gives the size of its definition.
-    fn take(
-        &mut self,
-        root: Root<'_>,
-        at: &At<'_>,
-        (said, rules): (&BTreeSet<String>, &Rules),
-    ) -> usize {
-        let name = operation::name(at);
-        if !rules.has(&name) || self.operations.len() > MOST_OPERATIONS {
-            // Beyond the bound one more is enough to say so.
-            return 0;
-        }
-        if self.operations.iter().any(|it| it.name == name) {
-            let why = format!("another operation is called `{name}`, too");
-            self.leave(at.method, at.path, why);
-            return 0;
-        }
-        match Operation::read(root, at, said) {
-            Err(why) => self.leave(at.method, at.path, why),
-            Ok((operation, left)) => match Definition::read(&operation.definition) {
-                Err(why) => self.leave(at.method, at.path, why.to_string()),
-                Ok(_) => {
-                    for why in left {
-                        self.leave(at.method, at.path, why);
-                    }
-                    let size = operation.definition.len();
-                    self.operations.push(operation);
-                    return size;
-                }
-            },
-        }
-        0
     }
 
     /// An operation, by its name.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
 use crate::{Api, Definition, Description, Rules, Settings, Transport};
@@ -428,11 +429,249 @@ proptest! {
             prop_assert!(!cookies.contains(';') && cookies.matches('=').count() == 1);
         }
     }
+}
 
-    #[test]
-    fn whatever_a_description_says_is_read_or_refused(text in "\\PC{0,200}") {
-        let settings = settings(&Value::String(text.clone()), &[]);
-        prop_assert!(settings.check().is_err());
-        prop_assert!(Description::new(text).base().is_err());
+/// Where all parts of a value are.
+fn places(value: &Value, at: &str, all: &mut Vec<String>) {
+    all.push(at.to_owned());
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                places(value, &format!("{at}/{name}"), all);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                places(value, &format!("{at}/{index}"), all);
+            }
+        }
+        _ => {}
     }
+}
+
+/// Changes one part of a description: it is another value, gone, there twice, the same as another part, or deep.
+fn changed(whole: &mut Value, (at, from, how): (usize, usize, u8)) {
+    let mut all = Vec::new();
+    places(whole, "", &mut all);
+    let (at, from) = (&all[at % all.len()], &all[from % all.len()]);
+    let other = match how {
+        0 => Value::Null,
+        1 => json!(true),
+        2 => json!(-1e300),
+        3 => json!("\u{0}/{id}\u{1F600}"),
+        4 => json!([{}, [], ""]),
+        5 => json!({ "$ref": format!("#{from}") }),
+        6 => json!({ "$ref": "#/%zz" }),
+        7 => whole.pointer(from).cloned().unwrap(),
+        8 => (0..100).fold(
+            json!({}),
+            |it, _| json!({ "items": it, "properties": { "a": true } }),
+        ),
+        9 => json!("x".repeat(5_000)),
+        10 => {
+            let mut twice = whole.pointer(at).cloned().unwrap();
+            match &mut twice {
+                Value::Array(items) => items.extend(items.clone()),
+                Value::Object(fields) => {
+                    let own: Vec<_> = fields.clone().into_iter().collect();
+                    fields.extend(
+                        own.into_iter()
+                            .map(|(name, value)| (format!("{name}2"), value)),
+                    );
+                }
+                _ => {}
+            }
+            twice
+        }
+        _ => {
+            let (parent, name) = at.rsplit_once('/').unwrap_or_default();
+            let name = name.replace("~1", "/").replace("~0", "~");
+            match whole.pointer_mut(parent) {
+                Some(Value::Object(fields)) => drop(fields.remove(&name)),
+                Some(Value::Array(items)) => drop(items.remove(name.parse().unwrap())),
+                _ => {}
+            }
+            return;
+        }
+    };
+    *whole.pointer_mut(at).unwrap() = other;
+}
+
+#[test]
+fn whatever_a_description_says_is_read_or_refused() {
+    let (read, with_base) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let change = (any::<usize>(), any::<usize>(), 0_u8..12);
+    let strategy = (proptest::collection::vec(change, 0..6), any::<bool>());
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let ran = TestRunner::new(config).run(&strategy, |(changes, is_new)| {
+        let mut description = pets();
+        description["servers"] =
+            json!([{ "url": "https://{at}.example", "variables": { "at": { "default": "eu" } } }]);
+        if is_new {
+            description["openapi"] = json!("3.1.0");
+        }
+        for change in changes {
+            changed(&mut description, change);
+        }
+        let text = description.to_string();
+        if let Ok(base) = Description::new(text).base() {
+            prop_assert!(base.starts_with("https://") || base.starts_with("http://"));
+            with_base.set(with_base.get() + 1);
+        }
+        let settings = settings(&description, &[]);
+        match settings.api().unwrap() {
+            Err(why) => prop_assert!(!why.is_empty() && why.len() < 2_000),
+            Ok(api) => {
+                read.set(read.get() + 1);
+                prop_assert!(
+                    api.operations
+                        .iter()
+                        .map(|it| it.definition.len())
+                        .sum::<usize>()
+                        <= 4 << 20
+                );
+                for (index, operation) in api.operations.iter().enumerate() {
+                    prop_assert!(Definition::read(&operation.definition).is_ok());
+                    let is_it = |it: &crate::Operation| it.name == operation.name;
+                    prop_assert_eq!(api.operations.iter().position(is_it), Some(index));
+                    for arguments in [
+                        json!({}),
+                        json!({ "id": "1", "body": { "name": "a" } }),
+                        json!({ "id": [], "tags": {} }),
+                    ] {
+                        if let Ok(asked) = operation.asked(arguments.as_object().unwrap()) {
+                            prop_assert!(asked.target.starts_with('/') && asked.target.is_ascii());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    ran.unwrap();
+    // It is about descriptions that are read: else it shows nothing.
+    assert!(
+        read.get() > 64 && with_base.get() > 64,
+        "{read:?} {with_base:?}"
+    );
+}
+
+/// A description whose operations all have one body.
+fn bodies(count: usize, schemas: Value) -> Value {
+    let body = json!({ "content": { "application/json": { "schema": { "$ref": "#/components/schemas/All" } } } });
+    let one = |it: usize| {
+        let own = json!({ "operationId": format!("a{it}"), "requestBody": body });
+        (format!("/a{it}"), json!({ "post": own }))
+    };
+    let mut paths: Map<String, Value> = (0..count).map(one).collect();
+    paths.insert(
+        "/hello".to_owned(),
+        json!({ "get": { "operationId": "hello" } }),
+    );
+    of("3.1.0", paths.into(), schemas)
+}
+
+#[test]
+fn what_is_named_again_and_again_counts_each_time() {
+    let named = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let fields = |name: &str| -> Value {
+        let all = (0..4_000).map(|it| (format!("f{it}"), named(name)));
+        json!({ "properties": all.collect::<Map<_, _>>() })
+    };
+    let fillers: Map<String, Value> = (0..20_000)
+        .map(|it| (format!("x-{it}"), json!(0)))
+        .collect();
+    // Values that are taken along, and words that nobody takes, are work all the same.
+    for long in [
+        json!({ "enum": vec![0; 200_000] }),
+        json!({ "default": { "a": vec![json!({ "b": "c" }); 20_000] } }),
+        json!({ "const": "x".repeat(300_000) }),
+        json!({ "required": vec!["a"; 100_000] }),
+        json!({ "description": "x".repeat(300_000) }),
+        fillers.into(),
+    ] {
+        let made = api(&bodies(1, json!({ "All": fields("Long"), "Long": long })));
+        assert!(made.operation("a0").is_none() && made.operation("hello").is_some());
+        let (_, why) = &made.left_out[0];
+        assert!(why.contains("too many parts"), "{why}");
+    }
+    // Long names of parameters, too.
+    let long =
+        json!({ "name": "x".repeat(600_000), "in": "query", "required": true, "schema": {} });
+    let mut description = of(
+        "3.1.0",
+        json!({ "/a": { "get": { "parameters": [{ "$ref": "#/components/parameters/P" }] } }, "/b": { "get": {} } }),
+        json!({}),
+    );
+    description["components"]["parameters"] = json!({ "P": long });
+    let made = api(&description);
+    assert_eq!((made.operations.len(), made.left_out.len()), (1, 1));
+    let (_, why) = &made.left_out[0];
+    assert!(why.len() <= 300, "{}", why.len());
+}
+
+#[test]
+fn operations_that_cannot_be_tools_count_as_all_others() {
+    // Each costs all that one may.
+    let level = |next: &str| {
+        let next = json!({ "$ref": format!("#/components/schemas/{next}") });
+        let fields = (0..40).map(|it| (format!("f{it}"), next.clone()));
+        json!({ "properties": fields.collect::<Map<_, _>>() })
+    };
+    let schemas = json!({ "All": level("B"), "B": level("C"), "C": level("D"), "D": {} });
+    let few = api(&bodies(20, schemas.clone()));
+    assert_eq!((few.operations.len(), few.left_out.len()), (1, 20));
+    assert!(refused(&bodies(200, schemas)).contains("`allow`"));
+    // And such that cost little are still too many.
+    let odd: Map<String, Value> = (0..2_000)
+        .map(|it| (format!("/a{it}"), json!({ "servers": [], "get": {} })))
+        .chain([("/hello".to_owned(), json!({ "get": {} }))])
+        .collect();
+    let description = of("3.1.0", odd.into(), json!({}));
+    assert!(refused(&description).contains("`allow`"));
+    let mut wanted = settings(&description, &[]);
+    wanted.rules.allow = vec!["get_hello".to_owned()];
+    assert_eq!(wanted.api().unwrap().unwrap().operations.len(), 1);
+    // Lists of parameters are looked at no further than they may be long.
+    let parameter = json!({ "name": "p", "in": "query", "schema": {} });
+    let list =
+        json!({ "/a": { "get": { "parameters": vec![parameter; 101] } }, "/b": { "get": {} } });
+    let made = api(&of("3.1.0", list, json!({})));
+    assert!(
+        made.left_out[0].1.contains("100 parameters"),
+        "{:?}",
+        made.left_out
+    );
+}
+
+#[test]
+fn a_large_description_of_five_hundred_operations_is_read_whole() {
+    let words = "What this is for, in some more words than are needed.";
+    let leaf: Map<String, Value> = (0..14)
+        .map(|it| {
+            (
+                format!("field_{it}"),
+                json!({ "type": "string", "description": words, "maxLength": 64, "example": "x" }),
+            )
+        })
+        .collect();
+    let leaf = json!({ "type": "object", "properties": leaf, "x-order": 1 });
+    let all: Map<String, Value> = (0..4)
+        .map(|it| {
+            (
+                format!("part_{it}"),
+                json!({ "$ref": "#/components/schemas/Leaf" }),
+            )
+        })
+        .collect();
+    let description = bodies(499, json!({ "All": { "properties": all }, "Leaf": leaf }));
+    assert!(description.to_string().len() < 1 << 20);
+    let made = api(&description);
+    assert_eq!((made.operations.len(), made.left_out.len()), (500, 0));
+    let size: usize = made.operations.iter().map(|it| it.definition.len()).sum();
+    assert!(size > 3 << 20, "{size}");
 }

@@ -174,6 +174,18 @@ impl Transport {
         matches!(self, Self::Stdio { .. })
     }
 
+    /// Whether it leads where another one does: to the same address, or the same command, in the same way.
+    #[must_use]
+    pub fn leads_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http { url, .. }, Self::Http { url: its, .. })
+            | (Self::OpenApi { url, .. }, Self::OpenApi { url: its, .. }) => url == its,
+            (Self::Stdio { command, .. }, Self::Stdio { command: its, .. }) => command == its,
+            (Self::Skep { .. }, Self::Skep { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// How it is shown.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -310,6 +322,17 @@ impl Settings {
             .filter(|(pattern, _)| !tool.starts_with(':') && fits(pattern, tool));
         let longest = fitting.max_by_key(|(pattern, _)| (*pattern == tool, pattern.len()));
         longest.map_or(0, |(_, price)| *price)
+    }
+
+    /// Whether what [`Self::api`] gives is known: else it takes up to a second of work.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        match &self.transport {
+            Transport::OpenApi { description, .. } | Transport::Skep { description } => {
+                description.is_made()
+            }
+            Transport::Http { .. } | Transport::Stdio { .. } => true,
+        }
     }
 
     /// What the description of a web API, or of Skep itself, becomes; nothing, of another server.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use skep_tests::{Client, Server, Setup, eventually};
 
 use crate::engine::Engine;
-use crate::mcp::{approve, call, check, put};
+use crate::mcp::{House, approve, call, check, put, session, within};
 use crate::mcp_openapi::{Api, class, described, said};
 
 const ALLOW: (&str, &str) = ("SKEP_OUTGOING_ALLOW", "127.0.0.0/8");
@@ -181,6 +181,116 @@ async fn tools_with_a_price_are_paid_by_budgets_of_money() {
     let settings = json!({ "openapi": described(&api.url), "prices": { "*": "-1" } });
     let refused = put(client, "/api/v1/mcp/servers/pets", &settings).await;
     assert_eq!(refused.status, 400, "{}", refused.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_is_paid_whatever_comes_back() {
+    let (server, api) = (crate::mcp::start().await, Api::start().await);
+    let client = &server.client;
+    let mut description = described(&api.url);
+    for name in ["late", "encoded"] {
+        description["paths"][format!("/{name}")] = json!({ "get": { "operationId": name } });
+    }
+    let prices = json!({ "*": "0.5" });
+    let settings = json!({ "openapi": description, "prices": prices, "timeout_s": 1 });
+    let made = put(client, "/api/v1/mcp/servers/pets", &settings).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    check(client, "pets").await;
+    approve(client, "pets", |_| "read").await;
+    let all = json!({ "of": "workspace", "window": "total", "money": "3" });
+    budget(client, "all", all).await;
+    let chain = json!({ "composed": [{ "name": "one", "steps": [{ "name": "it", "tool": "pets/long" }] }] });
+    let made = put(client, "/api/v1/mcp/virtuals/desk", &chain).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    for (door, tool, spent) in [
+        ("pets", "long", "0.50"),
+        ("pets", "late", "1.00"),
+        ("pets", "encoded", "1.50"),
+        ("", "pets__long", "2.00"),
+        ("desk", "one", "2.50"),
+    ] {
+        let failed = call(client, door, tool, json!({})).await;
+        assert_eq!(
+            failed["error"]["data"]["code"], "mcp-unreachable",
+            "{tool}: {failed}"
+        );
+        assert_eq!(
+            standing(client, "all").await["spent"],
+            spent,
+            "{door} {tool}"
+        );
+    }
+    // Within a session Skep is the client.
+    let id = session(client, "").await;
+    let params = json!({ "name": "pets__late", "arguments": {} });
+    let failed = within(client, "", Some(&id), 3, "tools/call", params).await;
+    assert!(
+        failed.text().contains("mcp-unreachable"),
+        "{}",
+        failed.text()
+    );
+    assert_eq!(standing(client, "all").await["spent"], "3.00");
+    let over = call(client, "pets", "long", json!({})).await;
+    assert!(is_over(&over, "all"), "{over}");
+    assert_eq!(api.seen().len(), 6);
+    let usage = client.get("/api/v1/mcp/usage").await.json();
+    let items = usage["items"].as_array().cloned().expect("a list");
+    let late = items.iter().find(|it| it["tool"] == "late").expect("it");
+    assert_eq!(
+        (&late["requests"], &late["cost"]),
+        (&json!(2), &json!("1.00")),
+        "{usage}"
+    );
+    eventually("how each ended", async || {
+        let path = "/api/v1/audit/entries?action=tool:use&limit=200";
+        let text = client.get(path).await.text();
+        let all = ["late", "long", "encoded"];
+        all.iter()
+            .all(|it| text.contains(&format!("\"{it}\"")))
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reaches_nobody_is_free_and_a_refusal_is_not() {
+    let house = House::approved().await;
+    let client = &house.server.client;
+    let all = json!({ "of": "workspace", "window": "total", "money": "10" });
+    budget(client, "all", all).await;
+    // It refuses who asks, after it was asked.
+    let settings = json!({
+        "url": format!("{}/mcp", house.upstream.url), "headers": { "Authorization": "Bearer another" },
+        "prices": { "*": "0.5" },
+    });
+    let made = put(client, "/api/v1/mcp/servers/tools", &settings).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let failed = call(client, "tools", "echo", json!({ "text": "x" })).await;
+    assert_eq!(
+        failed["error"]["data"]["code"], "mcp-unreachable",
+        "{failed}"
+    );
+    assert_eq!(standing(client, "all").await["spent"], "0.50");
+    // Nobody is there any more. What goes out over a connection that ends just then may have been read.
+    let House { server, upstream } = house;
+    drop(upstream);
+    let client = &server.client;
+    let spends = async || {
+        let before = standing(client, "all").await["spent"].clone();
+        let failed = call(client, "tools", "echo", json!({ "text": "x" })).await;
+        assert_eq!(
+            failed["error"]["data"]["code"], "mcp-unreachable",
+            "{failed}"
+        );
+        standing(client, "all").await["spent"] != before
+    };
+    eventually("nobody is reached", async || {
+        (!spends().await).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        assert!(!spends().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

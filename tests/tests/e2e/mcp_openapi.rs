@@ -34,6 +34,7 @@ impl Drop for Api {
 
 fn answer(path: &str, key: &str) -> (u16, &'static str, Vec<u8>) {
     let json = "application/json";
+    let none = "application/octet-stream";
     match path {
         "/v1/pets/7" => (200, json, br#"{"id":7,"name":"Rex"}"#.to_vec()),
         "/v1/pets" => (200, json, br#"[{"id":7},{"id":8}]"#.to_vec()),
@@ -41,6 +42,7 @@ fn answer(path: &str, key: &str) -> (u16, &'static str, Vec<u8>) {
         "/v1/key" => (200, json, json!({ "key": key }).to_string().into_bytes()),
         "/v1/away" => (302, json, Vec::new()),
         "/v1/long" => (200, json, vec![b' '; 9 << 20]),
+        "/v1/bytes" => (200, none, vec![0xff; 3]),
         _ => (
             404,
             json,
@@ -64,11 +66,22 @@ async fn told(request: Request<Incoming>, seen: Arc<Mutex<Vec<Value>>>) -> Respo
         "kind": header("content-type"), "cookie": header("cookie"), "trace": header("x-trace"),
         "mcp": head.headers.keys().any(|it| it.as_str().starts_with("mcp-")),
     }));
-    let (status, kind, body) = answer(head.uri.path(), &key);
+    let path = head.uri.path();
+    if path == "/v1/late" {
+        std::future::pending::<()>().await;
+    }
+    let (status, kind, body) = answer(path, &key);
+    let kind = match path {
+        "/v1/bytes" => format!("{kind}+{key}"),
+        _ => kind.to_owned(),
+    };
     let response = Response::builder().status(StatusCode::from_u16(status).expect("a status"));
-    let response = response
+    let mut response = response
         .header("content-type", kind)
         .header("location", "/v1/hello");
+    if path == "/v1/encoded" {
+        response = response.header("content-encoding", "gzip");
+    }
     response.body(Full::new(body.into())).expect("an answer")
 }
 
@@ -119,7 +132,7 @@ pub(crate) fn described(url: &str) -> Value {
                 "parameters": [{ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }],
                 "get": { "operationId": "getPet" }, "delete": { "operationId": "dropPet" },
             },
-            "/hello": get("hello"), "/key": get("key"), "/away": get("away"), "/long": get("long"),
+            "/hello": get("hello"), "/key": get("key"), "/away": get("away"), "/long": get("long"), "/bytes": get("bytes"),
             "/photo": { "post": { "operationId": "addPhoto", "requestBody": { "required": true, "content": { "multipart/form-data": {} } } } },
         },
         "components": { "schemas": { "Pet": {
@@ -156,7 +169,7 @@ async fn house() -> House {
         (&made["transport"], &made["settings"]["url"]),
         (&json!("openapi"), &json!(api.url))
     );
-    assert_eq!(made["api"]["operations"], 8, "{made}");
+    assert_eq!(made["api"]["operations"], 9, "{made}");
     assert_eq!(
         made["api"]["left_out"][0]["operation"], "POST /photo",
         "{made}"
@@ -164,7 +177,7 @@ async fn house() -> House {
     let checked = check(&server.client, "pets").await;
     assert_eq!(
         (&checked["says"], &checked["waiting"]),
-        (&json!("Pets 1.0"), &json!(8)),
+        (&json!("Pets 1.0"), &json!(9)),
         "{checked}"
     );
     approve(&server.client, "pets", class).await;
@@ -277,8 +290,11 @@ async fn operations_are_tools_and_calls_are_requests() {
     );
     // Its key is said to nobody, and nobody is led elsewhere.
     assert!(!failed.to_string().contains(KEY), "{failed}");
-    let echoed = call(client, "pets", "key", json!({})).await;
-    assert!(!echoed.to_string().contains(KEY), "{echoed}");
+    for tool in ["key", "bytes"] {
+        let echoed = call(client, "pets", tool, json!({})).await;
+        assert!(!said(&echoed).is_empty(), "{echoed}");
+        assert!(!echoed.to_string().contains(KEY), "{echoed}");
+    }
     let count = api.seen().len();
     let led = call(client, "pets", "away", json!({})).await;
     assert!(
@@ -381,6 +397,61 @@ async fn they_are_tools_as_all_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_approved_at_one_place_is_not_at_another() {
+    let house = house().await;
+    let client = &house.server.client;
+    let other = Api::start().await;
+    let path = "/api/v1/mcp/servers/pets";
+    // Other settings of the same place change nothing.
+    let same =
+        json!({ "openapi": described(&house.api.url), "timeout_s": 5, "prices": { "*": "0" } });
+    assert_eq!(put(client, path, &same).await.status, 200);
+    let answer = call(client, "pets", "hello", json!({})).await;
+    assert_eq!(said(&answer), "hello", "{answer}");
+    let moved = json!({ "openapi": described(&house.api.url), "url": other.url });
+    let made = put(client, path, &moved).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    assert!(listed(client, "pets").await.is_empty());
+    for is_checked in [false, true] {
+        if is_checked {
+            check(client, "pets").await;
+        }
+        let blocked = call(client, "pets", "hello", json!({})).await;
+        assert!(blocked["error"].is_object(), "{blocked}");
+        let blocked = call(client, "", "pets__hello", json!({})).await;
+        assert!(blocked["error"].is_object(), "{blocked}");
+    }
+    assert_eq!((house.api.seen().len(), other.seen().len()), (1, 0));
+    approve(client, "pets", class).await;
+    let answer = call(client, "pets", "hello", json!({})).await;
+    assert_eq!(
+        (said(&answer), other.seen().len()),
+        ("hello", 1),
+        "{answer}"
+    );
+    // Nor is what Skep itself was approved for, when the same words lead elsewhere.
+    let path = "/api/v1/mcp/servers/skep";
+    assert_eq!(
+        put(client, path, &json!({ "builtin": true })).await.status,
+        200
+    );
+    check(client, "skep").await;
+    approve(client, "skep", |_| "read").await;
+    let own = include_str!("../../../crates/mcp/src/openapi/skep.json");
+    let own: Value = serde_json::from_str(own).expect("JSON");
+    let moved = json!({ "openapi": own, "url": other.url });
+    let made = put(client, path, &moved).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    check(client, "skep").await;
+    let blocked = call(client, "skep", "list_agents", json!({})).await;
+    assert_eq!(
+        blocked["error"]["data"]["code"], "tool-blocked",
+        "{blocked}"
+    );
+    assert_eq!(other.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn descriptions_are_looked_at_before_they_are_taken() {
     let server = start().await;
     let client = &server.client;
@@ -390,6 +461,17 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
     nowhere["servers"] = json!([]);
     let mut long = described(&api.url);
     long["info"]["description"] = json!("x".repeat(1 << 20));
+    // Each of these names all that one of them may.
+    let mut wide = described(&api.url);
+    let named = json!({ "$ref": "#/components/schemas/Wide" });
+    let all = (0..4_000).map(|it| (format!("f{it}"), named.clone()));
+    let all = json!({ "properties": all.collect::<serde_json::Map<_, _>>() });
+    wide["components"]["schemas"]["All"] = all;
+    wide["components"]["schemas"]["Wide"] = json!({ "enum": vec![0; 200_000] });
+    let body = json!({ "content": { "application/json": { "schema": { "$ref": "#/components/schemas/All" } } } });
+    for it in 0..300 {
+        wide["paths"][format!("/wide{it}")] = json!({ "post": { "requestBody": body } });
+    }
     for (settings, why) in [
         (json!({ "openapi": { "swagger": "2.0" } }), "Swagger 2.0"),
         (
@@ -401,6 +483,7 @@ async fn descriptions_are_looked_at_before_they_are_taken() {
             "`openapi`: the description does not say",
         ),
         (json!({ "openapi": long }), "1 MiB"),
+        (json!({ "openapi": wide }), "in `allow`"),
         (
             json!({ "openapi": described(&api.url), "allow": ["nothing"] }),
             "no operation",

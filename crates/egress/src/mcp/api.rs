@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::chain::Steps;
 use super::client::MOST_ANSWER;
 use super::door::DoorError;
-use super::link::{Coming, Sending, filled_all, forms};
+use super::link::{CUT, Coming, LATE, LONG, Sending, filled_all, forms};
 use super::merged::{complete, listed, must_say};
 use super::service::Inner;
 use crate::EgressError;
@@ -110,16 +110,16 @@ fn result(status: StatusCode, kind: Option<&HeaderValue>, body: &[u8]) -> String
     }
 }
 
-/// Reads an answer whole.
-async fn whole(body: Incoming, patience: Duration) -> Result<Bytes, String> {
+/// Reads an answer whole; or says how it ended, and why.
+async fn whole(body: Incoming, patience: Duration) -> Result<Bytes, (&'static str, &'static str)> {
     let read = tokio::time::timeout(patience, Limited::new(body, MOST_ANSWER).collect()).await;
     match read {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err("it answers with more than 8 MiB".to_owned())
+            Err((LONG, "it answers with more than 8 MiB"))
         }
-        Ok(Err(_)) => Err("it cut its answer".to_owned()),
-        Err(_) => Err("its answer does not end in time".to_owned()),
+        Ok(Err(_)) => Err((CUT, "it cut its answer")),
+        Err(_) => Err((LATE, "its answer does not end in time")),
     }
 }
 
@@ -269,22 +269,29 @@ impl Inner {
         }
         let encoding = head.headers.get(CONTENT_ENCODING);
         if encoding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(why("it answers in an encoding that nobody asked for"));
+            let why = "it answers in an encoding that nobody asked for";
+            return Err(Self::failed(settings, "encoded", why));
         }
         let body = whole(body, settings.timeout).await;
-        let body = body.map_err(|it| why(&it))?;
-        let body = forms(&secrets).masked(&body);
-        Ok(result(head.status, head.headers.get(CONTENT_TYPE), &body))
+        let body = body.map_err(|(outcome, why)| Self::failed(settings, outcome, why))?;
+        let forms = forms(&secrets);
+        // What it says that its answer is may say a secret as well as the answer.
+        let kind = head.headers.get(CONTENT_TYPE);
+        let kind = kind.map(|it| HeaderValue::from_bytes(&forms.masked(it.as_bytes())));
+        let kind = kind.and_then(Result::ok);
+        Ok(result(head.status, kind.as_ref(), &forms.masked(&body)))
     }
 }
 
 /// Asks Skep itself, as who asks.
 async fn ask_own(to: To<'_>, asked: Asked) -> Result<String, EgressError> {
-    let why = |why: &str| Inner::unreachable(to.settings, why);
-    let own = to.own.ok_or_else(|| why("nobody asks"))?;
-    let answer = tokio::time::timeout(to.settings.timeout, own.own(asked)).await;
-    let answer = answer.map_err(|_| why("no answer in time"))?;
-    let own = answer.map_err(|it| why(&it))?;
+    let settings = to.settings;
+    let own = to
+        .own
+        .ok_or_else(|| Inner::unreachable(settings, "nobody asks"))?;
+    let answer = tokio::time::timeout(settings.timeout, own.own(asked)).await;
+    let answer = answer.map_err(|_| Inner::failed(settings, LATE, "no answer in time"))?;
+    let own = answer.map_err(|why| Inner::failed(settings, CUT, why))?;
     Ok(result(own.status, own.kind.as_ref(), &own.body))
 }
 

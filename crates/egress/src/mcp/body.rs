@@ -18,7 +18,7 @@ use skep_mcp::{
 use tokio::time::{Instant, Sleep};
 
 use super::door::Judge;
-use super::link::{Coming, Flow};
+use super::link::{CUT, Coming, Flow, LONG, UNREACHABLE};
 use super::service::{Inner, Known};
 use crate::ledger::{Opened, Settled};
 use crate::llm::{Reservation, Witness, one_call};
@@ -50,7 +50,7 @@ pub(super) struct Open {
     pub(super) began: Instant,
     /// What is set aside of budgets.
     pub(super) held: Reservation,
-    /// What it costs, when its server was reached.
+    /// What it costs, when it was sent.
     pub(super) price: Money,
     pub(super) settled: bool,
 }
@@ -63,7 +63,7 @@ impl Open {
         }
         let now = self.inner.db.clock().now();
         let cost = match outcome {
-            "unreachable" => Money::ZERO,
+            UNREACHABLE => Money::ZERO,
             _ => self.price,
         };
         let whole = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -374,7 +374,7 @@ impl Body {
         }
         let status = self.status;
         let outcome = if (200..300).contains(&status) {
-            "cut".to_owned()
+            CUT.to_owned()
         } else {
             status.to_string()
         };
@@ -443,13 +443,13 @@ impl http_body::Body for Body {
                         this.silence.as_mut().reset(Instant::now() + patience);
                     }
                     if let Err(cut) = this.take(data) {
-                        return this.fail("long", cut);
+                        return this.fail(LONG, cut);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return this.fail("cut", Cut::Server(error)),
+                Poll::Ready(Some(Err(error))) => return this.fail(CUT, Cut::Server(error)),
                 Poll::Ready(None) => {
                     if let Err(cut) = this.finish() {
-                        return this.fail("long", cut);
+                        return this.fail(LONG, cut);
                     }
                 }
             }

@@ -184,7 +184,7 @@ impl Tools {
         let params = json!({ "name": step.tool, "arguments": arguments }).to_string();
         let answer = self.use_tool(server, who, steps, (&step.tool, &params));
         let answer = answer.await;
-        let answer = answer.inspect_err(|_| open.settle("unreachable"));
+        let answer = answer.inspect_err(|error| open.settle(error.outcome()));
         let text = match answer.map_err(failed)? {
             Ok(text) => text,
             Err(said) => {

@@ -15,7 +15,7 @@ use skep_mcp::{
     is_same_id, mirrored, request,
 };
 
-use super::link::{Coming, Flow, Sending};
+use super::link::{Coming, Flow, LATE, Sending};
 use super::process::Process;
 use super::service::Inner;
 use crate::EgressError;
@@ -320,7 +320,7 @@ impl Talk {
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, EgressError> {
-        let late = |_| Inner::unreachable(&self.settings, "no answer in time");
+        let late = |_| Inner::failed(&self.settings, LATE, "no answer in time");
         tokio::time::timeout(self.settings.timeout, work)
             .await
             .map_err(late)
@@ -414,7 +414,7 @@ impl Talk {
         let said = self.in_time(self.answered(coming, &id)).await?;
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             let why = format!("it refuses who asks (status {status})");
-            return Err(Inner::unreachable(&self.settings, why));
+            return Err(Inner::failed(&self.settings, status.as_str(), why));
         }
         let gone = status == StatusCode::NOT_FOUND && self.era == Era::Legacy;
         match said {

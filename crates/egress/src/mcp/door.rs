@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, Open, Sieve, why_not};
 use super::chain::Steps;
-use super::link::{Coming, Sending};
+use super::link::{Coming, Sending, UNREACHABLE};
 use super::merged;
 use super::parts::{self, Meant};
 use super::service::{Inner, Known, Server, Tools};
@@ -92,6 +92,16 @@ pub enum DoorError {
     /// Something else.
     #[error(transparent)]
     Egress(#[from] EgressError),
+}
+
+impl DoorError {
+    /// How an exchange ends that comes to this.
+    pub(super) fn outcome(&self) -> &str {
+        match self {
+            Self::Refused(_) => UNREACHABLE,
+            Self::Egress(error) => error.outcome(),
+        }
+    }
 }
 
 pub(super) fn refused(status: StatusCode, code: i64, why: impl Into<String>) -> DoorError {
@@ -482,7 +492,7 @@ impl Tools {
             Ok(asked) => asked,
             Err(error) => {
                 if let Some(mut open) = open {
-                    open.settle("unreachable");
+                    open.settle(error.outcome());
                 }
                 return Err(error);
             }
@@ -530,7 +540,7 @@ impl Tools {
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
         {
             let why = format!("it refuses who asks (status {status})");
-            return Err(Inner::unreachable(&server.settings, why).into());
+            return Err(Inner::failed(&server.settings, status.as_str(), why).into());
         }
         if let Some(session) = session {
             let ends = plan.method == Method::DELETE && status.is_success();

@@ -137,12 +137,56 @@ pub(super) struct Sending<'a> {
     pub(super) own: Option<&'a dyn Steps>,
 }
 
+/// How an exchange ends whose server gives no answer in time.
+pub(super) const LATE: &str = "late";
+/// How one ends whose answer has no end, or no beginning.
+pub(super) const CUT: &str = "cut";
+/// How one ends whose answer is too long.
+pub(super) const LONG: &str = "long";
+/// How one ends of which nothing was sent: it costs nothing.
+pub(super) const UNREACHABLE: &str = "unreachable";
+
+impl EgressError {
+    /// How an exchange ends that comes to this.
+    pub(super) fn outcome(&self) -> &str {
+        match self {
+            Self::ToolServer {
+                sent: Some(outcome),
+                ..
+            } => outcome,
+            _ => UNREACHABLE,
+        }
+    }
+
+    /// The same, when it was before what is asked for was sent.
+    pub(super) fn before(mut self) -> Self {
+        if let Self::ToolServer { sent, .. } = &mut self {
+            *sent = None;
+        }
+        self
+    }
+}
+
 impl Inner {
-    /// The error of a server that cannot be asked.
+    /// The error of a server that cannot be asked: nothing was sent.
     pub(super) fn unreachable(settings: &Settings, why: impl Into<String>) -> EgressError {
         EgressError::ToolServer {
             server: settings.name.clone(),
             why: why.into(),
+            sent: None,
+        }
+    }
+
+    /// The error of a server that was asked, by how that ended: it may have done what it was asked for.
+    pub(super) fn failed(
+        settings: &Settings,
+        outcome: &str,
+        why: impl Into<String>,
+    ) -> EgressError {
+        EgressError::ToolServer {
+            server: settings.name.clone(),
+            why: why.into(),
+            sent: Some(outcome.to_owned()),
         }
     }
 
@@ -178,10 +222,10 @@ impl Inner {
         let request = request.body(Full::new(sending.body));
         let request = request.map_err(|error| failed(&error.to_string()))?;
         let answer = self.answer_of(settings, request).await?;
-        if answer.status().is_redirection() {
-            return Err(failed(
-                "it answers with a redirection, which is not followed",
-            ));
+        let status = answer.status();
+        if status.is_redirection() {
+            let why = "it answers with a redirection, which is not followed";
+            return Err(Self::failed(settings, status.as_str(), why));
         }
         let (head, body) = answer.into_parts();
         Ok(Coming {
@@ -201,10 +245,11 @@ impl Inner {
         let asked = tokio::time::timeout(settings.timeout, self.upstream.ask(request)).await;
         match asked {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err((why, _))) => Err(Self::unreachable(settings, why)),
+            Ok(Err((why, true))) => Err(Self::failed(settings, CUT, why)),
+            Ok(Err((why, false))) => Err(Self::unreachable(settings, why)),
             Err(_) => {
                 let why = format!("no answer within {} s", settings.timeout.as_secs());
-                Err(Self::unreachable(settings, why))
+                Err(Self::failed(settings, LATE, why))
             }
         }
     }

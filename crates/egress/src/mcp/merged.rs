@@ -258,7 +258,7 @@ impl Tools {
             let asked = self
                 .over_http(&plan, server, who, (&headers, None, steps))
                 .await;
-            let (coming, _) = asked.inspect_err(|_| open.settle("unreachable"))?;
+            let (coming, _) = asked.inspect_err(|error| open.settle(error.outcome()))?;
             return Ok(passed(coming, Some(sieve), Some(open), server));
         }
         let params = Message::read(&plan.text).ok().and_then(|it| it.params);
@@ -266,7 +266,7 @@ impl Tools {
         let params = params.unwrap_or_else(|| "{}".to_owned());
         let answer = self.use_tool(server, who, steps, (&wanted.thing, &params));
         let answer = answer.await;
-        let answer = answer.inspect_err(|_| open.settle("unreachable"))?;
+        let answer = answer.inspect_err(|error| open.settle(error.outcome()))?;
         Ok(answered(&plan, answer, open))
     }
 
@@ -303,7 +303,9 @@ impl Tools {
         let definition = definition.map_or("{}", |it| &it.definition);
         let name = &server.settings.name;
         for is_last in [false, true] {
-            let talk = self.0.talk_of(server, who).await?;
+            let talk = self.0.talk_of(server, who).await;
+            // A greeting uses nothing yet.
+            let talk = talk.map_err(EgressError::before)?;
             match talk.call(method, params, definition).await {
                 // It forgot who this is, and did nothing.
                 Ok(Err(said)) if said.is_gone() && !is_last => self.0.forget(who, name),
@@ -314,7 +316,8 @@ impl Tools {
                 }
             }
         }
-        Err(Inner::unreachable(&server.settings, "it ends each session"))
+        let why = "it ends each session";
+        Err(Inner::failed(&server.settings, "404", why))
     }
 }
 

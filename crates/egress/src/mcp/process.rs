@@ -15,7 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::link::{filled, forms};
+use super::link::{CUT, LATE, filled, forms};
 use super::service::Inner;
 use crate::EgressError;
 use crate::scrub::Forms;
@@ -243,10 +243,11 @@ impl Process {
         Ok(process)
     }
 
-    fn ended(&self) -> EgressError {
+    fn ended(&self, sent: Option<&str>) -> EgressError {
         EgressError::ToolServer {
             server: self.server.clone(),
             why: "its program ended".to_owned(),
+            sent: sent.map(str::to_owned),
         }
     }
 
@@ -257,7 +258,7 @@ impl Process {
         line.push('\n');
         let process = self.clone();
         let written = tokio::spawn(async move { process.write(line).await });
-        written.await.unwrap_or_else(|_| Err(self.ended()))
+        written.await.unwrap_or_else(|_| Err(self.ended(Some(CUT))))
     }
 
     async fn write(&self, line: String) -> Result<(), EgressError> {
@@ -267,13 +268,15 @@ impl Process {
             input.flush().await
         };
         match tokio::time::timeout(self.timeout, written).await {
-            Ok(written) => written.map_err(|_| self.ended()),
+            // It may have read what it was told, as far as that went.
+            Ok(written) => written.map_err(|_| self.ended(Some(CUT))),
             Err(_) => {
                 // It may have half of a line: nothing else can be told to it.
                 self.end();
                 Err(EgressError::ToolServer {
                     server: self.server.clone(),
                     why: "its program reads nothing".to_owned(),
+                    sent: Some(LATE.to_owned()),
                 })
             }
         }
@@ -295,7 +298,7 @@ impl Process {
         {
             let mut state = self.state.lock();
             if state.over {
-                return Err(self.ended());
+                return Err(self.ended(None));
             }
             state.asked.retain(|it| !it.to.is_closed());
             let is_there = state.asked.iter().any(|it| is_same_id(&it.id, id.get()));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use parking_lot::Mutex;
 use skep_core::{PublicError as _, Timestamp, Workspace};
-use skep_mcp::{Class, Era, Object, Pin, Settings, State, Virtual};
+use skep_mcp::{Class, Era, Object, Pin, Settings, State, Virtual, WrongSetting};
 use skep_sources::Reach;
 use skep_store::{By, Change, Db, Scope, StoreError, Unit};
 use tokio::time::Instant;
@@ -237,12 +237,23 @@ impl std::fmt::Debug for Tools {
 impl Inner {
     pub(super) async fn known(&self, workspace: &Workspace) -> Result<Known, EgressError> {
         let shared = self.db.is_shared();
-        if let Some(known) = self.known.lock().get(workspace)
-            && (!shared || known.at.elapsed() < FRESH)
-        {
-            return Ok(known.clone());
+        let known = self.known.lock().get(workspace).cloned();
+        let fresh = known.filter(|it| !shared || it.at.elapsed() < FRESH);
+        let known = match fresh {
+            Some(known) => known,
+            None => self.reload(workspace).await?,
+        };
+        if known.servers.values().all(|it| it.settings.is_made()) {
+            return Ok(known);
         }
-        self.reload(workspace).await
+        // Descriptions are made tools of where others do not wait for it, and once.
+        let made = tokio::task::spawn_blocking(move || {
+            for server in known.servers.values() {
+                let _ = server.settings.api();
+            }
+            known
+        });
+        made.await.map_err(|_| EgressError::Busy)
     }
 
     /// Reads what the store has of a workspace.
@@ -254,7 +265,10 @@ impl Inner {
             let mut scope = reader.scope(&of);
             Ok::<_, StoreError>((stored::servers(&mut scope)?, stored::virtuals(&mut scope)?))
         });
-        let (servers, virtuals) = read.await?;
+        let (mut servers, virtuals) = read.await?;
+        if let Some(before) = self.known.lock().get(workspace) {
+            keep_made(&before.servers, &mut servers);
+        }
         let known = Known {
             at,
             servers: Arc::new(servers),
@@ -312,6 +326,16 @@ impl Inner {
             }
             busy.done = true;
         });
+    }
+}
+
+/// Keeps what was made of descriptions: of settings that are as they were.
+fn keep_made(before: &BTreeMap<String, Server>, now: &mut BTreeMap<String, Server>) {
+    for (name, server) in now {
+        let before = before.get(name).map(|it| &it.settings);
+        if let Some(before) = before.filter(|it| **it == server.settings) {
+            server.settings = before.clone();
+        }
     }
 }
 
@@ -390,8 +414,22 @@ impl Tools {
         self.0.conditions.lock().get(&key).cloned()
     }
 
-    /// Takes a server in, or puts it in the place of the one of its name. What somebody said yes to stays: it is known
-    /// by what it is.
+    /// Whether the settings of a server may be so. Where that takes long, others do not wait for it.
+    ///
+    /// # Errors
+    /// [`WrongSetting`].
+    pub async fn check(settings: &Settings) -> Result<(), WrongSetting> {
+        if settings.is_made() {
+            return settings.check();
+        }
+        let own = settings.clone();
+        let checked = tokio::task::spawn_blocking(move || own.check()).await;
+        // It is cut off when the server ends.
+        checked.unwrap_or_else(|_| settings.check())
+    }
+
+    /// Takes a server in, or puts it in the place of the one of its name. What somebody said yes to stays, as long as the
+    /// server leads where it did: it is known by what it is, and by whom it was.
     ///
     /// # Errors
     /// [`EgressError::Invalid`], and the store's own.
@@ -401,14 +439,17 @@ impl Tools {
         workspace: &Workspace,
         settings: &Settings,
     ) -> Result<(), EgressError> {
-        settings
-            .check()
-            .map_err(|wrong| EgressError::Invalid(wrong.to_string()))?;
+        let checked = Self::check(settings).await;
+        checked.map_err(|wrong| EgressError::Invalid(wrong.to_string()))?;
+        let transport = settings.transport.clone();
         let (name, text) = (settings.name.clone(), stored::server_text(settings));
         let of = name.clone();
         let put = move |scope: &mut Scope<'_>, now| {
             if VIRTUALS.has(scope, &of)? {
                 return Err(EgressError::Invalid(taken("virtual ", &of)));
+            }
+            if !stored::leads_with(scope, &of, &transport)? {
+                rows::drop_tools(scope, &of)?;
             }
             SERVERS.put(scope, (&of, &text), (now, MOST))
         };
@@ -596,7 +637,45 @@ impl Tools {
 
 #[cfg(test)]
 mod tests {
+    use skep_mcp::{Description, Rules, Transport};
+
     use super::*;
+
+    #[test]
+    fn what_was_made_of_a_description_is_kept_until_the_settings_change() {
+        let server = |deny: &str, text: &str| {
+            let settings = Settings {
+                name: "pets".to_owned(),
+                transport: Transport::OpenApi {
+                    url: "https://pets.example".to_owned(),
+                    headers: BTreeMap::new(),
+                    description: Arc::new(Description::new(text.to_owned())),
+                },
+                rules: Rules {
+                    allow: Vec::new(),
+                    deny: vec![deny.to_owned()],
+                },
+                resources: false,
+                prompts: false,
+                timeout: Settings::timeout(None),
+                prices: BTreeMap::new(),
+            };
+            let tools = BTreeMap::new();
+            BTreeMap::from([("pets".to_owned(), Server { settings, tools })])
+        };
+        let text = r#"{"openapi":"3.1.0","paths":{"/a":{"get":{}}}}"#;
+        let before = server("x", text);
+        assert!(before["pets"].settings.api().is_some_and(|it| it.is_ok()));
+        for (mut now, is_kept) in [
+            (server("x", text), true),
+            (server("y", text), false),
+            (server("x", "{}"), false),
+        ] {
+            assert!(!now["pets"].settings.is_made());
+            keep_made(&before, &mut now);
+            assert_eq!(now["pets"].settings.is_made(), is_kept);
+        }
+    }
 
     #[test]
     fn a_server_that_changes_all_the_time_is_looked_at_now_and_then() {

@@ -156,6 +156,18 @@ fn settings(name: &str, text: &str) -> Option<Settings> {
     })
 }
 
+/// Whether the server of a name leads where this one does. One that is not there leads nowhere.
+pub(super) fn leads_with(
+    scope: &mut Scope<'_>,
+    name: &str,
+    transport: &Transport,
+) -> Result<bool, StoreError> {
+    let all = SERVERS.all(scope)?;
+    let own = all.iter().find(|(its, _)| its == name);
+    let own = own.and_then(|(name, text)| settings(name, text));
+    Ok(own.is_some_and(|it| it.transport.leads_with(transport)))
+}
+
 fn pin(text: &str) -> Option<Pin> {
     let digits = text.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

@@ -243,11 +243,12 @@ impl Tools {
     ) -> Result<Vec<String>, EgressError> {
         let mut open = self.0.begin(who, (server, wanted), witness).await?;
         let listed = async {
-            let talk = self.0.talk_of(server, who).await?;
+            let talk = self.0.talk_of(server, who).await;
+            let talk = talk.map_err(EgressError::before)?;
             all_of(&talk, kind).await
         };
         let listed = listed.await;
-        open.settle(if listed.is_ok() { "200" } else { "unreachable" });
+        open.settle(listed.as_ref().map_or_else(EgressError::outcome, |_| "200"));
         listed
     }
 
@@ -274,7 +275,7 @@ impl Tools {
             Ok(answer) => answer,
             Err(error) => {
                 let mut open = open;
-                open.settle("unreachable");
+                open.settle(error.outcome());
                 return Err(error.into());
             }
         };

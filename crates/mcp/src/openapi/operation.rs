@@ -35,7 +35,6 @@ pub struct Operation {
     parameters: Vec<Parameter>,
     /// The media type of its body.
     body: Option<String>,
-    input: Value,
 }
 
 /// The request that a call is.
@@ -81,6 +80,9 @@ fn parameters<'a>(root: Root<'a>, at: &At<'a>) -> Result<Vec<&'a Value>, String>
     let mut all: Vec<((&str, &str), &Value)> = Vec::new();
     for list in [at.item, at.own] {
         let list = list.get("parameters").and_then(Value::as_array);
+        if list.is_some_and(|it| it.len() > MOST_PARAMETERS) {
+            return Err(format!("it has more than {MOST_PARAMETERS} parameters"));
+        }
         for parameter in list.into_iter().flatten() {
             let parameter = root.resolved(parameter)?;
             let text = |field: &str| {
@@ -233,17 +235,17 @@ fn named(all: &mut [Parameter], has_body: bool) -> Result<(), String> {
 impl Operation {
     /// Makes a tool of an operation; or says why it is none.
     pub(super) fn read<'a>(
-        root: Root<'a>,
+        schemas: &mut Schemas<'a>,
         at: &At<'a>,
         said: &BTreeSet<String>,
     ) -> Result<Made, String> {
+        let root = schemas.begin();
         if at.own.get("servers").or(at.item.get("servers")).is_some() {
             return Err("it is at another server than the rest".to_owned());
         }
-        let mut schemas = Schemas::new(root);
         let (mut all, mut left) = (Vec::new(), Vec::new());
         for parameter in parameters(root, at)? {
-            match Parameter::read(parameter, &mut schemas, said)? {
+            match Parameter::read(parameter, schemas, said)? {
                 Read::Taken(parameter) => all.push(parameter),
                 Read::Unsaid => {}
                 Read::Left(why) => left.push(why),
@@ -257,8 +259,9 @@ impl Operation {
         named(&mut all, body.is_some())?;
         let path = pieces(at.path, &all)?;
         let (mut properties, mut required) = (Map::new(), Vec::new());
-        for parameter in &all {
-            properties.insert(parameter.argument.clone(), parameter.schema.clone());
+        for parameter in &mut all {
+            let schema = std::mem::take(&mut parameter.schema);
+            properties.insert(parameter.argument.clone(), schema);
             required.extend(parameter.required.then(|| parameter.argument.clone()));
         }
         if let Some(body) = body {
@@ -287,7 +290,6 @@ impl Operation {
             path,
             parameters: all,
             body: media,
-            input,
         };
         Ok((operation, left))
     }
@@ -297,7 +299,10 @@ impl Operation {
     /// # Errors
     /// What of the arguments does not fit, in words for who said them.
     pub fn asked(&self, arguments: &Map<String, Value>) -> Result<Asked, String> {
-        check(&self.input, &Value::Object(arguments.clone()), "")?;
+        // It is read again for each call: definitions are many, and schemas that were read are many times as large.
+        let definition: Value = serde_json::from_str(&self.definition).unwrap_or_default();
+        let input = definition.get("inputSchema").ok_or("it has no schema")?;
+        check(input, &Value::Object(arguments.clone()), "")?;
         let given = |it: &Parameter| arguments.get(&it.argument);
         let mut target = String::new();
         for piece in &self.path {

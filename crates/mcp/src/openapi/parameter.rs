@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::schema::{Schemas, types};
-use super::{is_token, word};
+use super::{is_token, short, word};
 use crate::settings::is_own_header;
 
 /// Where a parameter goes.
@@ -65,7 +65,7 @@ pub(super) struct Parameter {
     form: Form,
     slash: Slash,
     pub(super) required: bool,
-    /// The schema of the argument.
+    /// The schema of the argument, until it stands in the definition.
     pub(super) schema: Value,
 }
 
@@ -101,6 +101,7 @@ fn form(own: &Value, place: Place) -> Result<Form, String> {
     };
     let style = own.get("style").and_then(Value::as_str).unwrap_or(usual);
     if style != usual {
+        let style = short(style);
         return Err(format!("its style is `{style}`, which is not spoken here"));
     }
     let explode = own.get("explode").and_then(Value::as_bool);
@@ -133,7 +134,8 @@ impl Parameter {
     ) -> Result<Read, String> {
         let text = |field: &str| own.get(field).and_then(Value::as_str).unwrap_or_default();
         let (name, place) = (text("name"), text("in"));
-        let place = Place::named(place).ok_or_else(|| format!("a parameter in `{place}`"))?;
+        let place =
+            Place::named(place).ok_or_else(|| format!("a parameter in `{}`", short(place)))?;
         let low = name.to_ascii_lowercase();
         let is_said = match place {
             // These are ignored, as the description's own rules say.
@@ -148,7 +150,9 @@ impl Parameter {
             return Ok(Read::Unsaid);
         }
         let required = place == Place::Path || own.get("required") == Some(&Value::Bool(true));
-        match Self::made(own, schemas, (name, place, required)) {
+        let made = Self::made(own, schemas, (name, place, required));
+        let name = short(name);
+        match made {
             Ok(made) => Ok(Read::Taken(made)),
             Err(why) if required => Err(format!("its parameter `{name}`: {why}")),
             Err(why) => Ok(Read::Left(format!("without its parameter `{name}`: {why}"))),
@@ -168,6 +172,7 @@ impl Parameter {
         if is_odd {
             return Err(format!("nobody can say it in a {}", place.as_str()));
         }
+        schemas.count(name.len())?;
         let content = own.get("content").and_then(Value::as_object);
         let (form, schema) = match content {
             None => (form(own, place)?, own.get("schema")),
@@ -185,6 +190,7 @@ impl Parameter {
         }
         let words = own.get("description").and_then(Value::as_str);
         if let (Some(words), Some(fields)) = (words, schema.as_object_mut()) {
+            schemas.count(words.len())?;
             fields.insert("description".to_owned(), words.into());
         }
         Ok(Self {

@@ -1,14 +1,25 @@
 //! Schemas of a description as tools have them: whole, without references, in the words of JSON Schema 2020-12. Where
 //! something is not taken along, a schema takes more than it did, never less.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
+
+use super::short;
 
 /// How deep schemas are followed; what is deeper may be anything.
 const MOST_DEPTH: usize = 24;
 /// References that lead from one to the next.
 const MOST_HOPS: usize = 16;
-/// Parts of all schemas of one operation.
-const MOST_PARTS: usize = 8_000;
+/// Bytes of a reference.
+const MOST_REFERENCE: usize = 512;
+/// What a part counts beside its own bytes.
+const PART: usize = 8;
+/// Bytes that the parts of all schemas of one operation count: of a definition that is taken no more are needed.
+const MOST_OF_ONE: usize = 512 << 10;
+/// Bytes that those of all operations count together, which become tools and which do not: eight times what all definitions say
+/// at most.
+const MOST_OF_ALL: usize = 32 << 20;
 
 /// What is taken along as it is.
 const PLAIN: [&str; 20] = [
@@ -40,12 +51,19 @@ const NAMED: [&str; 2] = ["properties", "patternProperties"];
 /// What holds a list of them.
 const LISTS: [&str; 2] = ["prefixItems", "allOf"];
 
+const CIRCLE: &str = "its references lead in a circle";
+
 /// A description that schemas are taken from.
 #[derive(Clone, Copy)]
 pub(super) struct Root<'a> {
     pub(super) all: &'a Value,
     /// Of OpenAPI 3.0, whose schemas have words of their own.
     pub(super) old: bool,
+}
+
+/// Where a value refers to.
+fn reference(value: &Value) -> Option<&str> {
+    value.get("$ref").and_then(Value::as_str)
 }
 
 /// A pointer of a reference, without `%41`.
@@ -66,7 +84,13 @@ fn plain(pointer: &str) -> Option<String> {
 impl<'a> Root<'a> {
     /// What a reference leads to.
     pub(super) fn target(self, reference: &str) -> Result<&'a Value, String> {
-        let why = || format!("`$ref` leads out of the description, or nowhere: `{reference}`");
+        let why = || {
+            let reference = short(reference);
+            format!("`$ref` leads out of the description, or nowhere: `{reference}`")
+        };
+        if reference.len() > MOST_REFERENCE {
+            return Err(why());
+        }
         let pointer = reference.strip_prefix('#').ok_or_else(why)?;
         let pointer = plain(pointer).ok_or_else(why)?;
         self.all.pointer(&pointer).ok_or_else(why)
@@ -76,12 +100,12 @@ impl<'a> Root<'a> {
     pub(super) fn resolved(self, value: &'a Value) -> Result<&'a Value, String> {
         let mut value = value;
         for _ in 0..MOST_HOPS {
-            match value.get("$ref").and_then(Value::as_str) {
+            match reference(value) {
                 Some(reference) => value = self.target(reference)?,
                 None => return Ok(value),
             }
         }
-        Err("its references lead in a circle".to_owned())
+        Err(CIRCLE.to_owned())
     }
 }
 
@@ -90,7 +114,10 @@ pub(super) struct Schemas<'a> {
     root: Root<'a>,
     /// References that are open.
     open: Vec<&'a str>,
+    /// What the parts of one operation may still count.
     left: usize,
+    /// What those of all that follow may.
+    left_of_all: usize,
 }
 
 /// Whether a schema says more than words.
@@ -104,8 +131,65 @@ impl<'a> Schemas<'a> {
         Self {
             root,
             open: Vec::new(),
-            left: MOST_PARTS,
+            left: MOST_OF_ONE,
+            left_of_all: MOST_OF_ALL,
         }
+    }
+
+    /// Another operation begins.
+    pub(super) fn begin(&mut self) -> Root<'a> {
+        self.open.clear();
+        self.left = MOST_OF_ONE;
+        self.root
+    }
+
+    /// Whether nothing is left for any operation.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.left_of_all == 0
+    }
+
+    /// Counts a part, before it is made.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), String> {
+        let size = PART.saturating_add(bytes);
+        let of_all = self.left_of_all.checked_sub(size);
+        self.left_of_all = of_all.unwrap_or(0);
+        let left = of_all.and_then(|_| self.left.checked_sub(size));
+        self.left = left.unwrap_or(0);
+        left.map(drop)
+            .ok_or_else(|| "its schemas have too many parts, or too long ones".to_owned())
+    }
+
+    /// A value as it is.
+    fn copied(&mut self, value: &Value) -> Result<Value, String> {
+        self.count(value.as_str().map_or(0, str::len))?;
+        match value {
+            Value::Array(all) => {
+                let all: Result<Vec<Value>, String> =
+                    all.iter().map(|it| self.copied(it)).collect();
+                all.map(Value::Array)
+            }
+            Value::Object(fields) => {
+                let mut out = Map::new();
+                for (name, value) in fields {
+                    self.count(name.len())?;
+                    out.insert(name.clone(), self.copied(value)?);
+                }
+                Ok(Value::Object(out))
+            }
+            plain => Ok(plain.clone()),
+        }
+    }
+
+    /// A value, or what it refers to.
+    fn resolved(&mut self, mut value: &'a Value) -> Result<&'a Value, String> {
+        for _ in 0..MOST_HOPS {
+            let Some(reference) = reference(value) else {
+                return Ok(value);
+            };
+            self.count(reference.len())?;
+            value = self.root.target(reference)?;
+        }
+        Err(CIRCLE.to_owned())
     }
 
     /// A schema, whole.
@@ -114,10 +198,7 @@ impl<'a> Schemas<'a> {
     }
 
     fn schema(&mut self, schema: &'a Value, depth: usize) -> Result<Value, String> {
-        self.left = self
-            .left
-            .checked_sub(1)
-            .ok_or_else(|| format!("its schemas have more than {MOST_PARTS} parts"))?;
+        self.count(0)?;
         let Value::Object(fields) = schema else {
             return Ok(match schema {
                 Value::Bool(false) => Value::Bool(false),
@@ -127,9 +208,10 @@ impl<'a> Schemas<'a> {
         if depth > MOST_DEPTH {
             return Ok(json!({}));
         }
-        let Some(reference) = fields.get("$ref").and_then(Value::as_str) else {
+        let Some(reference) = reference(schema) else {
             return self.fields(fields, depth);
         };
+        self.count(reference.len())?;
         let mut whole = match self.open.contains(&reference) {
             true => json!({ "description": "Another one of the same kind." }),
             false => {
@@ -143,7 +225,7 @@ impl<'a> Schemas<'a> {
         // What stands beside a reference counts since 3.1 alone.
         if !self.root.old {
             if let (Some(words), Some(whole)) = (fields.get("description"), whole.as_object_mut()) {
-                whole.insert("description".to_owned(), words.clone());
+                whole.insert("description".to_owned(), self.copied(words)?);
             }
             if binds(fields) {
                 let beside = self.fields(fields, depth)?;
@@ -157,8 +239,9 @@ impl<'a> Schemas<'a> {
         let mut out = Map::new();
         for (name, value) in fields {
             let name_of = name.as_str();
+            self.count(0)?;
             let made = match name_of {
-                _ if PLAIN.contains(&name_of) => value.clone(),
+                _ if PLAIN.contains(&name_of) => self.copied(value)?,
                 _ if ONE.contains(&name_of) => match value {
                     Value::Bool(_) => value.clone(),
                     _ => self.schema(value, depth + 1)?,
@@ -178,6 +261,7 @@ impl<'a> Schemas<'a> {
     fn named(&mut self, value: &'a Value, depth: usize) -> Result<Value, String> {
         let mut out = Map::new();
         for (name, schema) in value.as_object().into_iter().flatten() {
+            self.count(name.len())?;
             out.insert(name.clone(), self.schema(schema, depth + 1)?);
         }
         Ok(Value::Object(out))
@@ -249,23 +333,23 @@ impl<'a> Schemas<'a> {
 
     /// What a server alone says is not sent to it.
     fn drop_read_only(
-        &self,
+        &mut self,
         fields: &'a Map<String, Value>,
         out: &mut Map<String, Value>,
     ) -> Result<(), String> {
         let own = fields.get("properties").and_then(Value::as_object);
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
         for (name, schema) in own.into_iter().flatten() {
-            let schema = self.root.resolved(schema)?;
+            let schema = self.resolved(schema)?;
             if schema.get("readOnly") == Some(&Value::Bool(true)) {
-                gone.push(name.as_str());
+                gone.insert(name.as_str());
             }
         }
         if let Some(Value::Object(all)) = out.get_mut("properties") {
-            all.retain(|name, _| !gone.contains(&name.as_str()));
+            all.retain(|name, _| !gone.contains(name.as_str()));
         }
         if let Some(Value::Array(all)) = out.get_mut("required") {
-            all.retain(|it| it.as_str().is_none_or(|it| !gone.contains(&it)));
+            all.retain(|it| it.as_str().is_none_or(|it| !gone.contains(it)));
         }
         Ok(())
     }

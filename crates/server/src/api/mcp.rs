@@ -13,7 +13,7 @@ use skep_api::{
 };
 use skep_core::{Code, Timestamp, Workspace};
 use skep_egress::ledger::Way;
-use skep_egress::mcp::{Approval, Server};
+use skep_egress::mcp::{Approval, Server, Tools};
 use skep_egress::{DayFilter, EgressError, Money};
 use skep_mcp::{
     Api, Class, Description, PRESETS, Preset, Rules, Settings, Transport, Value, to_value,
@@ -297,9 +297,8 @@ pub(super) async fn provide(
 ) -> Result<Json<McpServer>, ApiError> {
     let workspace = &asker.principal.workspace;
     let settings = settings(name, new)?;
-    settings
-        .check()
-        .map_err(|wrong| invalid(&wrong.field, wrong.why))?;
+    let checked = Tools::check(&settings).await;
+    checked.map_err(|wrong| invalid(&wrong.field, wrong.why))?;
     for secret in settings.secrets() {
         may_name(&state, &asker, secret)
             .await?
