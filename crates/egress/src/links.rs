@@ -336,6 +336,13 @@ mod tests {
         message
     }
 
+    /// Asks, and gets the answer.
+    async fn answers(links: &Links, message: Message) {
+        let answer = links.ask(message).await.ok().unwrap();
+        let body = answer.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "hi");
+    }
+
     /// Hears a request, and answers it.
     async fn serve(stream: &mut TcpStream, answer: &[u8]) -> String {
         let mut heard = Vec::new();
@@ -359,9 +366,7 @@ mod tests {
         });
         let links = links();
         for _ in 0..2 {
-            let answer = links.ask(message(&uri)).await.ok().unwrap();
-            let body = answer.into_body().collect().await.unwrap();
-            assert_eq!(body.to_bytes(), "hi");
+            answers(&links, message(&uri)).await;
         }
         // Who has all of it and does not look for the end leaves the connection to others, too.
         let mut body = links.ask(message(&uri)).await.ok().unwrap().into_body();
@@ -391,9 +396,7 @@ mod tests {
         });
         let links = links();
         for _ in 0..2 {
-            let answer = links.ask(message(&uri)).await.ok().unwrap();
-            let body = answer.into_body().collect().await.unwrap();
-            assert_eq!(body.to_bytes(), "hi");
+            answers(&links, message(&uri)).await;
             closed.notified().await;
         }
         host.await.unwrap();
@@ -442,9 +445,7 @@ mod tests {
         let mut large = message(&uri);
         *large.body_mut() = Full::new(Bytes::from(vec![b'x'; 16 << 20]));
         for asked in [large, message(&uri)] {
-            let answer = links.ask(asked).await.ok().unwrap();
-            let body = answer.into_body().collect().await.unwrap();
-            assert_eq!(body.to_bytes(), "hi");
+            answers(&links, asked).await;
         }
         host.await.unwrap();
     }
@@ -462,9 +463,7 @@ mod tests {
         });
         let links = links();
         for _ in 0..2 {
-            let answer = links.ask(message(&uri)).await.ok().unwrap();
-            let body = answer.into_body().collect().await.unwrap();
-            assert_eq!(body.to_bytes(), "hi");
+            answers(&links, message(&uri)).await;
         }
         host.await.unwrap();
     }
