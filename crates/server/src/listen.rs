@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
+use skep_core::config::Settings;
 use skep_runtime_docker::Bridge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -52,6 +53,17 @@ pub(crate) struct Bounds {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) header_bytes: usize,
     pub(crate) header_timeout: Duration,
+}
+
+impl Bounds {
+    /// Those of the settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(settings.limits_connections)),
+            header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
+            header_timeout: settings.limits_header_timeout,
+        }
+    }
 }
 
 /// Listens until it is told to stop.

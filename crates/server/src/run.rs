@@ -105,11 +105,7 @@ pub async fn run(settings: Settings, options: RunOptions) -> Result<(), ServerEr
     }
     machine::raise_open_files();
     // The address first: a port that is taken must not cost a migration.
-    let bounds = Bounds {
-        connections: Arc::new(Semaphore::new(settings.limits_connections)),
-        header_bytes: usize::try_from(settings.limits_headers).unwrap_or(usize::MAX),
-        header_timeout: settings.limits_header_timeout,
-    };
+    let bounds = Bounds::of(&settings);
     let listener = Listener::bind(settings.listen, tls.clone(), bounds.clone()).await?;
     let address = listener.address()?;
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -43,7 +43,7 @@ pub(crate) enum PolicyVerb {
     /// Ask a file of cases and compare; exits with 1 when one differs
     Test(TestArgs),
     /// Why something is allowed or not: what decided, and what came near
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// What policies would have decided in the past, from the audit log
     Simulate(simulate::SimulateArgs),
     /// Print the schema: all principals, actions and things
@@ -315,7 +315,7 @@ pub(crate) async fn run(session: &Session, verb: PolicyVerb) -> Result {
             session.output.done(&policy, &version.to_string(), &said)
         }
         PolicyVerb::Test(args) => test(session, &args).await,
-        PolicyVerb::Explain(args) => explain(session, args).await,
+        PolicyVerb::Explain(args) => explain(session, *args).await,
         PolicyVerb::Simulate(args) => simulate::run(session, args).await,
         PolicyVerb::Schema => session.output.raw(SCHEMA.as_bytes()),
         PolicyVerb::Reset(_) => reset(session).await,
