@@ -5,6 +5,7 @@
 //! watches an answer as it passes. What does not live here: who may ask which model, prices, and HTTP.
 
 mod chat;
+mod embeddings;
 mod errors;
 mod frames;
 mod gemini;
@@ -21,6 +22,7 @@ mod tap;
 mod texts;
 mod translate;
 
+pub use embeddings::{Inputs, apart, together};
 pub use errors::{error_body, translate_error};
 pub use glance::{BadRequest, Glance, glance, rewritten, with_model, with_temperature, with_usage};
 pub use messages::MOST_OUTPUT;

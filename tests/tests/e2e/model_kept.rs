@@ -13,6 +13,7 @@ const SAYS: &str = "says+say=hello+prompt=10+tokens=3";
 
 on_each_engine!(
     the_same_request_is_answered_once,
+    each_text_has_a_vector_that_is_kept,
     what_people_look_at_is_encrypted_and_their_looking_is_written_down,
 );
 
@@ -144,6 +145,78 @@ async fn another_request_or_a_failure_is_not_answered_so() {
     let wrong = ask(&house, &body, &[("skep-cache", "always")]).await;
     assert_eq!(wrong.status, 400);
     assert!(wrong.text().contains("max-age=SECONDS"), "{}", wrong.text());
+}
+
+/// A model that embeds, and what it embeds as.
+const VECTORS: &str = "embedding+as=vectors";
+
+async fn embed(house: &House, texts: Value, headers: &[(&'static str, &str)]) -> Answer {
+    let body = json!({ "model": VECTORS, "input": texts }).to_string();
+    let client = &house.server.client;
+    let mut request = client.request(Method::POST, "/llm/openai/v1/embeddings", body);
+    for (name, value) in headers {
+        let value = value.parse().expect("a header");
+        request.headers_mut().insert(*name, value);
+    }
+    let said = client.send(request).await.expect("an answer");
+    assert_eq!(said.status, 200, "{}", said.text());
+    said
+}
+
+/// The texts that the provider was asked about, request by request.
+async fn embedded(house: &House) -> Vec<Value> {
+    let seen = house.upstream.seen(VECTORS).await.into_iter();
+    seen.map(|it| it["body"]["input"].clone()).collect()
+}
+
+/// Of several texts, each vector is kept by itself; the provider is asked about the others alone.
+async fn each_text_has_a_vector_that_is_kept(engine: Engine) {
+    let house = House::start_on(&engine).await;
+    // What each is without anything kept.
+    let (one, two) = (json!(["a", "b"]), json!(["c", "b", "d", "a"]));
+    let plain = embed(&house, two.clone(), &[]).await.json();
+    set(&house, "*", json!({ "cache_s": 3600 })).await;
+    let first = embed(&house, one.clone(), &[("skep-cache", "tag=docs")]).await;
+    assert_eq!(first.header("skep-cache"), "miss");
+    // Another order, and it is known.
+    let whole = eventually("both vectors are kept", async || {
+        let again = embed(&house, json!(["b", "a"]), &[]).await;
+        (again.header("skep-cache") == "hit").then_some(again)
+    })
+    .await;
+    let vector = |said: &Value, nth: usize| said["data"][nth]["embedding"].clone();
+    let (first, whole) = (first.json(), whole.json());
+    assert_eq!(
+        [vector(&whole, 0), vector(&whole, 1)],
+        [vector(&first, 1), vector(&first, 0)]
+    );
+    assert_eq!(
+        [&whole["data"][0]["index"], &whole["data"][1]["index"]],
+        [0, 1]
+    );
+    assert_eq!(whole["usage"]["total_tokens"], 0);
+    let before = embedded(&house).await.len();
+    let some = embed(&house, two.clone(), &[]).await;
+    assert_eq!(some.header("skep-cache"), "partial");
+    assert_eq!(some.json()["data"], plain["data"]);
+    let asked = embedded(&house).await;
+    assert_eq!(asked[before..], [json!(["c", "d"])]);
+    eventually("all four are kept", async || {
+        let again = embed(&house, two.clone(), &[]).await;
+        (again.header("skep-cache") == "hit").then_some(())
+    })
+    .await;
+    // They are no exchanges that anybody could look at.
+    assert!(kept(&house).await.is_empty());
+    // Tokens are no text, other dimensions are another request, and who wants it fresh is not given what is kept.
+    let tokens = embed(&house, json!([[97], [98]]), &[]).await;
+    assert_eq!(tokens.header("skep-cache"), "miss");
+    let fresh = embed(&house, one.clone(), &[("skep-cache", "no-cache")]).await;
+    assert_eq!(fresh.header("skep-cache"), "miss");
+    assert_eq!(embedded(&house).await.last(), Some(&one));
+    forget(&house, json!({ "model": format!("openai/{VECTORS}") })).await;
+    let after = embed(&house, one, &[]).await;
+    assert_eq!(after.header("skep-cache"), "miss");
 }
 
 /// An exchange is kept whole, encrypted, and shown to who may see it, after that was written down.

@@ -358,6 +358,16 @@ impl Plan {
         }
     }
 
+    /// The same for a request with less in it.
+    pub(super) fn with_rest(self, body: &Bytes) -> Self {
+        let glance = glance(self.dialect, body).unwrap_or_else(|_| self.glance.clone());
+        Self {
+            glance,
+            body_bytes: body.len() as u64,
+            ..self
+        }
+    }
+
     /// Whether a prompt is asked for, which is not made yet ([`super::service::Models::with_prompt`]).
     #[must_use]
     pub fn is_prompt(&self) -> bool {

@@ -27,8 +27,10 @@ use super::wishes::Wishes;
 use crate::EgressError;
 use crate::ledger::Opened;
 
+mod apart;
 mod rows;
 
+pub(super) use apart::Apart;
 use rows::{Found, Marks};
 pub use rows::{Recorded, Which};
 
@@ -40,8 +42,9 @@ const MOST_HELD: usize = 128 << 20;
 const MOST_KEPT: u64 = 4 << 30;
 /// Exchanges that wait for the store.
 const MOST_WAITING: usize = 1_024;
-/// Those that are written in one unit.
+/// Those that are taken up at once, and rows that are written in one unit.
 const BATCH: usize = 32;
+const ROWS: usize = 128;
 /// How long an answer is there for another attempt of its call.
 const REPLAYED: Duration = Duration::from_secs(24 * 3600);
 /// After how long the store is asked again that did not take it, and how often.
@@ -121,6 +124,9 @@ struct Draft {
     recorded: Recorded,
     marks: Marks,
     content: Content,
+    /// It is kept as one; and its vectors each by itself, until then.
+    whole: bool,
+    vectors: Option<(Arc<Apart>, Timestamp)>,
     held: usize,
 }
 
@@ -156,6 +162,8 @@ pub(super) struct Keep {
     status: u16,
     headers: Vec<(String, String)>,
     answer: Vec<u8>,
+    /// Its vectors are given again one by one.
+    apart: Option<Arc<Apart>>,
     held: usize,
     /// It is too long.
     over: bool,
@@ -212,10 +220,14 @@ impl Keeping {
 
     /// The mark of an answer of one of those who could give it.
     fn cache_mark(&self, target: &Target) -> [u8; 32] {
+        self.mark_of(b"answer", &self.request, target)
+    }
+
+    fn mark_of(&self, of: &[u8], request: &[u8; 32], target: &Target) -> [u8; 32] {
         let provider = &target.provider;
         self.keys.mark.mac(&hash(&[
-            b"answer",
-            &self.request,
+            of,
+            request,
             provider.kind.as_str().as_bytes(),
             provider.base().as_bytes(),
             target.model.as_bytes(),
@@ -241,6 +253,7 @@ impl Keeping {
             status,
             headers: kept_headers(headers),
             answer: Vec::new(),
+            apart: None,
             held: 0,
             over: false,
         }
@@ -248,6 +261,12 @@ impl Keeping {
 }
 
 impl Keep {
+    /// Its vectors are kept one by one.
+    pub(super) fn apart(mut self, apart: Option<Arc<Apart>>) -> Self {
+        self.apart = apart;
+        self
+    }
+
     /// A piece goes out.
     pub(super) fn push(&mut self, data: &[u8]) {
         if self.over {
@@ -256,7 +275,8 @@ impl Keep {
         let held = &self.keeping.recordings.0.held;
         let before = held.fetch_add(data.len(), Ordering::Relaxed);
         self.held += data.len();
-        self.over = self.answer.len() + data.len() > MOST_ANSWER || before + data.len() > MOST_HELD;
+        let most = self.apart.as_ref().map_or(MOST_ANSWER, |_| MOST_HELD);
+        self.over = self.answer.len() + data.len() > most || before + data.len() > MOST_HELD;
         match self.over {
             true => self.release(),
             false => self.answer.extend_from_slice(data),
@@ -296,6 +316,9 @@ impl Keep {
         let cached = keeping
             .time
             .filter(|it| whole && keeping.keeps && !it.is_zero());
+        let until = cached.map(|it| now.plus(it));
+        let vectors = self.apart.take().zip(until);
+        let cached = cached.filter(|_| vectors.is_none());
         let replayed = keeping.replay.is_some() && whole;
         if let Some(replay) = keeping.replay.as_ref().filter(|_| whole) {
             replay.answered();
@@ -304,7 +327,8 @@ impl Keep {
             tracing::info!(exchange = ?self.opened.id, "an answer is too long to be kept");
             return;
         }
-        if keeping.days == 0 && cached.is_none() && !replayed {
+        let whole = keeping.days > 0 || cached.is_some() || replayed;
+        if !whole && vectors.is_none() {
             return;
         }
         if recordings.full.lock().contains(&keeping.workspace) {
@@ -342,6 +366,8 @@ impl Keep {
                 ..self.marks
             },
             content,
+            whole,
+            vectors,
             held: std::mem::take(&mut self.held),
         };
         if let Err(refused) = recordings.queue.try_send(draft) {
@@ -553,10 +579,18 @@ impl Recordings {
 
     async fn write(&self, batch: Vec<Draft>, stop: &CancellationToken) {
         let held: usize = batch.iter().map(|it| it.held).sum();
-        let sealed: Vec<_> = batch.into_iter().filter_map(sealed).collect();
-        let sealed = Arc::new(sealed);
+        let mut rows = batch.into_iter().flat_map(sealed).peekable();
+        while rows.peek().is_some() {
+            // Others write, too.
+            self.insert(rows.by_ref().take(ROWS).collect(), stop).await;
+        }
+        self.0.held.fetch_sub(held, Ordering::Relaxed);
+    }
+
+    async fn insert(&self, rows: Vec<Sealed>, stop: &CancellationToken) {
+        let rows = Arc::new(rows);
         for times in 1.. {
-            let of = sealed.clone();
+            let of = rows.clone();
             let written = self.0.db.write(move |unit: &mut Unit<'_>| {
                 for (workspace, recorded, marks, bytes) in of.iter() {
                     rows::insert(&mut unit.scope(workspace), (recorded, marks), bytes)?;
@@ -564,15 +598,14 @@ impl Recordings {
                 Ok::<_, StoreError>(())
             });
             match written.await {
-                Ok(()) => break,
+                Ok(()) => return,
                 Err(error) if times >= TRIES || stop.is_cancelled() => {
-                    tracing::error!(%error, exchanges = sealed.len(), "exchanges are not kept");
-                    break;
+                    tracing::error!(%error, exchanges = rows.len(), "exchanges are not kept");
+                    return;
                 }
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }
-        self.0.held.fetch_sub(held, Ordering::Relaxed);
     }
 
     /// Sees to it that a workspace does not keep more than it may.
@@ -630,11 +663,23 @@ impl Recordings {
 
 type Sealed = (Workspace, Recorded, Marks, Vec<u8>);
 
-fn sealed(draft: Draft) -> Option<Sealed> {
-    let context = context(&draft.workspace, &draft.recorded.id);
-    let plain = Zeroizing::new(draft.content.to_bytes());
-    let sealed = draft.keys.seal.seal(&context, &plain).ok()?;
-    Some((draft.workspace, draft.recorded, draft.marks, sealed))
+/// What is written of one, as it is written.
+fn sealed(mut draft: Draft) -> impl Iterator<Item = Sealed> {
+    let vectors = draft.vectors.take().map(|(apart, until)| {
+        let (of, headers) = (draft.recorded.clone(), draft.content.headers.clone());
+        let fresh = apart.fresh(&draft.content.answer).into_iter();
+        fresh.map(move |it| apart::vector(&of, &headers, it, until))
+    });
+    let whole = (draft.recorded, draft.marks, draft.content);
+    let whole = draft.whole.then_some(whole);
+    let all = whole.into_iter().chain(vectors.into_iter().flatten());
+    let (workspace, keys) = (draft.workspace, draft.keys);
+    all.filter_map(move |(recorded, marks, content)| {
+        let plain = Zeroizing::new(content.to_bytes());
+        let context = context(&workspace, &recorded.id);
+        let sealed = keys.seal.seal(&context, &plain).ok()?;
+        Some((workspace.clone(), recorded, marks, sealed))
+    })
 }
 
 /// Gives answers again no more.

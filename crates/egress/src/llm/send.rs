@@ -12,12 +12,12 @@ use skep_core::{ExchangeId, Workspace};
 use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
 
-use super::answer::{passed, translated};
+use super::answer::{joined, passed, translated};
 use super::books::{Amount, Books, On, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
-use super::recordings::Keeping;
+use super::recordings::{Apart, Keeping};
 use super::route::{Pick, chance_of};
 use super::scores::mark;
 use super::service::{Models, Who, Witness};
@@ -34,7 +34,7 @@ const MODEL: HeaderName = HeaderName::from_static("skep-model");
 const EXCHANGE: HeaderName = HeaderName::from_static("skep-exchange");
 /// Tells a client which version of a prompt was asked for: `name@3`.
 const PROMPT: HeaderName = HeaderName::from_static("skep-prompt");
-/// Tells a client whether the answer was given before: `hit`, `miss`, or `replay` of an earlier attempt.
+/// Tells a client whether the answer was given before: `hit`, `partial`, `miss`, or `replay` of an earlier attempt.
 const CACHE: HeaderName = HeaderName::from_static("skep-cache");
 /// Statuses of a provider that cannot, or not now: the next one is asked.
 pub(super) const CANNOT: [u16; 6] = [429, 500, 502, 503, 504, 529];
@@ -63,8 +63,9 @@ struct Sending<'a> {
     client: &'a HeaderMap,
     body: &'a Bytes,
     witness: &'a Arc<dyn Witness>,
-    /// What is kept of it.
+    /// What is kept of it, and its texts, if they are looked at one by one.
     keeping: Option<Arc<Keeping>>,
+    apart: Option<Arc<Apart>>,
     /// A mark of its thread.
     thread: String,
 }
@@ -141,15 +142,24 @@ impl Models {
         (client, body): (&HeaderMap, &Bytes),
         witness: Arc<dyn Witness>,
     ) -> Result<Response<Body>, EgressError> {
-        let plan = Arc::new(plan);
         let body = plan.body.as_ref().unwrap_or(body);
-        let out = plan.masked.as_ref().map_or(body, |it| &it.body);
         let mut wishes = Wishes::of(client)?;
         let thread = wishes.thread.take();
         let client = headers::to_provider(client);
         let wanted = (wishes, &plan.preferences);
         let kept = &self.0.recordings;
         let keeping = kept.keeping((&plan, who), wanted, (&client, body)).await;
+        let apart = match &keeping {
+            Some(keeping) => kept.apart(keeping, &plan, (&client, body)).await,
+            None => None,
+        };
+        let body = body.clone();
+        let (plan, body) = match &apart {
+            Some(apart) if apart.has_some() => (plan.with_rest(&apart.rest), apart.rest.clone()),
+            _ => (plan, body),
+        };
+        let plan = Arc::new(plan);
+        let out = plan.masked.as_ref().map_or(&body, |it| &it.body);
         let sending = Sending {
             plan: &plan,
             who,
@@ -157,6 +167,7 @@ impl Models {
             body: out,
             witness: &witness,
             keeping,
+            apart: apart.map(Arc::new),
             thread: thread.as_deref().map(mark).unwrap_or_default(),
         };
         let order = self.order(&plan, &who.workspace, thread.as_deref());
@@ -188,8 +199,11 @@ impl Models {
         order: &[usize],
     ) -> Option<Result<Response<Body>, EgressError>> {
         let keeping = sending.keeping.as_ref()?;
-        let targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
-        let again = self.0.recordings.again(keeping, targets).await?;
+        let mut targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
+        let again = match &sending.apart {
+            Some(apart) => apart.again(targets.next()?)?,
+            None => self.0.recordings.again(keeping, targets).await?,
+        };
         // Who gave it may not be asked any more.
         let may = |it: &Target| it.name() == again.model;
         if !sending.plan.targets.iter().any(may) {
@@ -468,9 +482,12 @@ impl Models {
         open.answers(answer.status());
         let name = HeaderValue::try_from(&*open.target);
         let told = (open.opened.clone(), open.target.clone());
-        let mut response = match memory {
-            Some(memory) => translated(plan, target, open, (answer, memory)).await?,
-            None => passed(plan, target, open, answer),
+        let some = sending.apart.as_ref().filter(|it| it.has_some());
+        let some = some.filter(|_| answer.status().is_success());
+        let mut response = match (memory, some) {
+            (Some(memory), _) => translated(plan, target, open, (answer, memory)).await?,
+            (None, Some(apart)) => joined(plan, target, open, (answer, apart)).await?,
+            (None, None) => passed(plan, target, open, answer),
         };
         if let Ok(name) = name {
             response.headers_mut().insert(MODEL, name);
@@ -484,9 +501,12 @@ impl Models {
         if let Some(keeping) = &sending.keeping {
             let answer = (response.status().as_u16(), response.headers());
             let keep = keeping.keep(target, (&told.0, &told.1), answer);
-            response.body_mut().keep(keep);
+            response.body_mut().keep(keep.apart(sending.apart.clone()));
             if keeping.caches() {
-                let missed = HeaderValue::from_static("miss");
+                let missed = match some {
+                    Some(_) => HeaderValue::from_static("partial"),
+                    None => HeaderValue::from_static("miss"),
+                };
                 response.headers_mut().insert(CACHE, missed);
             }
         }

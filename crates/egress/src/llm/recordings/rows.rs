@@ -3,6 +3,8 @@
 use skep_core::Timestamp;
 use skep_store::{Row, Scope, StoreError};
 
+/// The outcome of what is one vector of an answer, and no exchange: it is given again, and listed nowhere.
+pub(super) const VECTOR: &str = "vector";
 /// Rows that are removed in one unit.
 const SWEPT: i64 = 500;
 
@@ -145,7 +147,7 @@ macro_rules! listed {
     ($rest:literal) => {
         concat!(
             "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes, looked_at ",
-            "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 ",
+            "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 AND outcome <> 'vector' ",
             $rest
         )
     };
