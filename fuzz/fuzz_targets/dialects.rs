@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use skep_dialects::{
-    Dialect, Memory, StreamTranslation, Tap, WithoutUsage, glance, rewritten, translate_answer,
-    translate_error, translate_request,
+    Dialect, Inputs, Memory, Question, StreamTranslation, Tap, WithoutUsage, apart, glance,
+    rewritten, same, together, translate_answer, translate_error, translate_request,
 };
 
 const ALL: [Dialect; 4] = [
@@ -44,6 +44,23 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok((made, _)) = translate_request(from, to, bytes, "another", first & 128 > 0) {
         assert!(seen.is_ok(), "what a broker cannot read is not translated");
         glance(to, &made).expect("what is written is read");
+    }
+    let plain = same(bytes);
+    assert!(plain.len() <= bytes.len());
+    if let Some(asked) = Question::of(from, bytes) {
+        let (before, after) = (&bytes[..asked.at.start], &bytes[asked.at.end..]);
+        let other = [before, b"\"x\"", after].concat();
+        assert_eq!(Question::of(from, &other).expect("it is there").text, "x");
+    }
+    if let Some(inputs) = Inputs::of(bytes) {
+        let texts = inputs.texts.len();
+        let again = inputs.only(|_| true);
+        assert_eq!(Inputs::of(&again).expect("it is a request").texts.len(), texts);
+    }
+    if let Some(each) = apart(bytes, 2) {
+        let known: Vec<_> = each.into_iter().map(Some).collect();
+        let whole = together(None, &known).expect("what was taken apart goes together");
+        assert!(apart(&whole, 2).is_some());
     }
     let _ = translate_answer(from, to, bytes, &Memory::default());
     let _ = translate_error(from, to, 500, bytes);

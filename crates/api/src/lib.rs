@@ -53,7 +53,7 @@ pub use model::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelKeyCheck, ModelMonth,
     ModelPerformance, ModelPerformances, ModelProvider, ModelProviderCheck, ModelRoute,
     ModelRouteVersion, ModelSettings, ModelUsage, ModelUsages, NewModelBudget, NewModelProvider,
-    NewModelRoute, NewModelSettings, NewRouteModel, RouteModel, RouteRollback,
+    NewModelRoute, NewModelSettings, NewRouteModel, RouteModel, RouteRollback, SimilarQuestions,
 };
 pub use page::Page;
 pub use people::{

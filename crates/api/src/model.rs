@@ -312,6 +312,13 @@ pub struct NewModelSettings {
     /// For how many seconds an answer is given again to the same request; 0: never. Without it, when a request says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_s: Option<u64>,
+    /// Kinds of events (`agent.deployed`, or `agent` for all that begin so) after which an answer from before is given again
+    /// no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_on: Option<Vec<String>>,
+    /// Which questions mean the same, so that an answer to one is given to the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similar: Option<SimilarQuestions>,
     /// For how many days exchanges are kept, with request and answer; 0: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_days: Option<u32>,
@@ -332,6 +339,16 @@ pub struct NewModelSettings {
     /// The same by patterns of one's own (regular expressions), by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_patterns: Option<BTreeMap<String, String>>,
+}
+
+/// Which questions mean the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SimilarQuestions {
+    /// The model that makes vectors of them (`provider/model`); empty: none means the same as another.
+    pub model: String,
+    /// How near their vectors are, from 0.5 to 1 (cosine).
+    pub least: f64,
 }
 
 /// How models are used, and by whom.

@@ -1,7 +1,7 @@
 //! Models: providers, routes, budgets, usage.
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use skep_api::{
     ForgetAnswers, ModelBudget, ModelExchange, ModelExchangeContent, ModelPerformances,
     ModelProvider, ModelProviderCheck, ModelRoute, ModelRouteVersion, ModelSettings, ModelUsages,
@@ -9,9 +9,24 @@ use skep_api::{
 };
 
 use crate::request::{Query, encode};
-use crate::{Client, ClientError};
+use crate::{Answer, Client, ClientError, RequestBody};
 
 impl Client {
+    /// Asks a model by a door of an SDK, such as `/llm/openai/v1/chat/completions`. Whatever is answered is the answer, also
+    /// outside 2xx and by Skep itself: in the dialect of the door.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ask_model(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        let body = RequestBody::Bytes(body);
+        self.send(Method::POST, path, headers, body).await
+    }
+
     /// The providers of models.
     ///
     /// # Errors

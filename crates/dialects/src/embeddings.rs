@@ -13,7 +13,7 @@ const MOST: usize = 2_048;
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// What stands before the list of texts, and behind it.
-    pub around: [&'a [u8]; 2],
+    around: [&'a [u8]; 2],
     /// Each text, or list of tokens, as it is written.
     pub texts: Vec<&'a str>,
 }

@@ -126,11 +126,22 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 looked_at BIGINT NOT NULL,
                 bytes BIGINT NOT NULL,
                 sealed BLOB NOT NULL,
+                near_mark BLOB,
+                near BLOB,
                 PRIMARY KEY (workspace, id)
             );
+            CREATE INDEX llm_recordings_by_near ON llm_recordings (workspace, near_mark, at) WHERE near_mark IS NOT NULL;
             CREATE INDEX llm_recordings_by_cache ON llm_recordings (workspace, cache_mark, cached_until);
             CREATE INDEX llm_recordings_by_call ON llm_recordings (workspace, call_mark, nth);
             CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until, looked_at, bytes);
+            -- What was forgotten of late: an answer that was under way then is not given again either.
+            CREATE TABLE llm_forgotten (
+                workspace TEXT NOT NULL,
+                at BIGINT NOT NULL,
+                tag TEXT NOT NULL,
+                model TEXT NOT NULL,
+                PRIMARY KEY (workspace, at, tag, model)
+            );
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -187,6 +198,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
         "llm_preferences",
         "llm_shares",
         "llm_recordings",
+        "llm_forgotten",
         "llm_prompts",
         "llm_prompt_labels",
         "llm_scores",

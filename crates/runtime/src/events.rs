@@ -505,6 +505,26 @@ impl Runtime {
     }
 }
 
+impl Event {
+    /// Events behind a number, the first of them first, and as many as are read at once.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn behind(
+        db: &Db,
+        workspace: &Workspace,
+        number: u64,
+    ) -> Result<Vec<Self>, StoreError> {
+        let of = workspace.clone();
+        let query = EventQuery {
+            after: Some(number),
+            ..EventQuery::default()
+        };
+        db.read(move |reader| page(&mut reader.scope(&of), &query, MOST_ROWS))
+            .await
+    }
+}
+
 macro_rules! select {
     ($order:literal) => {
         concat!(

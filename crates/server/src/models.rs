@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
@@ -13,11 +14,11 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::Thing;
 use skep_core::config::Settings;
-use skep_core::{Code, ExchangeId, RequestId, Timestamp, Workspaces};
+use skep_core::{Code, ExchangeId, RequestId, Timestamp, Workspace, Workspaces};
 use skep_egress::EgressError;
 use skep_egress::ledger::Opened;
 use skep_egress::llm::{
-    Body, Door, Inputs, Looks, Models, Options, Plan, Prices, Target, Who, Witness,
+    Body, Door, Event, Happened, Inputs, Looks, Models, Options, Plan, Prices, Target, Who, Witness,
 };
 use skep_guard::Circumstances;
 use skep_guard::policy::{Resource, Sent};
@@ -131,6 +132,7 @@ pub(crate) async fn open(
         strict: settings.models_strict,
         retention: settings.exchanges_retention,
         safe: keys.clone(),
+        happened: Arc::new(Events(db.clone())),
         keys,
         workspaces: workspaces.clone(),
     };
@@ -139,6 +141,23 @@ pub(crate) async fn open(
         other => wrong(other.to_string()),
     };
     Models::open(db.clone(), options).await.map_err(failed)
+}
+
+/// What the events tell.
+struct Events(Db);
+
+#[async_trait]
+impl Happened for Events {
+    async fn behind(&self, workspace: &Workspace, number: u64) -> Result<Vec<Event>, String> {
+        let found = skep_runtime::Event::behind(&self.0, workspace, number).await;
+        let found = found.map_err(|error| error.to_string())?.into_iter();
+        let event = |it: skep_runtime::Event| Event {
+            number: it.number,
+            kind: it.kind,
+            at: it.at,
+        };
+        Ok(found.map(event).collect())
+    }
 }
 
 /// Tells the audit log of exchanges of one request.
@@ -263,6 +282,12 @@ async fn asked(
         return Err(EgressError::Busy.into());
     }
     plan.targets = allowed;
+    if let Some(model) = plan.compares() {
+        let about = (MODEL_USE.action, Resource::Model(model));
+        if !gate::may_under(state, asker, about, &circumstances).await? {
+            plan.compares_not();
+        }
+    }
     let witness = Arc::new(Seen { act: act.clone() });
     let sent = state
         .models

@@ -102,6 +102,14 @@ const ENDS: [&str; 4] = [
     "call.expired",
 ];
 
+/// Whether a text is a kind of event, or what kinds begin with.
+pub(crate) fn is_kind(text: &str) -> bool {
+    KINDS.iter().any(|kind| {
+        let rest = kind.strip_prefix(text);
+        rest.is_some_and(|it| it.is_empty() || it.starts_with('.'))
+    })
+}
+
 fn object(workspace: &Workspace, parts: [(&str, Option<Value>); 7]) -> Map<String, Value> {
     let mut data = Map::new();
     data.insert("workspace".to_owned(), workspace.as_str().into());

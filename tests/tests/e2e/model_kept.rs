@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 use skep_tests::{Answer, eventually};
 
+use crate::cli::skep;
 use crate::engine::{Engine, on_each_engine};
 use crate::models::{CHAT, House, chat, put};
 
@@ -14,6 +15,8 @@ const SAYS: &str = "says+say=hello+prompt=10+tokens=3";
 on_each_engine!(
     the_same_request_is_answered_once,
     each_text_has_a_vector_that_is_kept,
+    a_question_that_means_the_same_gets_the_same_answer,
+    what_happens_ends_the_time_of_answers,
     what_people_look_at_is_encrypted_and_their_looking_is_written_down,
 );
 
@@ -217,6 +220,185 @@ async fn each_text_has_a_vector_that_is_kept(engine: Engine) {
     forget(&house, json!({ "model": format!("openai/{VECTORS}") })).await;
     let after = embed(&house, one, &[]).await;
     assert_eq!(after.header("skep-cache"), "miss");
+}
+
+/// What is asked in other words gets the answer that was given, where all else is the same and it is near enough.
+async fn a_question_that_means_the_same_gets_the_same_answer(engine: Engine) {
+    let house = House::start_on(&engine).await;
+    let similar = json!({ "model": format!("openai/{VECTORS}"), "least": 0.8 });
+    set(&house, "*", json!({ "cache_s": 3600, "similar": similar })).await;
+    let question = |text: &str| {
+        let mut body = chat(SAYS, false);
+        body["messages"] = json!([
+            { "role": "system", "content": "You answer." },
+            { "role": "user", "content": text },
+        ]);
+        body
+    };
+    let first = "how do I bring the agent of yesterday back to life";
+    let other = "how do I bring the agent from yesterday back to life";
+    let said = ask(&house, &question(first), &[]).await;
+    assert_eq!((said.status, said.header("skep-cache")), (200, "miss"));
+    has_kept_chats(&house, 1).await;
+    let near = ask(&house, &question(other), &[]).await;
+    assert_eq!((near.status, near.header("skep-cache")), (200, "similar"));
+    assert_eq!(near.text(), said.text());
+    let nearness: f64 = near.header("skep-nearness").parse().expect("a number");
+    assert!((0.8..1.0).contains(&nearness), "{nearness}");
+    assert_eq!((asked(&house).await, embedded(&house).await.len()), (1, 2));
+    // Its vectors are exchanges like others, and cost.
+    let usage = house.usage().await;
+    let items = usage["items"].as_array().expect("a list").clone();
+    let line = items
+        .iter()
+        .find(|it| it["model"] == VECTORS)
+        .expect("a line");
+    assert_eq!(line["requests"], 2);
+    // Another question, another instruction, another model, and who wants an answer to this question alone.
+    let far = ask(&house, &question("what does an agent cost"), &[]).await;
+    assert_eq!(far.header("skep-cache"), "miss");
+    let mut instructed = question(other);
+    instructed["messages"][0]["content"] = json!("You answer in verse.");
+    assert_eq!(
+        ask(&house, &instructed, &[]).await.header("skep-cache"),
+        "miss"
+    );
+    let mut longer = question(other);
+    longer["max_tokens"] = json!(7);
+    assert_eq!(ask(&house, &longer, &[]).await.header("skep-cache"), "miss");
+    let exact = ask(&house, &question(other), &[("skep-cache", "exact")]).await;
+    assert_eq!(exact.header("skep-cache"), "miss");
+    // What is forgotten answers nobody.
+    forget(&house, json!({})).await;
+    let third = question("how do I bring my agent of yesterday back to life");
+    assert_eq!(ask(&house, &third, &[]).await.header("skep-cache"), "miss");
+    // A model that is not there is no reason not to answer.
+    let gone = json!({ "model": "openai/gone+fail=500", "least": 0.8 });
+    set(&house, "*", json!({ "cache_s": 3600, "similar": gone })).await;
+    let said = ask(&house, &question("and without vectors"), &[]).await;
+    assert_eq!((said.status, said.header("skep-cache")), (200, "miss"));
+    for wrong in [
+        json!({ "model": "embedding", "least": 0.9 }),
+        json!({ "model": "a/b", "least": 0.2 }),
+    ] {
+        let (status, said) = put(
+            &house.server.client,
+            "settings/*",
+            &json!({ "similar": wrong }),
+        )
+        .await;
+        assert_eq!(status, 400, "{said}");
+        assert!(said.to_string().contains("`similar`"), "{said}");
+    }
+}
+
+/// Waits until so many answers of the model that says something are kept.
+async fn has_kept_chats(house: &House, count: usize) {
+    let model = json!(format!("openai/{SAYS}"));
+    eventually("what is kept", async || {
+        let all = kept(house).await;
+        let chats = all.iter().filter(|it| it["model"] == model).count();
+        (chats == count).then_some(())
+    })
+    .await;
+}
+
+/// What a file asks is there for the SDKs that ask the same, however both write it; and is not paid again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_file_asks_is_there_before_anybody_asks() {
+    let house = House::start().await;
+    let question = "wie heißt du?";
+    let lines = [
+        json!({ "custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {
+            "model": SAYS, "max_tokens": 100, "messages": [{ "role": "user", "content": question }],
+        } }),
+        json!({ "custom_id": "b", "params": {
+            "model": SAYS, "max_tokens": 100, "messages": [{ "role": "user", "content": question }],
+        } }),
+        json!({ "custom_id": "c", "url": "/v1/embeddings", "body": { "model": "bad+fail=400", "input": "x" } }),
+    ];
+    // As another program would write it: spaces between, and nothing but ASCII.
+    let spaced = |line: &Value| {
+        line.to_string()
+            .replace("\":", "\" : ")
+            .replace('ß', "\\u00df")
+    };
+    let text: Vec<String> = lines.iter().map(spaced).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("questions.jsonl");
+    std::fs::write(&file, text.join("\n")).expect("it is written");
+    let file = file.to_str().expect("its path");
+    // Anthropic's SDK names a version of the API, and another version may answer differently.
+    house.told(("python", "warmed.py"), &[SAYS, "?"]).await;
+    let seen = house.upstream.seen(SAYS).await;
+    let version = seen.last().expect("a request")["headers"]["anthropic-version"].clone();
+    let version = format!(
+        "anthropic-version: {}",
+        version.as_str().expect("a version")
+    );
+    let before = seen.len();
+    // Nothing is kept, so nothing more than the first is paid.
+    let off = skep(&house.server, &["models", "warm", file]);
+    assert_eq!(off.code, Some(1), "{}", off.err);
+    assert!(off.err.contains("skep models set --cache"), "{}", off.err);
+    assert_eq!(asked(&house).await, before + 1);
+    set(&house, "*", json!({ "cache_s": 3600 })).await;
+    let warm = [
+        "models",
+        "warm",
+        file,
+        "--tag",
+        "faq",
+        "--at-once",
+        "2",
+        "--header",
+        &version,
+    ];
+    let first = skep(&house.server, &warm);
+    assert_eq!(
+        (first.code, first.out.trim()),
+        (Some(1), "2 asked, 0 known already, 1 failed.")
+    );
+    assert!(first.err.contains("c: 400"), "{}", first.err);
+    has_kept(&house, 2).await;
+    let again = skep(&house.server, &warm);
+    assert_eq!(again.out.trim(), "0 asked, 2 known already, 1 failed.");
+    let told = house.told(("python", "warmed.py"), &[SAYS, question]).await;
+    let hit = json!(["hit", "hello hello hello"]);
+    assert_eq!(told, json!([hit, hit]));
+    assert_eq!(asked(&house).await, before + 3);
+    std::fs::write(file, "{\"url\": \"/v1/x\"}").expect("it is written");
+    let odd = skep(&house.server, &warm);
+    assert_eq!(odd.code, Some(2), "{}", odd.err);
+    assert!(odd.err.contains("line 1: "), "{}", odd.err);
+}
+
+/// After an event of a kind that is named, no answer from before is given again.
+async fn what_happens_ends_the_time_of_answers(engine: Engine) {
+    let mut house = House::start_on(&engine).await;
+    let settings = json!({ "cache_s": 3600, "forget_on": ["agent.deployed", "security"] });
+    set(&house, "*", settings).await;
+    let body = chat(SAYS, false);
+    assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "miss");
+    has_kept(&house, 1).await;
+    assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "hit");
+    house.server.deploy("docs", json!({})).await;
+    assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "miss");
+    has_kept(&house, 2).await;
+    assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "hit");
+    // What was said before the server ended is known after it, too.
+    house.server.deploy("others", json!({})).await;
+    house.server.kill();
+    house.server.restart_as_it_was().await;
+    assert_eq!(ask(&house, &body, &[]).await.header("skep-cache"), "miss");
+    let (status, said) = put(
+        &house.server.client,
+        "settings/*",
+        &json!({ "forget_on": ["agent.odd"] }),
+    )
+    .await;
+    assert_eq!(status, 400, "{said}");
+    assert!(said.to_string().contains("agent.odd"), "{said}");
 }
 
 /// An exchange is kept whole, encrypted, and shown to who may see it, after that was written down.

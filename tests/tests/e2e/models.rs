@@ -94,9 +94,19 @@ impl House {
 
     /// Runs the script of an SDK as an agent would: it knows nothing but Skep.
     async fn run(&self, language: &str, file: &str) {
+        let told = self.told((language, file), &[]).await;
+        assert!(
+            told["checked"].as_array().expect("it is so").len() > 10,
+            "{told}"
+        );
+    }
+
+    /// What such a script prints.
+    pub(crate) async fn told(&self, (language, file): (&str, &str), args: &[&str]) -> Value {
         let (url, key) = (&self.server.client.url, &self.server.client.key);
         let mut command = sdk(language, file);
         command
+            .args(args)
             .env("OPENAI_BASE_URL", format!("{url}/llm/openai/v1"))
             .env("OPENAI_API_KEY", key)
             .env("ANTHROPIC_BASE_URL", format!("{url}/llm/anthropic"))
@@ -106,11 +116,7 @@ impl House {
         let output = command.output().await.expect("it is so");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{error}");
-        let told: Value = serde_json::from_slice(&output.stdout).expect("it is so");
-        assert!(
-            told["checked"].as_array().expect("it is so").len() > 10,
-            "{told}"
-        );
+        serde_json::from_slice(&output.stdout).expect("it is so")
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::personal::{self, Patterns, Personal};
 use super::provider::fits;
+use super::similar::Similar;
 use crate::EgressError;
 
 /// Whose preferences those of a whole workspace are.
@@ -18,6 +19,8 @@ pub(super) const MOST_DAYS: u32 = 3_650;
 /// Patterns of models, and bytes of one.
 const MOST_MODELS: usize = 100;
 const MOST_TEXT: usize = 300;
+/// Kinds of events.
+const MOST_KINDS: usize = 20;
 
 /// What becomes of a request in which a value stands that looks like a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +132,12 @@ pub struct Preferences {
     /// For how many seconds an answer is given again to the same request; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_s: Option<u64>,
+    /// Kinds of events after which an answer from before is given again no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forget_on: Option<Vec<String>>,
+    /// Which questions mean the same, so that an answer to one is given to the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similar: Option<Similar>,
     /// For how many days exchanges are kept, request and answer; 0: they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record_days: Option<u32>,
@@ -178,6 +187,17 @@ impl Preferences {
         if self.record_days.is_some_and(|it| it > MOST_DAYS) {
             return wrong("record", format!("{MOST_DAYS} days at most"));
         }
+        let similar = self.similar();
+        if similar.is_some_and(|it| !is_text(&it.model) || !it.model.contains('/')) {
+            let why = "a model for embeddings, such as `openai/text-embedding-3-small`";
+            return wrong("similar", why.to_owned());
+        }
+        if let Some(kinds) = &self.forget_on
+            && (kinds.len() > MOST_KINDS || !kinds.iter().all(is_text))
+        {
+            let why = format!("{MOST_KINDS} kinds of events at most, such as `agent.deployed`");
+            return wrong("forget_on", why);
+        }
         if let Some(patterns) = &self.redact_patterns {
             personal::check(patterns)?;
         }
@@ -199,6 +219,8 @@ impl Preferences {
             most_body: own.most_body.or(others.most_body),
             most_output: own.most_output.or(others.most_output),
             cache_s: own.cache_s.or(others.cache_s),
+            forget_on: own.forget_on.or(others.forget_on),
+            similar: own.similar.or(others.similar),
             record_days: own.record_days.or(others.record_days),
             replay: own.replay.or(others.replay),
             leaks: own.leaks.or(others.leaks),

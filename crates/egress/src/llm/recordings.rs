@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use skep_core::{Timestamp, Workspace, Workspaces};
 use skep_crypto::Key;
+use skep_dialects::same;
 use skep_store::{Db, StoreError, Unit};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,14 +24,17 @@ use super::numbers::{Numbered, Numbers};
 use super::plan::{Plan, Target};
 use super::preferences::Preferences;
 use super::service::Who;
+use super::similar::Vector;
 use super::wishes::Wishes;
 use crate::EgressError;
 use crate::ledger::Opened;
 
 mod apart;
+mod near;
 mod rows;
 
 pub(super) use apart::Apart;
+pub(super) use near::Asked;
 use rows::{Found, Marks};
 pub use rows::{Recorded, Which};
 
@@ -127,6 +131,7 @@ struct Draft {
     /// It is kept as one; and its vectors each by itself, until then.
     whole: bool,
     vectors: Option<(Arc<Apart>, Timestamp)>,
+    near: Option<Vector>,
     held: usize,
 }
 
@@ -141,8 +146,12 @@ pub(super) struct Keeping {
     reads: bool,
     /// Its answer may be kept.
     keeps: bool,
+    /// One to another question that means the same would do.
+    compares: bool,
     /// For how long its answer may be given again, and how old one may be that it gets.
     time: Option<Duration>,
+    /// What was kept until then is not given again.
+    since: Timestamp,
     tags: Vec<String>,
     call: Option<(String, u32)>,
     /// Its mark within its call, and its number among those that are the same.
@@ -164,6 +173,8 @@ pub(super) struct Keep {
     answer: Vec<u8>,
     /// Its vectors are given again one by one.
     apart: Option<Arc<Apart>>,
+    /// The vector of what was asked.
+    near: Option<Vector>,
     held: usize,
     /// It is too long.
     over: bool,
@@ -171,8 +182,10 @@ pub(super) struct Keep {
 
 /// An answer that was given before.
 pub(super) struct Again {
-    /// Whether it is that of an earlier attempt.
-    pub(super) replayed: bool,
+    /// What the header says of it: `hit`, `replay` or `similar`.
+    pub(super) how: &'static str,
+    /// How near the question was that it was given to.
+    pub(super) nearness: Option<f64>,
     /// How long ago.
     pub(super) age: Duration,
     /// Who answered then: `provider/model`.
@@ -189,7 +202,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// A request, with all of it that a model could answer differently to.
+/// A request, with all of it that a model could answer differently to: its body as [`same`] gives it.
 fn request(plan: &Plan, client: &HeaderMap, body: &[u8]) -> [u8; 32] {
     let means = |name: &str| !OF_CLIENT.contains(&name) && !name.starts_with(OF_SDK);
     let mut headers: Vec<(&str, &[u8])> = client
@@ -216,6 +229,11 @@ impl Keeping {
     /// Whether its answer may have been given before, or be given again.
     pub(super) fn caches(&self) -> bool {
         self.reads || (self.keeps && self.time.is_some())
+    }
+
+    /// How old an answer may be.
+    fn oldest(&self, now: Timestamp) -> Timestamp {
+        now.minus(self.time.unwrap_or_default()).max(self.since)
     }
 
     /// The mark of an answer of one of those who could give it.
@@ -249,11 +267,13 @@ impl Keeping {
             marks: Marks {
                 cache,
                 call: self.replay.as_ref().map(Numbered::mark),
+                near: None,
             },
             status,
             headers: kept_headers(headers),
             answer: Vec::new(),
             apart: None,
+            near: None,
             held: 0,
             over: false,
         }
@@ -319,6 +339,7 @@ impl Keep {
         let until = cached.map(|it| now.plus(it));
         let vectors = self.apart.take().zip(until);
         let cached = cached.filter(|_| vectors.is_none());
+        let near = self.near.take().filter(|_| cached.is_some());
         let replayed = keeping.replay.is_some() && whole;
         if let Some(replay) = keeping.replay.as_ref().filter(|_| whole) {
             replay.answered();
@@ -363,11 +384,13 @@ impl Keep {
             },
             marks: Marks {
                 call: self.marks.call.filter(|_| replayed),
+                near: self.marks.near.filter(|_| near.is_some()),
                 ..self.marks
             },
             content,
             whole,
             vectors,
+            near,
             held: std::mem::take(&mut self.held),
         };
         if let Err(refused) = recordings.queue.try_send(draft) {
@@ -413,7 +436,7 @@ impl Recordings {
     pub(super) async fn keeping(
         &self,
         (plan, who): (&Plan, &Who),
-        (wishes, preferences): (Wishes, &Preferences),
+        (wishes, preferences, since): (Wishes, &Preferences, Timestamp),
         (client, body): (&HeaderMap, &Bytes),
     ) -> Option<Arc<Keeping>> {
         let cache = wishes.cache;
@@ -433,7 +456,7 @@ impl Recordings {
             return None;
         }
         let keys = self.keys(&who.workspace).await?;
-        let request = request(plan, client, body);
+        let request = request(plan, client, &same(body));
         let replay = wishes.call.as_ref().filter(|_| replays);
         let replay = replay.map(|(call, attempt)| {
             let whose = [who.kind, &*who.id, call].map(str::as_bytes);
@@ -448,7 +471,9 @@ impl Recordings {
             request,
             reads: caches && !cache.fresh && !cache.forget,
             keeps: !cache.forget,
+            compares: !cache.exact,
             time,
+            since,
             tags: cache.tags,
             call: wishes.call,
             replay,
@@ -467,7 +492,7 @@ impl Recordings {
         let now = self.0.db.clock().now();
         let replay = keeping.replay.as_ref().zip(keeping.call.as_ref());
         let replay = replay.map(|(replay, (_, attempt))| (replay.mark(), *attempt));
-        let oldest = now.minus(keeping.time.unwrap_or_default());
+        let oldest = keeping.oldest(now);
         let marks: Vec<[u8; 32]> = match keeping.reads {
             true => targets.map(|it| keeping.cache_mark(it)).collect(),
             false => Vec::new(),
@@ -510,7 +535,8 @@ impl Recordings {
             replay.answered();
         }
         Some(Again {
-            replayed,
+            how: if replayed { "replay" } else { "hit" },
+            nearness: None,
             age: now.since(at),
             model,
             content: Content::from_bytes(&plain)?,
@@ -592,8 +618,9 @@ impl Recordings {
         for times in 1.. {
             let of = rows.clone();
             let written = self.0.db.write(move |unit: &mut Unit<'_>| {
-                for (workspace, recorded, marks, bytes) in of.iter() {
-                    rows::insert(&mut unit.scope(workspace), (recorded, marks), bytes)?;
+                for (workspace, recorded, marks, (bytes, near)) in of.iter() {
+                    let sealed = (bytes.as_slice(), near.as_deref());
+                    rows::insert(&mut unit.scope(workspace), (recorded, marks), sealed)?;
                 }
                 Ok::<_, StoreError>(())
             });
@@ -661,7 +688,7 @@ impl Recordings {
     }
 }
 
-type Sealed = (Workspace, Recorded, Marks, Vec<u8>);
+type Sealed = (Workspace, Recorded, Marks, (Vec<u8>, Option<Vec<u8>>));
 
 /// What is written of one, as it is written.
 fn sealed(mut draft: Draft) -> impl Iterator<Item = Sealed> {
@@ -670,6 +697,7 @@ fn sealed(mut draft: Draft) -> impl Iterator<Item = Sealed> {
         let fresh = apart.fresh(&draft.content.answer).into_iter();
         fresh.map(move |it| apart::vector(&of, &headers, it, until))
     });
+    let mut near = draft.near.take();
     let whole = (draft.recorded, draft.marks, draft.content);
     let whole = draft.whole.then_some(whole);
     let all = whole.into_iter().chain(vectors.into_iter().flatten());
@@ -678,7 +706,8 @@ fn sealed(mut draft: Draft) -> impl Iterator<Item = Sealed> {
         let plain = Zeroizing::new(content.to_bytes());
         let context = context(&workspace, &recorded.id);
         let sealed = keys.seal.seal(&context, &plain).ok()?;
-        Some((workspace.clone(), recorded, marks, sealed))
+        let near = near.take().map(|it| near::sealed(&keys, &context, &it));
+        Some((workspace.clone(), recorded, marks, (sealed, near.flatten())))
     })
 }
 

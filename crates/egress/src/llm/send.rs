@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
-use skep_core::{ExchangeId, Workspace};
+use skep_core::{ExchangeId, Timestamp, Workspace};
 use skep_dialects::{Dialect, Memory, Tap, glance, rewritten, translate_request};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use super::books::{Amount, Books, On, Reservation, Spender};
 use super::exchange::{Body, Open};
 use super::headers;
 use super::plan::{Plan, Target};
-use super::recordings::{Apart, Keeping};
+use super::recordings::{Again, Apart, Asked, Keeping};
 use super::route::{Pick, chance_of};
 use super::scores::mark;
 use super::service::{Models, Who, Witness};
@@ -34,8 +34,10 @@ const MODEL: HeaderName = HeaderName::from_static("skep-model");
 const EXCHANGE: HeaderName = HeaderName::from_static("skep-exchange");
 /// Tells a client which version of a prompt was asked for: `name@3`.
 const PROMPT: HeaderName = HeaderName::from_static("skep-prompt");
-/// Tells a client whether the answer was given before: `hit`, `partial`, `miss`, or `replay` of an earlier attempt.
+/// Tells a client whether the answer was given before: `hit`, `partial`, `miss`, `similar`, or `replay` of an earlier attempt.
 const CACHE: HeaderName = HeaderName::from_static("skep-cache");
+/// Tells a client how near its question is to the one that was answered, from 0 to 1.
+const NEARNESS: HeaderName = HeaderName::from_static("skep-nearness");
 /// Statuses of a provider that cannot, or not now: the next one is asked.
 pub(super) const CANNOT: [u16; 6] = [429, 500, 502, 503, 504, 529];
 /// Statuses of a key that is not to be shown for now: it has asked too often, or counts no more.
@@ -66,6 +68,8 @@ struct Sending<'a> {
     /// What is kept of it, and its texts, if they are looked at one by one.
     keeping: Option<Arc<Keeping>>,
     apart: Option<Arc<Apart>>,
+    /// What it asks last, if an answer to what means the same would do.
+    asked: Option<Asked>,
     /// A mark of its thread.
     thread: String,
 }
@@ -146,7 +150,8 @@ impl Models {
         let mut wishes = Wishes::of(client)?;
         let thread = wishes.thread.take();
         let client = headers::to_provider(client);
-        let wanted = (wishes, &plan.preferences);
+        let since = self.forgotten(&plan, who, &mut wishes).await;
+        let wanted = (wishes, &plan.preferences, since);
         let kept = &self.0.recordings;
         let keeping = kept.keeping((&plan, who), wanted, (&client, body)).await;
         let apart = match &keeping {
@@ -160,7 +165,7 @@ impl Models {
         };
         let plan = Arc::new(plan);
         let out = plan.masked.as_ref().map_or(&body, |it| &it.body);
-        let sending = Sending {
+        let mut sending = Sending {
             plan: &plan,
             who,
             client: &client,
@@ -168,10 +173,11 @@ impl Models {
             witness: &witness,
             keeping,
             apart: apart.map(Arc::new),
+            asked: None,
             thread: thread.as_deref().map(mark).unwrap_or_default(),
         };
         let order = self.order(&plan, &who.workspace, thread.as_deref());
-        if let Some(given) = self.given_again(&sending, &order).await {
+        if let Some(given) = self.kept(&mut sending, &order).await {
             return given;
         }
         let mut last: Option<Tried> = None;
@@ -192,18 +198,56 @@ impl Models {
         last.map_or_else(nobody, |it| it.result)
     }
 
-    /// An answer that was given before, if there is one: an exchange that costs nothing.
-    async fn given_again(
+    /// Since when answers are kept that may be given again. When that is not known, none is.
+    async fn forgotten(&self, plan: &Plan, who: &Who, wishes: &mut Wishes) -> Timestamp {
+        let Some(kinds) = &plan.preferences.forget_on else {
+            return Timestamp::default();
+        };
+        match self.0.last.of(&who.workspace, kinds).await {
+            Ok(last) => last.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "what happened is not known: no answer is given again");
+                wishes.cache.fresh = true;
+                Timestamp::default()
+            }
+        }
+    }
+
+    /// An answer that was given before, if there is one: to this question, or to one that means the same.
+    async fn kept(
         &self,
-        sending: &Sending<'_>,
+        sending: &mut Sending<'_>,
         order: &[usize],
     ) -> Option<Result<Response<Body>, EgressError>> {
-        let keeping = sending.keeping.as_ref()?;
-        let mut targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
+        let (plan, who) = (sending.plan, sending.who);
+        let targets = || order.iter().filter_map(|it| plan.targets.get(*it));
+        let keeping = sending.keeping.clone()?;
+        let recordings = &self.0.recordings;
         let again = match &sending.apart {
-            Some(apart) => apart.again(targets.next()?)?,
-            None => self.0.recordings.again(keeping, targets).await?,
+            Some(apart) => apart.again(targets().next()?),
+            None => recordings.again(&keeping, targets()).await,
         };
+        if let Some(again) = again {
+            return self.given_again(sending, again);
+        }
+        if !keeping.compares() {
+            return None;
+        }
+        let near = self
+            .near((plan, who), sending.body, sending.witness)
+            .await?;
+        let asked = Asked::of(near, plan, sending.client);
+        let again = recordings.nearest(&keeping, &asked, targets()).await;
+        sending.asked = Some(asked);
+        self.given_again(sending, again?)
+    }
+
+    /// An answer is given again: an exchange that costs nothing.
+    fn given_again(
+        &self,
+        sending: &Sending<'_>,
+        again: Again,
+    ) -> Option<Result<Response<Body>, EgressError>> {
         // Who gave it may not be asked any more.
         let may = |it: &Target| it.name() == again.model;
         if !sending.plan.targets.iter().any(may) {
@@ -219,9 +263,12 @@ impl Models {
             Err(error) => return Some(Err(error)),
         };
         open.kept = true;
-        let how = if again.replayed { "replay" } else { "hit" };
         let (status, mut headers, bytes) = again.content.again();
-        headers.insert(CACHE, HeaderValue::from_static(how));
+        headers.insert(CACHE, HeaderValue::from_static(again.how));
+        let nearness = again.nearness.map(|it| format!("{it:.3}"));
+        if let Some(Ok(nearness)) = nearness.map(HeaderValue::try_from) {
+            headers.insert(NEARNESS, nearness);
+        }
         headers.insert(AGE, HeaderValue::from(again.age.as_secs()));
         if let Ok(name) = HeaderValue::try_from(&*open.target) {
             headers.insert(MODEL, name);
@@ -501,6 +548,7 @@ impl Models {
         if let Some(keeping) = &sending.keeping {
             let answer = (response.status().as_u16(), response.headers());
             let keep = keeping.keep(target, (&told.0, &told.1), answer);
+            let keep = keep.asked(sending.asked.as_ref(), target);
             response.body_mut().keep(keep.apart(sending.apart.clone()));
             if keeping.caches() {
                 let missed = match some {

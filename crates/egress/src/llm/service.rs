@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::books::{Amount, Books, Budget, Reservation, Standing, Window};
+use super::happened::{Happened, Last};
 use super::health::{Condition, Health};
 use super::plan::Plan;
 use super::preferences::{EVERYBODY, Preferences};
@@ -71,6 +72,8 @@ pub struct Options {
     pub keys: Arc<dyn Keys>,
     /// Has the keys that exchanges are kept under.
     pub safe: Arc<dyn Safe>,
+    /// Knows what happened.
+    pub happened: Arc<dyn Happened>,
     /// All that there are.
     pub workspaces: Workspaces,
 }
@@ -121,6 +124,7 @@ pub(super) struct Inner {
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
     pub(super) recordings: Recordings,
+    pub(super) last: Last,
     known: Mutex<HashMap<Workspace, Known>>,
     pub(super) books: Mutex<HashMap<Workspace, Books>>,
     health: Mutex<HashMap<Workspace, Health>>,
@@ -189,6 +193,7 @@ impl Models {
             keys: options.keys,
             prices: options.prices,
             recordings,
+            last: Last::new(options.happened),
             known: Mutex::default(),
             books: Mutex::default(),
             health: Mutex::default(),

@@ -38,6 +38,8 @@ pub(super) struct Cache {
     pub(super) fresh: bool,
     /// It is not kept.
     pub(super) forget: bool,
+    /// It is not to be one to another question.
+    pub(super) exact: bool,
     /// For how long it may be given again.
     pub(super) time: Option<Duration>,
     /// By what it can be forgotten.
@@ -53,7 +55,7 @@ pub(super) fn is_tag(text: &str) -> bool {
 impl Cache {
     fn read(text: &str) -> Result<Self, EgressError> {
         let wrong = |what: &str| {
-            let known = "`no-cache`, `no-store`, `max-age=SECONDS` and `tag=NAME`, with commas between them";
+            let known = "`no-cache`, `no-store`, `exact`, `max-age=SECONDS` and `tag=NAME`, with commas between them";
             EgressError::Invalid(format!("`Skep-Cache`: `{what}` is none of {known}"))
         };
         let mut cache = Self::default();
@@ -61,6 +63,7 @@ impl Cache {
             match word.split_once('=') {
                 None if word == "no-cache" => cache.fresh = true,
                 None if word == "no-store" => cache.forget = true,
+                None if word == "exact" => cache.exact = true,
                 Some(("max-age", seconds)) => {
                     let seconds: u64 = seconds.parse().map_err(|_| wrong(word))?;
                     cache.time = Some(Duration::from_secs(seconds).min(LONGEST_CACHE));

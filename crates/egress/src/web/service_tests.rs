@@ -63,6 +63,13 @@ impl Keys for Shelf {
 }
 
 #[async_trait]
+impl llm::Happened for Shelf {
+    async fn behind(&self, _: &Workspace, _: u64) -> Result<Vec<llm::Event>, String> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl Safe for Shelf {
     async fn key(&self, _: &Workspace) -> Result<Zeroizing<Vec<u8>>, String> {
         Err("there are none".to_owned())
@@ -77,6 +84,7 @@ async fn models(db: &Db, shelf: &Arc<Shelf>, folder: &Path) -> Models {
         strict: false,
         retention: Duration::from_secs(3600),
         keys: shelf.clone(),
+        happened: shelf.clone(),
         safe: shelf.clone(),
         workspaces: Workspaces::default(),
     };

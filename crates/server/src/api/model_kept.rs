@@ -8,15 +8,19 @@ use http::StatusCode;
 use serde::Deserialize;
 use skep_api::{
     ForgetAnswers, ModelExchange, ModelExchangeContent, ModelSettings, NewModelSettings, Page,
-    Problem,
+    Problem, SimilarQuestions,
 };
 use skep_core::ExchangeId;
-use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Recorded, Temperature, Which};
+use skep_egress::EgressError;
+use skep_egress::llm::{
+    Injections, Leaks, Nearness, Personal, Preferences, Recorded, Similar, Temperature, Which,
+};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
 use crate::problem::ApiError;
 use crate::state::State;
+use crate::webhooks::is_kind;
 
 /// Exchanges that are listed unless it is said.
 const LISTED: u32 = 50;
@@ -30,6 +34,8 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
         most_body,
         most_output,
         cache_s,
+        forget_on,
+        similar,
         record_days,
         replay,
         leaks,
@@ -47,6 +53,11 @@ fn shown(whose: &str, preferences: &Preferences) -> ModelSettings {
             most_body,
             most_output,
             cache_s,
+            forget_on,
+            similar: similar.map(|it| SimilarQuestions {
+                model: it.model,
+                least: it.least.into(),
+            }),
             record_days,
             replay,
             leaks: leaks.map(|it| it.as_str().to_owned()),
@@ -72,6 +83,18 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
     };
     let redact = new.redact.map(|all| all.iter().map(personal).collect());
     let temperature = new.temperature.map(Temperature::try_from);
+    let odd = new.forget_on.iter().flatten().find(|it| !is_kind(it));
+    if let Some(odd) = odd {
+        let why = format!("`{odd}` is no kind of event, such as `agent.deployed`");
+        return Err(invalid("forget_on", &why));
+    }
+    let similar = new.similar.map(|it| {
+        let least = Nearness::try_from(it.least)?;
+        Ok::<_, EgressError>(Similar {
+            model: it.model,
+            least,
+        })
+    });
     Ok(Preferences {
         models: new.models,
         model: new.model,
@@ -79,6 +102,8 @@ fn wanted(new: NewModelSettings) -> Result<Preferences, ApiError> {
         most_body: new.most_body,
         most_output: new.most_output,
         cache_s: new.cache_s,
+        forget_on: new.forget_on,
+        similar: similar.transpose()?,
         record_days: new.record_days,
         replay: new.replay,
         leaks: leaks.transpose()?,

@@ -12,6 +12,7 @@ use crate::output::{Format, Row, age};
 use crate::session::Session;
 
 mod kept;
+mod warm;
 
 /// What to do with models.
 #[derive(Debug, Subcommand)]
@@ -60,6 +61,8 @@ pub(crate) enum ModelsVerb {
     DropExchange(kept::ExchangeArgs),
     /// Give answers that were kept again no more
     Forget(kept::ForgetArgs),
+    /// Ask the requests of a file, so that their answers are there when somebody asks the same
+    Warm(warm::WarmArgs),
     /// Say how good an exchange, or a thread, was
     Score(kept::ScoreArgs),
 }
@@ -502,6 +505,7 @@ pub(crate) async fn run(session: &Session, verb: ModelsVerb) -> Result {
         ModelsVerb::Exchange(args) => kept::exchange(session, args).await,
         ModelsVerb::DropExchange(args) => kept::remove(session, args).await,
         ModelsVerb::Forget(args) => kept::forget(session, args).await,
+        ModelsVerb::Warm(args) => warm::warm(session, args).await,
         ModelsVerb::Score(args) => kept::score(session, args).await,
         ModelsVerb::Usage(args) => usage(session, args).await,
     }

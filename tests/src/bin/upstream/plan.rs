@@ -192,21 +192,32 @@ fn example(schema: &Value, root: &Value, depth: usize) -> Value {
     }
 }
 
-/// A vector of length one that is the same for the same text.
+/// A vector of length one that is the same for the same text, and near where most words are the same.
 pub(crate) fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut values = vec![0.0_f32; dimensions];
+    for word in text.split(|it: char| !it.is_alphanumeric()) {
+        let of_word = of_word(word, dimensions);
+        values
+            .iter_mut()
+            .zip(of_word)
+            .for_each(|(sum, it)| *sum += it);
+    }
+    let length = values.iter().map(|it| it * it).sum::<f32>().sqrt();
+    values.iter_mut().for_each(|it| *it /= length.max(1e-9));
+    values
+}
+
+fn of_word(text: &str, dimensions: usize) -> Vec<f32> {
     // FNV-1a, then xorshift: any spread will do, as long as it is always the same.
     let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let mut values: Vec<f32> = (0..dimensions)
+    (0..dimensions)
         .map(|_| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             (state >> 40) as f32 / 8_388_608.0 - 1.0
         })
-        .collect();
-    let length = values.iter().map(|it| it * it).sum::<f32>().sqrt();
-    values.iter_mut().for_each(|it| *it /= length.max(1e-9));
-    values
+        .collect()
 }

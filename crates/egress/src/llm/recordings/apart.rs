@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use skep_core::{ExchangeId, Timestamp, Workspace};
-use skep_dialects::{Dialect, Inputs, apart, together};
+use skep_dialects::{Dialect, Inputs, apart, same, together};
 use skep_store::StoreError;
 
 use super::rows::{self, Marks, Recorded, VECTOR};
@@ -56,7 +56,8 @@ impl Apart {
             answer: together(None, &self.known)?,
         };
         Some(Again {
-            replayed: false,
+            how: "hit",
+            nearness: None,
             age: self.age,
             model: target.name(),
             content,
@@ -92,6 +93,7 @@ pub(super) fn vector(
     let marks = Marks {
         cache: mark,
         call: None,
+        near: None,
     };
     let content = Content {
         target: String::new(),
@@ -143,12 +145,11 @@ impl Recordings {
             return None;
         }
         let inputs = Inputs::of(body)?;
-        let [before, after] = inputs.around;
-        let around = hash(&[before, after]);
+        let around = same(&inputs.only(|_| false));
         let base = keeping.mark_of(b"vector", &request(plan, client, &around), target);
         let texts = inputs.texts.iter();
         let marks: Vec<[u8; 32]> = texts
-            .map(|it| keeping.keys.mark.mac(&hash(&[&base, it.as_bytes()])))
+            .map(|it| keeping.keys.mark.mac(&hash(&[&base, &same(it.as_bytes())])))
             .collect();
         let now = self.0.db.clock().now();
         let found = match keeping.reads {
@@ -177,7 +178,7 @@ impl Recordings {
         let looking = Looking {
             workspace: keeping.workspace.clone(),
             keys: keeping.keys.clone(),
-            times: (now.minus(keeping.time.unwrap_or_default()), now),
+            times: (keeping.oldest(now), now),
         };
         let found = self.0.db.read(move |reader| {
             let mut scope = reader.scope(&looking.workspace);

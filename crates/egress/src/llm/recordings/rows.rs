@@ -1,10 +1,16 @@
 //! What the store has of exchanges that are kept.
 
+use std::time::Duration;
+
 use skep_core::Timestamp;
 use skep_store::{Row, Scope, StoreError};
 
 /// The outcome of what is one vector of an answer, and no exchange: it is given again, and listed nowhere.
 pub(super) const VECTOR: &str = "vector";
+/// The longest that an exchange is under way.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Questions that one is compared with.
+const COMPARED: i64 = 200;
 /// Rows that are removed in one unit.
 const SWEPT: i64 = 500;
 
@@ -44,17 +50,36 @@ pub(super) struct Marks {
     pub(super) cache: [u8; 32],
     /// Of its request, of who asked and for which call; and how often that was answered before in its attempt.
     pub(super) call: Option<([u8; 32], u32)>,
+    /// Of all of its request but what is asked last, and of who answered.
+    pub(super) near: Option<[u8; 32]>,
 }
 
 fn tags(all: &[String]) -> String {
     all.iter().fold(String::new(), |text, tag| text + "," + tag) + ","
 }
 
+/// Whether an exchange was forgotten while it was under way.
+fn is_forgotten(scope: &mut Scope<'_>, one: &Recorded) -> Result<bool, StoreError> {
+    let sql = "SELECT at FROM llm_forgotten WHERE workspace = ?1 AND at >= ?2 \
+               AND (tag = '' OR ?3 LIKE tag) AND (model = '' OR model = ?4) LIMIT 1";
+    let tags = tags(&one.tags);
+    let those = [one.at.into(), tags.as_str().into(), (&one.model).into()];
+    Ok(scope.query_opt(sql, &those)?.is_some())
+}
+
+/// Keeps one; what was forgotten meanwhile, for who looks at it alone.
 pub(super) fn insert(
     scope: &mut Scope<'_>,
     (one, marks): (&Recorded, &Marks),
-    sealed: &[u8],
+    (sealed, near): (&[u8], Option<&[u8]>),
 ) -> Result<(), StoreError> {
+    let cached_until = match one.cached_until {
+        Some(_) if is_forgotten(scope, one)? => None,
+        until => until,
+    };
+    if cached_until.is_none() && !one.looked_at && marks.call.is_none() {
+        return Ok(());
+    }
     let (asked, nth) = match &marks.call {
         Some((mark, nth)) => (Some(mark.as_slice()), i64::from(*nth)),
         None => (None, 0),
@@ -65,14 +90,14 @@ pub(super) fn insert(
     };
     scope.execute(
         "INSERT INTO llm_recordings (workspace, id, at, until, cached_until, cache_mark, call_mark, nth, attempt, call, \
-         kind, who, model, outcome, tags, looked_at, bytes, sealed) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+         kind, who, model, outcome, tags, looked_at, bytes, sealed, near_mark, near) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
          ON CONFLICT (workspace, id) DO NOTHING",
         &[
             (&one.id).into(),
             one.at.into(),
             one.until.into(),
-            one.cached_until.map_or(0, Timestamp::as_micros).into(),
+            cached_until.map_or(0, Timestamp::as_micros).into(),
             marks.cache.as_slice().into(),
             asked.into(),
             nth.into(),
@@ -86,6 +111,8 @@ pub(super) fn insert(
             one.looked_at.into(),
             i64::try_from(one.bytes).unwrap_or(i64::MAX).into(),
             sealed.into(),
+            marks.near.as_ref().map(<[u8; 32]>::as_slice).into(),
+            near.into(),
         ],
     )?;
     Ok(())
@@ -119,6 +146,32 @@ pub(super) fn cached(
          WHERE workspace = ?1 AND cache_mark = ?2 AND cached_until > ?3 AND at > ?4 ORDER BY at DESC LIMIT 1",
         &[mark.as_slice().into(), now.into(), oldest.into()],
     )?;
+    row.as_ref().map(found).transpose()
+}
+
+/// A question: whose answer it had, and its vector, sealed.
+pub(super) type Asked = ([u8; 16], Vec<u8>);
+
+/// The newest questions that stood in the same request, with their vectors, sealed, where their answers may be given again now
+/// and are not older than that.
+pub(super) fn near(
+    scope: &mut Scope<'_>,
+    mark: &[u8; 32],
+    (oldest, now): (Timestamp, Timestamp),
+) -> Result<Vec<Asked>, StoreError> {
+    let rows = scope.query(
+        "SELECT id, near FROM llm_recordings WHERE workspace = ?1 AND near_mark = ?2 AND cached_until > ?3 AND at > ?4 \
+         ORDER BY at DESC LIMIT ?5",
+        &[mark.as_slice().into(), now.into(), oldest.into(), COMPARED.into()],
+    )?;
+    let pair = |row: &Row| Ok((row.bytes(0)?, row.blob(1)?.to_vec()));
+    rows.iter().map(pair).collect()
+}
+
+/// The answer of one of them.
+pub(super) fn answer(scope: &mut Scope<'_>, id: &[u8; 16]) -> Result<Option<Found>, StoreError> {
+    let sql = "SELECT id, at, model, sealed FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
+    let row = scope.query_opt(sql, &[id.into()])?;
     row.as_ref().map(found).transpose()
 }
 
@@ -237,6 +290,10 @@ pub(super) fn forget(
          AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4) AND looked_at = 0 AND call_mark IS NULL",
         &those,
     )?;
+    let sql = "INSERT INTO llm_forgotten (workspace, at, tag, model) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    scope.execute(sql, &those)?;
+    let sql = "DELETE FROM llm_forgotten WHERE workspace = ?1 AND at < ?2";
+    scope.execute(sql, &[now.minus(LONGEST).into()])?;
     scope.execute(
         "UPDATE llm_recordings SET cached_until = 0 WHERE workspace = ?1 AND cached_until > ?2 \
          AND (?3 = '' OR tags LIKE ?3) AND (?4 = '' OR model = ?4)",

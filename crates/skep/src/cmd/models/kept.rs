@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use skep_api::{ForgetAnswers, ModelExchange, ModelSettings, NewModelSettings, NewScore};
+use skep_api::{
+    ForgetAnswers, ModelExchange, ModelSettings, NewModelSettings, NewScore, SimilarQuestions,
+};
 use skep_core::{Timestamp, units};
 
 use crate::failure::{Failure, Result};
@@ -20,9 +22,10 @@ const DAY: u64 = 24 * 3600;
 What is not given stays as it is. What an agent has of its own counts before what
 everybody has; `--unset` takes a setting back.
 
-An answer is given again only to the same request, byte for byte, to the same
-model; a request says more in the header Skep-Cache: `no-cache`, `no-store`,
-`max-age=SECONDS`, `tag=NAME`. Exchanges are kept encrypted.
+An answer is given again only to the same request to the same model, unless
+--similar says which questions mean the same; a request says more in the header
+Skep-Cache: `no-cache`, `no-store`, `exact`, `max-age=SECONDS`, `tag=NAME`.
+Exchanges are kept encrypted.
 
 Examples:
   skep models set --cache 1h --record 30d --leaks block
@@ -30,6 +33,7 @@ Examples:
   skep models set --agent ada --model fast --replay on
   skep models set --redact email,phone,card --redact-pattern 'case=C-[0-9]{6}'
   skep models set --injection signal
+  skep models set --similar openai/text-embedding-3-small=0.95
   skep models set --unset cache")]
 pub(crate) struct SetArgs {
     /// Of this agent alone
@@ -53,6 +57,12 @@ pub(crate) struct SetArgs {
     /// For how long an answer is given again to the same request, or `off`
     #[arg(long, value_name = "TIME", value_parser = time)]
     cache: Option<u64>,
+    /// A kind of event (`agent.deployed`, or `agent`) after which no answer from before is given again; several times
+    #[arg(long, value_name = "KIND")]
+    forget_on: Vec<String>,
+    /// Gives an answer also to a question that means the same, by vectors of this model, this near; or `off`
+    #[arg(long, value_name = "MODEL=NEARNESS", value_parser = similar)]
+    similar: Option<SimilarQuestions>,
     /// For how many days exchanges are kept for people to look at, such as `30d`, or `off`
     #[arg(long, value_name = "TIME", value_parser = days)]
     record: Option<u32>,
@@ -74,8 +84,8 @@ pub(crate) struct SetArgs {
     redact_patterns: Vec<String>,
     /// Takes a setting back, by the name of its flag; several times
     #[arg(long, value_name = "NAME",
-        value_parser = ["allow", "model", "temperature", "most-body", "most-output", "cache", "record", "replay", "leaks",
-            "injection", "redact", "redact-pattern"])]
+        value_parser = ["allow", "model", "temperature", "most-body", "most-output", "cache", "forget-on", "similar", "record",
+            "replay", "leaks", "injection", "redact", "redact-pattern"])]
     unset: Vec<String>,
 }
 
@@ -142,7 +152,7 @@ fn size(text: &str) -> Result<u64, String> {
     units::parse_bytes(text).ok_or_else(|| "not a size such as 64KiB or 1MB".into())
 }
 
-fn time(text: &str) -> Result<u64, String> {
+pub(super) fn time(text: &str) -> Result<u64, String> {
     match text {
         "off" => Ok(0),
         _ => units::parse_duration(text)
@@ -150,6 +160,19 @@ fn time(text: &str) -> Result<u64, String> {
             .filter(|it| *it > 0)
             .ok_or_else(|| "not a time such as 30s, 5m or 1h, or `off`".into()),
     }
+}
+
+fn similar(text: &str) -> Result<SimilarQuestions, String> {
+    let wrong = "not MODEL=NEARNESS such as openai/text-embedding-3-small=0.95, or `off`";
+    let (model, least) = match text {
+        "off" => ("", "1"),
+        _ => text.rsplit_once('=').ok_or(wrong)?,
+    };
+    let least = least.parse().map_err(|_| wrong)?;
+    Ok(SimilarQuestions {
+        model: model.to_owned(),
+        least,
+    })
 }
 
 fn days(text: &str) -> Result<u32, String> {
@@ -193,6 +216,14 @@ fn words(settings: &NewModelSettings) -> String {
         settings.most_body.map(|it| format!("most-body {it}")),
         settings.most_output.map(|it| format!("most-output {it}")),
         settings.cache_s.map(|it| format!("cache {}", long(it))),
+        settings
+            .forget_on
+            .as_ref()
+            .map(|it| format!("forget-on {}", it.join(" "))),
+        settings.similar.as_ref().map(|it| match it.model.as_str() {
+            "" => "similar off".to_owned(),
+            model => format!("similar {model}={}", it.least),
+        }),
         settings.record_days.map(|it| match it {
             0 => "record off".to_owned(),
             days => format!("record {days}d"),
@@ -269,6 +300,7 @@ impl SetArgs {
     fn wanted(self, before: NewModelSettings) -> Result<NewModelSettings> {
         let keeps = |name: &str| !self.unset.iter().any(|it| it == name);
         let allow = (!self.allow.is_empty()).then_some(self.allow.clone());
+        let forget_on = (!self.forget_on.is_empty()).then_some(self.forget_on.clone());
         let on = self.replay.as_deref().map(|it| it == "on");
         let redact = (!self.redact.is_empty()).then_some(self.redact.clone());
         let patterns = self.patterns()?;
@@ -288,6 +320,11 @@ impl SetArgs {
                 .most_output
                 .or(before.most_output.filter(|_| keeps("most-output"))),
             cache_s: self.cache.or(before.cache_s.filter(|_| keeps("cache"))),
+            forget_on: forget_on.or(before.forget_on.filter(|_| keeps("forget-on"))),
+            similar: self
+                .similar
+                .clone()
+                .or(before.similar.filter(|_| keeps("similar"))),
             record_days: self
                 .record
                 .or(before.record_days.filter(|_| keeps("record"))),
