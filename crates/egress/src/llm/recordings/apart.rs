@@ -14,8 +14,8 @@ use super::rows::{self, Marks, Recorded, VECTOR};
 use super::{Again, Content, Keeping, Keys, MOST_HELD, Recordings, context, hash, request};
 use crate::llm::plan::{Plan, Target};
 
-/// Bytes of a vector, at most: more than 4,000 numbers in full length.
-const MOST_VECTOR: usize = 96 << 10;
+/// Bytes of a vector, at most: more than 20,000 numbers in full length.
+const MOST_VECTOR: usize = 512 << 10;
 
 /// The texts of a request, by the marks of their vectors.
 pub(in crate::llm) struct Apart {
