@@ -147,7 +147,7 @@ impl Models {
         let thread = wishes.thread.take();
         let client = headers::to_provider(client);
         let wanted = (wishes, &plan.preferences);
-        let kept = &self.0.recordings;
+        let kept = &self.0.keeper;
         let keeping = kept.keeping((&plan, who), wanted, (&client, body)).await;
         let apart = match &keeping {
             Some(keeping) => kept.apart(keeping, &plan, (&client, body)).await,
@@ -202,7 +202,7 @@ impl Models {
         let mut targets = order.iter().filter_map(|it| sending.plan.targets.get(*it));
         let again = match &sending.apart {
             Some(apart) => apart.again(targets.next()?)?,
-            None => self.0.recordings.again(keeping, targets).await?,
+            None => self.0.keeper.again(keeping, targets).await?,
         };
         // Who gave it may not be asked any more.
         let may = |it: &Target| it.name() == again.model;

@@ -11,7 +11,8 @@ use skep_api::{
     Problem,
 };
 use skep_core::ExchangeId;
-use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Recorded, Temperature, Which};
+use skep_egress::llm::{Injections, Leaks, Personal, Preferences, Temperature};
+use skep_egress::{Recorded, Which};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;
