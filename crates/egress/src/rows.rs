@@ -15,7 +15,8 @@ use crate::money::Money;
 /// The tables.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "egress",
-    migrations: &[Migration {
+    migrations: &[
+        Migration {
         name: "0001-exchanges",
         sql: "
             CREATE TABLE llm_providers (
@@ -189,7 +190,17 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 PRIMARY KEY (workspace, day, way, kind, who, provider, model)
             );
         ",
-    }],
+    },
+    // Exchanges of every way are kept in one table; it has the name of the first of them.
+    Migration {
+        name: "0002-ways-of-recordings",
+        sql: "
+            ALTER TABLE llm_recordings ADD COLUMN way TEXT NOT NULL DEFAULT 'model';
+            ALTER TABLE llm_recordings ADD COLUMN asked TEXT NOT NULL DEFAULT '';
+            CREATE INDEX llm_recordings_by_way ON llm_recordings (workspace, way, id);
+        ",
+    },
+    ],
     workspace_tables: &[
         "llm_providers",
         "llm_budgets",

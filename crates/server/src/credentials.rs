@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use skep_core::{PublicError as _, Workspace};
-use skep_egress::llm::{Keys, Safe};
+use skep_egress::Safe;
+use skep_egress::llm::Keys;
 use skep_store::{By, Db};
 use skep_vault::{About, Brief, NewSecret, SecretName, SecretValue, Vault, VaultError, Which};
 use zeroize::Zeroizing;
@@ -22,9 +23,9 @@ use crate::vault::{KnownSecret, holder, known};
 
 /// Under whose name mounted stores are asked.
 pub(crate) const HOLDER: &str = "server:egress";
-/// The secret that exchanges with models are kept under, below `skep/`.
+/// The secret that exchanges are kept under, below `skep/`: with models, and with hosts of the web.
 const RECORDINGS: &str = "model-recordings";
-const ABOUT_RECORDINGS: &str = "The key that exchanges with models are kept under";
+const ABOUT_RECORDINGS: &str = "The key that exchanges with models and the web are kept under";
 /// What it is kept by for a moment: no secret that settings name is called so.
 const KEPT_RECORDINGS: &str = "\0model-recordings";
 /// Values that are kept for a moment, at most.

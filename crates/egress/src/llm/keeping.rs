@@ -6,21 +6,21 @@ use std::sync::Arc;
 use skep_core::{ExchangeId, Workspace};
 use skep_store::{By, Scope};
 
-use super::content::Content;
 use super::preferences::Preferences;
-use super::recordings::{self, Recorded, Which};
 use super::service::Models;
 use super::stored::{PREFERENCES, Ware};
 use super::wishes::is_tag;
 use crate::EgressError;
+use crate::ledger::Way;
+use crate::recordings::{Content, Recorded, Recordings, Which, rows as kept};
 use crate::rows;
 
-/// Exchanges that are told at once.
-const MOST_PAGE: u32 = 200;
-/// How the audit log calls one that is kept.
-const KIND: &str = "Exchange";
-
 impl Models {
+    /// What is kept of exchanges, by whatever way they went.
+    pub(crate) fn kept(&self) -> &Recordings {
+        &self.0.keeper.recordings
+    }
+
     /// The preferences of a workspace (`*`) and of its agents, by whose they are.
     ///
     /// # Errors
@@ -68,10 +68,8 @@ impl Models {
         workspace: &Workspace,
         (before, limit): (Option<ExchangeId>, u32),
     ) -> Result<Vec<Recorded>, EgressError> {
-        let before = before.map(|it| *it.as_bytes());
-        let limit = limit.clamp(1, MOST_PAGE);
-        let kept = &self.0.recordings;
-        kept.page(workspace, (before, limit)).await
+        let of = (Way::Model, workspace);
+        self.kept().page(of, (before, limit)).await
     }
 
     /// One of them, with what was asked, when that is kept, and what was answered. That somebody saw it is written down
@@ -85,11 +83,7 @@ impl Models {
         workspace: &Workspace,
         id: ExchangeId,
     ) -> Result<(Recorded, Content), EgressError> {
-        let found = self.0.recordings.one(workspace, *id.as_bytes()).await?;
-        let (name, nothing) = (id.to_string(), |_: &mut Scope<'_>, _| Ok(()));
-        let what = (KIND, name.as_str(), "shown");
-        rows::change::<EgressError>(&self.0.db, by, workspace, what, nothing).await?;
-        Ok(found)
+        self.kept().shown(by, (Way::Model, workspace), id).await
     }
 
     /// Removes one.
@@ -102,14 +96,7 @@ impl Models {
         workspace: &Workspace,
         id: ExchangeId,
     ) -> Result<(), EgressError> {
-        let drop = move |scope: &mut Scope<'_>, _| match recordings::remove(scope, id.as_bytes())? {
-            true => Ok(()),
-            false => Err(EgressError::NotFound(
-                "this exchange is not kept".to_owned(),
-            )),
-        };
-        let name = id.to_string();
-        rows::change(&self.0.db, by, workspace, (KIND, &name, "removed"), drop).await
+        self.kept().remove(by, (Way::Model, workspace), id).await
     }
 
     /// Gives answers again no more: those of a tag, of a model, or all of them.
@@ -127,7 +114,7 @@ impl Models {
             return Err(EgressError::Invalid(why.to_owned()));
         }
         let forget = move |scope: &mut Scope<'_>, now| {
-            Ok::<_, EgressError>(recordings::forget(scope, &which, now)?)
+            Ok::<_, EgressError>(kept::forget(scope, &which, now)?)
         };
         let what = ("ModelCache", workspace.as_str(), "forgotten");
         rows::change(&self.0.db, by, workspace, what, forget).await

@@ -5,7 +5,6 @@ mod answer;
 mod books;
 mod bound;
 mod check;
-mod content;
 mod exchange;
 mod guard;
 mod happened;
@@ -41,7 +40,6 @@ pub use books::{
 };
 pub use bound::{Bound, Record};
 pub use check::KeyCheck;
-pub use content::Content;
 pub use exchange::Body;
 pub use happened::{Event, Happened};
 pub use health::Condition;
@@ -56,7 +54,6 @@ pub use prompts::{
     Which as WhichVersion,
 };
 pub use provider::{Door, Kind, Provider, Wish};
-pub use recordings::{Recorded, Safe, Which};
 pub use route::{Leg, Pick, Route};
 pub use scores::Scored;
 pub use service::{Keys, Models, Options, Who, Witness};

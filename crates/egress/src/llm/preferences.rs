@@ -9,13 +9,12 @@ use super::personal::{self, Patterns, Personal};
 use super::provider::fits;
 use super::similar::Similar;
 use crate::EgressError;
+use crate::recordings::MOST_DAYS;
 
 /// Whose preferences those of a whole workspace are.
 pub const EVERYBODY: &str = "*";
 /// The longest that an answer is given again.
 pub(super) const LONGEST_CACHE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The most days that an exchange is kept.
-pub(super) const MOST_DAYS: u32 = 3_650;
 /// Patterns of models, and bytes of one.
 const MOST_MODELS: usize = 100;
 const MOST_TEXT: usize = 300;

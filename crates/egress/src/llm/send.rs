@@ -152,7 +152,7 @@ impl Models {
         let client = headers::to_provider(client);
         let since = self.forgotten(&plan, who, &mut wishes).await;
         let wanted = (wishes, &plan.preferences, since);
-        let kept = &self.0.recordings;
+        let kept = &self.0.keeper;
         let keeping = kept.keeping((&plan, who), wanted, (&client, body)).await;
         let apart = match &keeping {
             Some(keeping) => kept.apart(keeping, &plan, (&client, body)).await,
@@ -177,7 +177,7 @@ impl Models {
             thread: thread.as_deref().map(mark).unwrap_or_default(),
         };
         let order = self.order(&plan, &who.workspace, thread.as_deref());
-        if let Some(given) = self.kept(&mut sending, &order).await {
+        if let Some(given) = self.known_answer(&mut sending, &order).await {
             return given;
         }
         let mut last: Option<Tried> = None;
@@ -214,7 +214,7 @@ impl Models {
     }
 
     /// An answer that was given before, if there is one: to this question, or to one that means the same.
-    async fn kept(
+    async fn known_answer(
         &self,
         sending: &mut Sending<'_>,
         order: &[usize],
@@ -222,10 +222,10 @@ impl Models {
         let (plan, who) = (sending.plan, sending.who);
         let targets = || order.iter().filter_map(|it| plan.targets.get(*it));
         let keeping = sending.keeping.clone()?;
-        let recordings = &self.0.recordings;
+        let keeper = &self.0.keeper;
         let again = match &sending.apart {
             Some(apart) => apart.again(targets().next()?),
-            None => recordings.again(&keeping, targets()).await,
+            None => keeper.again(&keeping, targets()).await,
         };
         if let Some(again) = again {
             return self.given_again(sending, again);
@@ -237,7 +237,7 @@ impl Models {
             .near((plan, who), sending.body, sending.witness)
             .await?;
         let asked = Asked::of(near, plan, sending.client);
-        let again = recordings.nearest(&keeping, &asked, targets()).await;
+        let again = keeper.nearest(&keeping, &asked, targets()).await;
         sending.asked = Some(asked);
         self.given_again(sending, again?)
     }

@@ -24,7 +24,7 @@ use super::plan::Plan;
 use super::preferences::{EVERYBODY, Preferences};
 use super::prices::Prices;
 use super::provider::{Door, Provider};
-use super::recordings::{Recordings, Safe};
+use super::recordings::Keeper;
 use super::route::Route;
 use super::stored::{self, BUDGETS, PROVIDERS, ROUTES, Shelf, Ware};
 use super::versions;
@@ -33,6 +33,7 @@ use crate::forecast::{Forecast, LATE, forecast};
 use crate::ledger::{Ledger, Opened, ended};
 use crate::links::Links;
 use crate::performance::{self, Performance};
+use crate::recordings::{Recordings, Safe};
 use crate::rows::{self, Day, DayFilter};
 
 /// Providers, and budgets, of one workspace.
@@ -123,7 +124,7 @@ pub(super) struct Inner {
     pub(super) upstream: Links,
     pub(super) keys: Arc<dyn Keys>,
     pub(super) prices: Prices,
-    pub(super) recordings: Recordings,
+    pub(super) keeper: Keeper,
     pub(super) last: Last,
     known: Mutex<HashMap<Workspace, Known>>,
     pub(super) books: Mutex<HashMap<Workspace, Books>>,
@@ -192,7 +193,7 @@ impl Models {
             upstream: Links::new(options.reach),
             keys: options.keys,
             prices: options.prices,
-            recordings,
+            keeper: Keeper::new(recordings),
             last: Last::new(options.happened),
             known: Mutex::default(),
             books: Mutex::default(),
@@ -213,7 +214,7 @@ impl Models {
 
     /// Brings what exchanges cost, and those that are kept, into the store, until the end.
     pub async fn keep(&self, stop: CancellationToken) {
-        let recordings = self.0.recordings.run(stop.clone());
+        let recordings = self.kept().run(stop.clone());
         let shares = self.give_back(&stop);
         let long_ago = (&self.0.workspaces, self.0.retention);
         let ended = ended::sweep(&self.0.db, long_ago, stop.clone());

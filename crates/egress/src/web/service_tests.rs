@@ -5,7 +5,8 @@ use std::path::Path;
 use skep_core::Workspaces;
 
 use super::*;
-use crate::llm::{self, Keys, Prices, Safe};
+use crate::Safe;
+use crate::llm::{self, Keys, Prices};
 
 /// A vault that gives the CA of `slow` when it is told to, and counts how many were made.
 #[derive(Default)]

@@ -11,10 +11,8 @@ use skep_api::{
     Problem, SimilarQuestions,
 };
 use skep_core::ExchangeId;
-use skep_egress::EgressError;
-use skep_egress::llm::{
-    Injections, Leaks, Nearness, Personal, Preferences, Recorded, Similar, Temperature, Which,
-};
+use skep_egress::llm::{Injections, Leaks, Nearness, Personal, Preferences, Similar, Temperature};
+use skep_egress::{EgressError, Recorded, Which};
 
 use super::input::{self, Caller, Ordered, Path};
 use super::models::invalid;

@@ -10,9 +10,11 @@ use skep_core::{ExchangeId, Timestamp, Workspace};
 use skep_dialects::{Dialect, Inputs, apart, same, together};
 use skep_store::StoreError;
 
-use super::rows::{self, Marks, Recorded, VECTOR};
-use super::{Again, Content, Keeping, Keys, MOST_HELD, Recordings, context, hash, request};
+use super::{Again, Keeper, Keeping, hash, request};
+use crate::ledger::Way;
 use crate::llm::plan::{Plan, Target};
+use crate::recordings::rows::{self, VECTOR};
+use crate::recordings::{Content, Keys, Leaf, MOST_HELD, Marks, Recorded};
 
 /// Bytes of a vector, at most: more than 20,000 numbers in full length.
 const MOST_VECTOR: usize = 512 << 10;
@@ -49,11 +51,10 @@ impl Apart {
     pub(in crate::llm) fn again(&self, target: &Target) -> Option<Again> {
         let kind = (CONTENT_TYPE.to_string(), "application/json".to_owned());
         let content = Content {
-            target: String::new(),
-            asked: Bytes::new(),
             status: 200,
             headers: vec![kind],
             answer: together(None, &self.known)?,
+            ..Content::default()
         };
         Some(Again {
             how: "hit",
@@ -79,7 +80,7 @@ pub(super) fn vector(
     headers: &[(String, String)],
     (mark, answer): ([u8; 32], Vec<u8>),
     until: Timestamp,
-) -> (Recorded, Marks, Content) {
+) -> Leaf {
     let recorded = Recorded {
         id: *ExchangeId::new().as_bytes(),
         until,
@@ -96,13 +97,17 @@ pub(super) fn vector(
         near: None,
     };
     let content = Content {
-        target: String::new(),
-        asked: Bytes::new(),
         status: 200,
         headers: headers.to_vec(),
         answer,
+        ..Content::default()
     };
-    (recorded, marks, content)
+    Leaf {
+        recorded,
+        marks,
+        content,
+        near: None,
+    }
 }
 
 /// Who knows vectors, and of when they may be.
@@ -122,14 +127,13 @@ impl Looking {
         let Some(found) = rows::cached(scope, mark, self.times)? else {
             return Ok(None);
         };
-        let context = context(&self.workspace, &found.id);
-        let plain = self.keys.seal.open(&context, &found.sealed).ok();
-        let content = plain.and_then(|it| Content::from_bytes(&it));
+        let of = (Way::Model, &self.workspace, &found.id);
+        let content = self.keys.open(of, &found.sealed);
         Ok(content.map(|it| (found.at, it.answer)))
     }
 }
 
-impl Recordings {
+impl Keeper {
     /// The texts of a request for embeddings, and what is kept of them; nothing, where the request is kept as a whole.
     pub(in crate::llm) async fn apart(
         &self,
@@ -151,7 +155,7 @@ impl Recordings {
         let marks: Vec<[u8; 32]> = texts
             .map(|it| keeping.keys.mark.mac(&hash(&[&base, &same(it.as_bytes())])))
             .collect();
-        let now = self.0.db.clock().now();
+        let now = self.recordings.db().clock().now();
         let found = match keeping.reads {
             true => self.vectors(keeping, marks.clone(), now).await,
             false => Vec::new(),
@@ -180,7 +184,7 @@ impl Recordings {
             keys: keeping.keys.clone(),
             times: (keeping.oldest(now), now),
         };
-        let found = self.0.db.read(move |reader| {
+        let found = self.recordings.db().read(move |reader| {
             let mut scope = reader.scope(&looking.workspace);
             let each = marks.iter().map(|mark| looking.find(&mut scope, mark));
             each.collect::<Result<Vec<_>, StoreError>>()

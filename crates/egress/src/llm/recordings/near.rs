@@ -3,10 +3,11 @@
 use http::HeaderMap;
 use skep_store::StoreError;
 
-use super::rows;
-use super::{Again, Content, Keep, Keeping, Keys, Recordings, context, request};
+use super::{Again, Keep, Keeper, Keeping, request};
+use crate::ledger::Way;
 use crate::llm::plan::{Plan, Target};
 use crate::llm::similar::{Near, Vector};
+use crate::recordings::rows;
 
 /// What a request asks last, and the mark of all else of it.
 pub(in crate::llm) struct Asked {
@@ -23,17 +24,6 @@ impl Asked {
             least: near.least,
         }
     }
-}
-
-/// What a vector belongs to.
-fn of_vector(context: &[u8]) -> Vec<u8> {
-    [context, b" near"].concat()
-}
-
-/// A vector, as it is kept.
-pub(super) fn sealed(keys: &Keys, context: &[u8], vector: &Vector) -> Option<Vec<u8>> {
-    let sealed = keys.seal.seal(&of_vector(context), &vector.to_bytes());
-    sealed.ok()
 }
 
 impl Keep {
@@ -55,7 +45,7 @@ impl Keeping {
     }
 }
 
-impl Recordings {
+impl Keeper {
     /// The answer to the question that is the nearest, if it is near enough: of the first who could answer that has one.
     pub(in crate::llm) async fn nearest<'a>(
         &self,
@@ -66,22 +56,21 @@ impl Recordings {
         if !keeping.reads {
             return None;
         }
-        let now = self.0.db.clock().now();
+        let now = self.recordings.db().clock().now();
         let times = (keeping.oldest(now), now);
         let marks: Vec<[u8; 32]> = targets
             .map(|it| keeping.mark_of(b"near", &asked.request, it))
             .collect();
         let (workspace, keys) = (keeping.workspace.clone(), keeping.keys.clone());
         let (vector, least) = (asked.vector.clone(), asked.least);
-        let found = self.0.db.read(move |reader| {
+        let found = self.recordings.db().read(move |reader| {
             let mut scope = reader.scope(&workspace);
             for mark in &marks {
                 let near = rows::near(&mut scope, mark, times)?.into_iter();
                 let each = near.filter_map(|(id, sealed)| {
-                    let plain = keys
-                        .seal
-                        .open(&of_vector(&context(&workspace, &id)), &sealed);
-                    let near = Vector::from_bytes(&plain.ok()?)?.near(&vector)?;
+                    let of = (Way::Model, &workspace, &id);
+                    let plain = keys.open_vector(of, &sealed)?;
+                    let near = Vector::from_bytes(&plain)?.near(&vector)?;
                     (near >= least).then_some((near, id))
                 });
                 if let Some((near, id)) = each.max_by(|a, b| a.0.total_cmp(&b.0)) {
@@ -96,14 +85,14 @@ impl Recordings {
             tracing::warn!(%error, "no question that means the same is looked for");
         });
         let (near, found) = found.ok().flatten()?;
-        let context = context(&keeping.workspace, &found.id);
-        let plain = keeping.keys.seal.open(&context, &found.sealed).ok()?;
+        let of = (Way::Model, &keeping.workspace, &found.id);
+        let content = keeping.keys.open(of, &found.sealed)?;
         Some(Again {
             how: "similar",
             nearness: Some(near),
             age: now.since(found.at),
             model: found.model,
-            content: Content::from_bytes(&plain)?,
+            content,
         })
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use skep_core::Timestamp;
 use skep_store::{Row, Scope, StoreError};
 
+use crate::ledger::Way;
+
 /// The outcome of what is one vector of an answer, and no exchange: it is given again, and listed nowhere.
-pub(super) const VECTOR: &str = "vector";
+pub(crate) const VECTOR: &str = "vector";
 /// The longest that an exchange is under way.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Questions that one is compared with.
@@ -19,6 +21,10 @@ const SWEPT: i64 = 500;
 pub struct Recorded {
     /// The exchange.
     pub id: [u8; 16],
+    /// By which way it went.
+    pub way: Way,
+    /// What was asked for: on the way to the web, the method.
+    pub asked: String,
     /// When it began.
     pub at: Timestamp,
     /// When it is removed.
@@ -29,7 +35,7 @@ pub struct Recorded {
     pub kind: String,
     /// Their id.
     pub who: String,
-    /// Who answered: `provider/model`.
+    /// Who answered: `provider/model`; on the way to the web, the host and the rule.
     pub model: String,
     /// How it ended.
     pub outcome: String,
@@ -45,13 +51,13 @@ pub struct Recorded {
 
 /// What it is found again by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// Of its request and of who answered.
-    pub(super) cache: [u8; 32],
+    pub(crate) cache: [u8; 32],
     /// Of its request, of who asked and for which call; and how often that was answered before in its attempt.
-    pub(super) call: Option<([u8; 32], u32)>,
+    pub(crate) call: Option<([u8; 32], u32)>,
     /// Of all of its request but what is asked last, and of who answered.
-    pub(super) near: Option<[u8; 32]>,
+    pub(crate) near: Option<[u8; 32]>,
 }
 
 fn tags(all: &[String]) -> String {
@@ -68,7 +74,7 @@ fn is_forgotten(scope: &mut Scope<'_>, one: &Recorded) -> Result<bool, StoreErro
 }
 
 /// Keeps one; what was forgotten meanwhile, for who looks at it alone.
-pub(super) fn insert(
+pub(crate) fn insert(
     scope: &mut Scope<'_>,
     (one, marks): (&Recorded, &Marks),
     (sealed, near): (&[u8], Option<&[u8]>),
@@ -90,8 +96,8 @@ pub(super) fn insert(
     };
     scope.execute(
         "INSERT INTO llm_recordings (workspace, id, at, until, cached_until, cache_mark, call_mark, nth, attempt, call, \
-         kind, who, model, outcome, tags, looked_at, bytes, sealed, near_mark, near) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+         kind, who, model, outcome, tags, looked_at, bytes, sealed, way, asked, near_mark, near) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) \
          ON CONFLICT (workspace, id) DO NOTHING",
         &[
             (&one.id).into(),
@@ -111,6 +117,8 @@ pub(super) fn insert(
             one.looked_at.into(),
             i64::try_from(one.bytes).unwrap_or(i64::MAX).into(),
             sealed.into(),
+            one.way.as_str().into(),
+            (&one.asked).into(),
             marks.near.as_ref().map(<[u8; 32]>::as_slice).into(),
             near.into(),
         ],
@@ -119,11 +127,11 @@ pub(super) fn insert(
 }
 
 /// An answer that may be given again, sealed.
-pub(super) struct Found {
-    pub(super) id: [u8; 16],
-    pub(super) at: Timestamp,
-    pub(super) model: String,
-    pub(super) sealed: Vec<u8>,
+pub(crate) struct Found {
+    pub(crate) id: [u8; 16],
+    pub(crate) at: Timestamp,
+    pub(crate) model: String,
+    pub(crate) sealed: Vec<u8>,
 }
 
 fn found(row: &Row) -> Result<Found, StoreError> {
@@ -136,7 +144,7 @@ fn found(row: &Row) -> Result<Found, StoreError> {
 }
 
 /// The newest answer to a request that may be given again now, and is not older than that.
-pub(super) fn cached(
+pub(crate) fn cached(
     scope: &mut Scope<'_>,
     mark: &[u8; 32],
     (oldest, now): (Timestamp, Timestamp),
@@ -150,11 +158,11 @@ pub(super) fn cached(
 }
 
 /// A question: whose answer it had, and its vector, sealed.
-pub(super) type Asked = ([u8; 16], Vec<u8>);
+pub(crate) type Asked = ([u8; 16], Vec<u8>);
 
 /// The newest questions that stood in the same request, with their vectors, sealed, where their answers may be given again now
 /// and are not older than that.
-pub(super) fn near(
+pub(crate) fn near(
     scope: &mut Scope<'_>,
     mark: &[u8; 32],
     (oldest, now): (Timestamp, Timestamp),
@@ -169,14 +177,14 @@ pub(super) fn near(
 }
 
 /// The answer of one of them.
-pub(super) fn answer(scope: &mut Scope<'_>, id: &[u8; 16]) -> Result<Option<Found>, StoreError> {
+pub(crate) fn answer(scope: &mut Scope<'_>, id: &[u8; 16]) -> Result<Option<Found>, StoreError> {
     let sql = "SELECT id, at, model, sealed FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
     let row = scope.query_opt(sql, &[id.into()])?;
     row.as_ref().map(found).transpose()
 }
 
 /// What an earlier attempt of the same call was answered, when it had been answered this so many times.
-pub(super) fn replayed(
+pub(crate) fn replayed(
     scope: &mut Scope<'_>,
     (mark, nth): (&[u8; 32], u32),
     (attempt, oldest): (u32, Timestamp),
@@ -195,23 +203,25 @@ pub(super) fn replayed(
     row.as_ref().map(found).transpose()
 }
 
-/// A query of rows that have not come to their end, without their content.
+/// A query of rows of a way that have not come to their end, without their content.
 macro_rules! listed {
     ($rest:literal) => {
         concat!(
-            "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes, looked_at ",
-            "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 AND outcome <> 'vector' ",
+            "SELECT id, at, until, cached_until, kind, who, model, outcome, call, attempt, tags, bytes, looked_at, asked ",
+            "FROM llm_recordings WHERE workspace = ?1 AND until > ?2 AND way = ?3 AND outcome <> 'vector' ",
             $rest
         )
     };
 }
 
-fn recorded(row: &Row) -> Result<Recorded, StoreError> {
+fn recorded(row: &Row, way: Way) -> Result<Recorded, StoreError> {
     let cached = row.int(3)?;
     let attempt = u32::try_from(row.int(9)?).unwrap_or(u32::MAX);
     let tags = row.text(10)?.split(',').filter(|it| !it.is_empty());
     Ok(Recorded {
         id: row.bytes(0)?,
+        way,
+        asked: row.text(13)?.to_owned(),
         at: row.time(1)?,
         until: row.time(2)?,
         cached_until: (cached > 0).then(|| Timestamp::from_micros(cached)),
@@ -226,34 +236,37 @@ fn recorded(row: &Row) -> Result<Recorded, StoreError> {
     })
 }
 
-/// The newest, before one of them, that have not come to their end.
-pub(super) fn page(
+/// The newest of a way, before one of them, that have not come to their end.
+pub(crate) fn page(
     scope: &mut Scope<'_>,
+    way: Way,
     (before, now): (Option<[u8; 16]>, Timestamp),
     limit: u32,
 ) -> Result<Vec<Recorded>, StoreError> {
     let limit = i64::from(limit);
+    let of = way.as_str();
     let rows = match &before {
         // Ids grow with time.
         Some(before) => scope.query(
-            listed!("AND id < ?3 ORDER BY id DESC LIMIT ?4"),
-            &[now.into(), before.into(), limit.into()],
+            listed!("AND id < ?4 ORDER BY id DESC LIMIT ?5"),
+            &[now.into(), of.into(), before.into(), limit.into()],
         )?,
         None => scope.query(
-            listed!("ORDER BY id DESC LIMIT ?3"),
-            &[now.into(), limit.into()],
+            listed!("ORDER BY id DESC LIMIT ?4"),
+            &[now.into(), of.into(), limit.into()],
         )?,
     };
-    rows.iter().map(recorded).collect()
+    rows.iter().map(|row| recorded(row, way)).collect()
 }
 
 /// One of them, with its content, sealed.
-pub(super) fn one(
+pub(crate) fn one(
     scope: &mut Scope<'_>,
-    id: &[u8; 16],
+    (way, id): (Way, &[u8; 16]),
     now: Timestamp,
 ) -> Result<Option<(Recorded, Vec<u8>)>, StoreError> {
-    let Some(row) = scope.query_opt(listed!("AND id = ?3"), &[now.into(), id.into()])? else {
+    let those = [now.into(), way.as_str().into(), id.into()];
+    let Some(row) = scope.query_opt(listed!("AND id = ?4"), &those)? else {
         return Ok(None);
     };
     let sql = "SELECT sealed FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
@@ -261,7 +274,7 @@ pub(super) fn one(
     let sealed = sealed
         .map(|it| it.blob(0).map(<[u8]>::to_vec))
         .transpose()?;
-    Ok(Some((recorded(&row)?, sealed.unwrap_or_default())))
+    Ok(Some((recorded(&row, way)?, sealed.unwrap_or_default())))
 }
 
 /// Which answers are given again no more.
@@ -274,7 +287,7 @@ pub struct Which {
 }
 
 /// Gives answers again no more: those that nobody looks at, and that are no attempt's, are removed.
-pub(super) fn forget(
+pub(crate) fn forget(
     scope: &mut Scope<'_>,
     which: &Which,
     now: Timestamp,
@@ -303,13 +316,13 @@ pub(super) fn forget(
 }
 
 /// Removes one. Tells whether there was one.
-pub(super) fn remove(scope: &mut Scope<'_>, id: &[u8; 16]) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM llm_recordings WHERE workspace = ?1 AND id = ?2";
-    Ok(scope.execute(sql, &[id.into()])? > 0)
+pub(crate) fn remove(scope: &mut Scope<'_>, way: Way, id: &[u8; 16]) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM llm_recordings WHERE workspace = ?1 AND id = ?2 AND way = ?3";
+    Ok(scope.execute(sql, &[id.into(), way.as_str().into()])? > 0)
 }
 
 /// Removes some of those that have come to their end. Tells whether there may be more.
-pub(super) fn sweep(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
+pub(crate) fn sweep(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let swept = scope.execute(
         "DELETE FROM llm_recordings WHERE workspace = ?1 AND id IN (SELECT id FROM llm_recordings \
          WHERE workspace = ?1 AND until <= ?2 LIMIT ?3)",
@@ -319,13 +332,13 @@ pub(super) fn sweep(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, Store
 }
 
 /// Whether one has come to its end.
-pub(super) fn is_due(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
+pub(crate) fn is_due(scope: &mut Scope<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let sql = "SELECT id FROM llm_recordings WHERE workspace = ?1 AND until <= ?2 LIMIT 1";
     Ok(scope.query_opt(sql, &[now.into()])?.is_some())
 }
 
-/// Bytes of all that is kept.
-pub(super) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
+/// Bytes of all that is kept, whatever way it went.
+pub(crate) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
     let sql =
         "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM llm_recordings WHERE workspace = ?1";
     let row = scope.query_opt(sql, &[])?;
@@ -334,7 +347,7 @@ pub(super) fn bytes(scope: &mut Scope<'_>) -> Result<u64, StoreError> {
 }
 
 /// Removes some of those that nobody looks at, those first that would end first. Tells how many.
-pub(super) fn thin(scope: &mut Scope<'_>) -> Result<usize, StoreError> {
+pub(crate) fn thin(scope: &mut Scope<'_>) -> Result<usize, StoreError> {
     scope.execute(
         "DELETE FROM llm_recordings WHERE workspace = ?1 AND id IN (SELECT id FROM llm_recordings \
          WHERE workspace = ?1 AND looked_at = 0 ORDER BY until LIMIT ?2)",

@@ -14,20 +14,27 @@ const VERSION: u32 = 1;
 const HEADERS: [&str; 3] = ["content-type", "request-id", "x-request-id"];
 
 /// What is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// The method and the target that it was asked with, behind its door; empty when what was asked is not kept.
     pub target: String,
+    /// Headers that it was asked with.
+    pub asked_headers: Vec<(String, String)>,
     /// The body that came in.
     pub asked: Bytes,
-    /// The status of the answer.
+    /// How many bytes came in, when more did than are kept.
+    pub asked_whole: Option<u64>,
+    /// The status of the answer; 0 when there was none.
     pub status: u16,
     /// Its headers.
     pub headers: Vec<(String, String)>,
     /// Its body, as it went out.
     pub answer: Vec<u8>,
+    /// How many bytes went out, when more did than are kept.
+    pub answer_whole: Option<u64>,
 }
 
+/// Fields may be added with a default; none changes its meaning.
 #[derive(Serialize, Deserialize)]
 struct Head {
     v: u32,
@@ -35,10 +42,16 @@ struct Head {
     asked: u32,
     status: u16,
     headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    asked_headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked_whole: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer_whole: Option<u64>,
 }
 
 /// The headers of an answer that are kept.
-pub(super) fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let kept = HEADERS.iter().filter_map(|name| {
         let value = headers.get(*name)?.to_str().ok()?;
         Some(((*name).to_owned(), value.to_owned()))
@@ -57,7 +70,7 @@ impl Content {
     }
 
     /// The answer, to be given again.
-    pub(super) fn again(self) -> (StatusCode, HeaderMap, Vec<u8>) {
+    pub(crate) fn again(self) -> (StatusCode, HeaderMap, Vec<u8>) {
         let mut answer = Vec::new();
         if self.is_stream() && !self.answer.ends_with(b"\n\n") {
             // What came after the last event was not waited for.
@@ -73,13 +86,16 @@ impl Content {
         (status, headers, [self.answer, answer].concat())
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let head = Head {
             v: VERSION,
             target: self.target.clone(),
             asked: u32::try_from(self.asked.len()).unwrap_or(u32::MAX),
             status: self.status,
             headers: self.headers.clone(),
+            asked_headers: self.asked_headers.clone(),
+            asked_whole: self.asked_whole,
+            answer_whole: self.answer_whole,
         };
         // Texts and numbers alone: it cannot fail.
         let head = serde_json::to_vec(&head).unwrap_or_default();
@@ -94,7 +110,7 @@ impl Content {
     }
 
     /// Of bytes; nothing, when they are not of this version.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let (head, rest) = rest.split_at_checked(length)?;
@@ -105,10 +121,13 @@ impl Content {
         let (asked, answer) = rest.split_at_checked(usize::try_from(head.asked).ok()?)?;
         Some(Self {
             target: head.target,
+            asked_headers: head.asked_headers,
             asked: Bytes::copy_from_slice(asked),
+            asked_whole: head.asked_whole,
             status: head.status,
             headers: head.headers,
             answer: answer.to_vec(),
+            answer_whole: head.answer_whole,
         })
     }
 }
@@ -126,13 +145,18 @@ mod tests {
             status: 200,
             headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
             answer: answer.to_vec(),
+            ..Content::default()
         }
     }
 
     proptest! {
         #[test]
         fn what_is_kept_comes_back(asked: Vec<u8>, answer: Vec<u8>, cut in 0_usize..64) {
-            let kept = content(&asked, &answer);
+            let mut kept = content(&asked, &answer);
+            let bytes = kept.to_bytes();
+            prop_assert_eq!(Content::from_bytes(&bytes), Some(kept.clone()));
+            kept.asked_headers = vec![("accept".to_owned(), "*".to_owned())];
+            (kept.asked_whole, kept.answer_whole) = (Some(1 << 40), Some(0));
             let bytes = kept.to_bytes();
             prop_assert_eq!(Content::from_bytes(&bytes), Some(kept.clone()));
             // Half of a head is none.
