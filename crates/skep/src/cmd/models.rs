@@ -13,6 +13,8 @@ use crate::session::Session;
 
 mod kept;
 
+pub(crate) use kept::days;
+
 /// What to do with models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsVerb {

@@ -152,7 +152,8 @@ fn time(text: &str) -> Result<u64, String> {
     }
 }
 
-fn days(text: &str) -> Result<u32, String> {
+/// A number of days.
+pub(crate) fn days(text: &str) -> Result<u32, String> {
     let whole = time(text)?;
     match u32::try_from(whole / DAY) {
         Ok(days) if whole % DAY == 0 => Ok(days),
