@@ -237,6 +237,24 @@ fn pieces(all: Vec<Bytes>) -> Body {
     StreamBody::new(Pieces(receiver)).boxed_unsync()
 }
 
+/// A body that goes on until nobody reads it: a key, and then always the same.
+fn endless(key: &str) -> Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let first = format!("{key}\n");
+    tokio::spawn(async move {
+        let mut piece = Bytes::from(first);
+        while sender
+            .send(Ok::<_, Infallible>(Frame::data(piece)))
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            piece = Bytes::from_static(b"more\n");
+        }
+    });
+    StreamBody::new(Pieces(receiver)).boxed_unsync()
+}
+
 struct Pieces(tokio::sync::mpsc::Receiver<Result<Frame<Bytes>, Infallible>>);
 
 impl futures_core::Stream for Pieces {
@@ -314,6 +332,7 @@ async fn answer(
             Response::new(Full::new(Bytes::from(all.to_string())).boxed_unsync())
         }
         "/spelled" => Response::new(pieces(spelled(&key))),
+        "/endless" => Response::new(endless(&key)),
         "/socket" => socket(upgrade, key),
         _ => Response::new(Full::new(Bytes::from(said.to_string())).boxed_unsync()),
     }

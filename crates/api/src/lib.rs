@@ -84,7 +84,10 @@ pub use server::Server;
 pub use stats::{
     InstanceStats, Performance, PerformanceHour, RevisionStats, Stats, Traffic, Usage,
 };
-pub use web::{NewWebRule, WebCa, WebCheck, WebCredential, WebRule};
+pub use web::{
+    NewWebRule, WebBody, WebCa, WebCheck, WebCredential, WebExchange, WebExchangeContent,
+    WebHeader, WebRule,
+};
 pub use webhook::{NewWebhook, RotateWebhook, Webhook, WebhookMessage, WebhookRedelivery};
 
 /// Header with the id of the call that an answer belongs to.

@@ -47,6 +47,9 @@ pub struct NewWebRule {
     /// Whether each request is looked into, decided on and written down, though nothing else of the rule asks for it.
     #[serde(default)]
     pub open: bool,
+    /// For how many days exchanges by it are kept, with request and answer. Each request is looked into for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_days: Option<u32>,
 }
 
 /// A rule of the way out to the web.
@@ -65,6 +68,9 @@ pub struct WebRule {
     pub credential: Option<WebCredential>,
     /// Whether Skep looks into what passes by this rule.
     pub opened: bool,
+    /// For how many days exchanges by it are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_days: Option<u32>,
 }
 
 /// What becomes of a request to the web.
@@ -86,4 +92,73 @@ pub struct WebCheck {
 pub struct WebCa {
     /// Its certificate, in PEM.
     pub certificate: String,
+}
+
+/// An exchange with a host that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebExchange {
+    /// `exc_…`.
+    pub id: String,
+    /// When it began (RFC 3339).
+    pub at: String,
+    /// When it is removed (RFC 3339).
+    pub until: String,
+    /// The kind of principal that asked: `agent`, `key`, `user`.
+    pub of: String,
+    /// Which of them.
+    pub whose: String,
+    /// Who was asked: `api.example.com:443`.
+    pub host: String,
+    /// By which rule.
+    pub rule: String,
+    /// By which method.
+    pub method: String,
+    /// How it ended: a status, or a word for what went wrong.
+    pub outcome: String,
+    /// Bytes of both bodies that were kept.
+    pub bytes: u64,
+}
+
+/// A header as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebHeader {
+    /// Its name.
+    pub name: String,
+    /// What it said; `*` where that is not kept.
+    pub value: String,
+}
+
+/// A body as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebBody {
+    /// What it is, when that is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its Base64, when it is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// Bytes that passed, whether or not they were kept.
+    pub bytes: u64,
+    /// Whether more passed than was kept.
+    pub cut: bool,
+}
+
+/// An exchange with a host, and what was said: the request without what Skep put in, the answer as it went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebExchangeContent {
+    /// Which.
+    pub exchange: WebExchange,
+    /// The method and the URL.
+    pub target: String,
+    /// The headers of the request.
+    pub asked_headers: Vec<WebHeader>,
+    /// Its body.
+    pub asked: WebBody,
+    /// The status of the answer, if one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Its headers.
+    pub headers: Vec<WebHeader>,
+    /// Its body.
+    pub answer: WebBody,
 }

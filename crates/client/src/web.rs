@@ -1,7 +1,7 @@
 //! The way out to the web: rules, what becomes of a request, the CA.
 
 use http::Method;
-use skep_api::{NewWebRule, Page, WebCa, WebCheck, WebRule};
+use skep_api::{NewWebRule, Page, WebCa, WebCheck, WebExchange, WebExchangeContent, WebRule};
 
 use crate::request::{Query, encode};
 use crate::{Client, ClientError};
@@ -55,5 +55,35 @@ impl Client {
     /// [`ClientError`].
     pub async fn web_ca(&self) -> Result<WebCa, ClientError> {
         self.get("/web/ca", &Query::default()).await
+    }
+    /// Exchanges with hosts that are kept, the newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn web_exchanges(
+        &self,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Page<WebExchange>, ClientError> {
+        let query = Query::default().with("limit", limit).with("cursor", cursor);
+        self.get("/web/exchanges", &query).await
+    }
+
+    /// What was said in one of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn web_exchange(&self, id: &str) -> Result<WebExchangeContent, ClientError> {
+        let path = format!("/web/exchanges/{}", encode(id));
+        self.get(&path, &Query::default()).await
+    }
+
+    /// Removes one of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_web_exchange(&self, id: &str) -> Result<(), ClientError> {
+        let path = format!("/web/exchanges/{}", encode(id));
+        self.api(Method::DELETE, &path, None).await.map(drop)
     }
 }

@@ -433,3 +433,7 @@ impl Recordings {
 fn missing() -> EgressError {
     EgressError::NotFound("this exchange is not kept".to_owned())
 }
+
+#[cfg(test)]
+#[path = "recordings_tests.rs"]
+mod tests;

@@ -88,6 +88,8 @@ pub(crate) const MODEL_USE: Access = look("model:use", "Model");
 pub(crate) const TOOL_USE: Access = look("tool:use", "Tool");
 /// A request to a host of the web.
 pub(crate) const WEB_REQUEST: Access = look("web:request", "Host");
+const WEB_READ: Access = look("web:read", "Workspace");
+const WEB_RULE: Access = change("web:rule", "Workspace");
 /// Looks at models and what was used of them; changes who answers, what may be spent, how they are used; forgets answers.
 const MODEL_READ: Access = look("model:read", "Workspace");
 const MODEL_PROVIDE: Access = change("model:provide", "Workspace");
@@ -113,7 +115,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 189] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 192] = [
     ("GET", "/api/v1/webhooks", HOOK_READ),
     ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
     ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
@@ -180,19 +182,22 @@ pub(crate) const ROUTES: [(&str, &str, Access); 189] = [
         change("tool:provide", "Workspace"),
     ),
     ("GET", "/api/v1/mcp/usage", look("tool:read", "Workspace")),
-    ("GET", "/api/v1/web/rules", look("web:read", "Workspace")),
+    ("GET", "/api/v1/web/rules", WEB_READ),
+    ("PUT", "/api/v1/web/rules/{rule}", WEB_RULE),
+    ("DELETE", "/api/v1/web/rules/{rule}", WEB_RULE),
+    ("GET", "/api/v1/web/check", WEB_READ),
+    ("GET", "/api/v1/web/ca", WEB_READ),
+    ("GET", "/api/v1/web/exchanges", WEB_READ),
     (
-        "PUT",
-        "/api/v1/web/rules/{rule}",
-        change("web:rule", "Workspace"),
+        "GET",
+        "/api/v1/web/exchanges/{exchange}",
+        change("web:reveal", "Workspace"),
     ),
     (
         "DELETE",
-        "/api/v1/web/rules/{rule}",
-        change("web:rule", "Workspace"),
+        "/api/v1/web/exchanges/{exchange}",
+        change("web:forget", "Workspace"),
     ),
-    ("GET", "/api/v1/web/check", look("web:read", "Workspace")),
-    ("GET", "/api/v1/web/ca", look("web:read", "Workspace")),
     ("GET", "/api/v1/models/providers", MODEL_READ),
     ("PUT", "/api/v1/models/providers/{provider}", MODEL_PROVIDE),
     (

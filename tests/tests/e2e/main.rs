@@ -89,4 +89,5 @@ mod unsynced;
 mod vault;
 mod web;
 mod web_box;
+mod web_kept;
 mod webhooks;

@@ -92,7 +92,7 @@ impl House {
         (said.code, said.out, said.err)
     }
 
-    fn curl(&self, words: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) fn curl(&self, words: &[&str]) -> (Option<i32>, String, String) {
         self.run(&[&["curl", "-sS", "--max-time", "30"], words].concat())
     }
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Interval, Sleep};
 
 use super::exchange::{Open, Passed};
+use super::recording::Keep;
 use super::send::May;
 use super::service::LOOK;
 use crate::scrub::Scrub;
@@ -106,6 +107,13 @@ impl Body {
         Poll::Ready(Some(Err(cut)))
     }
 
+    /// Keeps what goes on, where that is kept.
+    fn keep(&self, out: &[u8]) {
+        if let Some(keep) = self.open.as_ref().and_then(|it| it.keep.as_ref()) {
+            keep.says(out);
+        }
+    }
+
     /// What goes on of a piece that came; the end, when that was the last.
     fn take(&mut self, data: &Bytes) -> Bytes {
         if let Some(open) = &self.open {
@@ -124,6 +132,7 @@ impl Body {
                 out.into()
             }
         };
+        self.keep(&out);
         if last {
             self.end();
         }
@@ -180,6 +189,7 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(None) => {
                     let rest = this.scrub.as_mut().map(Scrub::finish).unwrap_or_default();
+                    this.keep(&rest);
                     this.end();
                     if !rest.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(rest.into()))));
@@ -210,6 +220,8 @@ pub(super) struct Counted<B> {
     pause: Duration,
     /// When the next piece is late; from when the last one was asked for.
     late: Option<Pin<Box<Sleep>>>,
+    /// What passes is kept here.
+    keep: Option<Arc<Keep>>,
 }
 
 impl<B> Counted<B> {
@@ -220,7 +232,14 @@ impl<B> Counted<B> {
             most,
             pause,
             late: None,
+            keep: None,
         }
+    }
+
+    /// Keeps what passes.
+    pub(super) fn kept(mut self, keep: Option<Arc<Keep>>) -> Self {
+        self.keep = keep;
+        self
     }
 }
 
@@ -255,6 +274,9 @@ where
         let frame = frame.map_err(Into::into)?;
         let length = frame.data_ref().map_or(0, |it| it.len() as u64);
         let before = this.passed.up.fetch_add(length, Ordering::Relaxed);
+        if let (Some(keep), Some(data)) = (&this.keep, frame.data_ref()) {
+            keep.asks(data);
+        }
         match before + length > this.most {
             true => Poll::Ready(Some(Err(format!(
                 "the body has more than {} bytes",

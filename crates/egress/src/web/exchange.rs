@@ -9,6 +9,7 @@ use skep_core::Timestamp;
 use skep_store::Db;
 use tokio::time::Instant;
 
+use super::recording::Keep;
 use crate::ledger::{Opened, Settled};
 use crate::llm::{Models, Reservation, Witness, one_request};
 use crate::money::Money;
@@ -31,6 +32,8 @@ pub struct Open {
     pub(super) began: Instant,
     pub(super) first: Option<Duration>,
     pub(super) passed: Arc<Passed>,
+    /// What is kept of it.
+    pub(super) keep: Option<Arc<Keep>>,
     pub(super) settled: bool,
 }
 
@@ -80,6 +83,9 @@ impl Open {
         // The books after it: what they have as settled, the ledger has.
         let workspace = &self.opened.workspace;
         self.models.settle_use(workspace, &self.held, one_request());
+        if let Some(keep) = self.keep.take() {
+            keep.end(outcome, now);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod exchange;
 mod fill;
 mod headers;
+mod recording;
 mod rule;
 mod send;
 mod service;

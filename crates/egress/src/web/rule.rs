@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::WebError;
 use crate::headers::is_of_connection;
+use crate::recordings::MOST_DAYS;
 
 /// Characters of a rule's name.
 const MOST_NAME: usize = 64;
@@ -227,6 +228,8 @@ pub struct Rule {
     pub credential: Option<Credential>,
     /// Whether TLS is opened also when nothing else of it asks for that: each request is decided on and written down.
     pub open: bool,
+    /// For how many days exchanges by it are kept; 0: they are not. What is kept has to be looked into.
+    pub record_days: u32,
 }
 
 /// What becomes of a tunnel to a host.
@@ -340,7 +343,8 @@ impl Rule {
     /// Whether TLS has to be opened for it.
     #[must_use]
     pub fn opens(&self) -> bool {
-        self.open || self.credential.is_some() || !self.methods.is_empty() || !self.paths.is_empty()
+        let looks = self.open || self.record_days > 0 || self.credential.is_some();
+        looks || !self.methods.is_empty() || !self.paths.is_empty()
     }
 
     /// How close it is to a request, when that falls under it. The path is as it is seen.
@@ -414,6 +418,9 @@ impl Rule {
                 "paths",
                 "64 at most, such as `/v1/items`; `*` stands for one part, `/**` at the end for all that follows",
             );
+        }
+        if self.record_days > MOST_DAYS {
+            return wrong("record_days", "3650 at most");
         }
         match &self.credential {
             Some(_) if self.to.host == Host::Any => wrong(
@@ -561,6 +568,8 @@ struct Stored {
     paths: Vec<String>,
     #[serde(default)]
     open: bool,
+    #[serde(default)]
+    record_days: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credential: Option<StoredCredential>,
 }
@@ -598,6 +607,7 @@ impl Rule {
             methods: self.methods.clone(),
             paths: self.paths.clone(),
             open: self.open,
+            record_days: self.record_days,
             credential,
         };
         // Texts alone: it cannot fail.
@@ -613,6 +623,7 @@ impl Rule {
             methods: stored.methods,
             paths: stored.paths,
             open: stored.open,
+            record_days: stored.record_days,
             credential: stored.credential.map(|it| Credential {
                 secret: it.secret,
                 field: it.field,

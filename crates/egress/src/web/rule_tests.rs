@@ -15,6 +15,7 @@ fn rule(name: &str, to: &str, methods: &[&str], paths: &[&str]) -> Arc<Rule> {
         paths: texts(paths),
         credential: None,
         open: false,
+        record_days: 0,
     };
     rule.check().unwrap();
     Arc::new(rule)

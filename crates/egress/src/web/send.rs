@@ -299,7 +299,7 @@ impl Web {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Fault>,
     {
-        let prepared = self.prepare((asked, rule, by), request, &open).await;
+        let prepared = self.prepare((asked, rule, by), request, &mut open).await;
         let (request, (forms, keyed)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -332,7 +332,7 @@ impl Web {
         &self,
         (asked, rule, by): (&Asked, &Arc<Rule>, &Lessee),
         request: Request<B>,
-        open: &Open,
+        open: &mut Open,
     ) -> Result<(Request<Sent>, (Forms, bool)), WebError>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -350,6 +350,7 @@ impl Web {
         };
         let part = if whole { &start[..] } else { &[] };
         let loan = self.loan((asked, rule, by), &head, part).await?;
+        open.keep = self.keep((&open.opened, rule, &loan.forms), (asked, &head));
         let mut headers = headers::to_host(&head.headers);
         if rule.credential.is_some() || !loan.forms.is_empty() {
             headers::readable(&mut headers);
@@ -369,17 +370,22 @@ impl Web {
             headers.insert(name, secret_header(&formed, rule)?);
         }
         let bounds = (open.passed.clone(), self.most_body(), self.pause());
+        let keep = open.keep.clone();
         let sent = match (whole, loan.filled.text(part, how(&head.headers))) {
             (true, Some(filled)) => {
+                // What is kept is what came, and not what was put in.
+                keep.inspect(|it| it.asks(part));
                 Counted::new(Full::new(Bytes::from(filled.to_vec())), bounds).boxed_unsync()
             }
-            (true, None) => Counted::new(Full::new(start), bounds).boxed_unsync(),
+            (true, None) => Counted::new(Full::new(start), bounds)
+                .kept(keep)
+                .boxed_unsync(),
             (false, _) => {
                 let rest = Rest {
                     begun: Some(start).filter(|it| !it.is_empty()),
                     body,
                 };
-                Counted::new(rest, bounds).boxed_unsync()
+                Counted::new(rest, bounds).kept(keep).boxed_unsync()
             }
         };
         let mut out = Request::new(sent);
@@ -457,6 +463,9 @@ fn answered(
     }
     let upgrades = status == StatusCode::SWITCHING_PROTOCOLS;
     let headers = headers::to_client(answer.headers(), (forms, keyed), upgrades);
+    if let Some(keep) = &open.keep {
+        keep.answers(status, &headers);
+    }
     let scrub = (!forms.is_empty()).then(|| Scrub::new(forms.clone()));
     if upgrades {
         let Some(client) = upgrade else {

@@ -241,6 +241,10 @@ impl Web {
         &self.0.values
     }
 
+    pub(super) fn models(&self) -> &Models {
+        &self.0.models
+    }
+
     pub(super) fn upstream(&self) -> &Upstream<Sent> {
         &self.0.upstream
     }
@@ -430,6 +434,7 @@ impl Web {
             began: Instant::now(),
             first: None,
             passed: Arc::new(Passed::default()),
+            keep: None,
             settled: false,
         })
     }

@@ -35,6 +35,7 @@ mod tokens;
 mod users;
 mod vault;
 mod web;
+mod web_kept;
 mod webhooks;
 mod workspaces;
 
@@ -187,6 +188,8 @@ fn of_ways_out() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(web::allow, web::remove))
         .routes(routes!(web::check))
         .routes(routes!(web::ca))
+        .routes(routes!(web_kept::exchanges))
+        .routes(routes!(web_kept::exchange, web_kept::remove))
         .routes(routes!(models::providers))
         .routes(routes!(models::provide, models::remove_provider))
         .routes(routes!(models::check))

@@ -175,7 +175,7 @@ fn listed(one: Recorded) -> ModelExchange {
     }
 }
 
-fn id(text: &str) -> Result<ExchangeId, ApiError> {
+pub(super) fn id(text: &str) -> Result<ExchangeId, ApiError> {
     let wrong = |_| invalid("exchange", "the id of an exchange, `exc_…`");
     text.parse().map_err(wrong)
 }
@@ -190,6 +190,22 @@ pub(super) struct ExchangesQuery {
     cursor: Option<String>,
 }
 
+impl ExchangesQuery {
+    /// Before which one, and how many.
+    pub(super) fn wanted(&self) -> Result<(Option<ExchangeId>, u32), ApiError> {
+        let before = self.cursor.as_deref().map(id).transpose()?;
+        let limit = self.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
+        Ok((before, limit))
+    }
+}
+
+/// Of what was listed: where the next page begins, if there may be one.
+pub(super) fn next(listed: &[Recorded], limit: u32) -> Option<String> {
+    let full = listed.len() as u64 >= u64::from(limit);
+    let last = listed.last().filter(|_| full)?;
+    Some(ExchangeId::from_bytes(last.id).to_string())
+}
+
 /// Exchanges with models that are kept, the newest first: without what was said.
 #[utoipa::path(get, path = "/api/v1/models/exchanges", tag = "models", params(ExchangesQuery),
     responses((status = 200, body = Page<ModelExchange>), (status = "4XX", body = Problem)))]
@@ -198,12 +214,10 @@ pub(super) async fn exchanges(
     Caller(workspace): Caller,
     input::Query(query): input::Query<ExchangesQuery>,
 ) -> Result<Json<Page<ModelExchange>>, ApiError> {
-    let before = query.cursor.as_deref().map(id).transpose()?;
-    let limit = query.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
+    let (before, limit) = query.wanted()?;
     let found = state.models.recordings(&workspace, (before, limit)).await?;
-    let items: Vec<ModelExchange> = found.into_iter().map(listed).collect();
-    let full = items.len() as u64 >= u64::from(limit);
-    let next = items.last().filter(|_| full).map(|it| it.id.clone());
+    let next = next(&found, limit);
+    let items = found.into_iter().map(listed).collect();
     Ok(Json(Page { items, next }))
 }
 

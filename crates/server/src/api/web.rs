@@ -49,6 +49,7 @@ fn shown(rule: &Rule) -> WebRule {
         paths: rule.paths.clone(),
         credential,
         opened: rule.opens() || rule.to.scheme == Scheme::Http,
+        record_days: Some(rule.record_days).filter(|it| *it > 0),
     }
 }
 
@@ -109,6 +110,7 @@ fn wanted(name: String, new: NewWebRule) -> Result<Rule, ApiError> {
         paths: new.paths,
         credential,
         open: new.open,
+        record_days: new.record_days.unwrap_or_default(),
     };
     rule.check()?;
     Ok(rule)

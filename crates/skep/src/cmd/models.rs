@@ -14,6 +14,8 @@ use crate::session::Session;
 mod kept;
 mod warm;
 
+pub(crate) use kept::days;
+
 /// What to do with models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsVerb {

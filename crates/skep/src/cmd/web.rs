@@ -4,9 +4,12 @@ use clap::{Args, Subcommand};
 use skep_api::{NewWebRule, WebCredential, WebRule};
 use skep_core::Timestamp;
 
+use crate::cmd::models::days;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Row;
 use crate::session::Session;
+
+mod kept;
 
 /// What to do with the way out to the web.
 #[derive(Debug, Subcommand)]
@@ -23,6 +26,12 @@ pub(crate) enum WebVerb {
     Check(CheckArgs),
     /// Show the certificate of the CA by which Skep opens TLS
     Ca,
+    /// List exchanges that are kept, the newest first
+    Exchanges(kept::ExchangesArgs),
+    /// Show what was said in one; that you did stands in the audit log
+    Exchange(kept::ExchangeArgs),
+    /// Remove an exchange that is kept
+    DropExchange(kept::ExchangeArgs),
 }
 
 /// Flags of `web allow`.
@@ -30,11 +39,14 @@ pub(crate) enum WebVerb {
 #[command(after_help = "\
 A rule is for https, unless it says http://. A host without a rule cannot be
 asked. With a secret, with methods or with paths, Skep opens TLS with a CA of the
-workspace, which its agents trust, and takes the secret out of answers.
+workspace, which its agents trust, and takes the secret out of answers. With
+--record it does so, too, and keeps each exchange encrypted: the request without
+the secret, and the answer.
 
 Examples:
   skep web allow github api.github.com --secret keys/github --header Authorization
   skep web allow pypi '*.pypi.org' --method GET
+  skep web allow shop api.shop.example --record 30d
   skep web allow maps maps.example.com --secret keys/maps --query key
   skep web allow stripe api.stripe.com --secret billing/stripe \\
       --path '/v1/charges/**'")]
@@ -71,6 +83,10 @@ pub(crate) struct AllowArgs {
     /// Look into each request, though nothing else asks for that
     #[arg(long)]
     open: bool,
+    /// For how many days exchanges are kept for people to look at, such as `30d`; each request is looked into for that
+    /// [default: off]
+    #[arg(long, value_name = "TIME", value_parser = days)]
+    record: Option<u32>,
 }
 
 /// A name.
@@ -133,7 +149,11 @@ impl Row for WebRule {
             or_any(&self.methods),
             or_any(&self.paths),
             self.credential.as_ref().map(put_in).unwrap_or_default(),
-            if self.opened { "yes" } else { "no" }.to_owned(),
+            match (self.opened, self.record_days) {
+                (_, Some(days)) => format!("yes, kept {days}d"),
+                (true, None) => "yes".to_owned(),
+                (false, None) => "no".to_owned(),
+            },
         ]
     }
 }
@@ -158,6 +178,7 @@ impl AllowArgs {
             paths: self.paths,
             credential,
             open: self.open,
+            record_days: self.record.filter(|it| *it > 0),
         };
         (self.name, rule)
     }
@@ -199,5 +220,8 @@ pub(crate) async fn run(session: &Session, verb: WebVerb) -> Result {
             let ca = client.web_ca().await?;
             output.done(&ca, "ca", ca.certificate.trim_end())
         }
+        WebVerb::Exchanges(args) => kept::exchanges(session, args).await,
+        WebVerb::Exchange(args) => kept::exchange(session, args).await,
+        WebVerb::DropExchange(args) => kept::remove(session, args).await,
     }
 }

@@ -175,7 +175,8 @@ fn similar(text: &str) -> Result<SimilarQuestions, String> {
     })
 }
 
-fn days(text: &str) -> Result<u32, String> {
+/// A number of days.
+pub(crate) fn days(text: &str) -> Result<u32, String> {
     let whole = time(text)?;
     match u32::try_from(whole / DAY) {
         Ok(days) if whole % DAY == 0 => Ok(days),
