@@ -127,22 +127,11 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 looked_at BIGINT NOT NULL,
                 bytes BIGINT NOT NULL,
                 sealed BLOB NOT NULL,
-                near_mark BLOB,
-                near BLOB,
                 PRIMARY KEY (workspace, id)
             );
-            CREATE INDEX llm_recordings_by_near ON llm_recordings (workspace, near_mark, at) WHERE near_mark IS NOT NULL;
             CREATE INDEX llm_recordings_by_cache ON llm_recordings (workspace, cache_mark, cached_until);
             CREATE INDEX llm_recordings_by_call ON llm_recordings (workspace, call_mark, nth);
             CREATE INDEX llm_recordings_by_end ON llm_recordings (workspace, until, looked_at, bytes);
-            -- What was forgotten of late: an answer that was under way then is not given again either.
-            CREATE TABLE llm_forgotten (
-                workspace TEXT NOT NULL,
-                at BIGINT NOT NULL,
-                tag TEXT NOT NULL,
-                model TEXT NOT NULL,
-                PRIMARY KEY (workspace, at, tag, model)
-            );
             CREATE TABLE exchanges (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -191,13 +180,24 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             );
         ",
     },
-    // Exchanges of every way are kept in one table; it has the name of the first of them.
+    // Exchanges of every way are kept in one table, which has the name of the first of them; and questions with their vectors.
     Migration {
         name: "0002-ways-of-recordings",
         sql: "
             ALTER TABLE llm_recordings ADD COLUMN way TEXT NOT NULL DEFAULT 'model';
             ALTER TABLE llm_recordings ADD COLUMN asked TEXT NOT NULL DEFAULT '';
+            ALTER TABLE llm_recordings ADD COLUMN near_mark BLOB;
+            ALTER TABLE llm_recordings ADD COLUMN near BLOB;
             CREATE INDEX llm_recordings_by_way ON llm_recordings (workspace, way, id);
+            CREATE INDEX llm_recordings_by_near ON llm_recordings (workspace, near_mark, at) WHERE near_mark IS NOT NULL;
+            -- What was forgotten of late: an answer that was under way then is not given again either.
+            CREATE TABLE llm_forgotten (
+                workspace TEXT NOT NULL,
+                at BIGINT NOT NULL,
+                tag TEXT NOT NULL,
+                model TEXT NOT NULL,
+                PRIMARY KEY (workspace, at, tag, model)
+            );
         ",
     },
     ],
