@@ -10,6 +10,8 @@ use skep_client::ClientError;
 use skep_core::PublicError;
 use skep_core::config::ConfigError;
 
+use crate::table::clean_lines;
+
 /// The exit codes, a part of the CLI's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -142,16 +144,9 @@ impl Failure {
             };
             return format!("{document}\n");
         }
-        // Of what others wrote nothing moves a cursor, or turns letters around.
-        let plain = |text: &str| -> String {
-            let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || TURNS.contains(&c);
-            text.chars()
-                .map(|c| if odd(c) { '\u{fffd}' } else { c })
-                .collect()
-        };
-        let mut text = format!("error: {}\n", plain(&self.detail));
+        let mut text = format!("error: {}\n", clean_lines(&self.detail));
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("  hint: {}\n", plain(hint)));
+            text.push_str(&format!("  hint: {}\n", clean_lines(hint)));
         }
         if let (true, Some(problem)) = (verbose, &self.problem) {
             text.push_str(&format!("  code: {}\n", problem.code));
@@ -160,12 +155,6 @@ impl Failure {
         text
     }
 }
-
-/// Letters that change the direction of those behind them (UAX #9).
-const TURNS: [char; 11] = [
-    '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-    '\u{2067}', '\u{2068}', '\u{2069}',
-];
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -95,16 +95,43 @@ pub(crate) fn cut(cell: &str, width: usize) -> String {
     shown
 }
 
-/// Text of others must not move the cursor.
+/// Letters that change the direction of those behind them (UAX #9).
+const TURNS: [char; 11] = [
+    '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+    '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
+/// Text of others must not move the cursor, or turn letters around.
 pub(crate) fn clean(text: &str) -> String {
+    let odd = |c: char| c.is_control() || TURNS.contains(&c);
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if odd(c) { '\u{fffd}' } else { c })
         .collect()
+}
+
+/// The same for text that has lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    let parts = text.split_inclusive(['\n', '\t']);
+    let clean_part = |part: &str| match part.strip_suffix(['\n', '\t']) {
+        Some(words) => clean(words) + part.get(words.len()..).unwrap_or_default(),
+        None => clean(part),
+    };
+    parts.map(clean_part).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_moves_no_cursor() {
+        assert_eq!(
+            clean("a\x1b[2J\r\u{202e}ü\n"),
+            "a\u{fffd}[2J\u{fffd}\u{fffd}ü\u{fffd}"
+        );
+        assert_eq!(clean_lines("a\n\tb\x1b\r\n"), "a\n\tb\u{fffd}\u{fffd}\n");
+        assert_eq!(clean_lines(""), "");
+    }
 
     #[test]
     fn columns_fit_the_terminal_and_the_widest_give_way() {

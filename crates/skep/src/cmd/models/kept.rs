@@ -11,6 +11,7 @@ use skep_core::{Timestamp, units};
 use crate::failure::{Failure, Result};
 use crate::output::{Format, Row, age};
 use crate::session::Session;
+use crate::table::clean_lines;
 
 /// Whose settings are those of a whole workspace.
 const EVERYBODY: &str = "*";
@@ -403,10 +404,12 @@ pub(super) async fn exchange(session: &Session, args: ExchangeArgs) -> Result {
                 one.at, one.of, one.whose, one.model, found.status
             ))?;
             match &found.asked {
-                Some(asked) => output.say(&format!("\n{}\n{asked}", found.target))?,
+                Some(asked) => {
+                    output.say(&format!("\n{}\n{}", found.target, clean_lines(asked)))?;
+                }
                 None => output.say(&format!("\n{}\n(what was asked is not kept)", found.target))?,
             }
-            output.say(&format!("\n{}", found.answer))
+            output.say(&format!("\n{}", clean_lines(&found.answer)))
         }
     }
 }

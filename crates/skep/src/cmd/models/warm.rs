@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::failure::{Failure, Result};
 use crate::session::Session;
+use crate::table::clean;
 
 /// Bytes of one line.
 const MOST_LINE: u64 = 64 << 20;
@@ -238,7 +239,8 @@ pub(super) async fn warm(session: &Session, args: WarmArgs) -> Result {
             Err(why) => {
                 told.failed += 1;
                 if told.failed <= MOST_TOLD {
-                    session.output.note(&format!("{name}: {why}"));
+                    let said = clean(&format!("{name}: {why}"));
+                    session.output.note(&said);
                 }
             }
         }

@@ -7,6 +7,7 @@ use skep_core::Timestamp;
 use crate::failure::Result;
 use crate::output::{Format, Output, Row, age};
 use crate::session::Session;
+use crate::table::{clean, clean_lines};
 
 /// Exchanges that are asked for at once.
 const PAGE: u32 = 200;
@@ -73,13 +74,13 @@ pub(super) async fn exchanges(session: &Session, args: ExchangesArgs) -> Result 
 
 /// Headers and a body, as people read them.
 fn say(output: &Output, first: &str, (headers, body): (&[WebHeader], &WebBody)) -> Result {
-    output.say(&format!("\n{first}"))?;
+    output.say(&format!("\n{}", clean(first)))?;
     for WebHeader { name, value } in headers {
-        output.say(&format!("{name}: {value}"))?;
+        output.say(&clean(&format!("{name}: {value}")))?;
     }
     match (&body.text, body.bytes) {
         (_, 0) => {}
-        (Some(text), _) => output.say(&format!("\n{text}"))?,
+        (Some(text), _) => output.say(&format!("\n{}", clean_lines(text)))?,
         (None, bytes) => output.say(&format!(
             "\n({bytes} bytes that are no text: `-o json` has them)"
         ))?,
