@@ -74,7 +74,8 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!($prefix, "_"))?;
-                encode(self.0).iter().try_for_each(|&byte| fmt::Write::write_char(f, byte as char))
+                let encoded = encode(self.0);
+                f.write_str(std::str::from_utf8(&encoded).map_err(|_| fmt::Error)?)
             }
         }
 

@@ -22,6 +22,8 @@ const HEAD: usize = LENGTH + SUM;
 const SUM: usize = 8;
 /// Bytes of a length.
 const LENGTH: usize = 4;
+/// Bytes that most lines have room in.
+const USUAL: usize = 1 << 10;
 /// The longest line.
 const MOST: usize = 256 << 10;
 const NAME: &str = "ledger-";
@@ -193,7 +195,8 @@ impl Line<'_> {
             Self::Opened(opened) => (Stored::Opened(begin(opened)), &opened.entry),
             Self::Settled(settled) => (Stored::Settled(end(settled)), &settled.entry),
         };
-        let mut bytes = vec![0; LENGTH];
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.extend_from_slice(&[0; LENGTH]);
         // Texts and numbers alone: it cannot fail.
         let _ = serde_json::to_writer(&mut bytes, &stored);
         let length = u32::try_from(bytes.len() - LENGTH).unwrap_or(u32::MAX);

@@ -161,6 +161,8 @@ struct Part {
     set: PolicySet,
     circumstances: bool,
     own: bool,
+    /// The attributes of the circumstances that they look at; none when it may be any.
+    reads: Option<BTreeSet<String>>,
 }
 
 /// What holds in one workspace.
@@ -237,6 +239,7 @@ impl Slice {
                 set,
                 circumstances: self.about(action).any(|one| one.circumstances),
                 own: self.about(action).any(|one| one.own),
+                reads: self.attributes(action),
             }
         })
     }
@@ -254,9 +257,17 @@ impl Slice {
         let Some(action) = CATALOG.actions.get(action) else {
             return false;
         };
-        let any = |it: &BTreeSet<String>| it.contains(attribute);
-        self.about(action)
-            .any(|one| one.reads.as_ref().is_none_or(any))
+        let reads = self.part(action).reads.as_ref();
+        reads.is_none_or(|it| it.contains(attribute))
+    }
+
+    /// The attributes of the circumstances that policies about an action look at.
+    fn attributes(&self, action: &Action) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for one in self.about(action) {
+            all.extend(one.reads.as_ref()?.iter().cloned());
+        }
+        Some(all)
     }
 
     /// Decides.
