@@ -1,6 +1,7 @@
 //! Plain web APIs as tools: a description in OpenAPI 3.0 or 3.1 is read, each operation becomes the definition of a tool, and
 //! a call of it a request. What is not understood is left out and said, or refused; nothing is guessed. No I/O.
 
+mod form;
 mod operation;
 mod parameter;
 mod schema;

@@ -74,6 +74,7 @@ fn pets() -> Value {
                         { "name": "ids", "in": "query", "explode": false, "schema": { "type": "array", "items": { "type": "integer" } } },
                         { "name": "where", "in": "query", "content": { "application/json": { "schema": { "type": "object" } } } },
                         { "name": "deep", "in": "query", "style": "deepObject", "schema": { "type": "object" } },
+                        { "name": "label", "in": "query", "style": "matrix", "schema": { "type": "string" } },
                         parameter("X-Trace", "header", "string"), parameter("Authorization", "header", "string"),
                         parameter("seen", "cookie", "string"), parameter("id", "query", "integer"),
                     ],
@@ -87,7 +88,7 @@ fn pets() -> Value {
             "/upload": { "post": { "operationId": "upload", "requestBody": { "required": true, "content": { "multipart/form-data": {} } } } },
             "/elsewhere": { "get": { "servers": [{ "url": "https://other.example" }] }, "trace": {} },
             "/odd": { "get": { "operationId": "odd", "parameters": [
-                { "name": "p", "in": "query", "required": true, "style": "pipeDelimited", "schema": { "type": "array" } },
+                { "name": "p", "in": "query", "required": true, "schema": { "type": "array", "items": { "type": "object" } } },
             ] } },
             "/lost": { "post": { "operationId": "lost", "requestBody": { "$ref": "other.json#/Body" } } },
         }),
@@ -120,11 +121,11 @@ fn operations_become_tools_and_what_is_not_understood_is_said() {
             "{words}: {left:#?}"
         );
     };
-    has("GET /pets/{id}: without its parameter `deep`: its style is `deepObject`");
-    has("POST /upload: its body is not JSON");
+    has("GET /pets/{id}: without its parameter `label`: its style is `matrix`");
+    has("POST /upload: its body cannot be said: it is neither JSON nor a form");
     has("GET /elsewhere: it is at another server");
     has("TRACE /elsewhere: its method");
-    has("GET /odd: its parameter `p`: its style is `pipeDelimited`");
+    has("GET /odd: its parameter `p`: its style has no place in a query for what is within");
     has("POST /lost: `$ref` leads out of the description");
     assert_eq!(left.len(), 6, "{left:#?}");
     let get = definition(&api, "getPet");
@@ -132,10 +133,12 @@ fn operations_become_tools_and_what_is_not_understood_is_said() {
     assert_eq!(get["annotations"], json!({ "readOnlyHint": true }));
     let properties = get["inputSchema"]["properties"].as_object().unwrap();
     let own: Vec<&str> = properties.keys().map(String::as_str).collect();
-    for name in ["X-Trace", "id", "ids", "query_id", "seen", "tags", "where"] {
+    for name in [
+        "X-Trace", "deep", "id", "ids", "query_id", "seen", "tags", "where",
+    ] {
         assert!(own.contains(&name), "{name}: {own:?}");
     }
-    assert_eq!(own.len(), 7, "{own:?}");
+    assert_eq!(own.len(), 8, "{own:?}");
     assert_eq!(get["inputSchema"]["required"], json!(["id"]));
     assert_eq!(get["_meta"]["skep/operation"]["path"], "/pets/{id}");
     let put = definition(&api, "put_pet");
@@ -195,6 +198,124 @@ fn a_call_is_the_request_that_the_description_says() {
     assert_eq!(kind, "application/json");
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body, json!({ "name": "Rex", "kind": "dog" }));
+}
+
+/// Payments, as many an API of that kind describes them.
+fn payments() -> Value {
+    let object = json!({ "type": "object" });
+    let filter =
+        json!({ "name": "created", "in": "query", "style": "deepObject", "schema": object });
+    let form = json!({
+        "schema": { "type": "object", "required": ["amount"], "properties": {
+            "amount": { "type": "integer" }, "metadata": object, "expand": { "type": "array", "items": { "type": "string" } },
+        } },
+        "encoding": { "metadata": { "style": "deepObject" }, "expand": { "style": "deepObject", "explode": true } },
+    });
+    let form = json!({ "application/x-www-form-urlencoded": form });
+    let both = json!({ "application/x-www-form-urlencoded": {}, "application/json": { "schema": { "type": "object" } } });
+    of(
+        "3.0.3",
+        json!({ "/charges": {
+            "get": { "operationId": "list", "parameters": [
+                filter, { "name": "by", "in": "query", "schema": object },
+                { "name": "limit", "in": "query", "schema": { "type": "integer" } },
+                { "name": "created[lt]", "in": "query", "schema": { "type": "integer" } },
+                { "name": "tags", "in": "query", "style": "pipeDelimited", "schema": { "type": "array", "items": { "type": "string" } } },
+            ] },
+            "post": { "operationId": "charge", "requestBody": { "required": true, "content": form } },
+            "put": { "operationId": "either", "requestBody": { "content": both } },
+            "patch": { "operationId": "odd", "requestBody": { "content": {
+                "application/x-www-form-urlencoded": { "encoding": { "a": { "style": "matrix" } } },
+            } } },
+        } }),
+        json!({}),
+    )
+}
+
+#[test]
+fn forms_and_objects_in_queries_are_written_as_the_description_says() {
+    let api = api(&payments());
+    let told = &definition(&api, "charge")["_meta"]["skep/operation"];
+    assert_eq!(told["body"], "application/x-www-form-urlencoded");
+    assert_eq!(
+        told["form"],
+        json!({ "metadata": "deep", "expand": "deep" })
+    );
+    let body = json!({
+        "amount": 5, "metadata": { "order id": "7&8" }, "expand": ["a", "b"], "when": ["x", "y"], "free": { "a": 1 }, "gone": null,
+    });
+    let charged = asked(&api, "charge", json!({ "body": body })).unwrap();
+    let (kind, text) = charged.body.unwrap();
+    assert_eq!(kind, "application/x-www-form-urlencoded");
+    let mut pairs: Vec<&str> = text.split('&').collect();
+    pairs.sort_unstable();
+    assert_eq!(
+        pairs,
+        [
+            "amount=5",
+            "expand%5B%5D=a",
+            "expand%5B%5D=b",
+            "free=%7B%22a%22%3A1%7D",
+            "metadata%5Border%20id%5D=7%268",
+            "when=x",
+            "when=y",
+        ]
+    );
+    // JSON is taken where it may be.
+    let either = asked(&api, "either", json!({ "body": { "a": [1] } })).unwrap();
+    let json = ("application/json".to_owned(), "{\"a\":[1]}".to_owned());
+    assert_eq!(either.body, Some(json));
+    let arguments = json!({ "created": { "gte": 1, "at": { "day": 2 } }, "by": { "name": "a b" }, "limit": 3, "tags": ["x", "y"] });
+    let listed = asked(&api, "list", arguments).unwrap();
+    let (_, query) = listed.target.split_once('?').unwrap();
+    let mut pairs: Vec<&str> = query.split('&').collect();
+    pairs.sort_unstable();
+    assert_eq!(
+        pairs,
+        [
+            "created%5Bat%5D%5Bday%5D=2",
+            "created%5Bgte%5D=1",
+            "limit=3",
+            "name=a%20b",
+            "tags=x%7Cy",
+        ]
+    );
+    let left = api
+        .left_out
+        .iter()
+        .find(|(what, _)| what == "PATCH /charges");
+    let (_, why) = left.unwrap();
+    assert_eq!(
+        why,
+        "without its body: `a` of its body: its style is `matrix`, which is not spoken here"
+    );
+}
+
+#[test]
+fn no_object_says_what_another_argument_is_to_say() {
+    let api = api(&payments());
+    for (arguments, name) in [
+        (json!({ "by": { "limit": 1_000 } }), "by"),
+        (json!({ "by": { "created[gte]": 1 } }), "by"),
+        (json!({ "created": { "lt": 1 } }), "created"),
+    ] {
+        let why = asked(&api, "list", arguments).unwrap_err();
+        assert_eq!(
+            why,
+            format!("`{name}`: it has a field that is another argument")
+        );
+    }
+    // What has no place is not left out in silence.
+    for (tool, arguments) in [
+        ("list", json!({ "by": { "a": { "b": 1 } } })),
+        ("list", json!({ "tags": [{}] })),
+        (
+            "charge",
+            json!({ "body": { "amount": 1, "metadata": [[[[[[[[[[1]]]]]]]]]] } }),
+        ),
+    ] {
+        assert!(asked(&api, tool, arguments).is_err());
+    }
 }
 
 #[test]

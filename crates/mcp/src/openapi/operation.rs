@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::form::{Form, Pairs, plain};
 use super::parameter::{Parameter, Place, Read};
 use super::schema::{Root, Schemas, check};
-use super::word;
+use super::{short, word};
 
 /// Parameters of one operation.
 const MOST_PARAMETERS: usize = 100;
@@ -33,8 +34,16 @@ pub struct Operation {
     method: &'static str,
     path: Vec<Piece>,
     parameters: Vec<Parameter>,
-    /// The media type of its body.
-    body: Option<String>,
+    /// Its body: the media type, and how it is written.
+    body: Option<(String, Written)>,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Written {
+    Json,
+    /// As a form: fields by these styles, and else each by itself, with what has parts as JSON.
+    Form(BTreeMap<String, Form>),
 }
 
 /// The request that a call is.
@@ -100,15 +109,45 @@ fn parameters<'a>(root: Root<'a>, at: &At<'a>) -> Result<Vec<&'a Value>, String>
     }
 }
 
-/// A body that is JSON.
-#[derive(Clone, Copy)]
+/// A body that can be said.
+#[derive(Clone)]
 struct Body<'a> {
     media: &'a str,
+    written: Written,
     schema: Option<&'a Value>,
     required: bool,
 }
 
-/// The body of an operation; none, when it has none or does without.
+/// Whether a media type is one that is spoken here, and how a body of it is written.
+fn written(kind: &str, media: &Value) -> Result<Option<Written>, String> {
+    let plain = kind.split(';').next().unwrap_or_default().trim();
+    let plain = plain.to_ascii_lowercase();
+    match plain.as_str() {
+        _ if !kind.bytes().all(|it| matches!(it, 0x20..=0x7e)) => Ok(None),
+        "application/x-www-form-urlencoded" => styles(media).map(Written::Form).map(Some),
+        json if json == "application/json" || json.ends_with("+json") => Ok(Some(Written::Json)),
+        _ => Ok(None),
+    }
+}
+
+/// The styles that a form names for its fields.
+fn styles(media: &Value) -> Result<BTreeMap<String, Form>, String> {
+    let all = media.get("encoding").and_then(Value::as_object);
+    let mut styles = BTreeMap::new();
+    for (name, own) in all.into_iter().flatten() {
+        let style = own.get("style").and_then(Value::as_str);
+        let explode = own.get("explode").and_then(Value::as_bool);
+        // Without either, what its content is decides.
+        if style.is_some() || explode.is_some() {
+            let form = Form::named(style.unwrap_or("form"), explode);
+            let form = form.map_err(|why| format!("`{}` of its body: {why}", short(name)))?;
+            styles.insert(name.clone(), form);
+        }
+    }
+    Ok(styles)
+}
+
+/// The body of an operation, in JSON where it can be; none, when it has none or does without.
 fn body<'a>(
     root: Root<'a>,
     at: &At<'a>,
@@ -123,27 +162,68 @@ fn body<'a>(
     }
     let own = root.resolved(own)?;
     let required = own.get("required") == Some(&Value::Bool(true));
-    let content = own.get("content").and_then(Value::as_object);
-    let is_json = |kind: &str| {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json")
-            || kind.to_ascii_lowercase().ends_with("+json")
-    };
-    let printable = |it: &str| it.bytes().all(|it| matches!(it, 0x20..=0x7e));
-    let mut all = content.into_iter().flatten();
-    let found = all.find(|(kind, _)| is_json(kind) && printable(kind));
+    let (mut found, mut why) = (None, "it is neither JSON nor a form".to_owned());
+    for (kind, media) in own
+        .get("content")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        match written(kind, media) {
+            Ok(Some(written)) if found.is_none() || written == Written::Json => {
+                let is_json = written == Written::Json;
+                found = Some(Body {
+                    media: kind,
+                    written,
+                    schema: media.get("schema"),
+                    required,
+                });
+                if is_json {
+                    break;
+                }
+            }
+            Ok(_) => {}
+            Err(its) => why = its,
+        }
+    }
     match found {
-        Some((kind, media)) => Ok(Some(Body {
-            media: kind,
-            schema: media.get("schema"),
-            required,
-        })),
-        None if required => Err("its body is not JSON, which alone is spoken here".to_owned()),
+        Some(found) => Ok(Some(found)),
+        None if required => Err(format!("its body cannot be said: {why}")),
         None => {
-            left.push("without its body: it is not JSON, which alone is spoken here".to_owned());
+            left.push(format!("without its body: {why}"));
             Ok(None)
         }
     }
+}
+
+/// A body as a form: its fields in their order, each in its style.
+fn form(value: &Value, styles: &BTreeMap<String, Form>) -> Result<String, String> {
+    let Value::Object(fields) = value else {
+        return Err(format!("`{BODY}`: a form is an object"));
+    };
+    let has_parts = |it: &Value| match it {
+        Value::Object(_) => true,
+        Value::Array(all) => all.iter().any(|it| plain(it).is_none()),
+        _ => false,
+    };
+    let mut all = Vec::new();
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let form = match styles.get(name) {
+            Some(form) => *form,
+            None if has_parts(value) => Form::Json,
+            None => Form::Each,
+        };
+        let pairs = form.pairs(name, value);
+        let odd = || format!("`{BODY}.{name}`: its style has no place for what is within");
+        all.extend(pairs.ok_or_else(odd)?);
+    }
+    Ok(line(&all, "&"))
+}
+
+/// Pairs as they are sent.
+fn line(pairs: &[(String, String)], between: &str) -> String {
+    let all = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+    all.collect::<Vec<_>>().join(between)
 }
 
 /// A path in its pieces.
@@ -252,7 +332,7 @@ impl Operation {
             }
         }
         let body = body(root, at, &mut left)?;
-        let body_schema = match body.and_then(|it| it.schema) {
+        let body_schema = match body.as_ref().and_then(|it| it.schema) {
             Some(schema) => schemas.whole(schema)?,
             None => json!({}),
         };
@@ -264,7 +344,7 @@ impl Operation {
             properties.insert(parameter.argument.clone(), schema);
             required.extend(parameter.required.then(|| parameter.argument.clone()));
         }
-        if let Some(body) = body {
+        if let Some(body) = &body {
             properties.insert(BODY.to_owned(), body_schema);
             required.extend(body.required.then(|| BODY.to_owned()));
         }
@@ -275,21 +355,27 @@ impl Operation {
             .iter()
             .map(|it| (it.argument.as_str(), it.told()))
             .collect();
-        let media = body.map(|it| it.media.to_owned());
         let name = name(at);
         let method = at.method.to_ascii_uppercase();
-        let definition = json!({
+        let media = body.as_ref().map(|it| it.media);
+        let mut definition = json!({
             "name": name, "description": words(at.own), "inputSchema": input, "annotations": annotations(at.method),
             // What a call becomes is part of what somebody says yes to.
             "_meta": { "skep/operation": { "method": method, "path": at.path, "arguments": told, "body": media } },
         });
+        if let Some(Written::Form(styles)) = body.as_ref().map(|it| &it.written) {
+            let told = styles
+                .iter()
+                .map(|(name, form)| (name.clone(), form.as_str().into()));
+            definition["_meta"]["skep/operation"]["form"] = Value::Object(told.collect());
+        }
         let operation = Self {
             name,
             definition: definition.to_string(),
             method: at.method,
             path,
             parameters: all,
-            body: media,
+            body: body.map(|it| (it.media.to_owned(), it.written)),
         };
         Ok((operation, left))
     }
@@ -320,14 +406,13 @@ impl Operation {
         if target.split('/').any(|it| matches!(it, "." | "..")) {
             return Err("the arguments make a `.` or `..` in the path".to_owned());
         }
-        let (mut query, mut cookies, mut headers) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cookies, mut headers) = (Vec::new(), Vec::new());
         for parameter in &self.parameters {
             let Some(value) = given(parameter) else {
                 continue;
             };
             match parameter.place {
-                Place::Path => {}
-                Place::Query => query.extend(parameter.pairs(value)?),
+                Place::Path | Place::Query => {}
                 Place::Cookie => cookies.extend(parameter.pairs(value)?),
                 Place::Header => {
                     let value = parameter.in_header(value)?;
@@ -335,10 +420,7 @@ impl Operation {
                 }
             }
         }
-        let line = |pairs: &[(String, String)], between: &str| {
-            let all = pairs.iter().map(|(name, value)| format!("{name}={value}"));
-            all.collect::<Vec<_>>().join(between)
-        };
+        let query = self.query(arguments)?;
         if !query.is_empty() {
             target.push('?');
             target.push_str(&line(&query, "&"));
@@ -346,13 +428,40 @@ impl Operation {
         if !cookies.is_empty() {
             headers.push(("cookie".to_owned(), line(&cookies, "; ")));
         }
-        let body = arguments.get(BODY).zip(self.body.as_ref());
-        let body = body.map(|(value, kind)| (kind.clone(), value.to_string()));
+        let body = match arguments.get(BODY).zip(self.body.as_ref()) {
+            None => None,
+            Some((value, (kind, Written::Json))) => Some((kind.clone(), value.to_string())),
+            Some((value, (kind, Written::Form(styles)))) => {
+                Some((kind.clone(), form(value, styles)?))
+            }
+        };
         Ok(Asked {
             method: self.method,
             target,
             headers,
             body,
         })
+    }
+
+    /// The pairs of the query. No object of free fields says what another argument is to say.
+    fn query(&self, arguments: &Map<String, Value>) -> Result<Pairs, String> {
+        let mut all = Pairs::new();
+        let queries = || self.parameters.iter().filter(|it| it.place == Place::Query);
+        for parameter in queries() {
+            let Some(value) = arguments.get(&parameter.argument) else {
+                continue;
+            };
+            let pairs = parameter.pairs(value)?;
+            let others = || queries().filter(|it| it.argument != parameter.argument);
+            let taken = |name: &String| others().any(|it| it.names(name));
+            if parameter.names_pairs(value) && pairs.iter().any(|(name, _)| taken(name)) {
+                let argument = &parameter.argument;
+                return Err(format!(
+                    "`{argument}`: it has a field that is another argument"
+                ));
+            }
+            all.extend(pairs);
+        }
+        Ok(all)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::form::{Form, Pairs, escaped, plain};
 use super::schema::{Schemas, types};
 use super::{is_token, short, word};
 use crate::settings::is_own_header;
@@ -31,17 +32,6 @@ impl Place {
         let all = [Self::Path, Self::Query, Self::Header, Self::Cookie];
         all.into_iter().find(|it| it.as_str() == word)
     }
-}
-
-/// How a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// The items of a list follow each other, with commas.
-    Commas,
-    /// Each item of a list by itself, under the same name.
-    Each,
-    /// As JSON.
-    Json,
 }
 
 /// What becomes of a `/` in a part of a path: what a description says by `x-skep-slash`.
@@ -78,51 +68,42 @@ pub(super) enum Read {
     Left(String),
 }
 
-/// A byte as it stands in a part of an address.
-fn push(out: &mut String, byte: u8) {
-    match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => out.push(char::from(byte)),
-        false => out.push_str(&format!("%{byte:02X}")),
-    }
-}
-
-/// A text as it stands in a part of an address: whatever has a meaning there is encoded.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    text.bytes().for_each(|it| push(&mut out, it));
-    out
-}
-
 /// How a value is written, by the style that is named; or why it cannot be.
 fn form(own: &Value, place: Place) -> Result<Form, String> {
-    let usual = match place {
-        Place::Path | Place::Header => "simple",
-        Place::Query | Place::Cookie => "form",
-    };
-    let style = own.get("style").and_then(Value::as_str).unwrap_or(usual);
-    if style != usual {
-        let style = short(style);
-        return Err(format!("its style is `{style}`, which is not spoken here"));
-    }
+    let style = own.get("style").and_then(Value::as_str);
     let explode = own.get("explode").and_then(Value::as_bool);
-    Ok(match usual == "form" && explode.unwrap_or(true) {
-        true => Form::Each,
-        false => Form::Commas,
-    })
+    match (place, style) {
+        (Place::Path | Place::Header, None | Some("simple")) => Ok(Form::Commas),
+        (Place::Query, style) => Form::named(style.unwrap_or("form"), explode),
+        (Place::Cookie, None | Some("form")) => Form::named("form", explode),
+        (_, Some(style)) => {
+            let style = short(style);
+            Err(format!("its style is `{style}`, which is not spoken here"))
+        }
+    }
 }
 
-/// Whether a schema means an object, or a list of lists or of objects.
-fn is_deep(schema: &Value) -> bool {
-    let of = |schema: &Value, deep: &[&str]| {
-        let all = types(schema);
-        !all.is_empty()
-            && all.iter().all(|it| deep.contains(it) || *it == "null")
-            && all.iter().any(|it| deep.contains(it))
-    };
-    of(schema, &["object"])
-        || schema
-            .get("items")
-            .is_some_and(|it| of(it, &["object", "array"]))
+/// Whether all that a schema takes is one of these.
+fn is_of(schema: &Value, kinds: &[&str]) -> bool {
+    let all = types(schema);
+    let named = |it: &&str| kinds.contains(it);
+    all.iter().any(named) && all.iter().all(|it| named(it) || *it == "null")
+}
+
+/// Why a value of such a schema cannot be written in a form.
+fn has_no_place(schema: &Value, form: Form, place: Place) -> Option<String> {
+    if matches!(form, Form::Json | Form::Deep) {
+        return None;
+    }
+    let place_of = place.as_str();
+    if place != Place::Query && is_of(schema, &["object"]) {
+        return Some(format!("an object in a {place_of} is not spoken here"));
+    }
+    let fields = schema.get("properties").and_then(Value::as_object);
+    let fields = fields.into_iter().flatten().map(|(_, schema)| schema);
+    let mut within = schema.get("items").into_iter().chain(fields);
+    let is_deep = within.any(|it| is_of(it, &["object", "array"]));
+    is_deep.then(|| format!("its style has no place in a {place_of} for what is within"))
 }
 
 impl Parameter {
@@ -184,9 +165,8 @@ impl Parameter {
             },
         };
         let mut schema = schema.map_or_else(|| Ok(json!({})), |it| schemas.whole(it))?;
-        if form != Form::Json && is_deep(&schema) {
-            let place = place.as_str();
-            return Err(format!("an object in a {place} is not spoken here"));
+        if let Some(why) = has_no_place(&schema, form, place) {
+            return Err(why);
         }
         let words = own.get("description").and_then(Value::as_str);
         if let (Some(words), Some(fields)) = (words, schema.as_object_mut()) {
@@ -208,19 +188,16 @@ impl Parameter {
         })
     }
 
+    /// What is said of a value that has no place where it is to go.
+    fn odd(&self) -> String {
+        let (argument, place) = (&self.argument, self.place.as_str());
+        format!("`{argument}`: a {place} takes texts, numbers and lists of them")
+    }
+
     /// The texts of a value: of a list several.
     fn texts(&self, value: &Value) -> Result<Vec<String>, String> {
-        let odd = || {
-            let (argument, place) = (&self.argument, self.place.as_str());
-            format!("`{argument}`: a {place} takes texts, numbers and lists of them")
-        };
-        let text = |value: &Value| match value {
-            Value::String(text) => Ok(text.clone()),
-            Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => Err(odd()),
-        };
+        let text = |value: &Value| plain(value).ok_or_else(|| self.odd());
         match value {
-            _ if self.form == Form::Json => Ok(vec![value.to_string()]),
             Value::Array(all) => all.iter().map(text).collect(),
             Value::Null if !self.required => Ok(Vec::new()),
             value => Ok(vec![text(value)?]),
@@ -274,15 +251,24 @@ impl Parameter {
     }
 
     /// The value as pairs of a query, or of cookies.
-    pub(super) fn pairs(&self, value: &Value) -> Result<Vec<(String, String)>, String> {
-        let texts = self.texts(value)?;
-        let name = escaped(&self.name);
-        let all = texts.iter().map(|it| escaped(it));
-        Ok(match self.form {
-            Form::Commas if texts.is_empty() => Vec::new(),
-            Form::Commas => vec![(name, all.collect::<Vec<_>>().join(","))],
-            Form::Each | Form::Json => all.map(|it| (name.clone(), it)).collect(),
-        })
+    pub(super) fn pairs(&self, value: &Value) -> Result<Pairs, String> {
+        match value {
+            Value::Null if !self.required && self.form != Form::Json => Ok(Vec::new()),
+            Value::Object(_) if self.place == Place::Cookie => Err(self.odd()),
+            value => self.form.pairs(&self.name, value).ok_or_else(|| self.odd()),
+        }
+    }
+
+    /// Whether a pair of this name, as it is sent, is one that this parameter says.
+    pub(super) fn names(&self, name: &str) -> bool {
+        let own = escaped(&self.name);
+        let rest = name.strip_prefix(own.as_str());
+        rest.is_some_and(|it| it.is_empty() || it.starts_with("%5B"))
+    }
+
+    /// Whether its value names pairs by itself, so that it could name those of others.
+    pub(super) fn names_pairs(&self, value: &Value) -> bool {
+        value.is_object() && matches!(self.form, Form::Each | Form::Deep)
     }
 
     /// The value of a header; nothing, when there is none.
@@ -305,12 +291,8 @@ impl Parameter {
 
     /// How it is written, for the definition.
     pub(super) fn told(&self) -> Value {
-        let form = match self.form {
-            Form::Commas => "commas",
-            Form::Each => "each",
-            Form::Json => "json",
-        };
-        let mut told = json!({ "in": self.place.as_str(), "name": self.name, "form": form });
+        let mut told =
+            json!({ "in": self.place.as_str(), "name": self.name, "form": self.form.as_str() });
         match self.slash {
             Slash::Refused => {}
             Slash::Kept => told["slash"] = "keep".into(),
