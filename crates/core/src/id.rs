@@ -107,6 +107,14 @@ id!(
     CallId, "call"
 );
 id!(
+    /// A run: what a call carries of a conversation.
+    RunId, "run"
+);
+id!(
+    /// A thread: the conversation that runs belong to.
+    ThreadId, "thr"
+);
+id!(
     /// One running copy of an agent's revision.
     InstanceId, "ins"
 );

@@ -16,8 +16,8 @@ pub mod workspace;
 pub use code::{Code, PublicError};
 pub use id::{
     AccessRequestId, AgentId, CallId, DetectionId, ExchangeId, InstanceId, InvitationId, KeyId,
-    LeaseId, LinkId, MessageId, MountId, ParseIdError, PersonId, RequestId, RotationId, SecretId,
-    ServerId, SessionId, UserId,
+    LeaseId, LinkId, MessageId, MountId, ParseIdError, PersonId, RequestId, RotationId, RunId,
+    SecretId, ServerId, SessionId, ThreadId, UserId,
 };
 pub use similar::similar;
 pub use time::{Clock, Timestamp};

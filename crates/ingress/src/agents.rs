@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use skep_core::{AgentId, CallId, InstanceId, Timestamp, Workspace};
+use bytes::Bytes;
+use http::HeaderMap;
+use skep_api::CallState;
+use skep_core::{AgentId, CallId, InstanceId, RunId, Timestamp, Workspace};
 use skep_store::{Scope, StoreError};
 use tokio::net::TcpStream;
 
@@ -98,29 +101,74 @@ pub trait Agents: Send + Sync + 'static {
     /// A deployed agent's name that is close to this one.
     fn similar(&self, workspace: &Workspace, name: &str) -> Option<String>;
 
-    /// A call used up its attempts. What this writes is committed together with the call's end.
+    /// A call has ended, or begins anew. What this writes is committed together with that.
     ///
     /// # Errors
-    /// The store's own; then the end is not committed either.
-    fn died(
+    /// The store's own; then that is not committed either.
+    fn turned(
         &self,
         _scope: &mut Scope<'_>,
-        _death: &Death<'_>,
+        _turn: &Turn<'_>,
         _now: Timestamp,
     ) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// What the answer to an attempt of a run's call becomes before it is recorded. What fails here fails the attempt.
+    fn shape<'a>(&'a self, _of: &'a Head<'a>) -> Shaping<'a> {
+        Box::pin(async { Err("nobody knows of runs here".to_owned()) })
+    }
 }
 
-/// A call that used up its attempts.
+/// A call that has ended, or begins anew.
 #[derive(Debug, Clone, Copy)]
-pub struct Death<'a> {
+pub struct Turn<'a> {
     /// Its agent.
     pub agent: &'a str,
     /// The call.
     pub call: CallId,
+    /// The run that it carries, if it does.
+    pub run: Option<RunId>,
     /// Where its last attempt ran.
     pub instance: Option<InstanceId>,
-    /// Why the last attempt failed.
-    pub reason: &'a str,
+    /// Its state from here on.
+    pub state: CallState,
+    /// The status of the agent's answer, if it ended by one.
+    pub status: Option<u16>,
+    /// Why the last attempt failed, or the call was ended.
+    pub reason: Option<&'a str>,
+    /// What the answer's shape tells of it.
+    pub summary: Option<&'a [u8]>,
+}
+
+/// The head of an answer, whose body becomes something else.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Whose.
+    pub workspace: &'a Workspace,
+    /// The run that the call carries.
+    pub run: RunId,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// The answer's status.
+    pub status: u16,
+    /// Its headers, without those of the connection.
+    pub headers: &'a HeaderMap,
+}
+
+/// A shape that is being made.
+pub type Shaping<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Shape>, String>> + Send + 'a>>;
+
+/// What a body becomes as it passes: a stream of server-sent events with ids.
+pub trait Shape: Send + Sync {
+    /// Takes what came and gives what may pass.
+    fn push(&mut self, data: Bytes) -> Bytes;
+
+    /// What is left when the body has come to its end.
+    fn finish(&mut self) -> Bytes;
+
+    /// What is told of it when its call ends by it ([`Turn::summary`]).
+    fn summary(&self) -> Option<Bytes> {
+        None
+    }
 }

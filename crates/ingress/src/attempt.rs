@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use skep_core::{CallId, Workspace};
+use skep_core::{CallId, RunId, Workspace};
 use skep_store::{BlobWriter, Blobs, PinnedBlob};
 use tokio::sync::watch;
 
+use crate::agents::{Agents, Head, Shape};
 use crate::body::Body;
 use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop};
 use crate::journal::{Answer, Request};
@@ -35,6 +36,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) number: u32,
     pub(crate) place: Place,
     pub(crate) live: &'a Live,
+    pub(crate) agents: &'a dyn Agents,
     pub(crate) idle: Duration,
     pub(crate) answer_limit: u64,
     /// The attempt's own trace context, instead of the stored one.
@@ -48,6 +50,8 @@ pub(crate) struct Complete {
     pub(crate) retry_after: Option<Duration>,
     pub(crate) pin: Option<PinnedBlob>,
     pub(crate) recording: Option<Arc<Recording>>,
+    /// What is told of it when the call ends by it.
+    pub(crate) summary: Option<Bytes>,
 }
 
 /// Cuts the recording off unless it became whole.
@@ -75,12 +79,14 @@ impl Attempt<'_> {
         settle_length(&mut headers).map_err(|reason| End::Broken(reason.to_owned()))?;
         let retry_after = retry_after(&headers);
         strip_hop_by_hop(&mut headers);
+        let status = head.status.as_u16();
         let reader = Reading {
             attempt: self,
             link: &mut link,
             body,
+            shape: self.shape(request.run, status, &mut headers).await?,
             headers,
-            status: head.status.as_u16(),
+            status,
         };
         let complete = reader.read(retry_after).await?;
         self.lane.pool.keep(self.place, link);
@@ -156,6 +162,31 @@ impl Attempt<'_> {
         Ok(message)
     }
 
+    /// What a run's answer becomes: events, whatever it was.
+    async fn shape(
+        &self,
+        run: Option<RunId>,
+        status: u16,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Box<dyn Shape>>, End> {
+        let Some(run) = run else {
+            return Ok(None);
+        };
+        let head = Head {
+            workspace: self.workspace(),
+            run,
+            attempt: self.number,
+            status,
+            headers,
+        };
+        let shape = self.agents.shape(&head).await.map_err(End::Unrecorded)?;
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING] {
+            headers.remove(name);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        Ok(Some(shape))
+    }
+
     fn workspace(&self) -> &Workspace {
         &self.lane.workspace
     }
@@ -211,6 +242,8 @@ struct Reading<'a> {
     body: Incoming,
     status: u16,
     headers: HeaderMap,
+    /// What the body becomes, if it is not recorded as it comes.
+    shape: Option<Box<dyn Shape>>,
 }
 
 /// What a body gave next.
@@ -244,6 +277,7 @@ impl Reading<'_> {
     /// Reads a short answer whole; a long or slow one is shown to the client as it comes.
     async fn read(mut self, retry_after: Option<Duration>) -> Result<Complete, End> {
         let length = self.body.size_hint().exact();
+        // What a shape makes of it is a stream, too.
         if is_stream(&self.headers) || length.is_some_and(|length| length > MEMORY_BYTES as u64) {
             return self.stream(Bytes::new(), retry_after).await;
         }
@@ -285,6 +319,7 @@ impl Reading<'_> {
             retry_after,
             pin,
             recording: None,
+            summary: None,
         })
     }
 
@@ -294,15 +329,12 @@ impl Reading<'_> {
         start: Bytes,
         retry_after: Option<Duration>,
     ) -> Result<Complete, End> {
-        let plain = !self.headers.contains_key(http::header::CONTENT_ENCODING);
-        let events = content_type(&self.headers).as_deref() == Some("text/event-stream");
-        let mut stamper = (events && plain).then(|| Stamper::new(self.attempt.number));
-        let length = if stamper.is_some() {
-            None
-        } else {
-            self.body.size_hint().exact()
+        let mut shape = self.shape.take().or_else(|| self.stamped());
+        let length = match shape {
+            Some(_) => None,
+            None => self.body.size_hint().exact(),
         };
-        if stamper.is_some() {
+        if shape.is_some() {
             self.headers.remove(CONTENT_LENGTH);
         }
         let length = length.map(|left| left + start.len() as u64);
@@ -320,15 +352,16 @@ impl Reading<'_> {
                     trailers = Some(got);
                     Bytes::new()
                 }
-                Got::Data(data) => stamper
-                    .as_mut()
-                    .map_or(data.clone(), |stamper| stamper.push(data)),
+                Got::Data(data) => match &mut shape {
+                    Some(shape) => shape.push(data),
+                    None => data,
+                },
             };
             writer = self.append(writer, data, &recording).await?;
             next = self.frame().await?;
         }
-        if let Some(mut stamper) = stamper {
-            writer = self.append(writer, stamper.finish(), &recording).await?;
+        if let Some(shape) = &mut shape {
+            writer = self.append(writer, shape.finish(), &recording).await?;
         }
         let (body, pin) = finish(writer, recording.file.clone()).await?;
         guard.0 = None;
@@ -343,7 +376,15 @@ impl Reading<'_> {
             retry_after,
             pin,
             recording: Some(recording),
+            summary: shape.and_then(|it| it.summary()),
         })
+    }
+
+    /// Ids of ours go into events that are read as they come.
+    fn stamped(&self) -> Option<Box<dyn Shape>> {
+        let plain = !self.headers.contains_key(CONTENT_ENCODING);
+        let events = content_type(&self.headers).as_deref() == Some("text/event-stream");
+        (events && plain).then(|| Box::new(Stamper::new(self.attempt.number)) as Box<dyn Shape>)
     }
 
     /// A status that will be tried again is not shown: the next attempt's answer may be.

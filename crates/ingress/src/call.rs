@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use skep_api::{Call, CallState};
 use skep_core::{CallId, InstanceId, RequestId, Timestamp, Workspace};
-use skep_store::{By, Hash, PinnedBlob, StoreError, Unit};
+use skep_store::{By, Hash, PinnedBlob, Scope, StoreError, Unit};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,9 +33,32 @@ use crate::service::Inner;
 use crate::{Context, IngressError};
 
 /// Whether the call is new, as the accepting unit found.
-enum Accepted {
+pub(crate) enum Accepted {
     New,
     Known { id: CallId, state: CallState },
+}
+
+/// What is asked of an agent, as it has come.
+pub(crate) struct Wanted {
+    pub(crate) request: Arc<Request>,
+    /// Held until the call's row is committed.
+    pub(crate) pin: Option<PinnedBlob>,
+    /// The same key gets the same answer.
+    pub(crate) key: Option<String>,
+    /// What is written with its acceptance.
+    pub(crate) also: Option<Also>,
+}
+
+/// What is written in the unit that accepts a call.
+pub type Also =
+    Arc<dyn Fn(&mut Scope<'_>, CallId, Timestamp) -> Result<(), StoreError> + Send + Sync>;
+
+/// A call that was taken in, or that was there already.
+pub(crate) struct Taken {
+    pub(crate) id: CallId,
+    pub(crate) accepted: Accepted,
+    shown: Call,
+    phase: watch::Receiver<Phase>,
 }
 
 /// A new call with all that its acceptance needs.
@@ -46,6 +69,7 @@ struct Offer {
     policy: Arc<CallPolicy>,
     request_id: RequestId,
     request: Arc<Request>,
+    also: Option<Also>,
     body_hash: Hash,
     fingerprint: Hash,
     key: Option<String>,
@@ -156,6 +180,9 @@ impl Offer {
                 now: self.life.due,
             },
         )?;
+        if let Some(also) = &self.also {
+            also(&mut scope, self.id, self.life.due)?;
+        }
         Ok(Accepted::New)
     }
 }
@@ -199,9 +226,43 @@ impl Inner {
         let lane = self.lane(&context.workspace, &lane.name)?;
         let policy = lane.agent.policy();
         self.must_be_able(lane.agent.as_ref(), wishes.asynchronous)?;
+        let wanted = Wanted {
+            request,
+            pin,
+            key: wishes.key.clone(),
+            also: None,
+        };
+        let taken = self.take((lane, policy), &context, wanted).await?;
+        let (id, phase) = (taken.id, taken.phase);
+        match taken.accepted {
+            Accepted::New if wishes.asynchronous && wishes.wait.is_none() => {
+                Ok(accepted(&taken.shown))
+            }
+            Accepted::New => {
+                self.respond(&context.workspace, id, phase, &wishes, false)
+                    .await
+            }
+            Accepted::Known { id, state } => {
+                self.join(&context.workspace, id, state, &wishes).await
+            }
+        }
+    }
+
+    /// Takes a call in: when this returns, it is durable.
+    pub(crate) async fn take(
+        self: &Arc<Self>,
+        (lane, policy): (Arc<Lane>, Arc<CallPolicy>),
+        context: &Context,
+        wanted: Wanted,
+    ) -> Result<Taken, IngressError> {
+        let Wanted {
+            request,
+            pin,
+            key,
+            also,
+        } = wanted;
         // Here, and not on the thread that writes for all calls.
         let body_hash = request.body.hash();
-        let key = wishes.key.clone();
         let fingerprint = key.as_ref().map(|_| fingerprint(&request, body_hash));
         let now = self.db.clock().now();
         let life = Life::accepted(now, now.plus(policy.deadline));
@@ -220,6 +281,7 @@ impl Inner {
             policy,
             request_id: context.request_id,
             request,
+            also,
             body_hash,
             // Without a key nobody compares it.
             fingerprint: fingerprint.unwrap_or(Hash::from_bytes([0; 32])),
@@ -246,16 +308,13 @@ impl Inner {
         let (told, outcome) = oneshot::channel();
         self.accept(offer, held, told).await?;
         // Without a word the store was closed before it came to this call.
-        match outcome.await.unwrap_or(Err(StoreError::Closed.into()))? {
-            Accepted::New if wishes.asynchronous && wishes.wait.is_none() => Ok(accepted(&shown)),
-            Accepted::New => {
-                self.respond(&context.workspace, id, phase, &wishes, false)
-                    .await
-            }
-            Accepted::Known { id, state } => {
-                self.join(&context.workspace, id, state, &wishes).await
-            }
-        }
+        let accepted = outcome.await.unwrap_or(Err(StoreError::Closed.into()))?;
+        Ok(Taken {
+            id,
+            accepted,
+            shown,
+            phase,
+        })
     }
 
     async fn receive(
@@ -282,6 +341,7 @@ impl Inner {
             headers: head.headers,
             body: received.payload,
             trailers: received.trailers,
+            run: None,
         };
         Ok((Arc::new(request), received.pin))
     }

@@ -3,10 +3,10 @@
 
 use http::{HeaderMap, Method};
 use skep_api::CallState;
-use skep_core::{CallId, InstanceId, RequestId, Timestamp};
+use skep_core::{CallId, InstanceId, RequestId, RunId, Timestamp};
 use skep_store::{BlobRef, By, Change, Hash, Param, Row, Scope, StoreError};
 
-use crate::agents::{Agents, Death};
+use crate::agents::{Agents, Turn};
 use crate::headers::{decode, encode};
 use crate::life::{End, Event, Life};
 use crate::payload::Payload;
@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Payload,
     pub(crate) trailers: Option<HeaderMap>,
+    /// The run that it carries.
+    pub(crate) run: Option<RunId>,
 }
 
 /// An agent's complete answer.
@@ -92,8 +94,8 @@ pub(crate) fn insert(scope: &mut Scope<'_>, call: &NewCall<'_>) -> Result<(), St
         "INSERT INTO calls (workspace, id, agent, state, attempt, tries, crashes, epoch, instance, \
          due_at, deadline_at, accepted_at, started_at, method, target, request_headers, \
          request_trailers, request_body, request_blob, request_bytes, fingerprint, \
-         idempotency_key, request_id, replay_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-         ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+         idempotency_key, request_id, replay_of, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+         ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
         &[
             call.id.as_bytes().into(),
             call.agent.into(),
@@ -123,6 +125,7 @@ pub(crate) fn insert(scope: &mut Scope<'_>, call: &NewCall<'_>) -> Result<(), St
             call.key.into(),
             call.request_id.as_bytes().into(),
             call.replay_of.as_ref().map(CallId::as_bytes).into(),
+            request.run.as_ref().map(RunId::as_bytes).into(),
         ],
     )?;
     if let Some(blob) = &request.body.blob {
@@ -183,6 +186,7 @@ pub(crate) struct Standing {
     pub(crate) life: Life,
     pub(crate) instance: Option<InstanceId>,
     pub(crate) started: Option<Timestamp>,
+    pub(crate) run: Option<RunId>,
 }
 
 fn standing(row: &Row) -> Result<Standing, StoreError> {
@@ -206,13 +210,21 @@ fn standing(row: &Row) -> Result<Standing, StoreError> {
         },
         instance: instance.map(InstanceId::from_bytes),
         started: row.opt_time(11)?,
+        run: run(row, 12)?,
     })
+}
+
+fn run(row: &Row, column: usize) -> Result<Option<RunId>, StoreError> {
+    let is_there = row.opt_blob(column)?.is_some();
+    is_there
+        .then(|| row.bytes(column).map(RunId::from_bytes))
+        .transpose()
 }
 
 pub(crate) fn find(scope: &mut Scope<'_>, id: CallId) -> Result<Option<Standing>, StoreError> {
     let row = scope.query_opt(
         "SELECT id, agent, state, attempt, tries, crashes, epoch, due_at, deadline_at, instance, \
-         reason, started_at FROM calls WHERE workspace = ?1 AND id = ?2",
+         reason, started_at, run FROM calls WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
     row.as_ref().map(standing).transpose()
@@ -229,7 +241,7 @@ pub(crate) fn open_calls(
     scope
         .query(
             "SELECT id, agent, state, attempt, tries, crashes, epoch, due_at, deadline_at, \
-             instance, reason, started_at FROM calls WHERE workspace = ?1 AND state = ?2 \
+             instance, reason, started_at, run FROM calls WHERE workspace = ?1 AND state = ?2 \
              AND state IN ('accepted', 'running') AND id > ?3 ORDER BY id LIMIT ?4",
             &[in_state.as_str().into(), (&after).into(), limit.into()],
         )?
@@ -246,13 +258,14 @@ pub(crate) enum Brings<'a> {
     Begin(InstanceId),
     /// An attempt ended; the history keeps why, unless it ended the call.
     End(&'a End),
-    /// An attempt ended the call with the agent's answer, whose body has this hash.
-    Answer(&'a Answer, Hash),
+    /// An attempt ended the call with the agent's answer, whose body has this hash, and of which this is told.
+    Answer(&'a Answer, Hash, Option<&'a [u8]>),
 }
 
-/// Takes a call from one standing to the next life. False when it is not as it was: somebody else
-/// was first.
+/// Takes a call from one standing to the next life, and tells who wants to know when it ends by that. False when it is not as
+/// it was: somebody else was first.
 pub(crate) fn apply(
+    agents: &dyn Agents,
     scope: &mut Scope<'_>,
     before: &Standing,
     after: &Life,
@@ -260,7 +273,7 @@ pub(crate) fn apply(
     (by, now): (&By, Timestamp),
 ) -> Result<bool, StoreError> {
     let held = match brings {
-        Brings::Answer(answer, _) => settle(scope, before, after, answer, now)?,
+        Brings::Answer(answer, ..) => settle(scope, before, after, answer, now)?,
         _ => move_on(scope, before, after, brings, now)?,
     };
     let Some(held) = held else { return Ok(false) };
@@ -283,8 +296,27 @@ pub(crate) fn apply(
     // That it waits or runs is told by the entry of its acceptance, or of who gave it another round.
     if after.state.is_final() || before.life.state.is_final() {
         tell_end(scope, before, after, brings, (by, now))?;
+        agents.turned(scope, &turn(before, after, brings), now)?;
     }
     Ok(true)
+}
+
+/// What is told of a call that has ended, or that begins anew.
+fn turn<'a>(before: &'a Standing, after: &'a Life, brings: &Brings<'a>) -> Turn<'a> {
+    let (status, summary) = match brings {
+        Brings::Answer(answer, _, summary) => (Some(answer.status), *summary),
+        _ => (None, None),
+    };
+    Turn {
+        agent: &before.agent,
+        call: before.id,
+        run: before.run,
+        instance: before.instance,
+        state: after.state,
+        status,
+        reason: after.reason.as_deref(),
+        summary,
+    }
 }
 
 /// Leaves the entry of a call that has ended, or that begins anew.
@@ -296,7 +328,7 @@ fn tell_end(
     (by, now): (&By, Timestamp),
 ) -> Result<(), StoreError> {
     let (status, hash) = match brings {
-        Brings::Answer(answer, hash) => (Some(answer.status), Some(*hash)),
+        Brings::Answer(answer, hash, _) => (Some(answer.status), Some(*hash)),
         _ => (None, None),
     };
     let what = match status {
@@ -312,31 +344,10 @@ fn tell_end(
     by.did(scope, &change, now)
 }
 
-/// As [`apply`], and tells of a call that died by it, in the same unit.
-pub(crate) fn apply_and_tell(
-    agents: &dyn Agents,
-    scope: &mut Scope<'_>,
-    before: &Standing,
-    after: &Life,
-    brings: &Brings<'_>,
-    (by, now): (&By, Timestamp),
-) -> Result<bool, StoreError> {
-    let took = apply(scope, before, after, brings, (by, now))?;
-    if took && after.state == CallState::Dead {
-        let death = Death {
-            agent: &before.agent,
-            call: before.id,
-            instance: before.instance,
-            reason: after.reason.as_deref().unwrap_or_default(),
-        };
-        agents.died(scope, &death, now)?;
-    }
-    Ok(took)
-}
-
 /// Lets an event happen to a call as it stands now: the life after it, or the state that does not
 /// allow it. `None`: there is no such call.
 pub(crate) fn happen(
+    agents: &dyn Agents,
     scope: &mut Scope<'_>,
     id: CallId,
     event: &Event,
@@ -350,7 +361,7 @@ pub(crate) fn happen(
     let Ok(after) = before.life.step(event, policy, now, 0.0) else {
         return Ok(Some(Err(before.life.state)));
     };
-    apply(scope, &before, &after, brings, (by, now))?;
+    apply(agents, scope, &before, &after, brings, (by, now))?;
     Ok(Some(Ok(after)))
 }
 
@@ -493,7 +504,7 @@ pub(crate) fn load_request(
 ) -> Result<Option<Request>, StoreError> {
     let row = scope.query_opt(
         "SELECT method, target, request_headers, request_trailers, request_body, request_blob, \
-         request_bytes FROM calls WHERE workspace = ?1 AND id = ?2",
+         request_bytes, run FROM calls WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
     row.map(|row| {
@@ -505,6 +516,7 @@ pub(crate) fn load_request(
             headers: decode(row.blob(2)?)?,
             trailers: row.opt_blob(3)?.map(decode).transpose()?,
             body: payload(&row, 4, 5, 6)?,
+            run: run(&row, 7)?,
         })
     })
     .transpose()

@@ -31,6 +31,7 @@ mod prefer;
 mod quota;
 mod router;
 mod run;
+mod runs;
 mod schema;
 mod service;
 mod spans;
@@ -38,8 +39,11 @@ mod sse;
 mod sweep;
 mod window;
 
-pub use agents::{Agent, Agents, Availability, Connecting, Death, Endpoint, Split};
+pub use agents::{
+    Agent, Agents, Availability, Connecting, Endpoint, Head, Shape, Shaping, Split, Turn,
+};
 pub use body::{Body, BodyError};
+pub use call::Also;
 pub use error::IngressError;
 pub use headers::{strip_hop_by_hop, wants_upgrade};
 pub use hours::{HOUR_MIGRATIONS, Hour};
@@ -50,6 +54,7 @@ pub use metrics::Metrics;
 pub use policy::{CallPolicy, Durability};
 pub use prefer::wants_receipt;
 pub use quota::{CallQuota, CallQuotas, Over};
+pub use runs::{Begun, Follow, Order, Told};
 pub use schema::MIGRATIONS;
 pub use service::{Context, Ingress, Limits, Load, Retention};
 pub use spans::{AttemptSpan, Beginning, Ending, Spans};

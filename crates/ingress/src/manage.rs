@@ -13,7 +13,7 @@ use crate::IngressError;
 use crate::agents::Availability;
 use crate::body::{Body, send_stretch};
 use crate::call::{ended, follow, response};
-use crate::journal::{self, Brings, NewCall};
+use crate::journal::{self, Brings, NewCall, Request};
 use crate::lane::{Admission, Lane, Waiting};
 use crate::life::{Event, Life};
 use crate::listing::{self, Filter};
@@ -293,6 +293,11 @@ impl Ingress {
                 let mut scope = unit.scope(&row_lane.workspace);
                 let request =
                     journal::load_request(&mut scope, of)?.ok_or(IngressError::CallNotFound)?;
+                // It is asked again, and no part of the conversation.
+                let request = Request {
+                    run: None,
+                    ..request
+                };
                 let call = NewCall {
                     by: &by,
                     body_hash: request.body.hash(),
@@ -502,12 +507,14 @@ impl Inner {
             });
         }
         let (of, by) = (workspace.clone(), by.clone());
+        let agents = self.agents.clone();
         let life = self
             .db
             .write(move |unit| -> Result<_, IngressError> {
                 let now = unit.now();
                 let mut scope = unit.scope(&of);
                 let happened = journal::happen(
+                    &*agents,
                     &mut scope,
                     id,
                     &event,

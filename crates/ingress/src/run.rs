@@ -45,6 +45,7 @@ impl Running {
             life: self.life.clone(),
             instance: Some(self.slot.place().instance),
             started: Some(self.began),
+            run: self.request.run,
         }
     }
 }
@@ -162,6 +163,7 @@ impl Inner {
             number: running.life.attempt,
             place: running.slot.place(),
             live: &running.live,
+            agents: &*self.agents,
             idle: running.policy.idle_timeout,
             answer_limit: self.limits.answer,
             traceparent: span.as_ref().and_then(|span| span.traceparent()),
@@ -210,6 +212,7 @@ impl Inner {
             answer,
             pin,
             recording,
+            summary,
             ..
         } = complete;
         let answer = Arc::new(answer);
@@ -241,11 +244,12 @@ impl Inner {
         };
         // Here, and not on the thread that writes for all calls.
         let (own, hash) = (self.own.clone(), settled.body.hash());
+        let agents = self.agents.clone();
         let took = self
             .persist(
                 move |scope, now| {
-                    let brings = Brings::Answer(&settled, hash);
-                    journal::apply(scope, &row, &next, &brings, (&own, now))
+                    let brings = Brings::Answer(&settled, hash, summary.as_deref());
+                    journal::apply(&*agents, scope, &row, &next, &brings, (&own, now))
                 },
                 tell,
                 &lane,
@@ -303,7 +307,7 @@ impl Inner {
             .persist(
                 move |scope, now| {
                     let brings = Brings::End(&end);
-                    journal::apply_and_tell(&*agents, scope, &row, &next, &brings, (&own, now))
+                    journal::apply(&*agents, scope, &row, &next, &brings, (&own, now))
                 },
                 || (),
                 &lane,
@@ -386,7 +390,7 @@ impl Inner {
         let policy = lane.agent.policy();
         let done = loop {
             let (workspace, policy) = (workspace.clone(), policy.clone());
-            let own = self.own.clone();
+            let (own, agents) = (self.own.clone(), self.agents.clone());
             let result: Result<_, StoreError> = self
                 .db
                 .write(move |unit| {
@@ -394,6 +398,7 @@ impl Inner {
                     let mut scope = unit.scope(&workspace);
                     let expire = Event::Expire;
                     let happened = journal::happen(
+                        &*agents,
                         &mut scope,
                         id,
                         &expire,
@@ -464,15 +469,16 @@ impl Inner {
         let mut doubtful = false;
         let begun = loop {
             let (workspace, rules) = (lane.workspace.clone(), policy.clone());
-            let own = self.own.clone();
+            let (own, agents) = (self.own.clone(), self.agents.clone());
             let begun: Result<_, StoreError> = self
                 .db
                 .write(move |unit| {
                     let now = unit.now();
                     let mut scope = unit.scope(&workspace);
                     let (begin, brings) = (Event::Begin { epoch }, Brings::Begin(instance));
+                    let by = (&own, now);
                     let happened =
-                        journal::happen(&mut scope, id, &begin, &rules, &brings, (&own, now))?;
+                        journal::happen(&*agents, &mut scope, id, &begin, &rules, &brings, by)?;
                     let life = match happened {
                         Some(Ok(life)) => life,
                         // Nobody else begins it: this is what was written when it was in doubt.

@@ -21,6 +21,10 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 );
             ",
         },
+        Migration {
+            name: "0003-runs",
+            sql: "ALTER TABLE calls ADD COLUMN run BLOB;",
+        },
     ],
     workspace_tables: &["calls", "attempts", "day_calls"],
 };

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::agents::Shape;
+
 /// From the first event that is longer, the rest of a stream passes without ids of ours.
 const MOST_EVENT_BYTES: usize = 256 << 10;
 
@@ -41,8 +43,26 @@ impl Stamper {
         }
     }
 
+    fn line_ended(&mut self, out: &mut BytesMut) {
+        let line = &self.event[self.line..];
+        if !matches!(line, b"\n" | b"\r\n") {
+            self.has_data |= line.starts_with(b"data");
+            self.has_id |= line.starts_with(b"id:") || matches!(line, b"id\n" | b"id\r\n");
+            self.line = self.event.len();
+            return;
+        }
+        if self.has_data && !self.has_id {
+            self.index += 1;
+            out.extend_from_slice(format!("id: {}.{}\n", self.attempt, self.index).as_bytes());
+        }
+        out.extend_from_slice(&self.event.split());
+        (self.line, self.has_data, self.has_id) = (0, false, false);
+    }
+}
+
+impl Shape for Stamper {
     /// Takes what came and gives what may pass: whole events.
-    pub(crate) fn push(&mut self, data: Bytes) -> Bytes {
+    fn push(&mut self, data: Bytes) -> Bytes {
         if self.off {
             return data;
         }
@@ -65,25 +85,8 @@ impl Stamper {
         out.freeze()
     }
 
-    /// What is left when the stream ends.
-    pub(crate) fn finish(&mut self) -> Bytes {
+    fn finish(&mut self) -> Bytes {
         self.event.split().freeze()
-    }
-
-    fn line_ended(&mut self, out: &mut BytesMut) {
-        let line = &self.event[self.line..];
-        if !matches!(line, b"\n" | b"\r\n") {
-            self.has_data |= line.starts_with(b"data");
-            self.has_id |= line.starts_with(b"id:") || matches!(line, b"id\n" | b"id\r\n");
-            self.line = self.event.len();
-            return;
-        }
-        if self.has_data && !self.has_id {
-            self.index += 1;
-            out.extend_from_slice(format!("id: {}.{}\n", self.attempt, self.index).as_bytes());
-        }
-        out.extend_from_slice(&self.event.split());
-        (self.line, self.has_data, self.has_id) = (0, false, false);
     }
 }
 

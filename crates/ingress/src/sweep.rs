@@ -180,14 +180,7 @@ impl Inner {
                         };
                         let end = End::Broken(life.reason.clone().unwrap_or_default());
                         let brings = Brings::End(&end);
-                        journal::apply_and_tell(
-                            &*agents,
-                            &mut scope,
-                            call,
-                            &life,
-                            &brings,
-                            (&own, now),
-                        )?;
+                        journal::apply(&*agents, &mut scope, call, &life, &brings, (&own, now))?;
                         dead += u64::from(life.state == CallState::Dead);
                     }
                     Ok(dead)
@@ -241,6 +234,7 @@ impl Inner {
     /// Cancels a call whose agent is gone.
     async fn orphaned(&self, workspace: &Workspace, id: CallId) -> Result<(), IngressError> {
         let (of, own) = (workspace.clone(), self.own.clone());
+        let agents = self.agents.clone();
         let write: Result<(), StoreError> = self
             .db
             .write(move |unit| {
@@ -255,7 +249,7 @@ impl Inner {
                 };
                 life.reason = Some("the agent was removed".to_owned());
                 let brings = Brings::Nothing;
-                journal::apply(&mut scope, &before, &life, &brings, (&own, now)).map(drop)
+                journal::apply(&*agents, &mut scope, &before, &life, &brings, (&own, now)).map(drop)
             })
             .await;
         Ok(write?)

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use skep_api::AgentSpec;
+use skep_api::{AgentSpec, CallState};
 use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
-use skep_ingress::{Agent, Agents, Availability, CallPolicy, Connecting, Death, Endpoint, Split};
+use skep_ingress::{Agent, Agents, Availability, CallPolicy, Connecting, Endpoint, Split, Turn};
 use skep_runtime::{Event, Runtime, Target};
 use skep_store::{Scope, StoreError};
 
@@ -84,16 +84,19 @@ impl Agents for RuntimeAgents {
         self.runtime.similar(workspace, name)
     }
 
-    fn died(
+    fn turned(
         &self,
         scope: &mut Scope<'_>,
-        death: &Death<'_>,
+        turn: &Turn<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        if turn.state != CallState::Dead {
+            return Ok(());
+        }
         let event = Event {
-            call: Some(death.call),
-            instance: death.instance,
-            ..Event::of(death.agent, "call.dead", death.reason)
+            call: Some(turn.call),
+            instance: turn.instance,
+            ..Event::of(turn.agent, "call.dead", turn.reason.unwrap_or_default())
         };
         event.record(scope, now)
     }
