@@ -1,0 +1,98 @@
+//! An agent's answer as it is recorded: the events of its run, in order, each with the id that who follows them knows it by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use skep_protocols::adapt::{Adapter, Protocol};
+use skep_protocols::agui::{End, Event, Fold, Order, RunAgentInput};
+use skep_protocols::stream::frame;
+
+/// Which event of a run: of which attempt, and the how many-th of it, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventId {
+    /// The attempt.
+    pub attempt: u32,
+    /// Its place in that.
+    pub index: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.attempt, self.index)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (attempt, index) = text.split_once('.').ok_or(())?;
+        Ok(Self {
+            attempt: attempt.parse().map_err(|_| ())?,
+            index: index.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+/// Makes of an answer what is recorded of it: a stream of server-sent events that is a right one, whatever the agent says.
+#[derive(Debug)]
+pub struct Recorder {
+    adapter: Adapter,
+    order: Order,
+    fold: Fold,
+    last: EventId,
+}
+
+impl Recorder {
+    /// Begins with the answer to an attempt, of such a status and content type.
+    #[must_use]
+    pub fn new(
+        protocol: Protocol,
+        input: &RunAgentInput,
+        (attempt, status, content_type): (u32, u16, &str),
+    ) -> Self {
+        Self {
+            adapter: Adapter::new(protocol, status, content_type, &input.run_id),
+            order: Order::new(input),
+            fold: Fold::new(input),
+            last: EventId { attempt, index: 0 },
+        }
+    }
+
+    /// Takes bytes of the answer, and gives those that are recorded.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for event in self.adapter.push(bytes) {
+            let events = self.order.push(event);
+            self.write(&mut out, &events);
+        }
+        out
+    }
+
+    /// The answer has come to its end, and so does the run.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for event in self.adapter.finish() {
+            let events = self.order.push(event);
+            self.write(&mut out, &events);
+        }
+        let events = self.order.end(End::Finished);
+        self.write(&mut out, &events);
+        out
+    }
+
+    /// What the run has come to.
+    #[must_use]
+    pub const fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, events: &[Event]) {
+        for event in events {
+            self.last.index += 1;
+            // A patch that does not apply is recorded, too: who follows it sees what the agent said.
+            let _ = self.fold.apply(event);
+            out.extend(frame(event, Some(&self.last.to_string())));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What who follows a run is shown: its events once and in their order, whenever they come, and whatever becomes of attempts.
+//!
+//! Who comes anew behind an event that they saw is shown what the run had come to by then, and what follows. When an attempt was
+//! cut, what it said is taken back by a snapshot of what stood before it, and the next one's events follow.
+
+use serde_json::{Value, json};
+use skep_protocols::agui::{Body, End, Event, Fold, Order, RunAgentInput};
+
+use crate::record::EventId;
+
+/// An event that is shown, with the id of the last recorded one that is in it; none, of what is not recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// The id.
+    pub id: Option<EventId>,
+    /// The event.
+    pub event: Event,
+}
+
+/// What the run had come to cannot be shown at once: who came behind an event has to begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unseen {
+    /// It is too long for that.
+    #[error("the run is too long to be shown from its middle")]
+    TooLong,
+    /// What is recorded is not what a recorder writes.
+    #[error("the recording of the run cannot be read")]
+    Unreadable,
+}
+
+/// Follows one run.
+#[derive(Debug)]
+pub struct View {
+    input: RunAgentInput,
+    order: Order,
+    fold: Fold,
+    /// Bytes of an event that has not come whole.
+    rest: Vec<u8>,
+    /// Behind which event it begins, until that was found.
+    behind: Option<EventId>,
+    /// The last event that was read.
+    last: Option<EventId>,
+    /// `RUN_STARTED` was shown.
+    begun: bool,
+    /// Something of an attempt was shown.
+    dirty: bool,
+}
+
+impl View {
+    /// A view of all of a run, or of what comes behind an event that was seen.
+    #[must_use]
+    pub fn new(input: RunAgentInput, behind: Option<EventId>) -> Self {
+        Self {
+            order: Order::new(&input),
+            fold: Fold::new(&input),
+            input,
+            rest: Vec::new(),
+            behind,
+            last: None,
+            begun: false,
+            dirty: false,
+        }
+    }
+
+    /// That the run has begun, as long as nothing else was shown: it may wait for its agent.
+    pub fn begin(&mut self) -> Vec<Shown> {
+        let mut out = Vec::new();
+        if self.behind.is_none() {
+            let events = self.order.start();
+            self.show(&mut out, events);
+        }
+        out
+    }
+
+    /// An attempt's answer begins. What one before it said is taken back.
+    pub fn attempt(&mut self) -> Vec<Shown> {
+        let mut out = Vec::new();
+        self.rest.clear();
+        self.last = None;
+        if !self.dirty {
+            return out;
+        }
+        let mut closing = self.order.end(End::Cancelled);
+        // The run itself goes on.
+        closing.pop();
+        self.show(&mut out, closing);
+        self.order = Order::new(&self.input);
+        self.fold = Fold::new(&self.input);
+        let messages = self.input.messages.clone();
+        let snapshot = self.input.state.clone().unwrap_or_else(|| json!({}));
+        for body in [
+            Body::MessagesSnapshot { messages },
+            Body::StateSnapshot { snapshot },
+        ] {
+            let event = Event::from(body);
+            out.push(Shown { id: None, event });
+        }
+        self.dirty = false;
+        out
+    }
+
+    /// Takes recorded bytes, and gives what is shown.
+    ///
+    /// # Errors
+    /// [`Unseen`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Shown>, Unseen> {
+        let mut out = Vec::new();
+        self.rest.extend_from_slice(bytes);
+        let all = std::mem::take(&mut self.rest);
+        let mut rest = all.as_slice();
+        while let Some(end) = rest.windows(2).position(|it| it == b"\n\n") {
+            let (frame, after) = rest.split_at(end + 2);
+            rest = after;
+            let (id, event) = read(frame).ok_or(Unseen::Unreadable)?;
+            self.take(&mut out, id, event)?;
+        }
+        self.rest = rest.to_vec();
+        Ok(out)
+    }
+
+    /// The run has ended, and nothing follows: by what its agent said, or else by what became of its call.
+    ///
+    /// # Errors
+    /// [`Unseen::TooLong`].
+    pub fn end(&mut self, end: End) -> Result<Vec<Shown>, Unseen> {
+        let mut out = Vec::new();
+        if self.behind.take().is_some() {
+            // It was behind what there is.
+            self.snapshot(&mut out)?;
+        }
+        let events = self.order.end(end);
+        self.show(&mut out, events);
+        Ok(out)
+    }
+
+    /// What the run has come to, as far as was read.
+    #[must_use]
+    pub const fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    fn take(&mut self, out: &mut Vec<Shown>, id: EventId, event: Event) -> Result<(), Unseen> {
+        self.last = Some(id);
+        let Some(behind) = self.behind else {
+            let events = self.order.push(event);
+            self.show(out, events);
+            return Ok(());
+        };
+        // Its attempt was cut, or is none of this run.
+        let is_other = behind.attempt != id.attempt;
+        for event in self.order.push(event) {
+            let _ = self.fold.apply(&event);
+        }
+        if is_other || id >= behind {
+            self.behind = None;
+            self.snapshot(out)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what the run has come to.
+    fn snapshot(&mut self, out: &mut Vec<Shown>) -> Result<(), Unseen> {
+        let events = self.fold.snapshot().ok_or(Unseen::TooLong)?;
+        let id = self.last;
+        out.extend(events.into_iter().map(|event| Shown { id, event }));
+        (self.begun, self.dirty) = (true, true);
+        Ok(())
+    }
+
+    fn show(&mut self, out: &mut Vec<Shown>, events: Vec<Event>) {
+        for event in events {
+            let _ = self.fold.apply(&event);
+            let is_start = matches!(event.body, Body::RunStarted { .. });
+            if is_start && std::mem::replace(&mut self.begun, true) {
+                continue;
+            }
+            self.dirty |= !is_start;
+            let id = self.last;
+            out.push(Shown { id, event });
+        }
+    }
+}
+
+/// An event as a recorder writes it.
+fn read(frame: &[u8]) -> Option<(EventId, Event)> {
+    let text = std::str::from_utf8(frame).ok()?;
+    let (mut id, mut data) = (None, None);
+    for line in text.lines() {
+        match line.split_once(": ") {
+            Some(("id", value)) => id = value.parse().ok(),
+            Some(("data", value)) => data = Some(value),
+            _ => {}
+        }
+    }
+    let value: Value = serde_json::from_str(data?).ok()?;
+    Some((id?, Event::strict(value).ok()?))
+}
