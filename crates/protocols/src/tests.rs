@@ -1,0 +1,6 @@
+mod checker;
+mod events;
+mod fold;
+mod order;
+mod patch;
+mod random;
