@@ -75,17 +75,11 @@ impl Entities {
 
     /// Keeps what a message of the conversation stands for.
     fn keep(&mut self, message: &Message) {
-        let kind = match &message.said {
-            Said::Assistant { .. } => Held::Assistant,
-            Said::Reasoning { .. } => Held::Thought,
-            Said::Activity { .. } => Held::Activity,
-            Said::Tool { tool_call_id, .. } => {
-                self.answers
-                    .insert(message.id.clone(), tool_call_id.clone());
-                Held::Other
-            }
-            _ => Held::Other,
-        };
+        let kind = held(&message.said);
+        if let Said::Tool { tool_call_id, .. } = &message.said {
+            self.answers
+                .insert(message.id.clone(), tool_call_id.clone());
+        }
         let owner = message.subagent_run_id.clone();
         if kind == Held::Thought {
             self.reasoners.insert(message.id.clone(), owner.clone());
@@ -313,8 +307,13 @@ impl Entities {
         for mut message in messages {
             let kind = kind(&message);
             let known = kind.and_then(|kind| self.get(kind, &message.id));
+            // Another's message of the same id is another.
+            let known = known.filter(|known| {
+                let there = self.messages.get(&known.id);
+                there.is_some_and(|it| it.kind == held(&message.said))
+            });
             if let Some(known) = known {
-                message.id = known.id.clone();
+                message.id.clone_from(&known.id);
             }
             // What a tool answers may have the id of the message that called it.
             let is_again = kind.is_none() && seen.contains(&message.id);
@@ -326,6 +325,12 @@ impl Entities {
             }
         }
         told
+    }
+
+    /// Whether a message of a snapshot is what stands under its id.
+    pub(super) fn is_same(&self, message: &Message) -> bool {
+        let there = self.messages.get(&message.id);
+        there.is_some_and(|it| it.kind == held(&message.said))
     }
 
     /// Takes over what a snapshot says, and whose it says that things are.
@@ -352,6 +357,15 @@ impl Entities {
         for message in messages {
             self.keep(message);
         }
+    }
+}
+
+fn held(said: &Said) -> Held {
+    match said {
+        Said::Assistant { .. } => Held::Assistant,
+        Said::Reasoning { .. } => Held::Thought,
+        Said::Activity { .. } => Held::Activity,
+        _ => Held::Other,
     }
 }
 

@@ -463,7 +463,42 @@ impl Fold {
         }
         let more = messages.iter().filter(|it| !there.contains(&it.id));
         self.messages.extend(more.cloned());
+        let mut open = std::mem::take(&mut self.open);
+        for began in &mut open {
+            self.restate_open(began);
+        }
+        self.open = open;
         self.weigh();
+    }
+
+    /// What is open is whose the snapshot says it is, and a call has the name that stands there.
+    fn restate_open(&mut self, began: &mut Event) {
+        let owner = match &mut began.body {
+            Body::ToolCallStart {
+                tool_call_id,
+                tool_call_name,
+                ..
+            } => {
+                let Some((at, call)) = self.find_call(tool_call_id) else {
+                    return;
+                };
+                tool_call_name.clone_from(&call.function.name);
+                self.messages.get(at).map(|it| &it.subagent_run_id)
+            }
+            Body::TextMessageStart { message_id, .. } => {
+                self.find(message_id).map(|it| &it.subagent_run_id)
+            }
+            Body::ReasoningStart { message_id }
+            | Body::ReasoningMessageStart { message_id, .. } => {
+                let message = self.find(message_id);
+                let is_reasoning = |it: &&mut Message| matches!(it.said, Said::Reasoning { .. });
+                message.filter(is_reasoning).map(|it| &it.subagent_run_id)
+            }
+            _ => None,
+        };
+        if let Some(owner) = owner {
+            began.subagent_run_id.clone_from(owner);
+        }
     }
 
     fn encrypted(&mut self, subtype: Encrypted, id: &str, value: &str) {

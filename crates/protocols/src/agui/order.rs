@@ -709,7 +709,8 @@ impl Order {
     fn restate(&mut self, messages: &[Message]) {
         let mut there = HashSet::new();
         for message in messages {
-            there.extend(kind(message).map(|kind| (kind, message.id.as_str())));
+            let kind = kind(message).filter(|_| self.entities.is_same(message));
+            there.extend(kind.map(|kind| (kind, message.id.as_str())));
             let calls = message.tool_calls().iter();
             there.extend(calls.map(|call| (Kind::Call, call.id.as_str())));
         }

@@ -451,7 +451,7 @@ pub(super) fn check(value: &mut Value, shape: &Shape, mode: Mode) -> Result<(), 
         Fields(all) => return fields(value, &[all], None, mode, shape),
         Tagged(tag, shared, all) => {
             let Some(object) = value.as_object() else {
-                return Err(Malformed::new(wanted(shape)));
+                return Err(Malformed::new(wanted(&Object)));
             };
             let told = object.get(*tag).and_then(Value::as_str);
             let Some((name, own)) = all.iter().find(|(name, _)| Some(*name) == told) else {

@@ -24,6 +24,8 @@ pub(super) struct Checker {
     of_reasoning: HashMap<String, Owner>,
     /// The role under which a message stands in the conversation.
     roles: HashMap<String, &'static str>,
+    /// Calls that stand in a message.
+    held: HashSet<String>,
 }
 
 fn agrees(tag: &Owner, owner: Option<&Owner>) -> Result<(), String> {
@@ -64,6 +66,8 @@ impl Checker {
         let mut new = Self::default();
         for message in &input.messages {
             new.roles.insert(message.id.clone(), role(&message.said));
+            new.held
+                .extend(message.tool_calls().iter().map(|it| it.id.clone()));
         }
         new
     }
@@ -153,7 +157,10 @@ impl Checker {
         self.roles
             .retain(|_, role| matches!(*role, "reasoning" | "activity"));
         self.roles.extend(roles);
+        self.held.clear();
         for message in messages {
+            self.held
+                .extend(message.tool_calls().iter().map(|it| it.id.clone()));
             let of = match &message.said {
                 Said::Reasoning { .. } => &mut self.of_reasoning,
                 Said::Activity { .. } => &mut self.of_activity,
@@ -280,6 +287,10 @@ impl Checker {
                 }
                 let owner = tag.clone().or(inherited.flatten());
                 self.of_call.entry(id.clone()).or_insert(owner);
+                if !self.held.insert(id.clone()) {
+                    // The reducer goes on with it.
+                    return claim(&mut self.calls, id.clone(), "the call");
+                }
                 let holder = parent.as_ref().unwrap_or(id);
                 match self.roles.insert(holder.clone(), "assistant") {
                     Some("assistant") if parent.is_some() => {}
