@@ -23,7 +23,6 @@ pub use order::{
 };
 pub use patch::{Inapplicable, MOST_OPERATIONS, Operation, apply, weight};
 pub use shape::Malformed;
-#[expect(unused_imports, reason = "adapters")]
 pub(crate) use shape::is_type;
 
 /// The version of the protocol.

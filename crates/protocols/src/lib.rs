@@ -2,7 +2,9 @@
 //! events as it passes, put in order, and recorded; everything else is a view of that. Pure: bytes and ids go in, events and
 //! bytes come out. No I/O, no clock, no randomness.
 
+pub mod adapt;
 pub mod agui;
+pub mod stream;
 
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,4 @@
+mod adapt;
 mod checker;
 mod events;
 mod fold;

@@ -19,7 +19,7 @@ fn folded(from: Fold, events: &[Event]) -> Fold {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn who_comes_late_sees_the_same(events in random::events(), cut in any::<prop::sample::Index>()) {
