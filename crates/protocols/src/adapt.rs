@@ -187,7 +187,8 @@ impl Adapter {
                 match serde_json::from_slice(body) {
                     Ok(value) => reader.whole(*protocol, value),
                     Err(_) => {
-                        reader.fail(MALFORMED, "the agent's answer should be JSON, and is none")
+                        let why = "the agent's answer should be JSON, and is none";
+                        reader.fail(MALFORMED, why);
                     }
                 }
                 Ok(())

@@ -1,3 +1,5 @@
+//! Tests of the crate: what holds of any sequence of events, and samples of what agents answer.
+
 mod adapt;
 mod checker;
 mod events;

@@ -132,34 +132,12 @@ impl Fold {
                 self.end = None;
             }
             Body::RunFinished { .. } | Body::RunError { .. } => self.end = Some(event.clone()),
-            Body::TextMessageStart {
-                message_id,
-                role,
-                name,
-            } => {
-                self.begin_message(message_id, text_of(*role, name.clone()), owner, metadata);
-                self.open.push(bare(event));
-            }
-            Body::ReasoningMessageStart { message_id, .. } => {
-                let said = Said::Reasoning {
-                    content: String::new(),
-                };
-                self.begin_message(message_id, said, owner, metadata);
-                self.open.push(bare(event));
-            }
-            Body::TextMessageContent { message_id, delta }
-            | Body::ReasoningMessageContent { message_id, delta } => {
-                if let Some(message) = self.find(message_id) {
-                    append(&mut message.said, delta);
-                    merge(&mut message.metadata, metadata);
-                }
-            }
-            Body::TextMessageEnd { message_id } | Body::ReasoningMessageEnd { message_id } => {
-                if let Some(message) = self.find(message_id) {
-                    merge(&mut message.metadata, metadata);
-                }
-                self.close(event);
-            }
+            Body::TextMessageStart { .. }
+            | Body::TextMessageContent { .. }
+            | Body::TextMessageEnd { .. }
+            | Body::ReasoningMessageStart { .. }
+            | Body::ReasoningMessageContent { .. }
+            | Body::ReasoningMessageEnd { .. } => self.apply_text(event),
             Body::ToolCallStart { .. }
             | Body::ToolCallArgs { .. }
             | Body::ToolCallEnd { .. }
@@ -258,6 +236,42 @@ impl Fold {
         let mut open = self.open.iter();
         if let Some(at) = open.position(|began| ends(end, began)) {
             self.open.remove(at);
+        }
+    }
+
+    fn apply_text(&mut self, event: &Event) {
+        let metadata = event.metadata.as_ref();
+        let owner = event.subagent_run_id.clone();
+        match &event.body {
+            Body::TextMessageStart {
+                message_id,
+                role,
+                name,
+            } => {
+                self.begin_message(message_id, text_of(*role, name.clone()), owner, metadata);
+                self.open.push(bare(event));
+            }
+            Body::ReasoningMessageStart { message_id, .. } => {
+                let said = Said::Reasoning {
+                    content: String::new(),
+                };
+                self.begin_message(message_id, said, owner, metadata);
+                self.open.push(bare(event));
+            }
+            Body::TextMessageContent { message_id, delta }
+            | Body::ReasoningMessageContent { message_id, delta } => {
+                if let Some(message) = self.find(message_id) {
+                    append(&mut message.said, delta);
+                    merge(&mut message.metadata, metadata);
+                }
+            }
+            Body::TextMessageEnd { message_id } | Body::ReasoningMessageEnd { message_id } => {
+                if let Some(message) = self.find(message_id) {
+                    merge(&mut message.metadata, metadata);
+                }
+                self.close(event);
+            }
+            _ => {}
         }
     }
 

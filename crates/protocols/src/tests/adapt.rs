@@ -166,81 +166,83 @@ fn streams_become_messages() {
     }
 }
 
+/// Content types and answers, the text that they are, and how the run ends.
+const ANSWERS: &[[&str; 4]] = &[
+    ["text/plain", "Hi there", "Hi there", "{}"],
+    ["", "Hi there", "Hi there", "{}"],
+    ["", " {\"output\": \"Hi\"}", "Hi", "{}"],
+    [JSON, "\"Hi\"", "Hi", "{}"],
+    [
+        JSON,
+        "{\"answer\": \"Hi\", \"score\": 1}",
+        "Hi",
+        "{\"result\": {\"answer\": \"Hi\", \"score\": 1}}",
+    ],
+    [
+        JSON,
+        "{\"result\": {\"role\": \"assistant\", \"content\": [{\"text\": \"Hi\"}]}}",
+        "Hi",
+        "{}",
+    ],
+    [
+        JSON,
+        "{\"rows\": [1, 2]}",
+        "",
+        "{\"result\": {\"rows\": [1, 2]}}",
+    ],
+    [JSON, "[1, 2]", "", "{\"result\": [1, 2]}"],
+    [
+        JSON,
+        "",
+        "",
+        "{\"code\": \"agent_malformed\", \"message\": \"the agent's answer should be JSON, and is none\"}",
+    ],
+    [
+        JSON,
+        "{\"error\": \"no\\u001b money\"}",
+        "",
+        "{\"code\": \"agent_failed\", \"message\": \"no  money\"}",
+    ],
+    [
+        "application/problem+json",
+        "[{\"type\":\"TEXT_MESSAGE_CHUNK\",\"messageId\":\"m\",\"delta\":\"Hi\"},{\"type\":\"RUN_FINISHED\"}]",
+        "Hi",
+        "{}",
+    ],
+    [
+        SSE,
+        "data: Hi\n\ndata:  there\n\ndata: 5\n\n",
+        "Hi there5",
+        "{}",
+    ],
+    [
+        SSE,
+        "data: \"Hi\"\n\ndata: {\"text\": \" you\"}\n\ndata: [DONE]\n\n",
+        "Hi you",
+        "{}",
+    ],
+    [
+        SSE,
+        "data: {\"error\": {\"message\": \"it broke\"}}\n\ndata: more\n\n",
+        "",
+        "{\"code\": \"agent_failed\", \"message\": \"it broke\"}",
+    ],
+    [
+        "application/x-ndjson",
+        "{\"delta\": \"Hi\"}\n\n{\"delta\": \" you\"}",
+        "Hi you",
+        "{}",
+    ],
+];
+
 #[test]
 fn whatever_http_answers_is_understood() {
-    let text = |text: &str| vec![format!("assistant: {text}")];
-    for (kind, body, messages, end) in [
-        ("text/plain", "Hi there", text("Hi there"), json!({})),
-        ("", "Hi there", text("Hi there"), json!({})),
-        ("", " {\"output\": \"Hi\"}", text("Hi"), json!({})),
-        (JSON, "\"Hi\"", text("Hi"), json!({})),
-        (
-            JSON,
-            "{\"answer\": \"Hi\", \"score\": 1}",
-            text("Hi"),
-            json!({"result": {"answer": "Hi", "score": 1}}),
-        ),
-        (
-            JSON,
-            "{\"result\": {\"role\": \"assistant\", \"content\": [{\"text\": \"Hi\"}]}}",
-            text("Hi"),
-            json!({}),
-        ),
-        (
-            JSON,
-            "{\"rows\": [1, 2]}",
-            vec![],
-            json!({"result": {"rows": [1, 2]}}),
-        ),
-        (JSON, "[1, 2]", vec![], json!({"result": [1, 2]})),
-        (
-            JSON,
-            "",
-            vec![],
-            json!({"code": MALFORMED, "message": "the agent's answer should be JSON, and is none"}),
-        ),
-        (
-            JSON,
-            "{\"error\": \"no\\u001b money\"}",
-            vec![],
-            json!({"code": FAILED, "message": "no  money"}),
-        ),
-        (
-            "application/problem+json",
-            "[{\"type\":\"TEXT_MESSAGE_CHUNK\",\"messageId\":\"m\",\"delta\":\"Hi\"},{\"type\":\"RUN_FINISHED\"}]",
-            text("Hi"),
-            json!({}),
-        ),
-        (
-            SSE,
-            "data: Hi\n\ndata:  there\n\ndata: 5\n\n",
-            text("Hi there5"),
-            json!({}),
-        ),
-        (
-            SSE,
-            "data: \"Hi\"\n\ndata: {\"text\": \" you\"}\n\ndata: [DONE]\n\n",
-            text("Hi you"),
-            json!({}),
-        ),
-        (
-            SSE,
-            "data: {\"error\": {\"message\": \"it broke\"}}\n\ndata: more\n\n",
-            vec![],
-            json!({"code": FAILED, "message": "it broke"}),
-        ),
-        (
-            "application/x-ndjson",
-            "{\"delta\": \"Hi\"}\n\n{\"delta\": \" you\"}",
-            text("Hi you"),
-            json!({}),
-        ),
-    ] {
-        assert_eq!(
-            short(Protocol::Http, 200, kind, body),
-            (messages, end),
-            "{kind} {body}"
-        );
+    for [kind, body, text, end] in ANSWERS {
+        let told = short(Protocol::Http, 200, kind, body);
+        let text = format!("assistant: {text}");
+        let messages = vec![text].into_iter().filter(|it| it != "assistant: ");
+        let end = serde_json::from_str(end).unwrap();
+        assert_eq!(told, (messages.collect(), end), "{kind} {body}");
     }
     let completion = json!({"object": "chat.completion", "model": "m", "choices": [{"message": {"role": "assistant",
         "content": "Hi", "reasoning_content": "hm", "tool_calls": [{"id": "c1", "type": "function",
@@ -254,101 +256,128 @@ fn whatever_http_answers_is_understood() {
     assert_eq!(messages, ["assistant: Hi c1=t({})"]);
 }
 
-#[test]
-fn what_fails_ends_as_an_error_that_harms_nobody() {
-    let (cut, _) = AGUI_STREAM
-        .split_once("data: {\"type\":\"RUN_FINISHED\"")
-        .unwrap();
-    let (cut_response, _) = RESPONSES_STREAM
-        .split_once("event: response.completed")
-        .unwrap();
-    let ended = "the agent's answer ended before its run did";
-    for (protocol, status, kind, body, code, message) in [
-        (
-            Protocol::Http,
-            500,
+/// Answers that fail: the protocol, the status, the content type, the answer, the code and the message.
+const FAILURES: &[(Protocol, u16, [&str; 4])] = &[
+    (
+        Protocol::Http,
+        500,
+        [
             "text/plain",
             "bad \u{1b}[2J luck",
             FAILED,
             "the agent answered with status 500: bad  [2J luck",
-        ),
-        (
-            Protocol::Agui,
-            422,
+        ],
+    ),
+    (
+        Protocol::Agui,
+        422,
+        [
             JSON,
             "{\"detail\": [{\"msg\": \"x\"}]}",
             FAILED,
             "the agent answered with status 422: [{\"msg\":\"x\"}]",
-        ),
-        (
-            Protocol::Http,
-            503,
+        ],
+    ),
+    (
+        Protocol::Http,
+        503,
+        [
             "text/html",
             "<html>sorry</html>",
             FAILED,
             "the agent answered with status 503",
-        ),
-        (
-            Protocol::Http,
-            400,
+        ],
+    ),
+    (
+        Protocol::Http,
+        400,
+        [
             JSON,
             "{\"error\": {\"message\": \"no key\"}}",
             FAILED,
             "the agent answered with status 400: no key",
-        ),
-        (Protocol::Agui, 200, SSE, cut, INCOMPLETE, ended),
-        (Protocol::Http, 200, SSE, cut, INCOMPLETE, ended),
-        (
-            Protocol::Responses,
-            200,
-            SSE,
-            cut_response,
-            INCOMPLETE,
-            ended,
-        ),
-        (
-            Protocol::Agui,
-            200,
+        ],
+    ),
+    (
+        Protocol::Agui,
+        200,
+        [
             SSE,
             "data: nonsense\n\n",
             MALFORMED,
             "the agent should answer with a stream of events",
-        ),
-        (
-            Protocol::Agui,
-            200,
+        ],
+    ),
+    (
+        Protocol::Agui,
+        200,
+        [
             SSE,
             "data: {\"type\":\"TEXT_MESSAGE_CONTENT\",\"messageId\":\"m\"}\n\n",
             MALFORMED,
             "an event of the agent: delta: it is missing; it must be a text",
-        ),
-        (
-            Protocol::Responses,
-            200,
+        ],
+    ),
+    (
+        Protocol::Responses,
+        200,
+        [
             SSE,
             "data: {\"a\":1}\n\n",
             MALFORMED,
             "the agent should answer with events of a response",
-        ),
-        (
-            Protocol::Responses,
-            200,
+        ],
+    ),
+    (
+        Protocol::Responses,
+        200,
+        [
             SSE,
-            "data: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"oops\"}}}\n\n",
+            "data: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"message\":\"oops\"}}}\n\n",
             FAILED,
             "oops",
-        ),
-        (
-            Protocol::Responses,
-            200,
+        ],
+    ),
+    (
+        Protocol::Responses,
+        200,
+        [
             SSE,
             "data: {\"type\":\"error\",\"code\":\"x\",\"message\":\"oops\",\"sequence_number\":1}\n\n",
             FAILED,
             "oops",
-        ),
-    ] {
-        let (_, end) = short(protocol, status, kind, body);
+        ],
+    ),
+];
+
+#[test]
+fn what_fails_ends_as_an_error_that_harms_nobody() {
+    for (protocol, status, [kind, body, code, message]) in FAILURES {
+        let (_, end) = short(*protocol, *status, kind, body);
         assert_eq!(end, json!({"code": code, "message": message}), "{body}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_or_too_long_is_an_error() {
+    let (agui, _) = AGUI_STREAM
+        .split_once("data: {\"type\":\"RUN_FINISHED\"")
+        .unwrap();
+    let (response, _) = RESPONSES_STREAM
+        .split_once("event: response.completed")
+        .unwrap();
+    for (protocol, body) in [
+        (Protocol::Agui, agui),
+        (Protocol::Http, agui),
+        (Protocol::Responses, response),
+        (Protocol::Http, response),
+    ] {
+        let (messages, end) = short(protocol, 200, SSE, body);
+        assert_eq!(end["code"], INCOMPLETE);
+        assert!(
+            messages.iter().any(|it| it.contains("Hello w\u{f6}rld")),
+            "what came is kept"
+        );
     }
     let long = ["data: ", &"x".repeat(MOST_FRAME + 1), "\n\n"].concat();
     for (kind, body) in [(SSE, &long), (JSON, &"1".repeat(MOST_FRAME + 1))] {

@@ -227,6 +227,16 @@ impl Checker {
                 self.of_message.insert(message_id.clone(), tag.clone());
                 Ok(())
             }
+            Body::ActivitySnapshot { .. }
+            | Body::ActivityDelta { .. }
+            | Body::ReasoningEncryptedValue { .. } => self.beside(event),
+            _ => self.reasoning(event),
+        }
+    }
+
+    fn beside(&mut self, event: &Event) -> Result<(), String> {
+        let tag = &event.subagent_run_id;
+        match &event.body {
             Body::ActivitySnapshot {
                 message_id,
                 replace,
@@ -260,7 +270,7 @@ impl Checker {
                 };
                 agrees(tag, owner)
             }
-            _ => self.reasoning(event),
+            _ => Ok(()),
         }
     }
 
