@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::generate;
 use crate::shell::{output, root, run as shell, run_with};
 
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "lock",
     "sealed",
     "exchange",
@@ -19,6 +19,7 @@ const TARGETS: [&str; 9] = [
     "templates",
     "dialects",
     "mcp",
+    "protocols",
 ];
 /// What makes a program tell libFuzzer where it has been (rustc's SanitizerCoverage pass).
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -15,10 +15,10 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 472;
+const MOST_PACKAGES: usize = 473;
 
 /// What each crate may use of the others: arrows point down only.
-const EDGES: [(&str, &[&str]); 27] = [
+const EDGES: [(&str, &[&str]); 28] = [
     ("skep-core", &[]),
     ("skep-api", &["skep-core"]),
     ("skep-store", &["skep-core"]),
@@ -47,6 +47,7 @@ const EDGES: [(&str, &[&str]); 27] = [
     ("skep-scan", &[]),
     ("skep-dialects", &[]),
     ("skep-mcp", &["skep-crypto"]),
+    ("skep-protocols", &[]),
     ("skep-sources", &["skep-core", "skep-exchange"]),
     ("skep-vault", &["skep-core", "skep-crypto", "skep-store"]),
     (

@@ -1,0 +1,9 @@
+//! Tests of the crate: what holds of any sequence of events, and samples of what agents answer.
+
+mod adapt;
+mod checker;
+mod events;
+mod fold;
+mod order;
+mod patch;
+mod random;

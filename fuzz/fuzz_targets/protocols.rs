@@ -1,0 +1,80 @@
+//! Answers of agents: whatever comes, it becomes a right run, however it is cut; and who comes late to it sees the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use skep_protocols::adapt::{Adapter, Protocol};
+use skep_protocols::agui::{Body, End, Event, Fold, NotFolded, Order, RunAgentInput};
+
+const KINDS: [&str; 5] = [
+    "text/event-stream",
+    "application/json",
+    "application/x-ndjson",
+    "text/plain",
+    "",
+];
+
+/// What an answer becomes that comes in two pieces.
+fn told(protocol: Protocol, status: u16, kind: &str, bytes: &[u8], cut: usize) -> Vec<Event> {
+    let mut adapter = Adapter::new(protocol, status, kind, "run");
+    let mut order = Order::new(&RunAgentInput::new("thread", "run"));
+    let (first, second) = bytes.split_at(cut);
+    let mut events = adapter.push(first);
+    events.extend(adapter.push(second));
+    events.extend(adapter.finish());
+    let mut told = order.start();
+    told.extend(events.into_iter().flat_map(|it| order.push(it)));
+    assert!(order.is_over());
+    told
+}
+
+/// A right run begins once, ends once, and is the same in order again.
+fn check(told: &[Event]) {
+    let begins = |it: &&Event| matches!(it.body, Body::RunStarted { .. });
+    assert!(begins(&&told[0]));
+    assert_eq!(told.iter().filter(begins).count(), 1);
+    let end = told.iter().position(Event::is_end);
+    assert_eq!(end, Some(told.len() - 1));
+    let mut order = Order::new(&RunAgentInput::new("thread", "run"));
+    let mut again: Vec<Event> = told.iter().flat_map(|it| order.push(it.clone())).collect();
+    again.extend(order.end(End::Finished));
+    assert_eq!(again, told);
+}
+
+/// What events come to; none, when it is too long.
+fn folded(events: &[Event]) -> Option<Fold> {
+    let mut fold = Fold::default();
+    for event in events {
+        if let Err(NotFolded::TooMuch) = fold.apply(event) {
+            return None;
+        }
+    }
+    Some(fold)
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let [first, second, third, bytes @ ..] = bytes else {
+        return;
+    };
+    let (_, protocol) = Protocol::ALL[usize::from(first % 4)];
+    let kind = KINDS[usize::from(first / 4) % KINDS.len()];
+    let status = if first / 32 == 7 { 500 } else { 200 };
+    let cut = usize::from(*second).min(bytes.len());
+
+    let whole = told(protocol, status, kind, bytes, 0);
+    check(&whole);
+    let pieces = told(protocol, status, kind, bytes, cut);
+    let (Some(fold), Some(other)) = (folded(&whole), folded(&pieces)) else {
+        return;
+    };
+    assert_eq!(fold, other);
+
+    let (before, after) = whole.split_at(usize::from(*third).min(whole.len()));
+    let Some(snapshot) = folded(before).and_then(|it| it.snapshot()) else {
+        return;
+    };
+    let late = [snapshot, after.to_vec()].concat();
+    assert_eq!(folded(&late), Some(fold));
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        let _ = RunAgentInput::read(value);
+    }
+});
