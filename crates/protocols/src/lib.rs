@@ -4,7 +4,12 @@
 
 pub mod adapt;
 pub mod agui;
+mod record;
 pub mod stream;
+mod view;
+
+pub use record::{EventId, Recorder};
+pub use view::{Shown, Unseen, View};
 
 #[cfg(test)]
 mod tests;

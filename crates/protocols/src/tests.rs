@@ -7,3 +7,4 @@ mod fold;
 mod order;
 mod patch;
 mod random;
+mod view;

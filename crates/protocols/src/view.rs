@@ -4,8 +4,8 @@
 //! cut, what it said is taken back by a snapshot of what stood before it, and the next one's events follow.
 
 use serde_json::{Value, json};
-use skep_protocols::agui::{Body, End, Event, Fold, Order, RunAgentInput};
 
+use crate::agui::{Body, End, Event, Fold, Order, RunAgentInput};
 use crate::record::EventId;
 
 /// An event that is shown, with the id of the last recorded one that is in it; none, of what is not recorded.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use skep_protocols::adapt::{Adapter, Protocol};
-use skep_protocols::agui::{End, Event, Fold, Order, RunAgentInput};
-use skep_protocols::stream::frame;
+use crate::adapt::{Adapter, Protocol};
+use crate::agui::{End, Event, Fold, Order, RunAgentInput};
+use crate::stream::frame;
 
 /// Which event of a run: of which attempt, and the how many-th of it, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
