@@ -21,7 +21,10 @@ pub const MOST_BODY: usize = 8 << 20;
 /// Bytes of the answer of an agent that failed which are read for what it says.
 const MOST_FAILURE: usize = 64 << 10;
 
-/// Code of an error: the agent answered with a status of 400 and above.
+/// Bytes of spaces after which an answer that does not say what it is is a text.
+const MOST_SPACES: usize = 1024;
+
+/// Code of an error: the agent answered with a status outside of 2xx, or told of an error.
 pub const FAILED: &str = "agent_failed";
 
 /// What an agent speaks.
@@ -59,8 +62,8 @@ impl Protocol {
 enum Way {
     /// An error; its status.
     Failure(u16, Vec<u8>),
-    /// What it is shows with its first byte.
-    Unsaid,
+    /// What it is shows with the first byte that is no space; the spaces so far.
+    Unsaid(Vec<u8>),
     Json(Vec<u8>),
     Text(Utf8),
     Frames(Frames),
@@ -100,13 +103,14 @@ impl Adapter {
             "application/ndjson",
         ];
         let way = match kind.as_str() {
-            _ if status >= 400 => Way::Failure(status, Vec::new()),
+            _ if !(200..300).contains(&status) => Way::Failure(status, Vec::new()),
+            _ if matches!(status, 204 | 205) => Way::Unsaid(Vec::new()),
             "text/event-stream" => Way::Frames(Frames::of_events()),
             kind if lines.contains(&kind) || kind == "application/x-jsonlines" => {
                 Way::Frames(Frames::of_lines())
             }
             kind if kind.ends_with("/json") || kind.ends_with("+json") => Way::Json(Vec::new()),
-            "" | "application/octet-stream" => Way::Unsaid,
+            "" | "application/octet-stream" => Way::Unsaid(Vec::new()),
             _ => Way::Text(Utf8::default()),
         };
         let reader = Reader {
@@ -135,12 +139,20 @@ impl Adapter {
         if reader.is_over {
             return Vec::new();
         }
-        if let Way::Unsaid = way {
-            match bytes.trim_ascii_start().first() {
-                Some(b'{' | b'[') => *way = Way::Json(Vec::new()),
-                Some(_) => *way = Way::Text(Utf8::default()),
-                None => return Vec::new(),
+        let first;
+        let mut bytes = bytes;
+        if let Way::Unsaid(spaces) = way {
+            spaces.extend_from_slice(bytes);
+            let told = spaces.trim_ascii_start().first().copied();
+            if told.is_none() && spaces.len() <= MOST_SPACES {
+                return Vec::new();
             }
+            first = std::mem::take(spaces);
+            bytes = &first;
+            *way = match told {
+                Some(b'{' | b'[') => Way::Json(Vec::new()),
+                _ => Way::Text(Utf8::default()),
+            };
         }
         let read = match way {
             Way::Failure(_, body) => {
@@ -148,7 +160,7 @@ impl Adapter {
                 body.extend(bytes.iter().take(room));
                 Ok(())
             }
-            Way::Unsaid => Ok(()),
+            Way::Unsaid(_) => Ok(()),
             Way::Json(body) if body.len() + bytes.len() > MOST_BODY => Err(TooLong),
             Way::Json(body) => {
                 body.extend_from_slice(bytes);
@@ -182,7 +194,11 @@ impl Adapter {
                 reader.fail(FAILED, &failure(*status, body));
                 Ok(())
             }
-            Way::Unsaid => Ok(()),
+            Way::Unsaid(spaces) => {
+                let text = String::from_utf8_lossy(spaces);
+                reader.text(*protocol, &text);
+                Ok(())
+            }
             Way::Json(body) => {
                 match serde_json::from_slice(body) {
                     Ok(value) => reader.whole(*protocol, value),

@@ -9,6 +9,7 @@ mod message;
 mod older;
 mod order;
 mod patch;
+mod run;
 mod shape;
 
 pub use event::{Body, Encrypted, Event, ReasoningRole, Role, SubagentOutcome, TokenUsage};
@@ -22,6 +23,7 @@ pub use order::{
     MOST_OPEN, Order, TOO_MUCH, plain,
 };
 pub use patch::{Inapplicable, MOST_OPERATIONS, Operation, apply, weight};
+pub use run::Run;
 pub use shape::Malformed;
 pub(crate) use shape::is_type;
 

@@ -17,7 +17,7 @@ const ACTIVITY_HISTORY: &str = "@ag-ui/client";
 /// An event that changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFolded {
-    /// A patch that does not apply. Clients that see the event stay as they are, too, and say so in their logs.
+    /// A patch that does not apply. Clients complain of one in their logs: it should not be told.
     #[error(transparent)]
     Patch(#[from] Inapplicable),
     /// An activity is an object, and would be none.
@@ -431,13 +431,11 @@ impl Fold {
         };
         let before = patch::weight_of(content);
         let mut new = Value::Object(content.clone());
-        let applied = patch::apply(&mut new, patch, before.saturating_add(room));
-        // It counts whether the patch does or not.
-        merge(&mut message.metadata, metadata);
-        applied?;
+        patch::apply(&mut new, patch, before.saturating_add(room))?;
         let Value::Object(new) = new else {
             return Err(NotFolded::NoObject);
         };
+        merge(&mut message.metadata, metadata);
         let after = patch::weight_of(&new);
         *content = new;
         of_type.clone_into(activity_type);

@@ -1,6 +1,6 @@
 //! Reading and writing events and requests.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::agui::{Body, Content, Event, RunAgentInput, Said};
 
@@ -150,4 +150,37 @@ fn a_request_is_read_and_written() {
         least,
         json!({"threadId": "t", "runId": "r", "messages": [], "tools": [], "context": []})
     );
+}
+
+/// Each of the 31 events with all of its fields, as the official SDK for Python (1.0.0) writes it.
+const ALL: &str = include_str!("all.jsonl");
+
+#[test]
+fn all_events_are_read_and_written_as_the_official_sdk_does() {
+    let mut types = std::collections::BTreeSet::new();
+    for line in ALL.lines() {
+        let told: Value = serde_json::from_str(line).unwrap();
+        let event = Event::strict(told.clone()).unwrap();
+        types.insert(told["type"].as_str().unwrap().to_owned());
+        // What is optional and empty is left out.
+        let mut wanted = told.clone();
+        if let Some(input) = wanted.get_mut("input") {
+            input
+                .as_object_mut()
+                .unwrap()
+                .retain(|_, value| !value.is_null());
+        }
+        assert_eq!(serde_json::to_value(&event).unwrap(), wanted);
+        let snake = |name: &str| {
+            let each = name.chars().map(|it| match it.is_uppercase() {
+                true => format!("_{}", it.to_lowercase()),
+                false => it.to_string(),
+            });
+            each.collect::<String>()
+        };
+        let spelled = told.as_object().unwrap().iter();
+        let spelled: Map<_, _> = spelled.map(|(key, it)| (snake(key), it.clone())).collect();
+        assert_eq!(Event::read(spelled.into()), Ok(event));
+    }
+    assert_eq!(types.len(), 31);
 }

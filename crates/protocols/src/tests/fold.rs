@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::order::ordered;
 use super::random;
-use crate::agui::{Body, End, Event, Fold, MOST_KEPT, NotFolded, RunAgentInput};
+use crate::agui::{Body, End, Event, Fold, MOST_KEPT, NotFolded, Run, RunAgentInput};
 
 fn folded(from: Fold, events: &[Event]) -> Fold {
     let mut fold = from;
@@ -46,6 +46,37 @@ proptest! {
         late.extend(after.iter().cloned());
         prop_assert_eq!(super::checker::Checker::all(&input, &late), Ok(()));
     }
+}
+
+proptest! {
+    #[test]
+    fn what_a_run_tells_applies(events in random::events()) {
+        let input = random::input();
+        let mut run = Run::new(&input);
+        let mut told = run.push(events);
+        told.extend(run.end(End::Finished));
+        prop_assert!(run.is_over());
+        prop_assert_eq!(super::checker::Checker::all(&input, &told), Ok(()));
+        let mut fold = Fold::new(&input);
+        for event in &told {
+            prop_assert_eq!(fold.apply(event), Ok(()));
+        }
+        prop_assert_eq!(&fold, run.fold());
+    }
+}
+
+#[test]
+fn a_patch_that_does_not_apply_is_not_told() {
+    let mut run = Run::new(&RunAgentInput::new("thread", "run"));
+    assert_eq!((run.start().len(), run.start().len()), (1, 0));
+    let delta = |path| {
+        let patch = json!([{"op": "replace", "path": path, "value": 1}]);
+        vec![Event::read(json!({"type": "STATE_DELTA", "delta": patch})).unwrap()]
+    };
+    assert_eq!(run.push(delta("/a")), []);
+    assert!(run.left_out().is_some());
+    assert_eq!(run.push(delta("")).len(), 1);
+    assert_eq!(run.fold().state(), Some(&json!(1)));
 }
 
 fn run(all: &[Value]) -> Fold {

@@ -199,6 +199,19 @@ fn calls_without_an_answer_are_named_at_the_end() {
 }
 
 #[test]
+fn what_an_interrupt_waits_for_is_named_as_it_was_told() {
+    let told = told(&[
+        json!({"type": "TOOL_CALL_START", "toolCallId": "", "toolCallName": "t"}),
+        json!({"type": "RUN_FINISHED", "outcome": {"type": "interrupt", "interrupts": [
+            {"id": "i", "reason": "approval", "toolCallId": ""}]}}),
+    ]);
+    let call = &told[1]["toolCallId"];
+    assert_ne!(call, "");
+    let interrupts = &told.last().unwrap()["outcome"]["interrupts"];
+    assert_eq!(interrupts[0]["toolCallId"], *call);
+}
+
+#[test]
 fn what_is_open_is_closed_before_an_error_and_nothing_comes_after_it() {
     let input = RunAgentInput::new("thread", "run");
     let events = read(&[

@@ -185,13 +185,7 @@ impl Order {
         outcome: Option<Outcome>,
         usage: Vec<TokenUsage>,
     ) {
-        let outcome = match outcome {
-            Some(Outcome::Interrupt { interrupts }) if interrupts.is_empty() => None,
-            Some(Outcome::Success {
-                pending_tool_call_ids,
-            }) if pending_tool_call_ids.is_empty() => None,
-            outcome => outcome,
-        };
+        let outcome = outcome.and_then(|it| self.told_outcome(it));
         self.close_all(outcome.as_ref(), false);
         // Who comes later has not seen which calls were answered.
         let pending_tool_call_ids = std::mem::take(&mut self.pending);
@@ -209,6 +203,31 @@ impl Order {
             outcome,
             usage,
         });
+    }
+
+    /// An outcome with the ids under which calls are told; none, when it says no more than that the run is done.
+    fn told_outcome(&self, mut outcome: Outcome) -> Option<Outcome> {
+        let is_empty = match &mut outcome {
+            Outcome::Interrupt { interrupts } => {
+                for call in interrupts
+                    .iter_mut()
+                    .filter_map(|it| it.tool_call_id.as_mut())
+                {
+                    *call = self.entities.call_id(call);
+                }
+                interrupts.is_empty()
+            }
+            Outcome::Success {
+                pending_tool_call_ids,
+            } => {
+                for call in pending_tool_call_ids.iter_mut() {
+                    *call = self.entities.call_id(call);
+                }
+                pending_tool_call_ids.is_empty()
+            }
+            Outcome::Cancelled => false,
+        };
+        (!is_empty).then_some(outcome)
     }
 
     pub(super) fn failed(&mut self, message: &str, code: Option<String>, usage: Vec<TokenUsage>) {
