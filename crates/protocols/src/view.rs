@@ -1,9 +1,10 @@
 //! What who follows a run is shown: its events once and in their order, whenever they come, and whatever becomes of attempts.
 //!
 //! Who comes anew behind an event that they saw is shown what the run had come to by then, and what follows. When an attempt was
-//! cut, what it said is taken back by a snapshot of what stood before it, and the next one's events follow.
+//! cut, what it said is taken back by a snapshot of what stood before it, but for its thoughts, which clients keep, and the next
+//! one's events follow.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::agui::{Body, End, Event, Fold, Order, RunAgentInput};
 use crate::record::EventId;
@@ -77,24 +78,15 @@ impl View {
         let mut out = Vec::new();
         self.rest.clear();
         self.last = None;
+        if self.behind.is_some() {
+            self.order = Order::new(&self.input);
+            self.fold = Fold::new(&self.input);
+        }
         if !self.dirty {
             return out;
         }
-        let mut closing = self.order.end(End::Cancelled);
-        // The run itself goes on.
-        closing.pop();
-        self.show(&mut out, closing);
-        self.order = Order::new(&self.input);
-        self.fold = Fold::new(&self.input);
-        let messages = self.input.messages.clone();
-        let snapshot = self.input.state.clone().unwrap_or_else(|| json!({}));
-        for body in [
-            Body::MessagesSnapshot { messages },
-            Body::StateSnapshot { snapshot },
-        ] {
-            let event = Event::from(body);
-            out.push(Shown { id: None, event });
-        }
+        let events = self.order.again(&self.input);
+        self.show(&mut out, events);
         self.dirty = false;
         out
     }

@@ -1,7 +1,7 @@
 //! What a run has come to: the conversation, the state and what is open, after each event as the official client has them;
 //! and the events that bring a client which comes anew to the same.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::event::{Body, Encrypted, Event, Role, TokenUsage};
 use super::input::{Interrupt, RunAgentInput};
@@ -580,6 +580,12 @@ enum Owned {
     All,
     Unsaid,
     These(Vec<String>),
+}
+
+/// What a snapshot says that has all activities.
+pub(super) fn all_activities() -> Object {
+    let told = json!({ "authoritativeActivityTypes": null });
+    Object::from_iter([(ACTIVITY_HISTORY.to_owned(), told)])
 }
 
 fn owned_activities(metadata: Option<&Object>) -> Owned {

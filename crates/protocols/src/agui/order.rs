@@ -5,8 +5,11 @@ mod open;
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::json;
+
 use super::entities::{Entities, Entity, Kind};
 use super::event::{Body, Encrypted, Event, ReasoningRole, Role};
+use super::fold::all_activities;
 use super::input::{Outcome, RunAgentInput};
 
 /// Things that may be open at once: texts, calls, reasoning, steps, subagents.
@@ -129,6 +132,28 @@ impl Order {
                 End::Failed { code, message } => self.failed(&message, Some(code), Vec::new()),
             }
         }
+        std::mem::take(&mut self.out)
+    }
+
+    /// What was said does not count any more, and another attempt follows: what is open ends, and conversation and state are as
+    /// they were before. What was thought stays: clients keep it.
+    pub fn again(&mut self, input: &RunAgentInput) -> Vec<Event> {
+        if self.stage != Stage::Running {
+            return Vec::new();
+        }
+        self.close_all(None, true);
+        self.pending.clear();
+        self.subagents
+            .values_mut()
+            .for_each(|at_work| *at_work = false);
+        // What a client has keeps its place, so that it is to have nothing first.
+        for messages in [Vec::new(), input.messages.clone()] {
+            let mut snapshot = Event::from(Body::MessagesSnapshot { messages });
+            snapshot.metadata = Some(all_activities());
+            self.take_other(snapshot);
+        }
+        let snapshot = input.state.clone().unwrap_or_else(|| json!({}));
+        self.tell(Body::StateSnapshot { snapshot });
         std::mem::take(&mut self.out)
     }
 
