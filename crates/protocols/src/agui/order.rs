@@ -181,7 +181,7 @@ impl Order {
             // Ours has been told.
             Body::RunStarted { .. } => Ok(()),
             Body::RunFinished { .. } | Body::RunError { .. } => {
-                self.take_end(event.body);
+                self.take_end(event);
                 Ok(())
             }
             Body::TextMessageStart { .. }
@@ -209,8 +209,8 @@ impl Order {
         }
     }
 
-    fn take_end(&mut self, body: Body) {
-        match body {
+    fn take_end(&mut self, event: Event) {
+        match event.body {
             Body::RunFinished {
                 result,
                 outcome,
@@ -223,6 +223,11 @@ impl Order {
                 usage,
             } => self.failed(&message, code, usage),
             _ => {}
+        }
+        if let Some(end) = self.out.last_mut() {
+            end.timestamp = event.timestamp;
+            end.raw_event = event.raw_event;
+            end.metadata = event.metadata;
         }
     }
 
