@@ -78,8 +78,9 @@ pub struct Order {
     lanes: BTreeMap<Option<String>, (Kind, String)>,
     /// Whether those that have begun are at work.
     subagents: HashMap<String, bool>,
-    /// Calls without an answer.
-    pending: Vec<String>,
+    /// Calls without an answer, and how many there were before.
+    pending: HashMap<String, u64>,
+    calls: u64,
     out: Vec<Event>,
 }
 
@@ -96,7 +97,8 @@ impl Order {
             open: Vec::new(),
             lanes: BTreeMap::new(),
             subagents: HashMap::new(),
-            pending: Vec::new(),
+            pending: HashMap::new(),
+            calls: 0,
             out: Vec::new(),
         }
     }
@@ -387,7 +389,8 @@ impl Order {
                     start = std::mem::replace(&mut event, nothing().into());
                     start.body = body;
                 }
-                self.pending.push(entity.id.clone());
+                self.pending.insert(entity.id.clone(), self.calls);
+                self.calls += 1;
                 self.opened(Kind::Call, given, &entity, start)?;
                 entity
             }
@@ -552,7 +555,7 @@ impl Order {
                     return;
                 };
                 *message_id = id;
-                self.pending.retain(|it| it != tool_call_id);
+                self.pending.remove(tool_call_id);
                 self.close(Kind::Call, &given, nothing().into());
             }
             Body::MessagesSnapshot { messages } => {

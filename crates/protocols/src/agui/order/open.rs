@@ -188,7 +188,9 @@ impl Order {
         let outcome = outcome.and_then(|it| self.told_outcome(it));
         self.close_all(outcome.as_ref(), false);
         // Who comes later has not seen which calls were answered.
-        let pending_tool_call_ids = std::mem::take(&mut self.pending);
+        let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_iter().collect();
+        pending.sort_by_key(|(_, before)| *before);
+        let pending_tool_call_ids: Vec<String> = pending.into_iter().map(|it| it.0).collect();
         let says_none = match &outcome {
             None => true,
             Some(Outcome::Success {
