@@ -184,8 +184,8 @@ impl Fold {
         Ok(())
     }
 
-    /// The events that bring a client which comes anew to where the run is. What comes after them goes on as if it had been
-    /// there: the starts of what is open name messages that the snapshot has, and a client puts nothing there twice. None,
+    /// The events that bring a client which comes anew to where a run is that has begun. What comes after them goes on as if
+    /// it had been there: the starts of what is open name messages that the snapshot has, and a client puts nothing there twice. None,
     /// when there was no room.
     #[must_use]
     pub fn snapshot(&self) -> Option<Vec<Event>> {

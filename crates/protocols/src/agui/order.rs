@@ -1,5 +1,11 @@
-//! Whatever an agent sends becomes a right sequence of events: one that the official client's `verifyEvents` takes without a
-//! word. A run begins once and ends once, under our ids; what is opened is closed; nothing comes after the end.
+//! Whatever an agent sends becomes a right sequence of events: one that the official client takes without a word, its
+//! `verifyEvents` and its reducer. A run begins once and ends once, under our ids; what is opened is closed; nothing comes
+//! after the end.
+//!
+//! Chunks become starts, contents and ends; contents without a start begin; what continues something is whose that is. An id
+//! stands for one thing of one sort: a text that begins again, or under the id of something else, gets an id of ours, and so
+//! does what has none. A call that has ended does not begin again. Order has no effect on what is in order: applied twice,
+//! it does nothing the second time.
 
 mod open;
 
@@ -64,7 +70,8 @@ enum Stage {
 /// Over a bound.
 struct TooMuch(&'static str);
 
-/// Puts the events of an agent in order.
+/// Puts the events of an agent in order. Over a bound ([`MOST_OPEN`], [`MOST_ENTITIES`], [`MOST_ID`], [`MOST_NAME`],
+/// [`MOST_EVENT`]) the run ends as an error with the code [`TOO_MUCH`].
 #[derive(Debug)]
 pub struct Order {
     thread_id: String,
