@@ -1,5 +1,5 @@
 //! Events that agents stream on Bedrock `AgentCore`: those of its Converse API, as Strands hands them through, beside which its
-//! own say the same again.
+//! own say the same again. What its SDK cannot write as JSON it writes as a text, as Python shows it.
 
 use serde_json::Value;
 
@@ -15,6 +15,10 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads an event; whether it was one, or says again what one has said.
     pub(super) fn read(&mut self, value: &Value, voice: &mut Voice) -> bool {
+        let is_shown = |it: &str| it.starts_with("{'") && it.ends_with('}');
+        if value.as_str().is_some_and(is_shown) {
+            return true;
+        }
         let event = value.get("event").filter(|it| it.is_object());
         let Some(event) = event else {
             if let Some(text) = value.get("data").and_then(Value::as_str) {
@@ -58,7 +62,8 @@ impl Reader {
             voice.pause();
         }
         let names = ["messageStart", "messageStop", "metadata"];
-        self.began || names.iter().any(|name| at(name).is_some())
+        self.began |= names.iter().any(|name| at(name).is_some());
+        self.began
     }
 }
 

@@ -300,9 +300,9 @@ impl Entities {
         })
     }
 
-    /// Gives the messages of a snapshot the ids under which they are told, once each.
+    /// Gives the messages of a snapshot the ids under which they are told; messages and calls once each.
     pub(super) fn renamed(&mut self, messages: Vec<Message>) -> Vec<Message> {
-        let mut seen = HashSet::new();
+        let (mut seen, mut calls) = (HashSet::new(), HashSet::new());
         let mut told = Vec::with_capacity(messages.len());
         for mut message in messages {
             let kind = kind(&message);
@@ -321,6 +321,9 @@ impl Entities {
                 message.id = self.mint(&message.id);
             }
             if seen.insert(message.id.clone()) {
+                if let Said::Assistant { tool_calls, .. } = &mut message.said {
+                    tool_calls.retain(|it| calls.insert(it.id.clone()));
+                }
                 told.push(message);
             }
         }

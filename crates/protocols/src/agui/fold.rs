@@ -41,6 +41,10 @@ pub struct Fold {
     end: Option<Event>,
     /// Bytes of the messages.
     kept: usize,
+    /// Bytes of the state.
+    state_kept: usize,
+    /// Where a message and a call were found last.
+    last: (usize, usize),
     is_cut: bool,
 }
 
@@ -70,6 +74,8 @@ impl Fold {
             ..Self::default()
         };
         fold.weigh();
+        fold.state_kept = fold.state.as_ref().map_or(0, patch::weight);
+        fold.is_cut |= fold.state_kept > MOST_KEPT;
         fold
     }
 
@@ -152,7 +158,10 @@ impl Fold {
                     *end = Some(bare(event));
                 }
             }
-            Body::StateSnapshot { snapshot } => self.state = Some(snapshot.clone()),
+            Body::StateSnapshot { snapshot } => {
+                self.state_kept = patch::weight(snapshot);
+                self.state = Some(snapshot.clone());
+            }
             Body::StateDelta { delta } => self.patch_state(delta)?,
             Body::MessagesSnapshot { messages } => self.restate(messages, metadata),
             Body::ActivitySnapshot { .. } => self.apply_activity(event),
@@ -175,8 +184,8 @@ impl Fold {
         Ok(())
     }
 
-    /// The events that bring a client which comes anew to where the run is. What comes after them goes on as if it had been
-    /// there: the starts of what is open name messages that the snapshot has, and a client puts nothing there twice. None,
+    /// The events that bring a client which comes anew to where a run is that has begun. What comes after them goes on as if
+    /// it had been there: the starts of what is open name messages that the snapshot has, and a client puts nothing there twice. None,
     /// when there was no room.
     #[must_use]
     pub fn snapshot(&self) -> Option<Vec<Event>> {
@@ -200,18 +209,32 @@ impl Fold {
 
 impl Fold {
     fn find(&mut self, id: &str) -> Option<&mut Message> {
-        // What changes is, as a rule, among the last.
-        self.messages.iter_mut().rev().find(|it| it.id == id)
+        let is_last = |it: &Message| it.id == id;
+        if !self.messages.get(self.last.0).is_some_and(is_last) {
+            // What changes is, as a rule, among the last.
+            self.last.0 = self.messages.iter().rposition(is_last)?;
+        }
+        self.messages.get_mut(self.last.0)
     }
 
     fn find_call(&mut self, id: &str) -> Option<(usize, &mut ToolCall)> {
-        let messages = self.messages.iter_mut().enumerate().rev();
-        messages
-            .filter_map(|(at, message)| match &mut message.said {
-                Said::Assistant { tool_calls, .. } => Some((at, tool_calls)),
-                _ => None,
-            })
-            .find_map(|(at, calls)| Some((at, calls.iter_mut().find(|call| call.id == id)?)))
+        let (at, call) = self.last;
+        let there = self.messages.get(at).map(Message::tool_calls);
+        let is_last = there
+            .and_then(|it| it.get(call))
+            .is_some_and(|it| it.id == id);
+        if !is_last {
+            let mut messages = self.messages.iter().enumerate().rev();
+            self.last = messages.find_map(|(at, message)| {
+                let mut calls = message.tool_calls().iter();
+                Some((at, calls.position(|call| call.id == id)?))
+            })?;
+        }
+        let (at, call) = self.last;
+        match &mut self.messages.get_mut(at)?.said {
+            Said::Assistant { tool_calls, .. } => Some((at, tool_calls.get_mut(call)?)),
+            _ => None,
+        }
     }
 
     fn begin_message(
@@ -371,7 +394,9 @@ impl Fold {
         // A client begins with an empty one.
         let mut none = Value::Object(Object::new());
         let state = self.state.as_mut().unwrap_or(&mut none);
-        patch::apply(state, delta, MOST_KEPT)?;
+        let mut room = MOST_KEPT.saturating_sub(self.state_kept);
+        patch::applied(state, delta, &mut room)?;
+        self.state_kept = MOST_KEPT.saturating_sub(room);
         self.state.get_or_insert(none);
         Ok(())
     }
@@ -418,7 +443,7 @@ impl Fold {
         patch: &[Operation],
         metadata: Option<&Object>,
     ) -> Result<(), NotFolded> {
-        let room = MOST_KEPT.saturating_sub(self.kept);
+        let mut room = MOST_KEPT.saturating_sub(self.kept);
         let Some(message) = self.find(id) else {
             return Ok(());
         };
@@ -429,17 +454,22 @@ impl Fold {
         else {
             return Ok(());
         };
-        let before = patch::weight_of(content);
-        let mut new = Value::Object(content.clone());
-        patch::apply(&mut new, patch, before.saturating_add(room))?;
-        let Value::Object(new) = new else {
-            return Err(NotFolded::NoObject);
-        };
-        merge(&mut message.metadata, metadata);
-        let after = patch::weight_of(&new);
-        *content = new;
+        let mut new = Value::Object(std::mem::take(content));
+        let applied = patch::applied(&mut new, patch, &mut room);
+        let applied = applied.map_err(NotFolded::from).and_then(|undo| {
+            if new.is_object() {
+                return Ok(());
+            }
+            undo.take_back(&mut new);
+            Err(NotFolded::NoObject)
+        });
+        if let Value::Object(new) = new {
+            *content = new;
+        }
+        applied?;
         of_type.clone_into(activity_type);
-        self.kept = (self.kept + after).saturating_sub(before);
+        merge(&mut message.metadata, metadata);
+        self.kept = MOST_KEPT.saturating_sub(room);
         Ok(())
     }
 
@@ -532,10 +562,6 @@ impl Fold {
     fn weigh(&mut self) {
         self.kept = self.messages.iter().map(weight).sum();
         self.is_cut |= self.kept > MOST_KEPT;
-        self.is_cut |= self
-            .state
-            .as_ref()
-            .is_some_and(|it| patch::weight(it) > MOST_KEPT);
     }
 
     /// Looks for room for what an event brings.

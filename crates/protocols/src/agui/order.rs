@@ -1,5 +1,11 @@
-//! Whatever an agent sends becomes a right sequence of events: one that the official client's `verifyEvents` takes without a
-//! word. A run begins once and ends once, under our ids; what is opened is closed; nothing comes after the end.
+//! Whatever an agent sends becomes a right sequence of events: one that the official client takes without a word, its
+//! `verifyEvents` and its reducer. A run begins once and ends once, under our ids; what is opened is closed; nothing comes
+//! after the end.
+//!
+//! Chunks become starts, contents and ends; contents without a start begin; what continues something is whose that is. An id
+//! stands for one thing of one sort: a text that begins again, or under the id of something else, gets an id of ours, and so
+//! does what has none. A call that has ended does not begin again. Order has no effect on what is in order: applied twice,
+//! it does nothing the second time.
 
 mod open;
 
@@ -67,7 +73,8 @@ enum Stage {
 /// Over a bound.
 struct TooMuch(&'static str);
 
-/// Puts the events of an agent in order.
+/// Puts the events of an agent in order. Over a bound ([`MOST_OPEN`], [`MOST_ENTITIES`], [`MOST_ID`], [`MOST_NAME`],
+/// [`MOST_EVENT`]) the run ends as an error with the code [`TOO_MUCH`].
 #[derive(Debug)]
 pub struct Order {
     thread_id: String,
@@ -81,8 +88,9 @@ pub struct Order {
     lanes: BTreeMap<Option<String>, (Kind, String)>,
     /// Whether those that have begun are at work.
     subagents: HashMap<String, bool>,
-    /// Calls without an answer.
-    pending: Vec<String>,
+    /// Calls without an answer, and how many there were before.
+    pending: HashMap<String, u64>,
+    calls: u64,
     out: Vec<Event>,
 }
 
@@ -99,7 +107,8 @@ impl Order {
             open: Vec::new(),
             lanes: BTreeMap::new(),
             subagents: HashMap::new(),
-            pending: Vec::new(),
+            pending: HashMap::new(),
+            calls: 0,
             out: Vec::new(),
         }
     }
@@ -206,7 +215,7 @@ impl Order {
             // Ours has been told.
             Body::RunStarted { .. } => Ok(()),
             Body::RunFinished { .. } | Body::RunError { .. } => {
-                self.take_end(event.body);
+                self.take_end(event);
                 Ok(())
             }
             Body::TextMessageStart { .. }
@@ -234,8 +243,8 @@ impl Order {
         }
     }
 
-    fn take_end(&mut self, body: Body) {
-        match body {
+    fn take_end(&mut self, event: Event) {
+        match event.body {
             Body::RunFinished {
                 result,
                 outcome,
@@ -248,6 +257,11 @@ impl Order {
                 usage,
             } => self.failed(&message, code, usage),
             _ => {}
+        }
+        if let Some(end) = self.out.last_mut() {
+            end.timestamp = event.timestamp;
+            end.raw_event = event.raw_event;
+            end.metadata = event.metadata;
         }
     }
 
@@ -407,7 +421,8 @@ impl Order {
                     start = std::mem::replace(&mut event, nothing().into());
                     start.body = body;
                 }
-                self.pending.push(entity.id.clone());
+                self.pending.insert(entity.id.clone(), self.calls);
+                self.calls += 1;
                 self.opened(Kind::Call, given, &entity, start)?;
                 entity
             }
@@ -572,7 +587,7 @@ impl Order {
                     return;
                 };
                 *message_id = id;
-                self.pending.retain(|it| it != tool_call_id);
+                self.pending.remove(tool_call_id);
                 self.close(Kind::Call, &given, nothing().into());
             }
             Body::MessagesSnapshot { messages } => {

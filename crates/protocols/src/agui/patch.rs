@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 /// Levels of lists and objects that a document may have.
 const MOST_DEPTH: usize = 100;
+/// Bytes that one patch may copy and move: more than a document has, and no more than is done in a moment.
+const MOST_WORK: usize = 64 << 20;
 /// Operations of one patch.
 pub const MOST_OPERATIONS: usize = 10_000;
 
@@ -63,18 +65,86 @@ pub enum Inapplicable {
 /// [`Inapplicable`]; the document is as it was. A document that has more than so many bytes after it, as [`weight`] counts
 /// them, is one.
 pub fn apply(document: &mut Value, patch: &[Operation], most: usize) -> Result<(), Inapplicable> {
+    let mut room = most.saturating_sub(weight(document));
+    applied(document, patch, &mut room).map(drop)
+}
+
+/// Applies a patch to a document for which there is so much room, and gives what takes it back.
+pub(super) fn applied(
+    document: &mut Value,
+    patch: &[Operation],
+    room: &mut usize,
+) -> Result<Undo, Inapplicable> {
     if patch.len() > MOST_OPERATIONS {
-        return Err(Inapplicable::TooMuch {
-            at: MOST_OPERATIONS,
-        });
+        let at = MOST_OPERATIONS;
+        return Err(Inapplicable::TooMuch { at });
     }
-    let mut new = document.clone();
-    let mut room = most.saturating_sub(weight(&new));
+    let before = *room;
+    let mut work = Work {
+        room: *room,
+        left: MOST_WORK,
+        undo: Undo(Vec::new()),
+    };
     for (at, operation) in patch.iter().enumerate() {
-        one(&mut new, operation, &mut room).map_err(|why| why.told(at))?;
+        if let Err(why) = work.one(document, operation) {
+            let why = why.told(at);
+            work.undo.take_back(document);
+            *room = before;
+            return Err(why);
+        }
     }
-    *document = new;
-    Ok(())
+    *room = work.room;
+    Ok(work.undo)
+}
+
+/// What takes a patch back, the last step last.
+#[derive(Debug)]
+pub(super) struct Undo(Vec<Step>);
+
+/// What was done to a document.
+#[derive(Debug)]
+enum Step {
+    /// Another value stands at a path.
+    Placed(String, Value),
+    /// A key of the object at a path has another value, or one at all, or none.
+    Keyed(String, String, Option<Value>),
+    /// An item was put into the list at a path.
+    Inserted(String, usize),
+    /// An item was taken out of the list at a path.
+    Removed(String, usize, Value),
+}
+
+impl Undo {
+    /// Makes a document what it was.
+    pub(super) fn take_back(self, document: &mut Value) {
+        for step in self.0.into_iter().rev() {
+            match step {
+                Step::Placed(path, old) => {
+                    if let Some(place) = find_mut(document, &path) {
+                        *place = old;
+                    }
+                }
+                Step::Keyed(path, key, old) => {
+                    if let Some(Value::Object(object)) = find_mut(document, &path) {
+                        match old {
+                            Some(old) => drop(object.insert(key, old)),
+                            None => drop(object.remove(&key)),
+                        }
+                    }
+                }
+                Step::Inserted(path, at) => {
+                    if let Some(Value::Array(list)) = find_mut(document, &path) {
+                        list.remove(at);
+                    }
+                }
+                Step::Removed(path, at, old) => {
+                    if let Some(Value::Array(list)) = find_mut(document, &path) {
+                        list.insert(at, old);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What goes wrong with one operation.
@@ -107,112 +177,152 @@ impl Wrong<'_> {
     }
 }
 
-fn one<'a>(
-    document: &mut Value,
-    operation: &'a Operation,
-    room: &mut usize,
-) -> Result<(), Wrong<'a>> {
-    match operation {
-        Operation::Add { path, value } => add(document, path, value.clone(), room),
-        Operation::Remove { path } => remove(document, path, room).map(drop),
-        Operation::Replace { path, value } => {
-            let place = find_mut(document, path).ok_or(Wrong::Nowhere(path))?;
-            let old = std::mem::take(place);
-            *room = room.saturating_add(weight(&old));
-            spend(path, value, room)?;
-            *place = value.clone();
-            Ok(())
-        }
-        Operation::Move { from, path } => {
-            if path.len() > from.len()
-                && path.starts_with(from)
-                && path[from.len()..].starts_with('/')
-            {
-                return Err(Wrong::Within(from));
-            }
-            if path == from {
-                return find(document, from).map(drop).ok_or(Wrong::Nowhere(from));
-            }
-            let value = remove(document, from, room)?;
-            add(document, path, value, room)
-        }
-        Operation::Copy { from, path } => {
-            let value = find(document, from).ok_or(Wrong::Nowhere(from))?;
-            if weight(value) > *room {
-                return Err(Wrong::TooMuch);
-            }
-            let value = value.clone();
-            add(document, path, value, room)
-        }
-        Operation::Test { path, value } => match find(document, path) {
-            None => Err(Wrong::Nowhere(path)),
-            Some(there) if same(there, value) => Ok(()),
-            Some(_) => Err(Wrong::Differs(path)),
-        },
-    }
+/// A patch at work.
+struct Work {
+    /// Bytes that the document may still grow.
+    room: usize,
+    /// Bytes that may still be moved.
+    left: usize,
+    undo: Undo,
 }
 
-/// Takes what a value needs out of the room there is.
-fn spend<'a>(path: &'a str, value: &Value, room: &mut usize) -> Result<(), Wrong<'a>> {
-    let is_deep = path.matches('/').count() + depth(value) > MOST_DEPTH;
-    let key = path.rsplit('/').next().unwrap_or_default();
-    match room.checked_sub(weight(value) + key.len()) {
-        Some(left) if !is_deep => {
-            *room = left;
-            Ok(())
+impl Work {
+    fn one<'a>(&mut self, document: &mut Value, operation: &'a Operation) -> Result<(), Wrong<'a>> {
+        match operation {
+            Operation::Add { path, value } => self.add(document, path, value.clone()),
+            Operation::Remove { path } => self.remove(document, path).map(drop),
+            Operation::Replace { path, value } => {
+                let place = find_mut(document, path).ok_or(Wrong::Nowhere(path))?;
+                self.room = self.room.saturating_add(weight(place));
+                self.spend(path, value)?;
+                let old = std::mem::replace(place, value.clone());
+                self.undo.0.push(Step::Placed(path.clone(), old));
+                Ok(())
+            }
+            Operation::Move { from, path } => {
+                let within = path.strip_prefix(from.as_str());
+                match within {
+                    Some("") => {
+                        return find(document, from).map(drop).ok_or(Wrong::Nowhere(from));
+                    }
+                    Some(within) if within.starts_with('/') => return Err(Wrong::Within(from)),
+                    _ => {}
+                }
+                let value = self.remove(document, from)?;
+                self.add(document, path, value)
+            }
+            Operation::Copy { from, path } => {
+                let value = find(document, from).ok_or(Wrong::Nowhere(from))?;
+                if weight(value) > self.room {
+                    return Err(Wrong::TooMuch);
+                }
+                let value = value.clone();
+                self.add(document, path, value)
+            }
+            Operation::Test { path, value } => match find(document, path) {
+                None => Err(Wrong::Nowhere(path)),
+                Some(there) if same(there, value) => Ok(()),
+                Some(_) => Err(Wrong::Differs(path)),
+            },
         }
-        _ => Err(Wrong::TooMuch),
     }
-}
 
-fn add<'a>(
-    document: &mut Value,
-    path: &'a str,
-    value: Value,
-    room: &mut usize,
-) -> Result<(), Wrong<'a>> {
-    spend(path, &value, room)?;
-    let Some((parent, token)) = path.rsplit_once('/') else {
-        if !path.is_empty() {
-            return Err(Wrong::Nowhere(path));
+    /// Takes what a value needs out of the room there is.
+    fn spend<'a>(&mut self, path: &'a str, value: &Value) -> Result<(), Wrong<'a>> {
+        let is_deep = path.matches('/').count() + depth(value) > MOST_DEPTH;
+        let key = path.rsplit('/').next().unwrap_or_default();
+        let needed = weight(value) + key.len();
+        self.moved(needed)?;
+        self.room = self.room.checked_sub(needed).ok_or(Wrong::TooMuch)?;
+        match is_deep {
+            true => Err(Wrong::TooMuch),
+            false => Ok(()),
         }
-        *room = room.saturating_add(weight(document));
-        *document = value;
-        return Ok(());
-    };
-    match find_mut(document, parent) {
-        Some(Value::Object(object)) => {
-            let old = object.insert(unescaped(token), value);
-            *room = room.saturating_add(old.map_or(0, |old| weight(&old)));
-            Ok(())
-        }
-        Some(Value::Array(list)) => {
-            let at = match token {
-                "-" => Some(list.len()),
-                token => index(token).filter(|at| *at <= list.len()),
-            };
-            list.insert(at.ok_or(Wrong::Nowhere(path))?, value);
-            Ok(())
-        }
-        _ => Err(Wrong::Nowhere(path)),
     }
-}
 
-fn remove<'a>(document: &mut Value, path: &'a str, room: &mut usize) -> Result<Value, Wrong<'a>> {
-    let old = match path.rsplit_once('/') {
-        None => path.is_empty().then(|| std::mem::take(document)),
-        Some((parent, token)) => match find_mut(document, parent) {
-            Some(Value::Object(object)) => object.remove(&unescaped(token)),
+    fn moved<'a>(&mut self, bytes: usize) -> Result<(), Wrong<'a>> {
+        self.left = self.left.checked_sub(bytes).ok_or(Wrong::TooMuch)?;
+        Ok(())
+    }
+
+    fn add<'a>(
+        &mut self,
+        document: &mut Value,
+        path: &'a str,
+        value: Value,
+    ) -> Result<(), Wrong<'a>> {
+        self.spend(path, &value)?;
+        let Some((parent, token)) = path.rsplit_once('/') else {
+            if !path.is_empty() {
+                return Err(Wrong::Nowhere(path));
+            }
+            self.room = self.room.saturating_add(weight(document));
+            let old = std::mem::replace(document, value);
+            self.undo.0.push(Step::Placed(String::new(), old));
+            return Ok(());
+        };
+        let step = match find_mut(document, parent) {
+            Some(Value::Object(object)) => {
+                let key = unescaped(token);
+                let old = object.insert(key.clone(), value);
+                self.room = self.room.saturating_add(old.as_ref().map_or(0, weight));
+                Step::Keyed(parent.to_owned(), key, old)
+            }
+            Some(Value::Array(list)) => {
+                let at = match token {
+                    "-" => Some(list.len()),
+                    token => index(token).filter(|at| *at <= list.len()),
+                };
+                let at = at.ok_or(Wrong::Nowhere(path))?;
+                self.moved((list.len() - at) * size_of::<Value>())?;
+                list.insert(at, value);
+                Step::Inserted(parent.to_owned(), at)
+            }
+            _ => return Err(Wrong::Nowhere(path)),
+        };
+        self.undo.0.push(step);
+        Ok(())
+    }
+
+    fn remove<'a>(&mut self, document: &mut Value, path: &'a str) -> Result<Value, Wrong<'a>> {
+        let Some((parent, token)) = path.rsplit_once('/') else {
+            if !path.is_empty() {
+                return Err(Wrong::Nowhere(path));
+            }
+            let old = std::mem::take(document);
+            return self.removed(Step::Placed(String::new(), Value::Null), old);
+        };
+        match find_mut(document, parent) {
+            Some(Value::Object(object)) => {
+                let key = unescaped(token);
+                let old = object.remove(&key).ok_or(Wrong::Nowhere(path))?;
+                self.removed(Step::Keyed(parent.to_owned(), key, None), old)
+            }
             Some(Value::Array(list)) => {
                 let at = index(token).filter(|at| *at < list.len());
-                at.map(|at| list.remove(at))
+                let at = at.ok_or(Wrong::Nowhere(path))?;
+                self.moved((list.len() - at) * size_of::<Value>())?;
+                let old = list.remove(at);
+                self.removed(Step::Removed(parent.to_owned(), at, Value::Null), old)
             }
-            _ => None,
-        },
-    };
-    let old = old.ok_or(Wrong::Nowhere(path))?;
-    *room = room.saturating_add(weight(&old));
-    Ok(old)
+            _ => Err(Wrong::Nowhere(path)),
+        }
+    }
+
+    /// Keeps what was taken out for its way back, and gives it.
+    fn removed<'a>(&mut self, mut step: Step, old: Value) -> Result<Value, Wrong<'a>> {
+        let bytes = weight(&old);
+        self.room = self.room.saturating_add(bytes);
+        match &mut step {
+            Step::Keyed(_, _, kept) => *kept = Some(old.clone()),
+            Step::Placed(_, kept) | Step::Removed(_, _, kept) => *kept = old.clone(),
+            Step::Inserted(..) => {}
+        }
+        self.undo.0.push(step);
+        // It was copied to be kept.
+        self.moved(bytes)?;
+        Ok(old)
+    }
 }
 
 /// Whether a text is a JSON pointer.

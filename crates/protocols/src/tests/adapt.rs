@@ -58,12 +58,12 @@ const RESPONSES_STREAM: &str = concat!(
 
 /// What Strands streams through `AgentCore`: its own events beside those of the model.
 const INVOCATIONS_STREAM: &str = concat!(
-    "data: {\"init_event_loop\": true}\n\n",
+    "data: \"{'init_event_loop': True, 'agent': <strands.agent.agent.Agent object at 0x7f>}\"\n\n",
     "data: {\"event\": {\"messageStart\": {\"role\": \"assistant\"}}}\n\n",
     "data: {\"event\": {\"contentBlockDelta\": {\"delta\": {\"text\": \"Hello \"}, \"contentBlockIndex\": 0}}}\n\n",
     "data: {\"data\": \"Hello \", \"delta\": {\"text\": \"Hello \"}}\n\n",
     "data: {\"event\": {\"contentBlockDelta\": {\"delta\": {\"text\": \"w\u{f6}rld\"}, \"contentBlockIndex\": 0}}}\n\n",
-    "data: {\"data\": \"w\u{f6}rld\", \"delta\": {\"text\": \"w\u{f6}rld\"}}\n\n",
+    "data: \"{'data': 'w\u{f6}rld', 'delta': {'text': 'w\u{f6}rld'}, 'event_loop_cycle_id': UUID('0')}\"\n\n",
     "data: {\"event\": {\"contentBlockStop\": {\"contentBlockIndex\": 0}}}\n\n",
     "data: {\"event\": {\"contentBlockStart\": {\"start\": {\"toolUse\": {\"toolUseId\": \"c1\", \"name\": \"weather\"}}, ",
     "\"contentBlockIndex\": 1}}}\n\n",
@@ -438,6 +438,27 @@ proptest! {
             prop_assert_eq!(whole, pieces);
         }
     }
+}
+
+/// What an agent of Pydantic AI 2.68 answers, with reasoning, text, a tool and its result.
+const PYDANTIC: &str = include_str!("pydantic.sse");
+
+#[test]
+fn who_speaks_the_protocol_well_is_told_as_it_speaks() {
+    let told = events(Protocol::Agui, 200, SSE, PYDANTIC.as_bytes(), 100);
+    let data = PYDANTIC.lines().filter_map(|it| it.strip_prefix("data: "));
+    let mut wanted: Vec<Value> = data.map(|it| serde_json::from_str(it).unwrap()).collect();
+    let first = wanted.first_mut().unwrap().as_object_mut().unwrap();
+    first.remove("timestamp");
+    for (at, event) in wanted.iter_mut().enumerate() {
+        // Its run is ours.
+        if event.get("runId").is_some() {
+            event["threadId"] = "thread".into();
+            event["runId"] = "run".into();
+        }
+        assert_eq!(serde_json::to_value(&told[at]).unwrap(), *event);
+    }
+    assert_eq!(wanted.len(), told.len());
 }
 
 #[test]

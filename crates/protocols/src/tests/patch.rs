@@ -100,6 +100,22 @@ fn what_does_not_apply() {
 }
 
 #[test]
+fn a_patch_does_no_more_than_a_moment_of_work() {
+    let large = json!({"a": vec!["some text"; 20_000], "b": []});
+    let again = |count| -> Value {
+        let both = [
+            json!({"op": "copy", "from": "/a", "path": "/c"}),
+            json!({"op": "remove", "path": "/c"}),
+        ];
+        both.into_iter().cycle().take(count).collect()
+    };
+    assert_eq!(patched(&large, again(20)), Some(large.clone()));
+    assert_eq!(patched(&large, again(9000)), None);
+    let add = json!({"op": "add", "path": "/a/0", "value": 1});
+    assert_eq!(patched(&large, vec![add; 9000].into()), None);
+}
+
+#[test]
 fn a_patch_makes_nothing_too_large_or_too_deep() {
     let double = json!({"op": "copy", "from": "/a", "path": "/a/-"});
     let list = Value::Array(vec![double; 60]);

@@ -188,12 +188,21 @@ impl Order {
         let outcome = outcome.and_then(|it| self.told_outcome(it));
         self.close_all(outcome.as_ref(), false);
         // Who comes later has not seen which calls were answered.
-        let pending_tool_call_ids = std::mem::take(&mut self.pending);
-        let outcome = match pending_tool_call_ids.is_empty() {
-            false if outcome.is_none() => Some(Outcome::Success {
+        let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_iter().collect();
+        pending.sort_by_key(|(_, before)| *before);
+        let pending_tool_call_ids: Vec<String> = pending.into_iter().map(|it| it.0).collect();
+        let says_none = match &outcome {
+            None => true,
+            Some(Outcome::Success {
+                pending_tool_call_ids,
+            }) => pending_tool_call_ids.is_empty(),
+            Some(_) => false,
+        };
+        let outcome = match says_none && !pending_tool_call_ids.is_empty() {
+            true => Some(Outcome::Success {
                 pending_tool_call_ids,
             }),
-            _ => outcome,
+            false => outcome,
         };
         self.stage = Stage::Over;
         self.tell(Body::RunFinished {
@@ -205,29 +214,26 @@ impl Order {
         });
     }
 
-    /// An outcome with the ids under which calls are told; none, when it says no more than that the run is done.
+    /// An outcome with the ids under which calls are told; none, when it waits for nothing.
     fn told_outcome(&self, mut outcome: Outcome) -> Option<Outcome> {
-        let is_empty = match &mut outcome {
+        match &mut outcome {
+            Outcome::Interrupt { interrupts } if interrupts.is_empty() => return None,
             Outcome::Interrupt { interrupts } => {
-                for call in interrupts
-                    .iter_mut()
-                    .filter_map(|it| it.tool_call_id.as_mut())
-                {
+                let calls = interrupts.iter_mut();
+                for call in calls.filter_map(|it| it.tool_call_id.as_mut()) {
                     *call = self.entities.call_id(call);
                 }
-                interrupts.is_empty()
             }
             Outcome::Success {
                 pending_tool_call_ids,
             } => {
-                for call in pending_tool_call_ids.iter_mut() {
+                for call in pending_tool_call_ids {
                     *call = self.entities.call_id(call);
                 }
-                pending_tool_call_ids.is_empty()
             }
-            Outcome::Cancelled => false,
-        };
-        (!is_empty).then_some(outcome)
+            Outcome::Cancelled => {}
+        }
+        Some(outcome)
     }
 
     pub(super) fn failed(&mut self, message: &str, code: Option<String>, usage: Vec<TokenUsage>) {
