@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::adapt::{Adapter, Protocol};
-use crate::agui::{End, Event, Fold, Order, RunAgentInput};
+use crate::agui::{End, Event, Fold, Run, RunAgentInput};
 use crate::stream::frame;
 
 /// Which event of a run: of which attempt, and the how many-th of it, from 1.
@@ -38,8 +38,7 @@ impl FromStr for EventId {
 #[derive(Debug)]
 pub struct Recorder {
     adapter: Adapter,
-    order: Order,
-    fold: Fold,
+    run: Run,
     last: EventId,
 }
 
@@ -53,45 +52,39 @@ impl Recorder {
     ) -> Self {
         Self {
             adapter: Adapter::new(protocol, status, content_type, &input.run_id),
-            order: Order::new(input),
-            fold: Fold::new(input),
+            run: Run::new(input),
             last: EventId { attempt, index: 0 },
         }
     }
 
     /// Takes bytes of the answer, and gives those that are recorded.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let events = self.adapter.push(bytes);
+        let events = self.run.push(events);
         let mut out = Vec::new();
-        for event in self.adapter.push(bytes) {
-            let events = self.order.push(event);
-            self.write(&mut out, &events);
-        }
+        self.write(&mut out, &events);
         out
     }
 
     /// The answer has come to its end, and so does the run.
     pub fn finish(&mut self) -> Vec<u8> {
+        let events = self.adapter.finish();
+        let mut events = self.run.push(events);
+        events.extend(self.run.end(End::Finished));
         let mut out = Vec::new();
-        for event in self.adapter.finish() {
-            let events = self.order.push(event);
-            self.write(&mut out, &events);
-        }
-        let events = self.order.end(End::Finished);
         self.write(&mut out, &events);
         out
     }
 
     /// What the run has come to.
     #[must_use]
-    pub const fn fold(&self) -> &Fold {
-        &self.fold
+    pub fn fold(&self) -> &Fold {
+        self.run.fold()
     }
 
     fn write(&mut self, out: &mut Vec<u8>, events: &[Event]) {
         for event in events {
             self.last.index += 1;
-            // A patch that does not apply is recorded, too: who follows it sees what the agent said.
-            let _ = self.fold.apply(event);
             out.extend(frame(event, Some(&self.last.to_string())));
         }
     }

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::agui::{Body, End, Event, Fold, Order, RunAgentInput};
+use crate::agui::{Body, End, Event, Fold, Run, RunAgentInput};
 use crate::record::EventId;
 
 /// An event that is shown, with the id of the last recorded one that is in it; none, of what is not recorded.
@@ -33,8 +33,7 @@ pub enum Unseen {
 #[derive(Debug)]
 pub struct View {
     input: RunAgentInput,
-    order: Order,
-    fold: Fold,
+    run: Run,
     /// Bytes of an event that has not come whole.
     rest: Vec<u8>,
     /// Behind which event it begins, until that was found.
@@ -52,8 +51,7 @@ impl View {
     #[must_use]
     pub fn new(input: RunAgentInput, behind: Option<EventId>) -> Self {
         Self {
-            order: Order::new(&input),
-            fold: Fold::new(&input),
+            run: Run::new(&input),
             input,
             rest: Vec::new(),
             behind,
@@ -67,7 +65,7 @@ impl View {
     pub fn begin(&mut self) -> Vec<Shown> {
         let mut out = Vec::new();
         if self.behind.is_none() {
-            let events = self.order.start();
+            let events = self.run.start();
             self.show(&mut out, events);
         }
         out
@@ -79,13 +77,12 @@ impl View {
         self.rest.clear();
         self.last = None;
         if self.behind.is_some() {
-            self.order = Order::new(&self.input);
-            self.fold = Fold::new(&self.input);
+            self.run = Run::new(&self.input);
         }
         if !self.dirty {
             return out;
         }
-        let events = self.order.again(&self.input);
+        let events = self.run.again(&self.input);
         self.show(&mut out, events);
         self.dirty = false;
         out
@@ -120,29 +117,27 @@ impl View {
             // It was behind what there is.
             self.snapshot(&mut out)?;
         }
-        let events = self.order.end(end);
+        let events = self.run.end(end);
         self.show(&mut out, events);
         Ok(out)
     }
 
     /// What the run has come to, as far as was read.
     #[must_use]
-    pub const fn fold(&self) -> &Fold {
-        &self.fold
+    pub fn fold(&self) -> &Fold {
+        self.run.fold()
     }
 
     fn take(&mut self, out: &mut Vec<Shown>, id: EventId, event: Event) -> Result<(), Unseen> {
         self.last = Some(id);
         let Some(behind) = self.behind else {
-            let events = self.order.push(event);
+            let events = self.run.push(vec![event]);
             self.show(out, events);
             return Ok(());
         };
         // Its attempt was cut, or is none of this run.
         let is_other = behind.attempt != id.attempt;
-        for event in self.order.push(event) {
-            let _ = self.fold.apply(&event);
-        }
+        self.run.push(vec![event]);
         if is_other || id >= behind {
             self.behind = None;
             self.snapshot(out)?;
@@ -152,7 +147,7 @@ impl View {
 
     /// Shows what the run has come to.
     fn snapshot(&mut self, out: &mut Vec<Shown>) -> Result<(), Unseen> {
-        let events = self.fold.snapshot().ok_or(Unseen::TooLong)?;
+        let events = self.run.fold().snapshot().ok_or(Unseen::TooLong)?;
         let id = self.last;
         out.extend(events.into_iter().map(|event| Shown { id, event }));
         (self.begun, self.dirty) = (true, true);
@@ -161,7 +156,6 @@ impl View {
 
     fn show(&mut self, out: &mut Vec<Shown>, events: Vec<Event>) {
         for event in events {
-            let _ = self.fold.apply(&event);
             let is_start = matches!(event.body, Body::RunStarted { .. });
             if is_start && std::mem::replace(&mut self.begun, true) {
                 continue;

@@ -47,6 +47,12 @@ impl Run {
         self.folded(told)
     }
 
+    /// What was said does not count any more, and another attempt follows ([`Order::again`]).
+    pub fn again(&mut self, input: &RunAgentInput) -> Vec<Event> {
+        let told = self.order.again(input);
+        self.folded(told)
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
