@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::adapt::{Adapter, Protocol};
-use crate::agui::{End, Event, Fold, Run, RunAgentInput};
+use serde_json::json;
+
+use crate::adapt::{Adapter, FAILED, Protocol};
+use crate::agui::{Body, End, Event, Fold, Outcome, Run, RunAgentInput};
 use crate::stream::frame;
 
 /// Which event of a run: of which attempt, and the how many-th of it, from 1.
@@ -80,6 +82,32 @@ impl Recorder {
     #[must_use]
     pub fn fold(&self) -> &Fold {
         self.run.fold()
+    }
+
+    /// What is kept of the run when its call ends by this answer, as JSON: `messages`, `state`, and how it ended: `interrupts`,
+    /// `usage`, `cancelled`, or `error` (a word for programs, one for people).
+    #[must_use]
+    pub fn summary(&self) -> Vec<u8> {
+        let fold = self.fold();
+        let mut summary = json!({ "messages": fold.messages(), "usage": fold.usage() });
+        if let Some(state) = fold.state() {
+            summary["state"] = state.clone();
+        }
+        match fold.end().map(|it| &it.body) {
+            Some(Body::RunError { message, code, .. }) => {
+                let code = code.as_deref().unwrap_or(FAILED);
+                summary["error"] = json!([code, message]);
+            }
+            Some(Body::RunFinished { outcome, .. }) => match outcome {
+                Some(Outcome::Interrupt { interrupts }) => {
+                    summary["interrupts"] = json!(interrupts);
+                }
+                Some(Outcome::Cancelled) => summary["cancelled"] = true.into(),
+                Some(Outcome::Success { .. }) | None => {}
+            },
+            _ => {}
+        }
+        summary.to_string().into_bytes()
     }
 
     fn write(&mut self, out: &mut Vec<u8>, events: &[Event]) {

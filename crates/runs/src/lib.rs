@@ -1,0 +1,10 @@
+//! Runs and threads: which there are, and what outlives the calls that carried them. What is said in a run is the recording of its
+//! call, and lies there (docs/adr/0009); how it is translated is `skep-protocols`' affair, and who may see it the server's.
+
+mod rows;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{MIGRATIONS, Run, Status, Thread};
+pub use service::{Ended, Filter, New, Runs, RunsError};

@@ -1,0 +1,206 @@
+//! Runs in the units of their calls.
+
+use serde_json::{Value, json};
+use skep_core::{CallId, RunId, Workspace};
+use skep_protocols::agui::RunAgentInput;
+use skep_store::{Db, Options, StoreError, Unit};
+
+use crate::{Ended, Filter, MIGRATIONS, New, Runs, RunsError, Status};
+
+struct House {
+    _folder: tempfile::TempDir,
+    db: Db,
+    runs: Runs,
+    workspace: Workspace,
+}
+
+fn house() -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open(Options::new(folder.path()), &[MIGRATIONS]).unwrap();
+    House {
+        _folder: folder,
+        runs: Runs::new(db.clone()),
+        db,
+        workspace: Workspace::default(),
+    }
+}
+
+fn new(agent: &str, thread: &str, run: &str) -> New {
+    New {
+        id: RunId::new(),
+        agent: agent.to_owned(),
+        parent: None,
+        protocol: "agui",
+        input: RunAgentInput::new(thread, run),
+    }
+}
+
+impl House {
+    async fn begin(&self, new: &New) -> CallId {
+        let (call, of, new) = (CallId::new(), self.workspace.clone(), new.clone());
+        let begun: Result<(), StoreError> = self
+            .db
+            .write(move |unit: &mut Unit<'_>| {
+                let now = unit.now();
+                Runs::begin(&mut unit.scope(&of), &new, (call, now))
+            })
+            .await;
+        begun.unwrap();
+        call
+    }
+
+    async fn turn(&self, id: RunId, ended: Ended<'static>) {
+        let of = self.workspace.clone();
+        let turned: Result<(), StoreError> = self
+            .db
+            .write(move |unit: &mut Unit<'_>| {
+                let now = unit.now();
+                Runs::turned(&mut unit.scope(&of), id, &ended, now)
+            })
+            .await;
+        turned.unwrap();
+    }
+
+    async fn messages(&self, id: RunId) -> Option<Value> {
+        let run = self.runs.show(&self.workspace, id).await.unwrap();
+        let (messages, _) = self.runs.kept(&self.workspace, run.thread).await.unwrap();
+        messages.map(|it| serde_json::from_slice(&it).unwrap())
+    }
+}
+
+const SAID: &[u8] =
+    br#"{"messages":[{"id":"m","role":"assistant","content":"Hi"}],"state":{"a":1}}"#;
+const ASKS: &[u8] =
+    br#"{"messages":[],"interrupts":[{"id":"i","reason":"approval"}],"usage":[{"inputTokens":3}]}"#;
+const FAILED: &[u8] =
+    br#"{"messages":[{"id":"x","role":"user","content":"half"}],"error":["agent_failed","No."]}"#;
+
+#[tokio::test]
+async fn runs_of_one_name_belong_to_one_thread_with_one_agent() {
+    let house = house();
+    let all = [
+        new("a", "t", "1"),
+        new("a", "t", "2"),
+        new("b", "t", "1"),
+        new("a", "u", "1"),
+    ];
+    let mut threads = Vec::new();
+    for one in &all {
+        let call = house.begin(one).await;
+        let run = house.runs.show(&house.workspace, one.id).await.unwrap();
+        assert_eq!((run.status, run.call), (Status::Running, call));
+        assert_eq!(run.name, one.input.run_id);
+        let same = house.runs.of_call(&house.workspace, call).await.unwrap();
+        assert_eq!(same, run);
+        threads.push(run.thread);
+    }
+    assert_eq!(threads[0], threads[1]);
+    assert_ne!(threads[0], threads[2]);
+    assert_ne!(threads[0], threads[3]);
+    let filter = |agent: Option<&str>, thread, status| Filter {
+        agent: agent.map(str::to_owned),
+        thread,
+        status,
+    };
+    for (filter, wanted) in [
+        (filter(None, None, None), vec![3, 2, 1, 0]),
+        (filter(Some("a"), None, None), vec![3, 1, 0]),
+        (filter(None, Some(threads[0]), None), vec![1, 0]),
+        (filter(None, None, Some(Status::Failed)), vec![]),
+    ] {
+        let found = house.runs.list(&house.workspace, filter, (None, 10)).await;
+        let found: Vec<RunId> = found.unwrap().iter().map(|it| it.id).collect();
+        let wanted: Vec<RunId> = wanted.into_iter().map(|at: usize| all[at].id).collect();
+        assert_eq!(found, wanted);
+    }
+    let page = house
+        .runs
+        .list(&house.workspace, Filter::default(), (Some(all[2].id), 1));
+    assert_eq!(page.await.unwrap()[0].id, all[1].id);
+    let threads = house.runs.threads(&house.workspace, None, 10).await;
+    assert_eq!(threads.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_run_comes_to_outlives_its_call() {
+    let house = house();
+    let (first, second) = (new("a", "t", "1"), new("a", "t", "2"));
+    house.begin(&first).await;
+    assert_eq!(house.messages(first.id).await, None);
+    house.turn(first.id, Ended::Said(SAID)).await;
+    let run = house.runs.show(&house.workspace, first.id).await.unwrap();
+    assert_eq!(run.status, Status::Finished);
+    assert!(run.ended.is_some());
+    let said = json!([{ "id": "m", "role": "assistant", "content": "Hi" }]);
+    assert_eq!(house.messages(first.id).await, Some(said.clone()));
+    // What fails is told, and is no part of the conversation.
+    house.begin(&second).await;
+    house.turn(second.id, Ended::Said(FAILED)).await;
+    let run = house.runs.show(&house.workspace, second.id).await.unwrap();
+    assert_eq!(run.status, Status::Failed);
+    let error = ("agent_failed".to_owned(), "No.".to_owned());
+    assert_eq!(run.error, Some(error));
+    assert_eq!(house.messages(second.id).await, Some(said));
+    let thread = &house.runs.threads(&house.workspace, None, 1).await.unwrap()[0];
+    assert_eq!(thread.run, Some(first.id));
+}
+
+#[tokio::test]
+async fn ends_that_no_agent_said_are_told_and_may_be_taken_back() {
+    let house = house();
+    let one = new("a", "t", "1");
+    house.begin(&one).await;
+    let dead = Ended::Without {
+        code: "call-dead",
+        message: "It was tried three times.",
+    };
+    for (ended, status, is_over) in [
+        (dead, Status::Failed, true),
+        (Ended::Anew, Status::Running, false),
+        (Ended::Cancelled, Status::Cancelled, true),
+        (Ended::Anew, Status::Running, false),
+        (Ended::Said(ASKS), Status::Interrupted, true),
+    ] {
+        house.turn(one.id, ended).await;
+        let run = house.runs.show(&house.workspace, one.id).await.unwrap();
+        assert_eq!((run.status, run.ended.is_some()), (status, is_over));
+        assert_eq!(run.error.is_some(), status == Status::Failed);
+    }
+    let run = house.runs.show(&house.workspace, one.id).await.unwrap();
+    assert_eq!(run.interrupts[0].reason, "approval");
+    assert_eq!(run.usage[0].input_tokens, Some(3));
+}
+
+#[tokio::test]
+async fn another_workspace_has_none_of_them() {
+    let house = house();
+    let one = new("a", "t", "1");
+    let call = house.begin(&one).await;
+    let thread = house
+        .runs
+        .show(&house.workspace, one.id)
+        .await
+        .unwrap()
+        .thread;
+    let other = Workspace::new("other").unwrap();
+    let missing = |found: bool| assert!(found, "another workspace's is told");
+    missing(matches!(
+        house.runs.show(&other, one.id).await,
+        Err(RunsError::NotFound)
+    ));
+    missing(matches!(
+        house.runs.of_call(&other, call).await,
+        Err(RunsError::NotFound)
+    ));
+    missing(matches!(
+        house.runs.asked(&other, one.id).await,
+        Err(RunsError::NotFound)
+    ));
+    missing(matches!(
+        house.runs.kept(&other, thread).await,
+        Err(RunsError::NotFound)
+    ));
+    let all = house.runs.list(&other, Filter::default(), (None, 10)).await;
+    assert_eq!(all.unwrap(), []);
+    assert_eq!(house.runs.threads(&other, None, 10).await.unwrap(), []);
+}
