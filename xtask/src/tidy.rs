@@ -74,6 +74,8 @@ const EDGES: [(&str, &[&str]); 29] = [
             "skep-guard",
             "skep-ingress",
             "skep-keepers",
+            "skep-protocols",
+            "skep-runs",
             "skep-mcp",
             "skep-runtime",
             "skep-runtime-docker",

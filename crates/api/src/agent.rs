@@ -77,6 +77,12 @@ pub struct AgentSpec {
     /// Time between SIGTERM and SIGKILL; default `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<String>,
+    /// What it speaks when it is asked for a run: `http` (default), `agui`, `invocations` or `responses`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The path at which it is asked for runs; that of what it speaks unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// How its calls are treated.
     #[serde(default)]
     pub calls: CallSpec,
@@ -106,6 +112,8 @@ impl AgentSpec {
             rollout: RolloutSpec::default(),
             drain: None,
             stop_grace: None,
+            protocol: None,
+            endpoint: None,
             calls: CallSpec::default(),
         }
     }

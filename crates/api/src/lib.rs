@@ -92,6 +92,8 @@ pub use webhook::{NewWebhook, RotateWebhook, Webhook, WebhookMessage, WebhookRed
 
 /// Header with the id of the call that an answer belongs to.
 pub const HEADER_CALL_ID: &str = "skep-call-id";
+/// Header with the id of the run that a call carries.
+pub const HEADER_RUN_ID: &str = "skep-run-id";
 /// Header that tells the agent which attempt of the call this is, counted from 1.
 pub const HEADER_ATTEMPT: &str = "skep-attempt";
 /// Header that carries an API key when `Authorization` is meant for the agent.

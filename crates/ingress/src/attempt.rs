@@ -154,6 +154,9 @@ impl Attempt<'_> {
             }
         }
         headers.insert(skep_api::HEADER_ATTEMPT, HeaderValue::from(self.number));
+        if let Some(Ok(run)) = request.run.map(|it| HeaderValue::try_from(it.to_string())) {
+            headers.insert(skep_api::HEADER_RUN_ID, run);
+        }
         if let Some(traceparent) = &self.traceparent {
             headers.insert("traceparent", traceparent.clone());
         }

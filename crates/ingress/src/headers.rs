@@ -56,6 +56,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub(crate) fn toward_agent(headers: &mut HeaderMap, context: &crate::Context) {
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
+    // Which run a call carries is ours to say.
+    headers.remove(skep_api::HEADER_RUN_ID);
     headers.remove(CONTENT_LENGTH);
     let forwarded = match headers
         .get("x-forwarded-for")

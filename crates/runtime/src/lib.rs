@@ -61,8 +61,8 @@ pub use quota::{Allowance, Quotas};
 pub use service::{AgentSnapshot, Deployed, Options, RolloutOrder, Runtime};
 pub use slot::{AgentInfo, InstanceInfo, Probed};
 pub use spec::{
-    Connect, Gpus, Health, HostPort, Image, Limits, Named, PortRange, Pull, Restart, Rollout,
-    Sandbox, Scale, Spec, Use, Volume, VolumeSource, named,
+    Connect, Gpus, Health, HostPort, Image, Limits, Named, PROTOCOLS, PortRange, Pull, Restart,
+    Rollout, Sandbox, Scale, Spec, Use, Volume, VolumeSource, named,
 };
 pub use target::{Availability, Endpoint, Split, Target};
 pub use transfer::{DataFolders, place_layers};

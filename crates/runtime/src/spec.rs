@@ -18,9 +18,10 @@ mod parts;
 mod secrets;
 
 pub use connect::{Connect, HostPort, PortRange};
+pub use parts::PROTOCOLS;
 use parts::{
-    DAY, HOUR, SECOND, command, duration, health, image, labels, limits, restart, rollout, sandbox,
-    scale, short, variables, volumes, workdir,
+    DAY, HOUR, SECOND, command, duration, endpoint, health, image, labels, limits, protocol,
+    restart, rollout, sandbox, scale, short, variables, volumes, workdir,
 };
 pub(crate) use secrets::filled;
 pub use secrets::{Named, Use, named};
@@ -215,6 +216,8 @@ impl Spec {
                 format!("unknown driver `{}`; use `{known}`", short(&spec.driver)),
             ));
         }
+        protocol(spec.protocol.as_deref())?;
+        endpoint(spec.endpoint.as_deref())?;
         Ok(Self {
             name: spec.name.clone(),
             driver: spec.driver.clone(),

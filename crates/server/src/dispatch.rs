@@ -25,6 +25,7 @@ use tracing::Instrument;
 
 use crate::access::CALL;
 use crate::act::Act;
+use crate::agui;
 use crate::api::Caller;
 use crate::budgets;
 use crate::gate::{self, About, Asker};
@@ -598,6 +599,9 @@ impl Dispatcher {
                 Ok(visit) => {
                     if !std::mem::replace(&mut asked, true) {
                         self.may_call(act, asker, agent, &request).await?;
+                    }
+                    if agui::is_meant(request.method(), target) {
+                        return agui::answer(&self.state, (context, visit), agent, request).await;
                     }
                     let handled = ingress.handle(context, visit, target, request).await?;
                     return Ok(handled.map(Body::Door));

@@ -5,16 +5,26 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use parking_lot::RwLock;
 use skep_api::{AgentSpec, CallState};
 use skep_core::{AgentId, InstanceId, Timestamp, Workspace};
-use skep_ingress::{Agent, Agents, Availability, CallPolicy, Connecting, Endpoint, Split, Turn};
+use skep_ingress::{
+    Agent, Agents, Availability, CallPolicy, Connecting, Endpoint, Head, Shape, Shaping, Split,
+    Turn,
+};
+use skep_protocols::Recorder;
+use skep_runs::Runs;
 use skep_runtime::{Event, Runtime, Target};
 use skep_store::{Scope, StoreError};
+
+use crate::agui;
 
 /// The agents of a runtime.
 pub(crate) struct RuntimeAgents {
     runtime: Runtime,
+    runs: Runs,
     joined: RwLock<HashMap<AgentId, Arc<Joined>>>,
 }
 
@@ -42,9 +52,10 @@ impl Joined {
 }
 
 impl RuntimeAgents {
-    pub(crate) fn new(runtime: Runtime) -> Self {
+    pub(crate) fn new(runtime: Runtime, runs: Runs) -> Self {
         Self {
             runtime,
+            runs,
             joined: RwLock::default(),
         }
     }
@@ -90,6 +101,10 @@ impl Agents for RuntimeAgents {
         turn: &Turn<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        if let Some(run) = turn.run {
+            let ended = agui::ended(turn.state, turn.reason, turn.summary);
+            Runs::turned(scope, run, &ended, now)?;
+        }
         if turn.state != CallState::Dead {
             return Ok(());
         }
@@ -99,6 +114,34 @@ impl Agents for RuntimeAgents {
             ..Event::of(turn.agent, "call.dead", turn.reason.unwrap_or_default())
         };
         event.record(scope, now)
+    }
+
+    fn shape<'a>(&'a self, of: &'a Head<'a>) -> Shaping<'a> {
+        Box::pin(async move {
+            let kind = of.headers.get(CONTENT_TYPE);
+            let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
+            let answer = (of.attempt, of.status, kind);
+            let recorder = self.runs.recorder(of.workspace, of.run, answer).await;
+            let recorder = recorder.map_err(|error| error.to_string())?;
+            Ok(Box::new(Recorded(recorder)) as Box<dyn Shape>)
+        })
+    }
+}
+
+/// What a run's answer becomes.
+struct Recorded(Recorder);
+
+impl Shape for Recorded {
+    fn push(&mut self, data: Bytes) -> Bytes {
+        self.0.push(&data).into()
+    }
+
+    fn finish(&mut self) -> Bytes {
+        self.0.finish().into()
+    }
+
+    fn summary(&self) -> Option<Bytes> {
+        Some(self.0.summary().into())
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod act;
+mod agui;
 mod api;
 mod audit;
 mod backups;
@@ -27,6 +28,7 @@ mod listen;
 mod machine;
 mod mcp;
 mod metrics;
+mod migrations;
 mod models;
 mod mounts;
 mod oauth;
@@ -69,8 +71,9 @@ pub use backups::bucket;
 pub use dispatch::PUBLIC;
 pub use gate::reset_policies;
 pub use keys::new_key_text;
+pub use migrations::migrations;
 pub use run::restored;
-pub use run::{RunOptions, Started, migrations, run};
+pub use run::{RunOptions, Started, run};
 
 /// Why a server does not start or cannot go on.
 #[derive(Debug, thiserror::Error)]

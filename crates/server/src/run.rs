@@ -14,9 +14,10 @@ use skep_guard::identity::{SessionOptions, Sessions, Tenants, Users};
 use skep_guard::keys::USES;
 use skep_guard::tokens::TokenKey;
 use skep_ingress::{Ingress, Limits, Metrics, Retention, Spans, Whereabouts};
+use skep_runs::Runs;
 use skep_runtime::{Driver, Event, Keep, ProcessDriver, ProcessOptions, Rotation, Runtime};
 use skep_runtime_docker::{DockerDriver, DockerOptions, Firewall};
-use skep_store::{By, Db, MigrationSet, StoreError};
+use skep_store::{By, Db, StoreError};
 use skep_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
@@ -36,6 +37,7 @@ use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
 use crate::metrics::{BackupMetrics, ServerMetrics};
+use crate::migrations::migrations;
 use crate::models;
 use crate::mounts::Mounts;
 use crate::outs::{Outs, outs};
@@ -207,27 +209,6 @@ pub async fn restored(db: &Db, has_key: bool) -> Result<(), ServerError> {
     }
 }
 
-/// The migrations of every capability that has tables.
-#[must_use]
-pub fn migrations() -> [MigrationSet; 14] {
-    [
-        skep_audit::MIGRATIONS,
-        skep_guard::keys::MIGRATIONS,
-        skep_guard::identity::MIGRATIONS,
-        skep_guard::quotas::MIGRATIONS,
-        skep_guard::threats::rows::MIGRATIONS,
-        Runtime::MIGRATIONS,
-        skep_runtime::EVENT_MIGRATIONS,
-        skep_ingress::MIGRATIONS,
-        skep_ingress::HOUR_MIGRATIONS,
-        skep_guard::policy::MIGRATIONS,
-        skep_vault::MIGRATIONS,
-        skep_egress::MIGRATIONS,
-        skep_egress::mcp::MIGRATIONS,
-        skep_egress::webhooks::MIGRATIONS,
-    ]
-}
-
 /// An event about the server itself.
 fn tell(state: &State, kind: &str, detail: &str) {
     let workspace = Workspace::default();
@@ -388,7 +369,7 @@ fn ingress(
         bytes: settings.calls_retention_bytes,
         hours: settings.performance_retention,
     };
-    let agents = Arc::new(RuntimeAgents::new(runtime.clone()));
+    let agents = Arc::new(RuntimeAgents::new(runtime.clone(), Runs::new(db.clone())));
     Ingress::new(db.clone(), agents, limits, retention, metrics, spans, own)
 }
 

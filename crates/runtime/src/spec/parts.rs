@@ -62,6 +62,35 @@ pub(super) fn no_nul(field: &str, text: &str) -> Result<(), RuntimeError> {
     Ok(())
 }
 
+/// What agents can speak that are asked for runs.
+pub const PROTOCOLS: [&str; 4] = ["http", "agui", "invocations", "responses"];
+
+pub(super) fn protocol(word: Option<&str>) -> Result<(), RuntimeError> {
+    match word.filter(|it| !PROTOCOLS.contains(it)) {
+        None => Ok(()),
+        Some(other) => {
+            let (known, other) = (PROTOCOLS.join("`, `"), short(other));
+            let why = format!("`{other}` is nothing that agents speak here; use `{known}`");
+            Err(RuntimeError::spec("protocol", why))
+        }
+    }
+}
+
+pub(super) fn endpoint(path: Option<&str>) -> Result<(), RuntimeError> {
+    let is_path = |it: &str| {
+        let plain = it.bytes().all(|it| it.is_ascii_graphic() && it != b'#');
+        it.starts_with('/') && it.len() <= MOST_PATH && plain
+    };
+    match path.is_none_or(is_path) {
+        true => Ok(()),
+        false => {
+            let why =
+                format!("is no path; write one such as `/agent`, of {MOST_PATH} bytes at most");
+            Err(RuntimeError::spec("endpoint", why))
+        }
+    }
+}
+
 pub(super) fn image(spec: &AgentSpec) -> Result<Option<Image>, RuntimeError> {
     let pull = match spec.pull.as_deref() {
         None | Some("missing") => Pull::Missing,
