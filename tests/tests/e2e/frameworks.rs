@@ -241,14 +241,14 @@ async fn the_ai_sdk_runs_as_it_is() {
 }
 
 /// A block of a page that is run, and what it prints.
-struct Example {
+pub(crate) struct Example {
     language: String,
-    text: String,
-    prints: String,
+    pub(crate) text: String,
+    pub(crate) prints: String,
 }
 
 /// The blocks of a page: each that is run, with the text below it.
-fn examples(page: &str) -> Vec<Example> {
+pub(crate) fn examples(page: &str) -> Vec<Example> {
     let mut found: Vec<Example> = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -326,6 +326,10 @@ async fn the_pages_of_the_book_print_what_they_say() {
             index.contains(&format!("({page})")),
             "{page} is not in the index"
         );
+        // Skep's own SDKs have tests of their own, which run their pages.
+        if page.starts_with("skep-") {
+            continue;
+        }
         let text = std::fs::read_to_string(entry.path()).expect("a page");
         let all = examples(&text);
         assert!(!all.is_empty(), "{page} has nothing that runs");

@@ -65,6 +65,7 @@ mod policy;
 mod postgres;
 mod prompts;
 mod providers;
+mod python_sdk;
 mod quotas;
 mod rates;
 mod reattach;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 14] = [
+const SETS: [Set; 15] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -45,6 +45,12 @@ const SETS: [Set; 14] = [
     Set {
         from: "tests/sdks/python",
         to: "sdks/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "sdks/python/tests",
+        to: "sdks/skep-python",
         files: &["requirements.txt"],
         made: PYTHON,
     },
