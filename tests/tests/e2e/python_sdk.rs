@@ -11,7 +11,8 @@ use crate::frameworks::examples;
 const PAGE: &str = "docs/sdks/skep-python.md";
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    path.canonicalize().expect("the repository")
 }
 
 fn python() -> PathBuf {
