@@ -21,6 +21,7 @@ mod people;
 mod policy;
 mod problem;
 mod prompt;
+mod run;
 mod secret;
 mod security;
 pub mod server;
@@ -72,6 +73,7 @@ pub use prompt::{
     ListedPrompt, ModelPrompt, NewPromptLabel, NewPromptVersion, NewScore, PromptDiff, PromptLabel,
     PromptMessage, PromptShare, PromptUsage, PromptVersion, RenderPrompt, RenderedPrompt,
 };
+pub use run::{NewFork, Run, RunError, RunStatus, Thread, ThreadContent};
 pub use secret::{
     BulkOutcome, BulkSecrets, CreatedSeal, EndedLeases, KeyRotation, LockOpening, MountedSecrets,
     NewRootRotation, NewSeal, NewSecret, NewSecretLease, NewSecretMount, NewSecretRequest,

@@ -109,6 +109,10 @@ codes! {
         "List the revisions with `skep rollout history AGENT`.";
     CallNotFound = "call-not-found", 404, "No such call",
         "List the calls with `skep calls list`; old ones are swept by retention.";
+    RunNotFound = "run-not-found", 404, "No such run",
+        "List the runs with `skep runs list`; old ones go by `runs.retention`.";
+    ThreadNotFound = "thread-not-found", 404, "No such conversation",
+        "List the conversations with `skep runs threads`; old ones go by `runs.retention`.";
     BackupNotFound = "backup-not-found", 404, "No such backup",
         "List the backups with `skep backup list`; old ones go by `backup.keep`.";
     WorkspaceNotFound = "workspace-not-found", 404, "No such workspace",
@@ -155,6 +159,10 @@ codes! {
         "Replay it with `skep calls replay CALL` if it is wanted after all.";
     CallState = "call-state", 409, "The call is not in a state that allows this",
         "Look at its state with `skep calls show CALL`.";
+    ThreadState = "thread-state", 409, "The conversation is not in a state that allows this",
+        "Look at it with `skep runs threads`; a run that is under way ends by `skep runs cancel RUN`.";
+    DelegationRefused = "delegation-refused", 409, "The agent may not ask this one in that run",
+        "Ask within a run of one's own, not an agent that waits for the answer; `runs.depth` says how deep it goes.";
     AgentState = "agent-state", 409, "The agent is not in a state that allows this",
         "Look at its state with `skep inspect AGENT`.";
     KeyState = "key-state", 409, "The key cannot be revoked",

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::agui::{Body, End, Event, Fold, Run, RunAgentInput};
+use crate::agui::{Body, End, Event, Fold, Interrupt, Message, Outcome, Run, RunAgentInput};
 use crate::record::EventId;
 
 /// An event that is shown, with the id of the last recorded one that is in it; none, of what is not recorded.
@@ -119,6 +119,37 @@ impl View {
         }
         let events = self.run.end(end);
         self.show(&mut out, events);
+        Ok(out)
+    }
+
+    /// The run has ended, and only what it came to is kept: the conversation, the state, and what it waits for.
+    ///
+    /// # Errors
+    /// [`Unseen::TooLong`].
+    pub fn kept(
+        &mut self,
+        messages: Vec<Message>,
+        state: Option<Value>,
+        interrupts: Vec<Interrupt>,
+        end: End,
+    ) -> Result<Vec<Shown>, Unseen> {
+        let mut out = Vec::new();
+        let mut events = vec![Event::from(Body::MessagesSnapshot { messages })];
+        events.extend(state.map(|snapshot| Event::from(Body::StateSnapshot { snapshot })));
+        if !interrupts.is_empty() {
+            events.push(Event::from(Body::RunFinished {
+                thread_id: self.input.thread_id.clone(),
+                run_id: self.input.run_id.clone(),
+                result: None,
+                outcome: Some(Outcome::Interrupt { interrupts }),
+                usage: Vec::new(),
+            }));
+        }
+        let events = self.run.push(events);
+        if self.behind.is_none() {
+            self.show(&mut out, events);
+        }
+        out.extend(self.end(end)?);
         Ok(out)
     }
 

@@ -6,5 +6,5 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use rows::{MIGRATIONS, Run, Status, Thread};
-pub use service::{Ended, Filter, New, Runs, RunsError};
+pub use rows::{Kept, MIGRATIONS, Run, Thread};
+pub use service::{Ended, Filter, Fork, New, Runs, RunsError};

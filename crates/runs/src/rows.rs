@@ -2,11 +2,12 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use skep_api::RunStatus;
 use skep_core::{CallId, RunId, ThreadId, Timestamp};
 use skep_protocols::agui::{Interrupt, RunAgentInput, TokenUsage};
 use skep_store::{Migration, MigrationSet, Param, Row, Scope, StoreError};
 
-use crate::service::{Ended, Filter, New};
+use crate::service::{Ended, Filter, Fork, New};
 
 /// The tables, to be given to `Db::open`.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
@@ -18,23 +19,28 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
                 agent TEXT NOT NULL,
-                -- What its clients call it.
+                -- Who talks: a principal.
+                whose TEXT NOT NULL,
+                -- What they call it.
                 name TEXT NOT NULL,
                 created_at BIGINT NOT NULL,
                 changed_at BIGINT NOT NULL,
-                -- The run that ended last, and what it came to: JSON.
+                -- The run that it has come to.
                 run BLOB,
+                -- What it was forked with, from within a run: JSON.
                 messages BLOB,
                 state BLOB,
                 PRIMARY KEY (workspace, id)
             );
-            CREATE UNIQUE INDEX threads_by_name ON threads (workspace, agent, name);
-            CREATE INDEX threads_by_change ON threads (workspace, changed_at);
+            CREATE UNIQUE INDEX threads_by_name ON threads (workspace, agent, whose, name);
+            CREATE INDEX threads_by_change ON threads (workspace, changed_at, id);
+            CREATE INDEX threads_by_run ON threads (workspace, run);
             CREATE TABLE runs (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
                 thread BLOB NOT NULL,
                 agent TEXT NOT NULL,
+                whose TEXT NOT NULL,
                 call BLOB NOT NULL,
                 -- What its client calls it.
                 name TEXT NOT NULL,
@@ -49,59 +55,20 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 interrupts BLOB,
                 usage BLOB,
                 input BLOB NOT NULL,
+                -- What the conversation and the state were when it ended.
+                messages BLOB,
+                state BLOB,
                 PRIMARY KEY (workspace, id)
             );
             CREATE INDEX runs_by_thread ON runs (workspace, thread, id);
             CREATE INDEX runs_by_agent ON runs (workspace, agent, id);
             CREATE INDEX runs_by_call ON runs (workspace, call);
+            CREATE INDEX runs_by_parent ON runs (workspace, parent);
+            CREATE INDEX runs_by_end ON runs (workspace, ended_at);
         ",
     }],
     workspace_tables: &["threads", "runs"],
 };
-
-/// How a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It is under way, or waits for its agent.
-    Running,
-    /// Its agent is done.
-    Finished,
-    /// It waits for answers, which the next run of its thread brings.
-    Interrupted,
-    /// It came to nothing.
-    Failed,
-    /// Somebody stopped it.
-    Cancelled,
-}
-
-impl Status {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Running,
-        Self::Finished,
-        Self::Interrupted,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Finished => "finished",
-            Self::Interrupted => "interrupted",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The one of a word.
-    #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == word)
-    }
-}
 
 /// A run, without what was said in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +79,8 @@ pub struct Run {
     pub thread: ThreadId,
     /// Who was asked.
     pub agent: String,
+    /// Who asked: a principal.
+    pub whose: String,
     /// The call that carries it.
     pub call: CallId,
     /// What its client calls it.
@@ -121,7 +90,7 @@ pub struct Run {
     /// What the agent speaks.
     pub protocol: String,
     /// How it stands.
-    pub status: Status,
+    pub status: RunStatus,
     /// When it began.
     pub created: Timestamp,
     /// When it ended.
@@ -141,14 +110,35 @@ pub struct Thread {
     pub id: ThreadId,
     /// With whom.
     pub agent: String,
-    /// What its clients call it.
+    /// Who talks: a principal.
+    pub whose: String,
+    /// What they call it.
     pub name: String,
     /// When it began.
     pub created: Timestamp,
     /// When its last run ended, or it began.
     pub changed: Timestamp,
-    /// The run that ended last.
+    /// The run that it has come to.
     pub run: Option<RunId>,
+}
+
+/// What was said by some moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The conversation, as JSON.
+    pub messages: Option<Vec<u8>>,
+    /// The state, as JSON.
+    pub state: Option<Vec<u8>>,
+}
+
+impl Kept {
+    fn of(row: &Row, column: usize) -> Result<Self, StoreError> {
+        let bytes = |at| Ok::<_, StoreError>(row.opt_blob(at)?.map(<[u8]>::to_vec));
+        Ok(Self {
+            messages: bytes(column)?,
+            state: bytes(column + 1)?,
+        })
+    }
 }
 
 fn odd(what: &str) -> StoreError {
@@ -184,12 +174,13 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         name: row.text(4)?.to_owned(),
         parent: opt_run(row, 5)?,
         protocol: row.text(6)?.to_owned(),
-        status: Status::of(row.text(7)?).ok_or_else(|| odd("the status"))?,
+        status: RunStatus::parse(row.text(7)?).ok_or_else(|| odd("the status"))?,
         created: row.time(8)?,
         ended: row.opt_time(9)?,
         error: error.map(|(code, message)| (code.to_owned(), message.to_owned())),
         interrupts: json(row, 12, "the interrupts")?,
         usage: json(row, 13, "the usage")?,
+        whose: row.text(14)?.to_owned(),
     })
 }
 
@@ -201,26 +192,34 @@ fn thread(row: &Row) -> Result<Thread, StoreError> {
         created: row.time(3)?,
         changed: row.time(4)?,
         run: opt_run(row, 5)?,
+        whose: row.text(6)?.to_owned(),
     })
 }
 
 /// The thread of a name; a new one, when there is none.
 fn thread_of(
     scope: &mut Scope<'_>,
-    (agent, name): (&str, &str),
+    (agent, whose, name): (&str, &str, &str),
     now: Timestamp,
 ) -> Result<ThreadId, StoreError> {
     let found = scope.query_opt(
-        "SELECT id FROM threads WHERE workspace = ?1 AND agent = ?2 AND name = ?3",
-        &[agent.into(), name.into()],
+        "SELECT id FROM threads WHERE workspace = ?1 AND agent = ?2 AND whose = ?3 AND name = ?4",
+        &[agent.into(), whose.into(), name.into()],
     )?;
     if let Some(row) = found {
         return row.bytes(0).map(ThreadId::from_bytes);
     }
     let id = ThreadId::new();
     scope.execute(
-        "INSERT INTO threads (workspace, id, agent, name, created_at, changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        &[id.as_bytes().into(), agent.into(), name.into(), now.into()],
+        "INSERT INTO threads (workspace, id, agent, whose, name, created_at, changed_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        &[
+            id.as_bytes().into(),
+            agent.into(),
+            whose.into(),
+            name.into(),
+            now.into(),
+        ],
     )?;
     Ok(id)
 }
@@ -232,11 +231,11 @@ pub(crate) fn insert(
     (call, now): (CallId, Timestamp),
 ) -> Result<(), StoreError> {
     let input = &new.input;
-    let thread = thread_of(scope, (&new.agent, &input.thread_id), now)?;
+    let thread = thread_of(scope, (&new.agent, &new.whose, &input.thread_id), now)?;
     let bytes = serde_json::to_vec(input).map_err(|_| odd("the request"))?;
     scope.execute(
-        "INSERT INTO runs (workspace, id, thread, agent, call, name, parent, protocol, status, created_at, input) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO runs (workspace, id, thread, agent, call, name, parent, protocol, status, created_at, input, whose) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         &[
             new.id.as_bytes().into(),
             thread.as_bytes().into(),
@@ -245,9 +244,10 @@ pub(crate) fn insert(
             (&input.run_id).into(),
             new.parent.as_ref().map(RunId::as_bytes).into(),
             new.protocol.into(),
-            Status::Running.as_str().into(),
+            RunStatus::Running.as_str().into(),
             now.into(),
             bytes.as_slice().into(),
+            (&new.whose).into(),
         ],
     )?;
     Ok(())
@@ -278,20 +278,20 @@ pub(crate) fn turned(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (status, summary, error) = match ended {
-        Ended::Anew => (Status::Running, None, None),
-        Ended::Cancelled => (Status::Cancelled, None, None),
+        Ended::Anew => (RunStatus::Running, None, None),
+        Ended::Cancelled => (RunStatus::Cancelled, None, None),
         Ended::Without { code, message } => {
             let error = ((*code).to_owned(), (*message).to_owned());
-            (Status::Failed, None, Some(error))
+            (RunStatus::Failed, None, Some(error))
         }
         Ended::Said(bytes) => {
             let summary: Summary<'_> =
                 serde_json::from_slice(bytes).map_err(|_| odd("the summary"))?;
             let status = match &summary {
-                it if it.error.is_some() => Status::Failed,
-                it if it.cancelled => Status::Cancelled,
-                it if !it.interrupts.is_empty() => Status::Interrupted,
-                _ => Status::Finished,
+                it if it.error.is_some() => RunStatus::Failed,
+                it if it.cancelled => RunStatus::Cancelled,
+                it if !it.interrupts.is_empty() => RunStatus::Interrupted,
+                _ => RunStatus::Finished,
             };
             let error = summary.error.clone();
             (status, Some(summary), error)
@@ -306,10 +306,11 @@ pub(crate) fn turned(
         )),
     };
     let (code, message) = error.map_or((None, None), |(code, message)| (Some(code), Some(message)));
-    let is_over = status != Status::Running;
+    let is_over = status != RunStatus::Running;
+    let state = summary.as_ref().and_then(|it| it.state);
     scope.execute(
-        "UPDATE runs SET status = ?3, ended_at = ?4, code = ?5, message = ?6, interrupts = ?7, usage = ?8 \
-         WHERE workspace = ?1 AND id = ?2",
+        "UPDATE runs SET status = ?3, ended_at = ?4, code = ?5, message = ?6, interrupts = ?7, usage = ?8, \
+         messages = ?9, state = ?10 WHERE workspace = ?1 AND id = ?2",
         &[
             id.as_bytes().into(),
             status.as_str().into(),
@@ -318,39 +319,27 @@ pub(crate) fn turned(
             message.as_deref().into(),
             parts.as_ref().map(|(it, _)| it.as_slice()).into(),
             parts.as_ref().map(|(_, it)| it.as_slice()).into(),
+            summary
+                .as_ref()
+                .map(|it| it.messages.get().as_bytes())
+                .into(),
+            state.map(|it| it.get().as_bytes()).into(),
         ],
     )?;
-    match summary {
-        // What failed half-way is no part of the conversation.
-        Some(summary) if status != Status::Failed => come_to(scope, id, &summary, now),
-        _ => Ok(()),
+    // What failed half-way is no part of the conversation.
+    if summary.is_some() && status != RunStatus::Failed {
+        scope.execute(
+            "UPDATE threads SET run = ?2, messages = NULL, state = NULL, changed_at = ?3 \
+             WHERE workspace = ?1 AND id = (SELECT thread FROM runs WHERE workspace = ?1 AND id = ?2)",
+            &[id.as_bytes().into(), now.into()],
+        )?;
     }
-}
-
-/// The thread of a run is what the run came to.
-fn come_to(
-    scope: &mut Scope<'_>,
-    id: RunId,
-    summary: &Summary<'_>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let state = summary.state.map(|it| it.get().as_bytes());
-    scope.execute(
-        "UPDATE threads SET run = ?2, messages = ?3, state = ?4, changed_at = ?5 \
-         WHERE workspace = ?1 AND id = (SELECT thread FROM runs WHERE workspace = ?1 AND id = ?2)",
-        &[
-            id.as_bytes().into(),
-            summary.messages.get().as_bytes().into(),
-            state.into(),
-            now.into(),
-        ],
-    )?;
     Ok(())
 }
 
 pub(crate) fn find(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Run>, StoreError> {
     let row = scope.query_opt(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
          FROM runs WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
@@ -360,7 +349,7 @@ pub(crate) fn find(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Run>, Stor
 /// The run that a call carries.
 pub(crate) fn of_call(scope: &mut Scope<'_>, call: CallId) -> Result<Option<Run>, StoreError> {
     let row = scope.query_opt(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
          FROM runs WHERE workspace = ?1 AND call = ?2",
         &[call.as_bytes().into()],
     )?;
@@ -393,42 +382,142 @@ pub(crate) fn list(
     let status = filter.status.map_or(Param::Null, |it| it.as_str().into());
     let agent = filter.agent.as_deref().map_or(Param::Null, Param::from);
     let of = filter.thread.as_ref().map(ThreadId::as_bytes);
+    let parent = filter.parent.as_ref().map(RunId::as_bytes);
     let rows = scope.query(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
          FROM runs WHERE workspace = ?1 AND id < ?2 AND (CAST(?3 AS TEXT) IS NULL OR agent = ?3) \
-         AND (CAST(?4 AS TEXT) IS NULL OR status = ?4) AND (?5 IS NULL OR thread = ?5) ORDER BY id DESC LIMIT ?6",
-        &[(&before).into(), agent, status, of.into(), most.into()],
+         AND (CAST(?4 AS TEXT) IS NULL OR status = ?4) AND (?5 IS NULL OR thread = ?5) AND (?6 IS NULL OR parent = ?6) ORDER BY id DESC LIMIT ?7",
+        &[
+            (&before).into(),
+            agent,
+            status,
+            of.into(),
+            parent.into(),
+            most.into(),
+        ],
     )?;
     rows.iter().map(run).collect()
 }
 
-/// Threads, those that changed last first.
+/// Threads, the newest first, from before one of them.
 pub(crate) fn threads(
     scope: &mut Scope<'_>,
     agent: Option<&str>,
-    most: u32,
+    (before, most): (Option<ThreadId>, u32),
 ) -> Result<Vec<Thread>, StoreError> {
+    let before = before.map_or([0xff; 16], |it| *it.as_bytes());
     let agent = agent.map_or(Param::Null, Param::from);
     let rows = scope.query(
-        "SELECT id, agent, name, created_at, changed_at, run FROM threads WHERE workspace = ?1 \
-         AND (CAST(?2 AS TEXT) IS NULL OR agent = ?2) ORDER BY changed_at DESC LIMIT ?3",
-        &[agent, most.into()],
+        "SELECT id, agent, name, created_at, changed_at, run, whose FROM threads WHERE workspace = ?1 AND id < ?2 \
+         AND (CAST(?3 AS TEXT) IS NULL OR agent = ?3) ORDER BY id DESC LIMIT ?4",
+        &[(&before).into(), agent, most.into()],
     )?;
     rows.iter().map(thread).collect()
 }
 
-/// What a thread has come to: its messages and its state, as JSON.
-pub(crate) fn kept(
+/// A thread, and what it has come to.
+pub(crate) fn thread_with(
     scope: &mut Scope<'_>,
     id: ThreadId,
-) -> Result<Option<(Option<Vec<u8>>, Option<Vec<u8>>)>, StoreError> {
+) -> Result<Option<(Thread, Kept)>, StoreError> {
     let row = scope.query_opt(
-        "SELECT messages, state FROM threads WHERE workspace = ?1 AND id = ?2",
+        "SELECT t.id, t.agent, t.name, t.created_at, t.changed_at, t.run, t.whose, \
+         COALESCE(r.messages, t.messages), COALESCE(r.state, t.state) FROM threads t \
+         LEFT JOIN runs r ON r.workspace = t.workspace AND r.id = t.run WHERE t.workspace = ?1 AND t.id = ?2",
         &[id.as_bytes().into()],
     )?;
-    row.map(|row| {
-        let bytes = |column| Ok::<_, StoreError>(row.opt_blob(column)?.map(<[u8]>::to_vec));
-        Ok((bytes(0)?, bytes(1)?))
-    })
-    .transpose()
+    row.map(|row| Ok((thread(&row)?, Kept::of(&row, 7)?)))
+        .transpose()
+}
+
+/// The thread that somebody calls so.
+pub(crate) fn named(
+    scope: &mut Scope<'_>,
+    (agent, whose, name): (&str, &str, &str),
+) -> Result<Option<(Thread, Kept)>, StoreError> {
+    let row = scope.query_opt(
+        "SELECT id FROM threads WHERE workspace = ?1 AND agent = ?2 AND whose = ?3 AND name = ?4",
+        &[agent.into(), whose.into(), name.into()],
+    )?;
+    let id = row.map(|row| row.bytes(0).map(ThreadId::from_bytes));
+    id.transpose()?
+        .map_or(Ok(None), |id| thread_with(scope, id))
+}
+
+/// What was said by the end of a run.
+pub(crate) fn kept(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Kept>, StoreError> {
+    let row = scope.query_opt(
+        "SELECT messages, state FROM runs WHERE workspace = ?1 AND id = ?2",
+        &[id.as_bytes().into()],
+    )?;
+    row.map(|row| Kept::of(&row, 0)).transpose()
+}
+
+/// A thread that begins with what another had come to. None when there is one of that name.
+pub(crate) fn fork(
+    scope: &mut Scope<'_>,
+    fork: &Fork,
+    now: Timestamp,
+) -> Result<Option<ThreadId>, StoreError> {
+    let id = ThreadId::new();
+    let name = fork.name.clone().unwrap_or_else(|| id.to_string());
+    let (messages, state) = (&fork.kept.messages, &fork.kept.state);
+    let made = scope.execute(
+        "INSERT INTO threads (workspace, id, agent, whose, name, created_at, changed_at, messages, state) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        &[
+            id.as_bytes().into(),
+            (&fork.agent).into(),
+            (&fork.whose).into(),
+            (&name).into(),
+            now.into(),
+            messages.as_deref().into(),
+            state.as_deref().into(),
+        ],
+    )?;
+    Ok((made > 0).then_some(id))
+}
+
+/// Forgets a thread with its runs. How many rows that were.
+pub(crate) fn forget(scope: &mut Scope<'_>, id: ThreadId) -> Result<usize, StoreError> {
+    let runs = scope.execute(
+        "DELETE FROM runs WHERE workspace = ?1 AND thread = ?2",
+        &[id.as_bytes().into()],
+    )?;
+    let threads = scope.execute(
+        "DELETE FROM threads WHERE workspace = ?1 AND id = ?2",
+        &[id.as_bytes().into()],
+    )?;
+    Ok(runs + threads)
+}
+
+/// Whether a run of a thread is under way.
+pub(crate) fn is_busy(scope: &mut Scope<'_>, id: ThreadId) -> Result<bool, StoreError> {
+    let row = scope.query_opt(
+        "SELECT 1 FROM runs WHERE workspace = ?1 AND thread = ?2 AND status = 'running' LIMIT 1",
+        &[id.as_bytes().into()],
+    )?;
+    Ok(row.is_some())
+}
+
+/// Forgets runs that ended long ago but for what a thread has come to, and threads in which nothing happened for as long. How
+/// many rows that were, of which there are `most` at once.
+pub(crate) fn sweep(
+    scope: &mut Scope<'_>,
+    before: Timestamp,
+    most: u32,
+) -> Result<usize, StoreError> {
+    let threads = scope.execute(
+        "DELETE FROM threads WHERE workspace = ?1 AND id IN (SELECT t.id FROM threads t WHERE t.workspace = ?1 \
+         AND t.changed_at < ?2 AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.workspace = ?1 AND r.thread = t.id \
+         AND (r.ended_at IS NULL OR r.ended_at >= ?2)) ORDER BY t.changed_at LIMIT ?3)",
+        &[before.into(), most.into()],
+    )?;
+    let runs = scope.execute(
+        "DELETE FROM runs WHERE workspace = ?1 AND id IN (SELECT r.id FROM runs r WHERE r.workspace = ?1 \
+         AND r.ended_at < ?2 AND NOT EXISTS (SELECT 1 FROM threads t WHERE t.workspace = ?1 AND t.run = r.id) \
+         ORDER BY r.ended_at LIMIT ?3)",
+        &[before.into(), most.into()],
+    )?;
+    Ok(threads + runs)
 }

@@ -1,12 +1,34 @@
 //! The service: runs begin and end in the units of their calls, and are looked at.
 
+use skep_api::RunStatus;
 use skep_core::{CallId, RunId, ThreadId, Timestamp, Workspace};
 use skep_protocols::Recorder;
 use skep_protocols::adapt::Protocol;
 use skep_protocols::agui::RunAgentInput;
-use skep_store::{Db, Scope, StoreError};
+use skep_store::{By, Change, Db, Scope, StoreError, Unit};
 
-use crate::rows::{self, Run, Status, Thread};
+use crate::rows::{self, Kept, Run, Thread};
+
+const RUN: &str = "run";
+const THREAD: &str = "thread";
+/// Rows that are forgotten in one unit.
+const AT_ONCE: u32 = 500;
+
+/// Leaves the entry of a change of a thread.
+fn did(
+    scope: &mut Scope<'_>,
+    by: &By,
+    (id, what): (ThreadId, &str),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let change = Change {
+        action: None,
+        resource: ("Thread", &id.to_string()),
+        what,
+        hash: None,
+    };
+    by.did(scope, &change, now)
+}
 
 /// A run that is to begin.
 #[derive(Debug, Clone)]
@@ -15,6 +37,8 @@ pub struct New {
     pub id: RunId,
     /// Who is asked.
     pub agent: String,
+    /// Who asks: a principal. A thread is theirs alone.
+    pub whose: String,
     /// The run in which its agent is asked by another.
     pub parent: Option<RunId>,
     /// What the agent speaks, by its word.
@@ -49,15 +73,36 @@ pub struct Filter {
     /// Of this thread.
     pub thread: Option<ThreadId>,
     /// That stand so.
-    pub status: Option<Status>,
+    pub status: Option<RunStatus>,
+    /// In which an agent was asked by this one's.
+    pub parent: Option<RunId>,
+}
+
+/// A thread that is to begin with what another had come to.
+#[derive(Debug, Clone)]
+pub struct Fork {
+    /// With whom.
+    pub agent: String,
+    /// Whose it is to be.
+    pub whose: String,
+    /// What they call it; else it is called by its id.
+    pub name: Option<String>,
+    /// What was said by then.
+    pub kept: Kept,
 }
 
 /// What goes wrong with runs.
 #[derive(Debug, thiserror::Error)]
 pub enum RunsError {
     /// There is no such run or thread in this workspace.
-    #[error("there is no such run")]
-    NotFound,
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// A thread of that name is there.
+    #[error("there is a thread of the name `{0}`")]
+    Taken(String),
+    /// A run of the thread is under way.
+    #[error("a run of the thread is under way: cancel it, or wait for its end")]
+    Busy,
     /// The store's own.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -139,7 +184,7 @@ impl Runs {
             .db
             .read(move |reader| rows::asked(&mut reader.scope(&of), id));
         let found: Option<(RunAgentInput, String)> = read.await?;
-        let (input, word) = found.ok_or(RunsError::NotFound)?;
+        let (input, word) = found.ok_or(RunsError::NotFound(RUN))?;
         let unknown = || StoreError::Statement(format!("`{word}` is nothing that agents speak"));
         let protocol = Protocol::of(&word).ok_or_else(unknown)?;
         Ok((input, protocol))
@@ -155,7 +200,7 @@ impl Runs {
             .db
             .read(move |reader| rows::find(&mut reader.scope(&of), id));
         let found: Option<Run> = read.await?;
-        found.ok_or(RunsError::NotFound)
+        found.ok_or(RunsError::NotFound(RUN))
     }
 
     /// The run that a call carries.
@@ -168,7 +213,7 @@ impl Runs {
             .db
             .read(move |reader| rows::of_call(&mut reader.scope(&of), call));
         let found: Option<Run> = read.await?;
-        found.ok_or(RunsError::NotFound)
+        found.ok_or(RunsError::NotFound(RUN))
     }
 
     /// Runs, the newest first, from before one of them.
@@ -188,7 +233,50 @@ impl Runs {
         read.await
     }
 
-    /// Threads, those that changed last first.
+    /// A run and those that it was begun in, the innermost first; `most` of them.
+    ///
+    /// # Errors
+    /// [`RunsError`].
+    pub async fn chain(
+        &self,
+        workspace: &Workspace,
+        id: RunId,
+        most: usize,
+    ) -> Result<Vec<Run>, RunsError> {
+        let of = workspace.clone();
+        let read = self.db.read(move |reader| {
+            let mut scope = reader.scope(&of);
+            let (mut chain, mut next) = (Vec::new(), Some(id));
+            while let Some(id) = next.filter(|_| chain.len() < most) {
+                let Some(run) = rows::find(&mut scope, id)? else {
+                    break;
+                };
+                next = run.parent;
+                chain.push(run);
+            }
+            Ok::<_, StoreError>(chain)
+        });
+        let chain: Vec<Run> = read.await?;
+        match chain.is_empty() {
+            true => Err(RunsError::NotFound(RUN)),
+            false => Ok(chain),
+        }
+    }
+
+    /// What was said by the end of a run: nothing as long as there is none.
+    ///
+    /// # Errors
+    /// [`RunsError`].
+    pub async fn kept(&self, workspace: &Workspace, id: RunId) -> Result<Kept, RunsError> {
+        let of = workspace.clone();
+        let read = self
+            .db
+            .read(move |reader| rows::kept(&mut reader.scope(&of), id));
+        let found: Option<Kept> = read.await?;
+        found.ok_or(RunsError::NotFound(RUN))
+    }
+
+    /// Threads, the newest first, from before one of them.
     ///
     /// # Errors
     /// The store's own.
@@ -196,29 +284,119 @@ impl Runs {
         &self,
         workspace: &Workspace,
         agent: Option<String>,
-        most: u32,
+        (before, most): (Option<ThreadId>, u32),
     ) -> Result<Vec<Thread>, StoreError> {
         let of = workspace.clone();
-        let read = self
-            .db
-            .read(move |reader| rows::threads(&mut reader.scope(&of), agent.as_deref(), most));
+        let read = self.db.read(move |reader| {
+            rows::threads(&mut reader.scope(&of), agent.as_deref(), (before, most))
+        });
         read.await
     }
 
-    /// What a thread has come to: its messages and its state, as JSON; nothing where nothing was said.
+    /// A thread, and what was said in it.
     ///
     /// # Errors
     /// [`RunsError`].
-    pub async fn kept(
+    pub async fn thread(
         &self,
         workspace: &Workspace,
         id: ThreadId,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), RunsError> {
+    ) -> Result<(Thread, Kept), RunsError> {
         let of = workspace.clone();
         let read = self
             .db
-            .read(move |reader| rows::kept(&mut reader.scope(&of), id));
-        let found: Option<(Option<Vec<u8>>, Option<Vec<u8>>)> = read.await?;
-        found.ok_or(RunsError::NotFound)
+            .read(move |reader| rows::thread_with(&mut reader.scope(&of), id));
+        let found: Option<(Thread, Kept)> = read.await?;
+        found.ok_or(RunsError::NotFound(THREAD))
+    }
+
+    /// The thread with an agent that somebody calls so, and what was said in it.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn named(
+        &self,
+        workspace: &Workspace,
+        (agent, whose, name): (&str, &str, &str),
+    ) -> Result<Option<(Thread, Kept)>, StoreError> {
+        let of = workspace.clone();
+        let (agent, whose, name) = (agent.to_owned(), whose.to_owned(), name.to_owned());
+        let read = self
+            .db
+            .read(move |reader| rows::named(&mut reader.scope(&of), (&agent, &whose, &name)));
+        read.await
+    }
+
+    /// Makes a thread that begins with what another had come to.
+    ///
+    /// # Errors
+    /// [`RunsError::Taken`], and the store's own.
+    pub async fn fork(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        fork: Fork,
+    ) -> Result<Thread, RunsError> {
+        let (of, by) = (workspace.clone(), by.clone());
+        let write = self.db.write(move |unit: &mut Unit<'_>| {
+            let now = unit.now();
+            let mut scope = unit.scope(&of);
+            let Some(id) = rows::fork(&mut scope, &fork, now)? else {
+                return Err(RunsError::Taken(fork.name.unwrap_or_default()));
+            };
+            did(&mut scope, &by, (id, "begun"), now)?;
+            let made = rows::thread_with(&mut scope, id)?;
+            let (thread, _) = made.ok_or(RunsError::NotFound(THREAD))?;
+            Ok(thread)
+        });
+        write.await
+    }
+
+    /// Forgets a thread with its runs. What its calls keep stays for as long as calls are kept.
+    ///
+    /// # Errors
+    /// [`RunsError`].
+    pub async fn forget(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        id: ThreadId,
+    ) -> Result<(), RunsError> {
+        let (of, by) = (workspace.clone(), by.clone());
+        let write = self.db.write(move |unit: &mut Unit<'_>| {
+            let now = unit.now();
+            let mut scope = unit.scope(&of);
+            if rows::is_busy(&mut scope, id)? {
+                return Err(RunsError::Busy);
+            }
+            if rows::forget(&mut scope, id)? == 0 {
+                return Err(RunsError::NotFound(THREAD));
+            }
+            Ok(did(&mut scope, &by, (id, "gone"), now)?)
+        });
+        write.await
+    }
+
+    /// Forgets what ended before a moment: runs but for what a thread has come to, and threads in which nothing happened since.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn sweep(
+        &self,
+        workspace: &Workspace,
+        before: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let mut all = 0;
+        loop {
+            let of = workspace.clone();
+            let write = self.db.write(move |unit: &mut Unit<'_>| {
+                rows::sweep(&mut unit.scope(&of), before, AT_ONCE)
+            });
+            let gone: usize = write.await?;
+            all += gone;
+            if gone < AT_ONCE as usize {
+                return Ok(all);
+            }
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Runs in the units of their calls.
 
 use serde_json::{Value, json};
+use skep_api::RunStatus;
 use skep_core::{CallId, RunId, Workspace};
 use skep_protocols::agui::RunAgentInput;
-use skep_store::{Db, Options, StoreError, Unit};
+use skep_store::{By, Db, Options, StoreError, Unit};
 
-use crate::{Ended, Filter, MIGRATIONS, New, Runs, RunsError, Status};
+use crate::{Ended, Filter, Fork, MIGRATIONS, New, Runs, RunsError};
 
 struct House {
     _folder: tempfile::TempDir,
@@ -29,6 +30,7 @@ fn new(agent: &str, thread: &str, run: &str) -> New {
     New {
         id: RunId::new(),
         agent: agent.to_owned(),
+        whose: "ApiKey:one".to_owned(),
         parent: None,
         protocol: "agui",
         input: RunAgentInput::new(thread, run),
@@ -63,7 +65,8 @@ impl House {
 
     async fn messages(&self, id: RunId) -> Option<Value> {
         let run = self.runs.show(&self.workspace, id).await.unwrap();
-        let (messages, _) = self.runs.kept(&self.workspace, run.thread).await.unwrap();
+        let thread = self.runs.thread(&self.workspace, run.thread).await.unwrap();
+        let messages = thread.1.messages;
         messages.map(|it| serde_json::from_slice(&it).unwrap())
     }
 }
@@ -88,7 +91,7 @@ async fn runs_of_one_name_belong_to_one_thread_with_one_agent() {
     for one in &all {
         let call = house.begin(one).await;
         let run = house.runs.show(&house.workspace, one.id).await.unwrap();
-        assert_eq!((run.status, run.call), (Status::Running, call));
+        assert_eq!((run.status, run.call), (RunStatus::Running, call));
         assert_eq!(run.name, one.input.run_id);
         let same = house.runs.of_call(&house.workspace, call).await.unwrap();
         assert_eq!(same, run);
@@ -101,12 +104,13 @@ async fn runs_of_one_name_belong_to_one_thread_with_one_agent() {
         agent: agent.map(str::to_owned),
         thread,
         status,
+        parent: None,
     };
     for (filter, wanted) in [
         (filter(None, None, None), vec![3, 2, 1, 0]),
         (filter(Some("a"), None, None), vec![3, 1, 0]),
         (filter(None, Some(threads[0]), None), vec![1, 0]),
-        (filter(None, None, Some(Status::Failed)), vec![]),
+        (filter(None, None, Some(RunStatus::Failed)), vec![]),
     ] {
         let found = house.runs.list(&house.workspace, filter, (None, 10)).await;
         let found: Vec<RunId> = found.unwrap().iter().map(|it| it.id).collect();
@@ -117,7 +121,7 @@ async fn runs_of_one_name_belong_to_one_thread_with_one_agent() {
         .runs
         .list(&house.workspace, Filter::default(), (Some(all[2].id), 1));
     assert_eq!(page.await.unwrap()[0].id, all[1].id);
-    let threads = house.runs.threads(&house.workspace, None, 10).await;
+    let threads = house.runs.threads(&house.workspace, None, (None, 10)).await;
     assert_eq!(threads.unwrap().len(), 3);
 }
 
@@ -129,7 +133,7 @@ async fn what_a_run_comes_to_outlives_its_call() {
     assert_eq!(house.messages(first.id).await, None);
     house.turn(first.id, Ended::Said(SAID)).await;
     let run = house.runs.show(&house.workspace, first.id).await.unwrap();
-    assert_eq!(run.status, Status::Finished);
+    assert_eq!(run.status, RunStatus::Finished);
     assert!(run.ended.is_some());
     let said = json!([{ "id": "m", "role": "assistant", "content": "Hi" }]);
     assert_eq!(house.messages(first.id).await, Some(said.clone()));
@@ -137,11 +141,15 @@ async fn what_a_run_comes_to_outlives_its_call() {
     house.begin(&second).await;
     house.turn(second.id, Ended::Said(FAILED)).await;
     let run = house.runs.show(&house.workspace, second.id).await.unwrap();
-    assert_eq!(run.status, Status::Failed);
+    assert_eq!(run.status, RunStatus::Failed);
     let error = ("agent_failed".to_owned(), "No.".to_owned());
     assert_eq!(run.error, Some(error));
     assert_eq!(house.messages(second.id).await, Some(said));
-    let thread = &house.runs.threads(&house.workspace, None, 1).await.unwrap()[0];
+    let thread = &house
+        .runs
+        .threads(&house.workspace, None, (None, 1))
+        .await
+        .unwrap()[0];
     assert_eq!(thread.run, Some(first.id));
 }
 
@@ -155,16 +163,16 @@ async fn ends_that_no_agent_said_are_told_and_may_be_taken_back() {
         message: "It was tried three times.",
     };
     for (ended, status, is_over) in [
-        (dead, Status::Failed, true),
-        (Ended::Anew, Status::Running, false),
-        (Ended::Cancelled, Status::Cancelled, true),
-        (Ended::Anew, Status::Running, false),
-        (Ended::Said(ASKS), Status::Interrupted, true),
+        (dead, RunStatus::Failed, true),
+        (Ended::Anew, RunStatus::Running, false),
+        (Ended::Cancelled, RunStatus::Cancelled, true),
+        (Ended::Anew, RunStatus::Running, false),
+        (Ended::Said(ASKS), RunStatus::Interrupted, true),
     ] {
         house.turn(one.id, ended).await;
         let run = house.runs.show(&house.workspace, one.id).await.unwrap();
         assert_eq!((run.status, run.ended.is_some()), (status, is_over));
-        assert_eq!(run.error.is_some(), status == Status::Failed);
+        assert_eq!(run.error.is_some(), status == RunStatus::Failed);
     }
     let run = house.runs.show(&house.workspace, one.id).await.unwrap();
     assert_eq!(run.interrupts[0].reason, "approval");
@@ -186,21 +194,136 @@ async fn another_workspace_has_none_of_them() {
     let missing = |found: bool| assert!(found, "another workspace's is told");
     missing(matches!(
         house.runs.show(&other, one.id).await,
-        Err(RunsError::NotFound)
+        Err(RunsError::NotFound(_))
     ));
     missing(matches!(
         house.runs.of_call(&other, call).await,
-        Err(RunsError::NotFound)
+        Err(RunsError::NotFound(_))
     ));
     missing(matches!(
         house.runs.asked(&other, one.id).await,
-        Err(RunsError::NotFound)
+        Err(RunsError::NotFound(_))
     ));
     missing(matches!(
-        house.runs.kept(&other, thread).await,
-        Err(RunsError::NotFound)
+        house.runs.thread(&other, thread).await,
+        Err(RunsError::NotFound(_))
     ));
     let all = house.runs.list(&other, Filter::default(), (None, 10)).await;
     assert_eq!(all.unwrap(), []);
-    assert_eq!(house.runs.threads(&other, None, 10).await.unwrap(), []);
+    assert_eq!(
+        house.runs.threads(&other, None, (None, 10)).await.unwrap(),
+        []
+    );
+}
+
+#[tokio::test]
+async fn a_thread_is_its_owners_alone() {
+    let house = house();
+    let (mine, mut theirs) = (new("a", "t", "1"), new("a", "t", "1"));
+    theirs.whose = "ApiKey:two".to_owned();
+    house.begin(&mine).await;
+    house.begin(&theirs).await;
+    let threads = house.runs.threads(&house.workspace, None, (None, 10)).await;
+    assert_eq!(threads.unwrap().len(), 2);
+    let of = |whose: &'static str| ("a", whose, "t");
+    for (whose, run) in [("ApiKey:one", &mine), ("ApiKey:two", &theirs)] {
+        let named = house.runs.named(&house.workspace, of(whose)).await.unwrap();
+        let run = house.runs.show(&house.workspace, run.id).await.unwrap();
+        assert_eq!(named.unwrap().0.id, run.thread);
+    }
+    let nobody = house.runs.named(&house.workspace, of("User:x")).await;
+    assert_eq!(nobody.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_fork_goes_on_from_where_another_stood() {
+    let house = house();
+    let one = new("a", "t", "1");
+    house.begin(&one).await;
+    house.turn(one.id, Ended::Said(SAID)).await;
+    let kept = house.runs.kept(&house.workspace, one.id).await.unwrap();
+    let fork = |name: Option<&str>| Fork {
+        agent: "a".to_owned(),
+        whose: "ApiKey:one".to_owned(),
+        name: name.map(str::to_owned),
+        kept: kept.clone(),
+    };
+    let by = By::nobody();
+    let taken = house
+        .runs
+        .fork(&by, &house.workspace, fork(Some("t")))
+        .await;
+    assert!(matches!(taken, Err(RunsError::Taken(name)) if name == "t"));
+    let made = house
+        .runs
+        .fork(&by, &house.workspace, fork(Some("u")))
+        .await;
+    let made = made.unwrap();
+    let (_, has) = house.runs.thread(&house.workspace, made.id).await.unwrap();
+    assert_eq!(has, kept);
+    // What is said there changes nothing here.
+    let two = new("a", "u", "2");
+    house.begin(&two).await;
+    house.turn(two.id, Ended::Said(ASKS)).await;
+    assert_eq!(house.messages(two.id).await, Some(json!([])));
+    assert_eq!(house.messages(one.id).await.unwrap()[0]["id"], "m");
+    let unnamed = house.runs.fork(&by, &house.workspace, fork(None)).await;
+    let unnamed = unnamed.unwrap();
+    assert_eq!(unnamed.name, unnamed.id.to_string());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_not_forgotten() {
+    let house = house();
+    let (one, two) = (new("a", "t", "1"), new("a", "t", "2"));
+    house.begin(&one).await;
+    let run = house.runs.show(&house.workspace, one.id).await.unwrap();
+    let by = By::nobody();
+    let busy = house
+        .runs
+        .forget(&by, &house.workspace, run.thread)
+        .await
+        .unwrap_err();
+    assert!(matches!(busy, RunsError::Busy));
+    let later = house
+        .db
+        .clock()
+        .now()
+        .plus(std::time::Duration::from_secs(9));
+    assert_eq!(house.runs.sweep(&house.workspace, later).await.unwrap(), 0);
+    house.turn(one.id, Ended::Said(SAID)).await;
+    house.begin(&two).await;
+    // What the thread has come to stays as long as it lives.
+    assert_eq!(house.runs.sweep(&house.workspace, later).await.unwrap(), 0);
+    house.turn(two.id, Ended::Said(ASKS)).await;
+    assert_eq!(house.runs.sweep(&house.workspace, later).await.unwrap(), 3);
+    let gone = house.runs.thread(&house.workspace, run.thread).await;
+    assert!(matches!(gone, Err(RunsError::NotFound("thread"))));
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_another_is_known_by_its_run() {
+    let house = house();
+    let one = new("a", "t", "1");
+    let mut two = new("b", "u", "1");
+    two.parent = Some(one.id);
+    let mut three = new("c", "v", "1");
+    three.parent = Some(two.id);
+    for run in [&one, &two, &three] {
+        house.begin(run).await;
+    }
+    let chain = house.runs.chain(&house.workspace, three.id, 10).await;
+    let agents: Vec<String> = chain.unwrap().into_iter().map(|it| it.agent).collect();
+    assert_eq!(agents, ["c", "b", "a"]);
+    let chain = house.runs.chain(&house.workspace, three.id, 2).await;
+    assert_eq!(chain.unwrap().len(), 2);
+    let children = Filter {
+        parent: Some(one.id),
+        ..Filter::default()
+    };
+    let found = house
+        .runs
+        .list(&house.workspace, children, (None, 10))
+        .await;
+    assert_eq!(found.unwrap()[0].id, two.id);
 }

@@ -115,7 +115,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 192] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
     ("GET", "/api/v1/webhooks", HOOK_READ),
     ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
     ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
@@ -690,6 +690,39 @@ pub(crate) const ROUTES: [(&str, &str, Access); 192] = [
         "POST",
         "/api/v1/calls/purge",
         change("call:purge", "Workspace"),
+    ),
+    ("GET", "/api/v1/runs", look("call:list", "Workspace")),
+    ("GET", "/api/v1/runs/{run}", look("call:read", "Call")),
+    (
+        "GET",
+        "/api/v1/runs/{run}/input",
+        look("call:read-body", "Call"),
+    ),
+    (
+        "GET",
+        "/api/v1/runs/{run}/events",
+        look("call:read-body", "Call"),
+    ),
+    (
+        "POST",
+        "/api/v1/runs/{run}/cancel",
+        change("call:cancel", "Call"),
+    ),
+    (
+        "POST",
+        "/api/v1/runs/{run}/fork",
+        change("thread:fork", "Call"),
+    ),
+    ("GET", "/api/v1/threads", look("call:list", "Workspace")),
+    (
+        "GET",
+        "/api/v1/threads/{thread}",
+        look("thread:read", "Agent"),
+    ),
+    (
+        "DELETE",
+        "/api/v1/threads/{thread}",
+        change("thread:forget", "Agent"),
     ),
     ("GET", "/api/v1/servers", look("server:read", "Server")),
     ("GET", "/api/v1/backups", look("backup:list", "Server")),

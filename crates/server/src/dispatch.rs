@@ -601,7 +601,8 @@ impl Dispatcher {
                         self.may_call(act, asker, agent, &request).await?;
                     }
                     if agui::is_meant(request.method(), target) {
-                        return agui::answer(&self.state, (context, visit), agent, request).await;
+                        let who = (asker, agent);
+                        return agui::answer(&self.state, (context, visit), who, request).await;
                     }
                     let handled = ingress.handle(context, visit, target, request).await?;
                     return Ok(handled.map(Body::Door));

@@ -19,7 +19,7 @@ use skep_runs::Runs;
 use skep_runtime::{Event, Runtime, Target};
 use skep_store::{Scope, StoreError};
 
-use crate::agui;
+use crate::runs;
 
 /// The agents of a runtime.
 pub(crate) struct RuntimeAgents {
@@ -102,7 +102,7 @@ impl Agents for RuntimeAgents {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         if let Some(run) = turn.run {
-            let ended = agui::ended(turn.state, turn.reason, turn.summary);
+            let ended = runs::ended(turn.state, turn.reason, turn.summary);
             Runs::turned(scope, run, &ended, now)?;
         }
         if turn.state != CallState::Dead {

@@ -45,6 +45,7 @@ mod rates;
 mod renewals;
 mod reread;
 mod run;
+mod runs;
 mod spelling;
 mod state;
 mod strict;

@@ -48,6 +48,7 @@ use crate::proxy;
 use crate::quotas::{self, Allowed, Held};
 use crate::rates::Rates;
 use crate::renewals::{self, Renewals};
+use crate::runs;
 use crate::state::State;
 use crate::telemetry::Tracer;
 use crate::threats::Threats;
@@ -238,7 +239,6 @@ async fn compose(
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
     let (vault, ways) = ways::vault(&db, settings, &own).await?;
-    let threats = Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?;
     let (keys, first_key) =
         keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions, outside) = people(&db, settings, &mut registry)?;
@@ -256,6 +256,7 @@ async fn compose(
     let with = (&runtime, &ingress, &audit, &vault);
     let state = State {
         started: db.clock().now(),
+        threats: Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?,
         webhooks: webhooks::open(settings, &db, with, (own, tenants.all()))?,
         backups: Backups::open(&db, settings, backup_metrics, &options.stop)?,
         db,
@@ -267,6 +268,7 @@ async fn compose(
         over_budget: OverBudget::default(),
         own: proxy::Own::of(url, doors),
         model_bounds: models::Bounds::of(settings),
+        run_bounds: runs::Bounds::of(settings),
         audit,
         frameworks: frameworks(settings)?,
         keys,
@@ -280,7 +282,6 @@ async fn compose(
         tenants,
         users,
         sessions,
-        threats,
         vault,
         mounts,
         ways,
@@ -506,6 +507,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
         tokio::spawn(webhooks::keep(state.clone())),
+        tokio::spawn(runs::keep(state.clone())),
         tokio::spawn(budgets::keep(state.clone())),
         tokio::spawn(webhooks::forget_keys(state.clone())),
         tokio::spawn(async move { renewing.renewals.keep_fresh().await }),

@@ -16,6 +16,7 @@ use skep_guard::identity::{Sessions, Tenants, Users};
 use skep_guard::keys::Keys;
 use skep_guard::tokens::TokenKey;
 use skep_ingress::Ingress;
+use skep_runs::Runs;
 use skep_runtime::{Driver, Runtime};
 use skep_store::Db;
 use skep_vault::Vault;
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) tools: Tools,
     /// How large and how slow a request to one may be.
     pub(crate) model_bounds: crate::models::Bounds,
+    /// What runs may take.
+    pub(crate) run_bounds: crate::runs::Bounds,
     /// The way out to the web.
     pub(crate) web: Web,
     /// What tells others what happens here.
@@ -106,6 +109,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// What agents were asked, and what came of it.
+    pub(crate) fn runs(&self) -> Runs {
+        Runs::new(self.db.clone())
+    }
+
     /// Time since the start.
     pub(crate) fn uptime(&self) -> Duration {
         self.db.clock().now().since(self.started)

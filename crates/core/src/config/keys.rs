@@ -630,6 +630,10 @@ settings! {
     performance_retention("performance.retention"): Duration = "30d";
     /// Bytes of bodies of ended calls that are kept; the oldest go first.
     calls_retention_bytes("calls.retention_bytes"): u64 = "1GiB";
+    /// How long it is kept what runs came to, after their end, and conversations in which nothing happens.
+    runs_retention("runs.retention"): Duration = "90d";
+    /// Agents that may ask one another in one run, each within the run of the one before.
+    runs_depth("runs.depth"): u32 = "8";
     /// What is logged: a level, or levels by module such as `info,skep_ingress=debug`.
     log_level("log.level"): String = "info";
     /// How log lines look: `auto` is human on a terminal and JSON otherwise.
@@ -735,4 +739,6 @@ pub(super) const ABOVE_ZERO: &[&str] = &[
     "webhooks.timeout",
     "webhooks.retention",
     "exchanges.retention",
+    "runs.retention",
+    "runs.depth",
 ];

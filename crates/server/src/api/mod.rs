@@ -27,6 +27,7 @@ mod policy;
 mod prompts;
 mod providers;
 mod rollouts;
+mod runs;
 mod secrets;
 mod security;
 mod servers;
@@ -48,7 +49,7 @@ use axum::{RequestExt as _, Router};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::json;
 use skep_compliance::validate_operation;
-use skep_core::{Code, RequestId};
+use skep_core::{Code, RequestId, Workspace};
 use skep_store::By;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -132,6 +133,14 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(calls::redrive))
         .routes(routes!(calls::redrive_all))
         .routes(routes!(calls::purge_all))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::asked))
+        .routes(routes!(runs::events))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::fork))
+        .routes(routes!(runs::threads))
+        .routes(routes!(runs::show_thread, runs::forget))
         .routes(routes!(servers::list))
         .routes(routes!(backups::list, backups::create))
         .routes(routes!(backups::show))
@@ -352,19 +361,35 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
 const MOST_LAYERS: usize = 2 * (skep_runtime::MOST_LAYER as usize) + (1 << 20);
 
 /// The thing that a path names, as its handler reads it.
-async fn named(request: &mut Request, kind: &str) -> Result<String, ApiError> {
-    let name = match kind {
-        "Agent" => "agent",
-        "Call" => "call",
-        "Secret" => "secret",
+async fn named(
+    state: &State,
+    workspace: &Workspace,
+    request: &mut Request,
+    kind: &str,
+) -> Result<String, ApiError> {
+    let names = match kind {
+        "Agent" => ["agent", "thread"],
+        "Call" => ["call", "run"],
+        "Secret" => ["secret", "secret"],
         _ => return Ok(String::new()),
     };
     let all: Result<RawPathParams, _> = request.extract_parts().await;
     let all = all.map_err(|_| ApiError::new(Code::NotFound, "the path is malformed"))?;
-    let found = all.iter().find(|(key, _)| *key == name);
-    let found = found.map(|(_, value)| value.to_owned());
-    // A route of the table that names nothing of its kind would be asked about the wrong thing.
-    found.ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))
+    let found = all.iter().find(|(key, _)| names.contains(key));
+    match found {
+        // Who may do something with a call may do so with the run that it carries.
+        Some(("run", id)) => {
+            let run = state.runs().show(workspace, runs::run_id(id)?).await?;
+            Ok(run.call.to_string())
+        }
+        Some(("thread", id)) => {
+            let (thread, _) = state.runs().thread(workspace, runs::thread_id(id)?).await?;
+            Ok(thread.agent)
+        }
+        Some((_, value)) => Ok(value.to_owned()),
+        // A route of the table that names nothing of its kind would be asked about the wrong thing.
+        None => Err(ApiError::new(Code::Forbidden, "nobody may do that")),
+    }
 }
 
 /// Takes in what an operation is said to be for, where the frameworks that hold here ask for it.
@@ -410,11 +435,11 @@ async fn told(
     }
     let access = access::of(request.method(), route)
         .ok_or_else(|| ApiError::new(Code::Forbidden, "nobody may do that"))?;
-    let of = named(&mut request, access.kind).await?;
     let id = REQUEST
         .try_with(|id| *id)
         .unwrap_or_else(|_| RequestId::new());
     let workspace = asker.principal.workspace.clone();
+    let of = named(&state, &workspace, &mut request, access.kind).await?;
     let act = Arc::new(Act::new(&asker, workspace, access, &of, id));
     let about = match access.kind {
         "Agent" => About::Agent(&of),

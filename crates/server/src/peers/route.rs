@@ -121,6 +121,13 @@ async fn about(
             };
             call.map_or(About::Anything, |call| About::Agent(call.agent))
         }
+        ("runs", Some(id), Some("events" | "cancel" | "fork")) => {
+            let run = match id.parse() {
+                Ok(id) => state.runs().show(workspace, id).await.ok(),
+                Err(_) => None,
+            };
+            run.map_or(About::Anything, |run| About::Agent(run.agent))
+        }
         ("calls", Some("redrive"), None) => {
             let query = request.uri().query().unwrap_or_default();
             let agent = query
