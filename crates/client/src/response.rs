@@ -271,3 +271,40 @@ impl Events {
         Ok(None)
     }
 }
+
+/// An event of a run, as AG-UI has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunEvent {
+    /// Which, for who goes on behind it; none, of what is not recorded.
+    pub id: Option<String>,
+    /// What it tells.
+    pub event: serde_json::Value,
+}
+
+/// The events of a run, as they happen.
+#[derive(Debug)]
+pub struct RunEvents(Lines);
+
+impl RunEvents {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self(Lines::new(answer))
+    }
+
+    /// The next event; `None` when the run has ended.
+    ///
+    /// # Errors
+    /// [`ClientError::Interrupted`], and [`ClientError::Protocol`] when an event is not one.
+    pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
+        let mut id = None;
+        while let Some(line) = self.0.next().await? {
+            if let Some(text) = line.strip_prefix(b"id: ") {
+                id = Some(String::from_utf8_lossy(text).into_owned());
+            }
+            if let Some(data) = line.strip_prefix(b"data: ") {
+                let event = self.0.json(data)?;
+                return Ok(Some(RunEvent { id, event }));
+            }
+        }
+        Ok(None)
+    }
+}

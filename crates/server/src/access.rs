@@ -106,6 +106,11 @@ const LABEL: Access = change("prompt:label", "Workspace");
 const HOOK_READ: Access = look("webhook:read", "Workspace");
 const HOOK_WRITE: Access = change("webhook:write", "Workspace");
 const HOOK_SEND: Access = change("webhook:send", "Workspace");
+/// Looks at tools; says which there are.
+const TOOL_READ: Access = look("tool:read", "Workspace");
+const TOOL_PROVIDE: Access = change("tool:provide", "Workspace");
+/// Looks at what is said in a call, or in the run that it carries.
+const CALL_BODY: Access = look("call:read-body", "Call");
 /// Looks at policies, and at the audit log: its entries, and what they are proven by.
 const POLICY_READ: Access = look("policy:read", "Workspace");
 const AUDIT_READ: Access = look("audit:read", "Workspace");
@@ -134,28 +139,16 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         HOOK_SEND,
     ),
     ("POST", "/api/v1/webhooks/{webhook}/redeliver", HOOK_SEND),
-    ("GET", "/api/v1/mcp/presets", look("tool:read", "Workspace")),
-    ("GET", "/api/v1/mcp/servers", look("tool:read", "Workspace")),
-    (
-        "PUT",
-        "/api/v1/mcp/servers/{server}",
-        change("tool:provide", "Workspace"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/mcp/servers/{server}",
-        change("tool:provide", "Workspace"),
-    ),
+    ("GET", "/api/v1/mcp/presets", TOOL_READ),
+    ("GET", "/api/v1/mcp/servers", TOOL_READ),
+    ("PUT", "/api/v1/mcp/servers/{server}", TOOL_PROVIDE),
+    ("DELETE", "/api/v1/mcp/servers/{server}", TOOL_PROVIDE),
     (
         "POST",
         "/api/v1/mcp/servers/{server}/check",
         ahead("tool:check", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/mcp/servers/{server}/tools",
-        look("tool:read", "Workspace"),
-    ),
+    ("GET", "/api/v1/mcp/servers/{server}/tools", TOOL_READ),
     (
         "POST",
         "/api/v1/mcp/servers/{server}/approvals",
@@ -166,22 +159,10 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         "/api/v1/mcp/servers/{server}/classes",
         change("tool:approve", "Workspace"),
     ),
-    (
-        "GET",
-        "/api/v1/mcp/virtuals",
-        look("tool:read", "Workspace"),
-    ),
-    (
-        "PUT",
-        "/api/v1/mcp/virtuals/{virtual}",
-        change("tool:provide", "Workspace"),
-    ),
-    (
-        "DELETE",
-        "/api/v1/mcp/virtuals/{virtual}",
-        change("tool:provide", "Workspace"),
-    ),
-    ("GET", "/api/v1/mcp/usage", look("tool:read", "Workspace")),
+    ("GET", "/api/v1/mcp/virtuals", TOOL_READ),
+    ("PUT", "/api/v1/mcp/virtuals/{virtual}", TOOL_PROVIDE),
+    ("DELETE", "/api/v1/mcp/virtuals/{virtual}", TOOL_PROVIDE),
+    ("GET", "/api/v1/mcp/usage", TOOL_READ),
     ("GET", "/api/v1/web/rules", WEB_READ),
     ("PUT", "/api/v1/web/rules/{rule}", WEB_RULE),
     ("DELETE", "/api/v1/web/rules/{rule}", WEB_RULE),
@@ -656,16 +637,8 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         "/api/v1/calls/{call}",
         change("call:purge", "Call"),
     ),
-    (
-        "GET",
-        "/api/v1/calls/{call}/request",
-        look("call:read-body", "Call"),
-    ),
-    (
-        "GET",
-        "/api/v1/calls/{call}/response",
-        look("call:read-body", "Call"),
-    ),
+    ("GET", "/api/v1/calls/{call}/request", CALL_BODY),
+    ("GET", "/api/v1/calls/{call}/response", CALL_BODY),
     (
         "POST",
         "/api/v1/calls/{call}/cancel",
@@ -693,16 +666,8 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
     ),
     ("GET", "/api/v1/runs", look("call:list", "Workspace")),
     ("GET", "/api/v1/runs/{run}", look("call:read", "Call")),
-    (
-        "GET",
-        "/api/v1/runs/{run}/input",
-        look("call:read-body", "Call"),
-    ),
-    (
-        "GET",
-        "/api/v1/runs/{run}/events",
-        look("call:read-body", "Call"),
-    ),
+    ("GET", "/api/v1/runs/{run}/input", CALL_BODY),
+    ("GET", "/api/v1/runs/{run}/events", CALL_BODY),
     (
         "POST",
         "/api/v1/runs/{run}/cancel",

@@ -9,7 +9,8 @@ use crate::cmd::{
     account, agents, archive, attach, audit, backup, benchmark, build, cache, call, calls,
     compliance, config, deploy, dev, events, exec, health, healthcheck, init, keys, list, lock,
     logs, manifest, mcp, message, models, orders, performance, policy, prompts, replay, rollout,
-    secrets, security, stats, store, templates, top, up, users, vault, web, webhooks, workspaces,
+    runs, secrets, security, stats, store, templates, top, up, users, vault, web, webhooks,
+    workspaces,
 };
 use crate::output::{Color, Format};
 
@@ -144,6 +145,8 @@ pub(crate) enum Verb {
     Call(call::CallArgs),
     /// List, show and mend calls
     Calls(calls::CallsArgs),
+    /// List and follow runs of agents, and the conversations that they belong to
+    Runs(runs::RunsArgs),
     /// Send a recorded call again and show how the answers differ
     Replay(replay::ReplayArgs),
     /// Measure how fast agents answer, and what that costs

@@ -39,6 +39,7 @@ pub(crate) mod policy;
 pub(crate) mod prompts;
 pub(crate) mod replay;
 pub(crate) mod rollout;
+pub(crate) mod runs;
 pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod select;

@@ -138,6 +138,7 @@ async fn client_verb(session: &Session, verb: Verb) -> Result {
         Verb::Remove(args) => cmd::orders::remove(session, args).await,
         Verb::Call(args) => cmd::call::call(session, args).await,
         Verb::Calls(args) => cmd::calls::run(session, args).await,
+        Verb::Runs(args) => cmd::runs::run(session, args).await,
         Verb::Replay(args) => cmd::replay::replay(session, args).await,
         Verb::Benchmark(args) => cmd::benchmark::benchmark(session, args).await,
         Verb::Cache(verb) => cmd::cache::cache(session, verb).await,

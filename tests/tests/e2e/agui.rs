@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use skep_tests::{Server, agent_binary};
 
 /// What a client asks.
-fn input(thread: &str, run: &str) -> String {
+pub(crate) fn input(thread: &str, run: &str) -> String {
     let asked = json!({ "id": "q", "role": "user", "content": "Count." });
     json!({
         "threadId": thread, "runId": run, "state": {}, "messages": [asked], "tools": [], "context": [], "forwardedProps": {},
@@ -16,7 +16,11 @@ fn input(thread: &str, run: &str) -> String {
 }
 
 /// Asks for a run, or for the rest of it.
-async fn asks(server: &Server, body: String, seen: Option<&str>) -> http::Response<Incoming> {
+pub(crate) async fn asks(
+    server: &Server,
+    body: String,
+    seen: Option<&str>,
+) -> http::Response<Incoming> {
     let mut request = server.client.request(Method::POST, "/agents/a/agui", body);
     if let Some(seen) = seen {
         let seen = HeaderValue::from_str(seen).expect("an id");
@@ -26,10 +30,10 @@ async fn asks(server: &Server, body: String, seen: Option<&str>) -> http::Respon
 }
 
 /// An event with its id, if it has one.
-type Event = (Option<String>, Value);
+pub(crate) type Event = (Option<String>, Value);
 
 /// The events of a stream of them; comments are none.
-fn events(text: &str) -> Vec<Event> {
+pub(crate) fn events(text: &str) -> Vec<Event> {
     let frames = text.split("\n\n").filter(|it| it.contains("data: "));
     let event = |frame: &str| {
         let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name));
@@ -41,7 +45,7 @@ fn events(text: &str) -> Vec<Event> {
 }
 
 /// Reads on until an event has this text.
-async fn until(body: &mut Incoming, wanted: &str) -> Vec<Event> {
+pub(crate) async fn until(body: &mut Incoming, wanted: &str) -> Vec<Event> {
     let mut text = String::new();
     while !text.contains(wanted) || !text.ends_with("\n\n") {
         let frame = body.frame().await.expect("more").expect("a frame");
@@ -52,23 +56,23 @@ async fn until(body: &mut Incoming, wanted: &str) -> Vec<Event> {
     events(&text)
 }
 
-async fn rest(body: Incoming) -> Vec<Event> {
+pub(crate) async fn rest(body: Incoming) -> Vec<Event> {
     let rest = body.collect().await.expect("the end").to_bytes();
     events(&String::from_utf8_lossy(&rest))
 }
 
-fn kinds(events: &[Event]) -> Vec<&str> {
+pub(crate) fn kinds(events: &[Event]) -> Vec<&str> {
     let kinds = events.iter().map(|(_, event)| event["type"].as_str());
     kinds.map(Option::unwrap_or_default).collect()
 }
 
 /// What was written by these, as one text.
-fn written(events: &[Event]) -> String {
+pub(crate) fn written(events: &[Event]) -> String {
     let deltas = events.iter().filter_map(|(_, it)| it["delta"].as_str());
     deltas.collect()
 }
 
-fn step(server: &Server, number: u32) {
+pub(crate) fn step(server: &Server, number: u32) {
     std::fs::write(server.home("a").join(format!("step-{number}")), "").expect("a step");
 }
 
@@ -79,7 +83,7 @@ async fn deploy(server: &Server, endpoint: &str, calls: Value) {
     server.deploy_spec(spec).await;
 }
 
-async fn counting() -> Server {
+pub(crate) async fn counting() -> Server {
     let server = Server::start().await;
     deploy(&server, "/steps?n=2", json!({})).await;
     server

@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use skep_tests::{Answer, Client, Server};
 
+use crate::agui::input;
 use crate::api::documented;
 use crate::people::join;
 
@@ -42,6 +43,10 @@ async fn fill(client: &Client) -> Things {
     deploy(client, "treasure").await;
     let called = client.post("/agents/treasure/work", "the-plan").await;
     assert_eq!(called.status, 200, "{}", called.text());
+    let asked = input("red-thread", "red-run");
+    let ran = client.post("/agents/treasure/agui", asked).await;
+    assert_eq!(ran.status, 200, "{}", ran.text());
+    let run = client.get("/api/v1/runs").await.json()["items"][0].clone();
     let user = join(client, "rita@red.example", "member").await;
     let wish = json!({ "email": "guest@red.example", "role": "viewer" });
     let invited = client.post_json("/api/v1/invitations", &wish).await.json();
@@ -85,6 +90,11 @@ async fn fill(client: &Client) -> Things {
         ("label", "production".to_owned()),
         ("agent", "treasure".to_owned()),
         ("call", called.call()),
+        ("run", id(&run)),
+        (
+            "thread",
+            run["thread"].as_str().expect("a thread").to_owned(),
+        ),
         ("user", id(&user)),
         ("invitation", id(&invited)),
         ("key", id(&key)),
@@ -98,6 +108,7 @@ async fn fill(client: &Client) -> Things {
         "red-ci",
         "red-rule",
         "red-text",
+        "red-thread",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -115,6 +126,8 @@ async fn state(client: &Client) -> Vec<String> {
     for path in [
         "agents",
         "calls",
+        "runs",
+        "threads",
         "users",
         "invitations",
         "keys",

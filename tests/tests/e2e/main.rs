@@ -73,6 +73,7 @@ mod registry;
 mod renewals;
 mod replay;
 mod rollout;
+mod runs;
 mod sandbox;
 mod scale;
 mod seals;

@@ -17,18 +17,18 @@ fn given(agent: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn token(server: &Server, agent: &str) -> String {
+pub(crate) async fn token(server: &Server, agent: &str) -> String {
     let agent = server.agent(agent).await;
     let all = given(&agent);
     let found = all.into_iter().find(|(name, _)| name == "SKEP_TOKEN");
     found.expect("a token").1
 }
 
-fn with(server: &Server, token: &str) -> Client {
+pub(crate) fn with(server: &Server, token: &str) -> Client {
     Client::new(&server.client.url, token)
 }
 
-async fn allow(server: &Server, text: &str) {
+pub(crate) async fn allow(server: &Server, text: &str) {
     let body = json!({ "text": text }).to_string();
     let mut request = server.client.request(Method::PUT, "/api/v1/policy", body);
     let kind = http::HeaderValue::from_static("application/json");
