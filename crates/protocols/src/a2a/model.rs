@@ -158,6 +158,11 @@ impl Part {
         }
     }
 
+    /// A part as anybody writes it; none, when it is none.
+    pub(crate) fn lenient(value: &Value) -> Option<Self> {
+        Self::read(Version::V0_3, value).ok()
+    }
+
     pub(in crate::a2a) fn read(version: Version, value: &Value) -> Read<Self> {
         let fields = Fields::of(value)?;
         if version == Version::V0_3
