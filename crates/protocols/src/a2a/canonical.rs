@@ -76,8 +76,12 @@ fn number(number: &Number) -> String {
         // Of zero there is one.
         return "0".to_owned();
     };
-    // The shortest digits that say it, and where its point stands.
+    // The shortest digits that say it, and where its point stands; of as many digits those that are nearest, or even.
     let short = format!("{:e}", value.abs());
+    let count = short.bytes().take_while(|it| *it != b'e').count();
+    let nearest = format!("{:.*e}", count.saturating_sub(2), value.abs());
+    let is_same = nearest.parse().map(f64::to_bits) == Ok(value.abs().to_bits());
+    let short = if is_same { nearest } else { short };
     let (digits, power) = short.split_once('e').unwrap_or((&short, "0"));
     let digits = digits.replace('.', "");
     let power: i32 = power.parse().unwrap_or_default();

@@ -44,8 +44,10 @@ pub struct TaskView {
     before: HashSet<String>,
     /// Texts of this run, by the message that each is of.
     mine: HashMap<String, usize>,
-    /// Texts that have begun and not ended, with the subagent whose they are.
-    open: HashMap<String, Option<String>>,
+    /// Texts that have begun and not ended.
+    open: HashSet<String>,
+    /// The run has just begun: a snapshot has texts that go on.
+    fresh: bool,
     /// Bytes of texts that are kept.
     kept: usize,
     /// The event of which a message told last.
@@ -65,7 +67,8 @@ impl TaskView {
             run_id: input.run_id.clone(),
             before: input.messages.iter().map(|it| it.id.clone()).collect(),
             mine: HashMap::new(),
-            open: HashMap::new(),
+            open: HashSet::new(),
+            fresh: true,
             kept: 0,
             noted: None,
             begun: false,
@@ -120,7 +123,7 @@ impl TaskView {
 impl TaskView {
     fn take(&mut self, Shown { id, event }: &Shown, now: Micros) {
         match &event.body {
-            Body::RunStarted { .. } => {}
+            Body::RunStarted { .. } => self.fresh = true,
             Body::RunFinished {
                 result, outcome, ..
             } => self.finish(result.as_ref(), outcome.as_ref(), (*id, now)),
@@ -156,21 +159,25 @@ impl TaskView {
             } => {
                 let is_agent = matches!(role, None | Some(agui::Role::Assistant));
                 if is_agent && !self.before.contains(message_id) {
-                    let owner = event.subagent_run_id.clone();
-                    self.open.insert(message_id.clone(), owner);
+                    self.open.insert(message_id.clone());
                 }
             }
-            Body::TextMessageContent { message_id, delta } => self.append(message_id, delta),
+            Body::TextMessageContent { message_id, delta } => {
+                if self.open.contains(message_id) && !delta.is_empty() {
+                    self.append(message_id, delta, event.subagent_run_id.as_ref());
+                }
+            }
             Body::TextMessageEnd { message_id } => {
-                let is_open = self.open.remove(message_id).is_some();
+                let is_open = self.open.remove(message_id);
                 if is_open && self.mine.contains_key(message_id) {
                     let nothing = Artifact::new(message_id, vec![Part::text("")]);
                     self.tell(nothing, (true, true));
                 }
             }
             Body::MessagesSnapshot { messages } => self.restate(messages),
-            _ => {}
+            _ => return,
         }
+        self.fresh = false;
     }
 
     /// A task that was waiting for its agent is at work.
@@ -239,14 +246,8 @@ impl TaskView {
         has_room
     }
 
-    fn append(&mut self, id: &str, delta: &str) {
-        let Some(owner) = self.open.get(id) else {
-            return;
-        };
-        if delta.is_empty() {
-            return;
-        }
-        let mut chunk = text_artifact(id, delta, owner.as_ref());
+    fn append(&mut self, id: &str, delta: &str, owner: Option<&String>) {
+        let mut chunk = text_artifact(id, delta, owner);
         let there = self.mine.get(id).copied();
         if self.has_room(delta.len()) {
             match there.and_then(|at| self.task.artifacts.get_mut(at)) {
@@ -302,7 +303,7 @@ impl TaskView {
                 self.put(artifact.clone());
             }
             if !is_same {
-                let is_whole = !self.open.contains_key(&artifact.id);
+                let is_whole = !self.fresh && !self.open.contains(&artifact.id);
                 self.tell(artifact, (false, is_whole));
             }
         }
@@ -339,6 +340,7 @@ impl TaskView {
         (id, now): (Option<EventId>, Micros),
     ) {
         if let Some(result) = result {
+            self.work(now);
             let id = format!("{}-result", self.run_id);
             let mut artifact = Artifact::new(id, vec![data_part(result.clone())]);
             artifact.name = Some("result".to_owned());
