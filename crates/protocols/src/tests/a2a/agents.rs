@@ -57,7 +57,7 @@ fn stream(all: &[Value]) -> String {
     all.iter().map(one).collect()
 }
 
-fn task(state: &str, more: Value) -> Value {
+fn task(state: &str, more: &Value) -> Value {
     let mut task = json!({ "id": "t", "contextId": "c", "status": { "state": state } });
     task.as_object_mut()
         .unwrap()
@@ -74,18 +74,18 @@ fn status(state: &str, text: &str) -> Value {
     json!({ "statusUpdate": { "taskId": "t", "contextId": "c", "status": status } })
 }
 
-fn artifact(id: &str, parts: Value, append: bool, last: bool) -> Value {
+fn artifact(id: &str, parts: &Value, append: bool, last: bool) -> Value {
     json!({ "artifactUpdate": { "taskId": "t", "contextId": "c", "append": append, "lastChunk": last,
         "artifact": { "artifactId": id, "parts": parts } } })
 }
 
 fn text(id: &str, text: &str, append: bool) -> Value {
-    artifact(id, json!([{ "text": text }]), append, false)
+    artifact(id, &json!([{ "text": text }]), append, false)
 }
 
 #[test]
 fn a_stream_becomes_texts() {
-    let begun = task("TASK_STATE_SUBMITTED", json!({}));
+    let begun = task("TASK_STATE_SUBMITTED", &json!({}));
     let done = status("TASK_STATE_COMPLETED", "");
     for (told, texts) in [
         (
@@ -116,7 +116,7 @@ fn a_stream_becomes_texts() {
             vec![
                 task(
                     "TASK_STATE_WORKING",
-                    json!({ "artifacts": [
+                    &json!({ "artifacts": [
             { "artifactId": "a", "parts": [{ "text": "Hi" }] }] }),
                 ),
                 text("a", " you", true),
@@ -185,7 +185,7 @@ fn an_answer_may_come_at_once() {
     let data = json!({ "data": { "n": 1 } });
     let parts = json!([{ "text": "Hi" }, data, { "url": "https://x/f", "filename": "f" }]);
     let artifacts = json!({ "artifacts": [{ "artifactId": "a", "parts": parts }] });
-    let whole = rpc::result(&json!("run"), &task("TASK_STATE_COMPLETED", artifacts));
+    let whole = rpc::result(&json!("run"), &task("TASK_STATE_COMPLETED", &artifacts));
     let told = come_to(JSON, &whole.to_string());
     assert_eq!(
         told,
@@ -208,7 +208,7 @@ fn an_answer_may_come_at_once() {
     );
     // Some answer by the status alone.
     let answer = stream(&[
-        task("TASK_STATE_WORKING", json!({})),
+        task("TASK_STATE_WORKING", &json!({})),
         status("TASK_STATE_COMPLETED", "Hi"),
     ]);
     assert_eq!(come_to(SSE, &answer), (vec!["Hi".to_owned()], json!({})));
@@ -252,7 +252,7 @@ fn ends_that_are_none_are_told() {
         ),
         (
             JSON,
-            task("TASK_STATE_WORKING", json!({})).to_string(),
+            task("TASK_STATE_WORKING", &json!({})).to_string(),
             failed(INCOMPLETE, none),
         ),
         (JSON, "{}".to_owned(), failed(MALFORMED, odd)),
@@ -274,7 +274,7 @@ fn what_a_task_waits_for_is_answered_to_it() {
     let parts = &mut waits["statusUpdate"]["status"]["message"]["parts"];
     parts.as_array_mut().unwrap().push(schema);
     let all = [
-        task("TASK_STATE_SUBMITTED", json!({})),
+        task("TASK_STATE_SUBMITTED", &json!({})),
         text("a", "Well.", false),
         waits,
     ];

@@ -50,63 +50,63 @@ fn versions_are_told_apart() {
     }
 }
 
+/// What is no request, the code of the error, and the id of the answer.
+const REFUSED: &[(&str, i32, &str)] = &[
+    ("{", -32700, "null"),
+    ("", -32700, "null"),
+    ("[]", -32600, "null"),
+    (
+        "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"GetTask\"}]",
+        -32600,
+        "null",
+    ),
+    ("1", -32600, "null"),
+    ("{\"id\":1,\"method\":\"GetTask\"}", -32600, "1"),
+    (
+        "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"GetTask\"}",
+        -32600,
+        "1",
+    ),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"GetTask\"}",
+        -32600,
+        "null",
+    ),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":5}",
+        -32600,
+        "\"a\"",
+    ),
+    ("{\"jsonrpc\":\"2.0\",\"id\":\"a\"}", -32600, "\"a\""),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"None\"}",
+        -32601,
+        "1.5",
+    ),
+    ("{\"jsonrpc\":\"2.0\",\"method\":\"None\"}", -32601, "null"),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"GetTask\",\"params\":[]}",
+        -32602,
+        "7",
+    ),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"GetTask\"}",
+        -32602,
+        "7",
+    ),
+    (
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"message/send\"}",
+        -32601,
+        "7",
+    ),
+];
+
 #[test]
 fn requests_that_are_none_are_refused() {
-    for (bytes, code, id) in [
-        ("{", -32700, Value::Null),
-        ("", -32700, Value::Null),
-        ("[]", -32600, Value::Null),
-        (
-            "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"GetTask\"}]",
-            -32600,
-            Value::Null,
-        ),
-        ("1", -32600, Value::Null),
-        ("{\"id\":1,\"method\":\"GetTask\"}", -32600, json!(1)),
-        (
-            "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"GetTask\"}",
-            -32600,
-            json!(1),
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"GetTask\"}",
-            -32600,
-            Value::Null,
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":5}",
-            -32600,
-            json!("a"),
-        ),
-        ("{\"jsonrpc\":\"2.0\",\"id\":\"a\"}", -32600, json!("a")),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"None\"}",
-            -32601,
-            json!(1.5),
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"method\":\"None\"}",
-            -32601,
-            Value::Null,
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"GetTask\",\"params\":[]}",
-            -32602,
-            json!(7),
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"GetTask\"}",
-            -32602,
-            json!(7),
-        ),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"message/send\"}",
-            -32601,
-            json!(7),
-        ),
-    ] {
+    for (bytes, code, id) in REFUSED {
         let refused = rpc::read(NEWER, bytes.as_bytes()).unwrap_err().answer();
-        assert_eq!(refused["error"]["code"], code, "{bytes}");
+        assert_eq!(refused["error"]["code"], *code, "{bytes}");
+        let id: Value = serde_json::from_str(id).unwrap();
         assert_eq!(
             (&refused["id"], &refused["jsonrpc"]),
             (&id, &json!("2.0")),
@@ -136,131 +136,150 @@ fn message(parts: &Value) -> Value {
     json!({ "message": { "messageId": "m", "role": "ROLE_USER", "parts": parts } })
 }
 
+/// Where a message is changed, to what, and what is said to be wrong.
+const WRONG: &[[&str; 3]] = &[
+    ["", "null", "message"],
+    ["/message", "5", "message"],
+    ["/message/messageId", "null", "message.messageId"],
+    ["/message/messageId", "\"\"", "message.messageId"],
+    ["/message/messageId", "\"a\\nb\"", "message.messageId"],
+    ["/message/taskId", "5", "message.taskId"],
+    ["/message/role", "null", "message.role"],
+    ["/message/role", "\"user\"", "message.role"],
+    ["/message/role", "\"ROLE_AGENT\"", "message.role"],
+    ["/message/metadata", "[]", "message.metadata"],
+    ["/message/extensions", "[1]", "message.extensions[0]"],
+    ["/message/parts", "[]", "message.parts"],
+    ["/message/parts", "null", "message.parts"],
+    ["/message/parts", "{}", "message.parts"],
+    [
+        "/message/parts",
+        "[{\"text\": \"a\"}, {}]",
+        "message.parts[1]",
+    ],
+    [
+        "/message/parts/0",
+        "{\"text\": \"a\", \"url\": \"u\"}",
+        "message.parts[0]",
+    ],
+    [
+        "/message/parts/0",
+        "{\"text\": \"a\", \"data\": null}",
+        "message.parts[0]",
+    ],
+    [
+        "/message/parts/0",
+        "{\"kind\": \"file\", \"file\": {\"uri\": \"u\"}}",
+        "message.parts[0]",
+    ],
+    ["/message/parts/0", "{\"text\": 5}", "message.parts[0].text"],
+    [
+        "/message/parts/0",
+        "{\"raw\": \"!\"}",
+        "message.parts[0].raw",
+    ],
+    [
+        "/message/parts/0",
+        "{\"text\": \"a\", \"mediaType\": 5}",
+        "message.parts[0].mediaType",
+    ],
+    [
+        "/configuration/historyLength",
+        "-1",
+        "configuration.historyLength",
+    ],
+    [
+        "/configuration/historyLength",
+        "1.5",
+        "configuration.historyLength",
+    ],
+    [
+        "/configuration/historyLength",
+        "4294967296",
+        "configuration.historyLength",
+    ],
+    [
+        "/configuration/returnImmediately",
+        "\"yes\"",
+        "configuration.returnImmediately",
+    ],
+    [
+        "/configuration/acceptedOutputModes",
+        "\"text\"",
+        "configuration.acceptedOutputModes",
+    ],
+    [
+        "/configuration/taskPushNotificationConfig",
+        "{\"url\": \"ftp://x\"}",
+        "configuration.taskPushNotificationConfig.url",
+    ],
+    [
+        "/configuration/taskPushNotificationConfig",
+        "{\"url\": \"https://x\", \"authentication\": {}}",
+        "configuration.taskPushNotificationConfig.authentication.scheme",
+    ],
+];
+
+/// Methods, what they are given, and what is said to be wrong.
+const OTHERS: &[[&str; 3]] = &[
+    ["GetTask", "{}", "id"],
+    [
+        "GetTask",
+        "{\"id\": \"t\", \"historyLength\": -5}",
+        "historyLength",
+    ],
+    ["ListTasks", "{\"pageSize\": 0}", "pageSize"],
+    ["ListTasks", "{\"pageSize\": 101}", "pageSize"],
+    ["ListTasks", "{\"status\": \"working\"}", "status"],
+    [
+        "ListTasks",
+        "{\"statusTimestampAfter\": \"yesterday\"}",
+        "statusTimestampAfter",
+    ],
+    [
+        "CreateTaskPushNotificationConfig",
+        "{\"url\": \"https://x\"}",
+        "taskId",
+    ],
+    [
+        "CreateTaskPushNotificationConfig",
+        "{\"taskId\": \"t\"}",
+        "url",
+    ],
+    ["GetTaskPushNotificationConfig", "{\"taskId\": \"t\"}", "id"],
+    [
+        "DeleteTaskPushNotificationConfig",
+        "{\"id\": \"c\"}",
+        "taskId",
+    ],
+];
+
+/// The field that is said to be wrong.
+fn wrong(method: &str, params: &Value) -> Value {
+    let error = asks(NEWER, method, params).unwrap_err();
+    assert_eq!(error.fault, Fault::InvalidParams, "{params}");
+    error.details()[0]["fieldViolations"][0]["field"].clone()
+}
+
 #[test]
 fn what_is_wrong_is_named() {
-    let text = json!([{ "text": "Hi" }]);
-    let with = |name: &str, value: Value| {
-        let mut params = message(&text);
-        params["message"][name] = value;
-        params
-    };
-    let configured = |configuration: Value| {
-        let mut params = message(&text);
-        params["configuration"] = configuration;
-        params
-    };
-    for (params, field) in [
-        (json!({}), "message"),
-        (json!({ "message": 5 }), "message"),
-        (with("messageId", Value::Null), "message.messageId"),
-        (with("messageId", json!("")), "message.messageId"),
-        (with("messageId", json!("a\nb")), "message.messageId"),
-        (
-            with("contextId", json!("x".repeat(201))),
-            "message.contextId",
-        ),
-        (with("taskId", json!(5)), "message.taskId"),
-        (with("role", Value::Null), "message.role"),
-        (with("role", json!("user")), "message.role"),
-        (with("role", json!("ROLE_AGENT")), "message.role"),
-        (with("metadata", json!([])), "message.metadata"),
-        (with("extensions", json!([1])), "message.extensions[0]"),
-        (message(&json!([])), "message.parts"),
-        (message(&Value::Null), "message.parts"),
-        (message(&json!({})), "message.parts"),
-        (message(&json!([{ "text": "a" }, {}])), "message.parts[1]"),
-        (
-            message(&json!([{ "text": "a", "url": "u" }])),
-            "message.parts[0]",
-        ),
-        (
-            message(&json!([{ "text": "a", "data": null }])),
-            "message.parts[0]",
-        ),
-        (
-            message(&json!([{ "kind": "file", "file": { "uri": "u" } }])),
-            "message.parts[0]",
-        ),
-        (message(&json!([{ "text": 5 }])), "message.parts[0].text"),
-        (message(&json!([{ "raw": "!" }])), "message.parts[0].raw"),
-        (
-            message(&json!([{ "text": "a", "mediaType": 5 }])),
-            "message.parts[0].mediaType",
-        ),
-        (
-            configured(json!({ "historyLength": -1 })),
-            "configuration.historyLength",
-        ),
-        (
-            configured(json!({ "historyLength": 1.5 })),
-            "configuration.historyLength",
-        ),
-        (
-            configured(json!({ "returnImmediately": "yes" })),
-            "configuration.returnImmediately",
-        ),
-        (
-            configured(json!({ "acceptedOutputModes": "text" })),
-            "configuration.acceptedOutputModes",
-        ),
-        (
-            configured(json!({ "taskPushNotificationConfig": { "url": "ftp://x" } })),
-            "configuration.taskPushNotificationConfig.url",
-        ),
-        (
-            configured(
-                json!({ "taskPushNotificationConfig": { "url": "https://x", "authentication": {} } }),
-            ),
-            "configuration.taskPushNotificationConfig.authentication.scheme",
-        ),
-    ] {
-        let error = asks(NEWER, "SendMessage", &params).unwrap_err();
-        assert_eq!(error.fault, Fault::InvalidParams, "{params}");
-        let details = error.details();
-        assert_eq!(details[0]["fieldViolations"][0]["field"], field, "{params}");
+    for [at, value, field] in WRONG {
+        let mut params = message(&json!([{ "text": "Hi" }]));
+        params["configuration"] = json!({});
+        let (parent, name) = at.rsplit_once('/').unwrap_or_default();
+        let value: Value = serde_json::from_str(value).unwrap();
+        match params.pointer_mut(at) {
+            Some(there) => *there = value,
+            None => params.pointer_mut(parent).unwrap()[name] = value,
+        }
+        assert_eq!(wrong("SendMessage", &params), *field, "{params}");
     }
-    for (method, params, field) in [
-        ("GetTask", json!({}), "id"),
-        (
-            "GetTask",
-            json!({ "id": "t", "historyLength": -5 }),
-            "historyLength",
-        ),
-        ("ListTasks", json!({ "pageSize": 0 }), "pageSize"),
-        ("ListTasks", json!({ "pageSize": 101 }), "pageSize"),
-        ("ListTasks", json!({ "status": "working" }), "status"),
-        (
-            "ListTasks",
-            json!({ "statusTimestampAfter": "yesterday" }),
-            "statusTimestampAfter",
-        ),
-        (
-            "CreateTaskPushNotificationConfig",
-            json!({ "url": "https://x" }),
-            "taskId",
-        ),
-        (
-            "CreateTaskPushNotificationConfig",
-            json!({ "taskId": "t" }),
-            "url",
-        ),
-        (
-            "GetTaskPushNotificationConfig",
-            json!({ "taskId": "t" }),
-            "id",
-        ),
-        (
-            "DeleteTaskPushNotificationConfig",
-            json!({ "id": "c" }),
-            "taskId",
-        ),
-    ] {
-        let error = asks(NEWER, method, &params).unwrap_err();
-        let details = error.details();
-        assert_eq!(
-            details[0]["fieldViolations"][0]["field"], field,
-            "{method} {params}"
-        );
+    let mut long = message(&json!([{ "text": "Hi" }]));
+    long["message"]["contextId"] = "x".repeat(201).into();
+    assert_eq!(wrong("SendMessage", &long), "message.contextId");
+    for [method, params, field] in OTHERS {
+        let params = serde_json::from_str(params).unwrap();
+        assert_eq!(wrong(method, &params), *field, "{method} {params}");
     }
 }
 
@@ -401,95 +420,104 @@ fn configurations_for_pushing_are_read_and_written() {
     );
 }
 
+type Path = (
+    &'static str,
+    &'static str,
+    Method,
+    [Option<&'static str>; 3],
+);
+
+/// Paths, what they stand for, and the tenant, the task and the configuration in them.
+const PATHS: &[Path] = &[
+    ("POST", "/message:send", Method::SendMessage, [None; 3]),
+    (
+        "POST",
+        "/v1/message:stream",
+        Method::SendStreamingMessage,
+        [None; 3],
+    ),
+    (
+        "POST",
+        "/acme/message:send",
+        Method::SendMessage,
+        [Some("acme"), None, None],
+    ),
+    ("GET", "/tasks", Method::ListTasks, [None; 3]),
+    (
+        "GET",
+        "/a%20c/tasks",
+        Method::ListTasks,
+        [Some("a c"), None, None],
+    ),
+    ("GET", "/tasks/t", Method::GetTask, [None, Some("t"), None]),
+    (
+        "GET",
+        "/tasks/tasks",
+        Method::GetTask,
+        [None, Some("tasks"), None],
+    ),
+    (
+        "GET",
+        "/acme/tasks/t",
+        Method::GetTask,
+        [Some("acme"), Some("t"), None],
+    ),
+    (
+        "POST",
+        "/tasks/t:cancel",
+        Method::CancelTask,
+        [None, Some("t"), None],
+    ),
+    (
+        "GET",
+        "/tasks/t:subscribe",
+        Method::SubscribeToTask,
+        [None, Some("t"), None],
+    ),
+    (
+        "POST",
+        "/v1/tasks/t:subscribe",
+        Method::SubscribeToTask,
+        [None, Some("t"), None],
+    ),
+    (
+        "POST",
+        "/tasks/a%2Fb/pushNotificationConfigs",
+        Method::CreateTaskPushNotificationConfig,
+        [None, Some("a/b"), None],
+    ),
+    (
+        "GET",
+        "/tasks/t/pushNotificationConfigs",
+        Method::ListTaskPushNotificationConfigs,
+        [None, Some("t"), None],
+    ),
+    (
+        "DELETE",
+        "/acme/tasks/t/pushNotificationConfigs/c",
+        Method::DeleteTaskPushNotificationConfig,
+        [Some("acme"), Some("t"), Some("c")],
+    ),
+    (
+        "GET",
+        "/v1/tasks/t/pushNotificationConfigs/c",
+        Method::GetTaskPushNotificationConfig,
+        [None, Some("t"), Some("c")],
+    ),
+    (
+        "GET",
+        "/extendedAgentCard",
+        Method::GetExtendedAgentCard,
+        [None; 3],
+    ),
+    ("GET", "/v1/card", Method::GetExtendedAgentCard, [None; 3]),
+];
+
 #[test]
 fn paths_are_operations() {
-    let push = "/tasks/a%2Fb/pushNotificationConfigs";
-    for (verb, path, method, ids) in [
-        ("POST", "/message:send", Method::SendMessage, [None; 3]),
-        (
-            "POST",
-            "/v1/message:stream",
-            Method::SendStreamingMessage,
-            [None; 3],
-        ),
-        (
-            "POST",
-            "/acme/message:send",
-            Method::SendMessage,
-            [Some("acme"), None, None],
-        ),
-        ("GET", "/tasks", Method::ListTasks, [None; 3]),
-        (
-            "GET",
-            "/a%20c/tasks",
-            Method::ListTasks,
-            [Some("a c"), None, None],
-        ),
-        ("GET", "/tasks/t", Method::GetTask, [None, Some("t"), None]),
-        (
-            "GET",
-            "/tasks/tasks",
-            Method::GetTask,
-            [None, Some("tasks"), None],
-        ),
-        (
-            "GET",
-            "/acme/tasks/t",
-            Method::GetTask,
-            [Some("acme"), Some("t"), None],
-        ),
-        (
-            "POST",
-            "/tasks/t:cancel",
-            Method::CancelTask,
-            [None, Some("t"), None],
-        ),
-        (
-            "GET",
-            "/tasks/t:subscribe",
-            Method::SubscribeToTask,
-            [None, Some("t"), None],
-        ),
-        (
-            "POST",
-            "/v1/tasks/t:subscribe",
-            Method::SubscribeToTask,
-            [None, Some("t"), None],
-        ),
-        (
-            "POST",
-            push,
-            Method::CreateTaskPushNotificationConfig,
-            [None, Some("a/b"), None],
-        ),
-        (
-            "GET",
-            push,
-            Method::ListTaskPushNotificationConfigs,
-            [None, Some("a/b"), None],
-        ),
-        (
-            "DELETE",
-            "/acme/tasks/t/pushNotificationConfigs/c",
-            Method::DeleteTaskPushNotificationConfig,
-            [Some("acme"), Some("t"), Some("c")],
-        ),
-        (
-            "GET",
-            "/v1/tasks/t/pushNotificationConfigs/c",
-            Method::GetTaskPushNotificationConfig,
-            [None, Some("t"), Some("c")],
-        ),
-        (
-            "GET",
-            "/extendedAgentCard",
-            Method::GetExtendedAgentCard,
-            [None; 3],
-        ),
-        ("GET", "/v1/card", Method::GetExtendedAgentCard, [None; 3]),
-    ] {
+    for (verb, path, method, ids) in PATHS {
         let route = route(verb, path).unwrap_or_else(|| panic!("{verb} {path}"));
-        assert_eq!(route.method, method, "{path}");
+        assert_eq!(route.method, *method, "{path}");
         let told = [route.tenant, route.task, route.config];
         assert_eq!(told, ids.map(|it| it.map(str::to_owned)), "{path}");
         assert_eq!(route.is_older, path.starts_with("/v1"));
@@ -501,6 +529,7 @@ fn paths_are_operations() {
         ("GET", "/"),
         ("GET", ""),
         ("GET", "/tasks/"),
+        ("POST", "/tasks/:cancel"),
         ("GET", "/tasks/t/other"),
         ("GET", "/tasks/%ff"),
         ("GET", "/tasks/t/pushNotificationConfigs/c/d"),
