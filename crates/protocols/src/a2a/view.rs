@@ -249,11 +249,14 @@ impl TaskView {
     fn append(&mut self, id: &str, delta: &str, owner: Option<&String>) {
         let mut chunk = text_artifact(id, delta, owner);
         let there = self.mine.get(id).copied();
-        if self.has_room(delta.len()) {
-            match there.and_then(|at| self.task.artifacts.get_mut(at)) {
-                Some(there) => push_text(there, delta),
-                None => self.put(chunk.clone()),
-            }
+        let kept = if self.has_room(delta.len()) {
+            delta
+        } else {
+            ""
+        };
+        match there.and_then(|at| self.task.artifacts.get_mut(at)) {
+            Some(there) => push_text(there, kept),
+            None => self.put(text_artifact(id, kept, owner)),
         }
         if there.is_some() {
             chunk.metadata = None;
@@ -291,19 +294,19 @@ impl TaskView {
         for id in gone {
             self.retract(&id);
         }
+        // It is no longer than an event may be: there is room.
         self.kept = 0;
         for artifact in told {
+            self.kept += artifact
+                .parts
+                .iter()
+                .filter_map(Part::as_text)
+                .map(str::len)
+                .sum::<usize>();
             let there = self.mine.get(&artifact.id);
-            let there = there.and_then(|at| self.task.artifacts.get(*at));
-            let is_same = there == Some(&artifact);
-            let bytes = artifact.parts.iter().filter_map(Part::as_text);
-            if !self.has_room(bytes.map(str::len).sum()) {
-                self.mine.insert(artifact.id.clone(), usize::MAX);
-            } else if !is_same {
-                self.put(artifact.clone());
-            }
-            if !is_same {
+            if there.and_then(|at| self.task.artifacts.get(*at)) != Some(&artifact) {
                 let is_whole = !self.fresh && !self.open.contains(&artifact.id);
+                self.put(artifact.clone());
                 self.tell(artifact, (false, is_whole));
             }
         }
@@ -314,14 +317,8 @@ impl TaskView {
         let Some(at) = self.mine.remove(id) else {
             return;
         };
-        if at < self.task.artifacts.len() {
-            self.task.artifacts.remove(at);
-        }
-        for other in self
-            .mine
-            .values_mut()
-            .filter(|it| **it > at && **it < usize::MAX)
-        {
+        self.task.artifacts.remove(at);
+        for other in self.mine.values_mut().filter(|it| **it > at) {
             *other -= 1;
         }
         self.tell(Artifact::new(id, vec![Part::text("")]), (false, true));

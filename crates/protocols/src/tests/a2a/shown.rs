@@ -429,3 +429,39 @@ fn a_task_goes_on_with_what_it_has() {
     let wanted = [("m", "First."), ("m2", "Second.")];
     assert_eq!(told, wanted.map(|(id, text)| (id, vec![Part::text(text)])));
 }
+
+#[test]
+fn what_is_too_long_to_be_kept_is_told() {
+    let input = RunAgentInput::new("thread", "run");
+    let mut view = new(&input);
+    let mut client = Client::default();
+    client.take(&[view.begin()]);
+    let id = |index| Some(EventId { attempt: 1, index });
+    let start = Body::TextMessageStart {
+        message_id: "m".to_owned(),
+        role: None,
+        name: None,
+    };
+    let delta = "x".repeat(1 << 20);
+    let content = Body::TextMessageContent {
+        message_id: "m".to_owned(),
+        delta: delta.clone(),
+    };
+    let mut said = vec![start];
+    said.resize(11, content);
+    said.push(ended(None).body);
+    for (index, body) in (1..).zip(said) {
+        let shown = Shown {
+            id: id(index),
+            event: body.into(),
+        };
+        client.take(&view.push(&shown, 1));
+    }
+    let told = client.task();
+    let whole = |task: &Task| task.artifacts[0].parts[0].as_text().unwrap().len();
+    assert_eq!(whole(&told), 10 << 20);
+    assert_eq!(whole(view.task()), 8 << 20);
+    assert_eq!(view.task().status.state, TaskState::Completed);
+    let metadata = view.task().metadata.clone().map(Value::Object);
+    assert_eq!(metadata, Some(json!({ "truncated": true })));
+}
