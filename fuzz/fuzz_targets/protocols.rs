@@ -55,7 +55,7 @@ fuzz_target!(|bytes: &[u8]| {
     let [first, second, third, bytes @ ..] = bytes else {
         return;
     };
-    let (_, protocol) = Protocol::ALL[usize::from(first % 4)];
+    let (_, protocol) = Protocol::ALL[usize::from(*first) % Protocol::ALL.len()];
     let kind = KINDS[usize::from(first / 4) % KINDS.len()];
     let status = if first / 32 == 7 { 500 } else { 200 };
     let cut = usize::from(*second).min(bytes.len());

@@ -1,6 +1,7 @@
 //! Agents as they speak: what each is asked, and its answer as events. What comes out of an [`Adapter`] is not in order yet:
 //! `agui::Order` is for that.
 
+mod a2a;
 mod ask;
 mod chat;
 mod invocations;
@@ -38,15 +39,18 @@ pub enum Protocol {
     Invocations,
     /// Responses of `OpenAI`.
     Responses,
+    /// A2A.
+    A2a,
 }
 
 impl Protocol {
     /// All of them, by their names in a manifest.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 5] = [
         ("http", Self::Http),
         ("agui", Self::Agui),
         ("invocations", Self::Invocations),
         ("responses", Self::Responses),
+        ("a2a", Self::A2a),
     ];
 
     /// The one of a name.
@@ -86,6 +90,7 @@ struct Reader {
     is_agui: bool,
     responses: responses::Reader,
     invocations: invocations::Reader,
+    a2a: a2a::Reader,
     /// The answer, where it is no text.
     result: Option<Value>,
     is_over: bool,
@@ -119,6 +124,7 @@ impl Adapter {
             is_agui: false,
             responses: responses::Reader::default(),
             invocations: invocations::Reader::default(),
+            a2a: a2a::Reader::default(),
             result: None,
             is_over: false,
         };
@@ -233,7 +239,7 @@ impl Reader {
 
     fn text(&mut self, protocol: Protocol, text: &str) {
         match protocol {
-            Protocol::Agui | Protocol::Responses if !text.is_empty() => {
+            Protocol::Agui | Protocol::Responses | Protocol::A2a if !text.is_empty() => {
                 self.fail(MALFORMED, "the agent should answer with a stream of events");
             }
             _ => self.voice.text(text),
@@ -260,7 +266,7 @@ impl Reader {
     /// An answer that came at once.
     fn whole(&mut self, protocol: Protocol, value: Value) {
         match value {
-            Value::Array(all) if all.first().is_some_and(is_agui) => {
+            Value::Array(all) if protocol != Protocol::A2a && all.first().is_some_and(is_agui) => {
                 for value in all {
                     if !self.is_over {
                         self.agui(value);
@@ -272,6 +278,9 @@ impl Reader {
     }
 
     fn value(&mut self, protocol: Protocol, value: Value) {
+        if protocol == Protocol::A2a {
+            return self.a2a(&value);
+        }
         if protocol == Protocol::Agui || protocol != Protocol::Responses && is_agui(&value) {
             return self.agui(value);
         }
@@ -319,9 +328,20 @@ impl Reader {
         }
     }
 
+    fn a2a(&mut self, value: &Value) {
+        match self.a2a.read(value, &mut self.voice) {
+            None => {}
+            Some(Ok((result, outcome))) => {
+                self.is_over = true;
+                self.voice.finish(result, outcome);
+            }
+            Some(Err((code, message))) => self.fail(code, &message),
+        }
+    }
+
     fn end(&mut self, protocol: Protocol) {
         let is_cut = match protocol {
-            Protocol::Agui => true,
+            Protocol::Agui | Protocol::A2a => true,
             Protocol::Responses => !self.responses.is_complete(),
             _ => self.is_agui || self.responses.is_cut(),
         };
@@ -330,7 +350,7 @@ impl Reader {
             true => self.fail(INCOMPLETE, "the agent's answer ended before its run did"),
             false => {
                 self.is_over = true;
-                self.voice.finish(self.result.take());
+                self.voice.finish(self.result.take(), None);
             }
         }
     }

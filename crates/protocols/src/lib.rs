@@ -5,7 +5,9 @@
 //! The way of a run: [`agui::RunAgentInput`] is what a client asks, [`adapt::ask()`] what its agent is asked;
 //! [`adapt::Adapter`] makes events of the bytes that come back, [`agui::Run`] a right sequence of them, and
 //! [`stream::frame`] bytes again. Who comes late is sent [`agui::Fold::snapshot`], then what follows.
+//! [`a2a`] is the same run for clients that speak A2A.
 
+pub mod a2a;
 pub mod adapt;
 pub mod agui;
 mod record;

@@ -1,5 +1,6 @@
 //! Tests of the crate: what holds of any sequence of events, and samples of what agents answer.
 
+mod a2a;
 mod adapt;
 mod checker;
 mod events;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Protocol;
+use crate::a2a::Version;
 use crate::agui::{Content, Message, Part, RunAgentInput, Said, Source, Tool};
 
 /// The header by which `AgentCore` knows a conversation.
@@ -31,6 +32,7 @@ pub fn ask(protocol: Protocol, input: &RunAgentInput) -> Ask {
         Protocol::Agui => ("/", agui(input)),
         Protocol::Invocations => ("/invocations", invocations(input)),
         Protocol::Responses => ("/v1/responses", responses(input)),
+        Protocol::A2a => ("/", super::a2a::ask(input)),
     };
     let accept = match protocol {
         Protocol::Agui => "text/event-stream",
@@ -40,6 +42,10 @@ pub fn ask(protocol: Protocol, input: &RunAgentInput) -> Ask {
         ("content-type", "application/json".to_owned()),
         ("accept", accept.to_owned()),
     ];
+    if protocol == Protocol::A2a {
+        let version = Version::V1_0.as_str().to_owned();
+        headers.push((Version::NAME, version));
+    }
     let is_plain = |id: &str| !id.is_empty() && id.bytes().all(|it| it.is_ascii_graphic());
     if protocol == Protocol::Invocations && is_plain(&input.thread_id) {
         headers.push((SESSION, input.thread_id.clone()));
@@ -52,7 +58,7 @@ pub fn ask(protocol: Protocol, input: &RunAgentInput) -> Ask {
     }
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(object) => object,
         _ => Map::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::agui::{Body, Event, ReasoningRole, TokenUsage};
+use crate::agui::{Body, Event, Object, Outcome, ReasoningRole, TokenUsage};
 
 /// Bytes of one delta: what comes at once is told in pieces.
 const MOST_DELTA: usize = 64 << 10;
@@ -30,6 +30,8 @@ pub(super) struct Voice {
     /// Calls, by what the agent calls them.
     calls: BTreeMap<String, String>,
     usage: Option<TokenUsage>,
+    /// What there is to say of each text.
+    mark: Option<Object>,
     out: Vec<Event>,
 }
 
@@ -42,6 +44,7 @@ impl Voice {
             turn: None,
             calls: BTreeMap::new(),
             usage: None,
+            mark: None,
             out: Vec::new(),
         }
     }
@@ -84,11 +87,13 @@ impl Voice {
                 let id = self.mint();
                 self.saying = Saying::Text(id.clone());
                 self.turn = Some(id.clone());
-                self.tell(Body::TextMessageStart {
+                let mut start = Event::from(Body::TextMessageStart {
                     message_id: id.clone(),
                     role: None,
                     name: None,
                 });
+                start.metadata.clone_from(&self.mark);
+                self.out.push(start);
                 id
             }
         };
@@ -184,6 +189,11 @@ impl Voice {
         });
     }
 
+    /// What there is to say of each text from now on.
+    pub(super) fn mark(&mut self, mark: Object) {
+        self.mark = Some(mark);
+    }
+
     pub(super) fn usage(&mut self, usage: TokenUsage) {
         self.usage = Some(usage);
     }
@@ -193,7 +203,7 @@ impl Voice {
         self.out.push(super::error(code, message));
     }
 
-    pub(super) fn finish(&mut self, result: Option<Value>) {
+    pub(super) fn finish(&mut self, result: Option<Value>, outcome: Option<Outcome>) {
         self.pause();
         self.all_called_out();
         let usage = self.usage.take();
@@ -201,7 +211,7 @@ impl Voice {
             thread_id: String::new(),
             run_id: String::new(),
             result: result.filter(|it| !it.is_null()),
-            outcome: None,
+            outcome,
             usage: usage.into_iter().collect(),
         });
     }

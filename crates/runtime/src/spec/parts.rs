@@ -63,7 +63,7 @@ pub(super) fn no_nul(field: &str, text: &str) -> Result<(), RuntimeError> {
 }
 
 /// What agents can speak that are asked for runs.
-pub const PROTOCOLS: [&str; 4] = ["http", "agui", "invocations", "responses"];
+pub const PROTOCOLS: [&str; 5] = ["http", "agui", "invocations", "responses", "a2a"];
 
 pub(super) fn protocol(word: Option<&str>) -> Result<(), RuntimeError> {
     match word.filter(|it| !PROTOCOLS.contains(it)) {
