@@ -83,9 +83,58 @@ pub struct AgentSpec {
     /// The path at which it is asked for runs; that of what it speaks unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// What others are told of it that look for agents (A2A).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<AgentCardSpec>,
     /// How its calls are treated.
     #[serde(default)]
     pub calls: CallSpec,
+}
+
+/// What others are told of an agent that look for agents: what its A2A card says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentCardSpec {
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Its own version; the revision's number unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What it can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<AgentSkillSpec>,
+    /// Media types that it takes; `text/plain` and `application/json` unless said otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_modes: Vec<String>,
+    /// Media types that it gives; `text/plain` and `application/json` unless said otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output_modes: Vec<String>,
+    /// Where more is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documentation_url: Option<String>,
+    /// Whether who shows no key is told all this too. Asking the agent needs one all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
+}
+
+/// Something that an agent can.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSkillSpec {
+    /// Which it is.
+    pub id: String,
+    /// Its name; the id unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is.
+    pub description: String,
+    /// Words by which it is found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What can be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
 }
 
 impl AgentSpec {
@@ -114,6 +163,7 @@ impl AgentSpec {
             stop_grace: None,
             protocol: None,
             endpoint: None,
+            card: None,
             calls: CallSpec::default(),
         }
     }

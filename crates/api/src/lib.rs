@@ -30,9 +30,10 @@ mod web;
 mod webhook;
 
 pub use agent::{
-    Agent, AgentLayers, AgentSpec, CacheSpec, CallSpec, DeployWithLayers, Forgotten, HealthSpec,
-    Instance, InstanceState, LayersOrigin, Probe, Protection, Replicas, Resources, RestartSpec,
-    Revision, Rollback, Rollout, RolloutSpec, RolloutState, RolloutStep, Scaling, VolumeSpec,
+    Agent, AgentCardSpec, AgentLayers, AgentSkillSpec, AgentSpec, CacheSpec, CallSpec,
+    DeployWithLayers, Forgotten, HealthSpec, Instance, InstanceState, LayersOrigin, Probe,
+    Protection, Replicas, Resources, RestartSpec, Revision, Rollback, Rollout, RolloutSpec,
+    RolloutState, RolloutStep, Scaling, VolumeSpec,
 };
 pub use audit::{
     AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof,

@@ -149,6 +149,22 @@ impl Ingress {
 }
 
 impl Follow {
+    /// Whether there is something to be told at once.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        match &self.reading {
+            Reading::Ended => false,
+            Reading::Memory(_) | Reading::Stored(..) => true,
+            Reading::Nothing => is_news(&self.phase.borrow(), None),
+            Reading::Cut(cut) => is_news(&self.phase.borrow(), Some(cut)),
+            Reading::Coming(recording, from) => match &*recording.progress.borrow() {
+                Progress::Coming(end) => end > from,
+                Progress::Whole(..) => true,
+                Progress::CutOff => is_news(&self.phase.borrow(), Some(recording)),
+            },
+        }
+    }
+
     /// What comes next; none when all was told.
     pub async fn next(&mut self) -> Option<Told> {
         loop {
@@ -184,13 +200,7 @@ impl Follow {
             Reading::Cut(recording) => Some(recording.clone()),
             _ => None,
         };
-        let is_news = |phase: &Phase| match phase {
-            Phase::Waiting => false,
-            Phase::Streaming(recording) => {
-                !cut.as_ref().is_some_and(|it| Arc::ptr_eq(it, recording))
-            }
-            Phase::Answered(_) | Phase::Ended(_) => true,
-        };
+        let is_news = |phase: &Phase| is_news(phase, cut.as_ref());
         let phase = match self.phase.wait_for(is_news).await {
             Ok(phase) => phase.clone(),
             Err(_) => return Err(StoreError::Closed),
@@ -243,6 +253,15 @@ impl Follow {
                 read(&recording.file, position, end).await
             }
         }
+    }
+}
+
+/// Whether there is an answer, or an end, behind one that was cut.
+fn is_news(phase: &Phase, cut: Option<&Arc<Recording>>) -> bool {
+    match phase {
+        Phase::Waiting => false,
+        Phase::Streaming(recording) => cut.is_none_or(|it| !Arc::ptr_eq(it, recording)),
+        Phase::Answered(_) | Phase::Ended(_) => true,
     }
 }
 

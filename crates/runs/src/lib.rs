@@ -7,4 +7,4 @@ mod service;
 mod tests;
 
 pub use rows::{Kept, MIGRATIONS, Run, Thread};
-pub use service::{Ended, Filter, Fork, New, Runs, RunsError};
+pub use service::{Ended, Filter, Fork, New, Runs, RunsError, Tasks};

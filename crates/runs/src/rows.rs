@@ -7,7 +7,7 @@ use skep_core::{CallId, RunId, ThreadId, Timestamp};
 use skep_protocols::agui::{Interrupt, RunAgentInput, TokenUsage};
 use skep_store::{Migration, MigrationSet, Param, Row, Scope, StoreError};
 
-use crate::service::{Ended, Filter, Fork, New};
+use crate::service::{Ended, Filter, Fork, New, Tasks};
 
 /// The tables, to be given to `Db::open`.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
@@ -45,6 +45,8 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 -- What its client calls it.
                 name TEXT NOT NULL,
                 parent BLOB,
+                -- The first run of the task that this one goes on with.
+                task BLOB,
                 protocol TEXT NOT NULL,
                 status TEXT NOT NULL,
                 created_at BIGINT NOT NULL,
@@ -63,6 +65,8 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             CREATE INDEX runs_by_thread ON runs (workspace, thread, id);
             CREATE INDEX runs_by_agent ON runs (workspace, agent, id);
             CREATE INDEX runs_by_call ON runs (workspace, call);
+            CREATE INDEX runs_by_name ON runs (workspace, agent, whose, name);
+            CREATE INDEX runs_by_task ON runs (workspace, task);
             CREATE INDEX runs_by_parent ON runs (workspace, parent);
             CREATE INDEX runs_by_end ON runs (workspace, ended_at);
         ",
@@ -87,6 +91,8 @@ pub struct Run {
     pub name: String,
     /// The run in which its agent was asked by another.
     pub parent: Option<RunId>,
+    /// The first run of the task that this one goes on with; none, of the first itself.
+    pub task: Option<RunId>,
     /// What the agent speaks.
     pub protocol: String,
     /// How it stands.
@@ -181,6 +187,7 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         interrupts: json(row, 12, "the interrupts")?,
         usage: json(row, 13, "the usage")?,
         whose: row.text(14)?.to_owned(),
+        task: opt_run(row, 15)?,
     })
 }
 
@@ -234,8 +241,8 @@ pub(crate) fn insert(
     let thread = thread_of(scope, (&new.agent, &new.whose, &input.thread_id), now)?;
     let bytes = serde_json::to_vec(input).map_err(|_| odd("the request"))?;
     scope.execute(
-        "INSERT INTO runs (workspace, id, thread, agent, call, name, parent, protocol, status, created_at, input, whose) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO runs (workspace, id, thread, agent, call, name, parent, protocol, status, created_at, input, whose, task) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         &[
             new.id.as_bytes().into(),
             thread.as_bytes().into(),
@@ -248,6 +255,7 @@ pub(crate) fn insert(
             now.into(),
             bytes.as_slice().into(),
             (&new.whose).into(),
+            new.task.as_ref().map(RunId::as_bytes).into(),
         ],
     )?;
     Ok(())
@@ -339,7 +347,7 @@ pub(crate) fn turned(
 
 pub(crate) fn find(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Run>, StoreError> {
     let row = scope.query_opt(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
          FROM runs WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
@@ -349,7 +357,7 @@ pub(crate) fn find(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Run>, Stor
 /// The run that a call carries.
 pub(crate) fn of_call(scope: &mut Scope<'_>, call: CallId) -> Result<Option<Run>, StoreError> {
     let row = scope.query_opt(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
          FROM runs WHERE workspace = ?1 AND call = ?2",
         &[call.as_bytes().into()],
     )?;
@@ -384,7 +392,7 @@ pub(crate) fn list(
     let of = filter.thread.as_ref().map(ThreadId::as_bytes);
     let parent = filter.parent.as_ref().map(RunId::as_bytes);
     let rows = scope.query(
-        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose \
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
          FROM runs WHERE workspace = ?1 AND id < ?2 AND (CAST(?3 AS TEXT) IS NULL OR agent = ?3) \
          AND (CAST(?4 AS TEXT) IS NULL OR status = ?4) AND (?5 IS NULL OR thread = ?5) AND (?6 IS NULL OR parent = ?6) ORDER BY id DESC LIMIT ?7",
         &[
@@ -397,6 +405,97 @@ pub(crate) fn list(
         ],
     )?;
     rows.iter().map(run).collect()
+}
+
+/// The runs of a task, the first one first.
+pub(crate) fn task(scope: &mut Scope<'_>, id: RunId) -> Result<Vec<Run>, StoreError> {
+    let rows = scope.query(
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
+         FROM runs WHERE workspace = ?1 AND (task = ?2 OR (id = ?2 AND task IS NULL)) ORDER BY id",
+        &[id.as_bytes().into()],
+    )?;
+    rows.iter().map(run).collect()
+}
+
+/// The run that somebody calls so.
+pub(crate) fn run_named(
+    scope: &mut Scope<'_>,
+    (agent, whose, name): (&str, &str, &str),
+) -> Result<Option<Run>, StoreError> {
+    let row = scope.query_opt(
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
+         FROM runs WHERE workspace = ?1 AND agent = ?2 AND whose = ?3 AND name = ?4 ORDER BY id LIMIT 1",
+        &[agent.into(), whose.into(), name.into()],
+    )?;
+    row.as_ref().map(run).transpose()
+}
+
+/// The last runs of somebody's tasks with an agent, those that changed last first.
+pub(crate) fn tasks(scope: &mut Scope<'_>, of: &Tasks) -> Result<Vec<Run>, StoreError> {
+    let [one, two] = [0, 1].map(|at| of.statuses.get(at).map(|it| it.as_str()));
+    let two = two.or(one);
+    let (time, id) = of.before.map_or(
+        (Timestamp::from_micros(i64::MAX), [0xff; 16]),
+        |(time, id)| (time, *id.as_bytes()),
+    );
+    let rows = scope.query(
+        "SELECT id, thread, agent, call, name, parent, protocol, status, created_at, ended_at, code, message, interrupts, usage, whose, task \
+         FROM runs r WHERE workspace = ?1 AND agent = ?2 AND whose = ?3 \
+         AND (CAST(?4 AS TEXT) IS NULL OR status = ?4 OR status = ?5) \
+         AND (CAST(?6 AS TEXT) IS NULL OR thread IN (SELECT t.id FROM threads t WHERE t.workspace = ?1 AND t.name = ?6)) \
+         AND COALESCE(ended_at, created_at) >= ?7 \
+         AND (COALESCE(ended_at, created_at) < ?8 OR (COALESCE(ended_at, created_at) = ?8 AND id < ?9)) \
+         AND NOT EXISTS (SELECT 1 FROM runs l WHERE l.workspace = ?1 AND l.task = COALESCE(r.task, r.id) AND l.id > r.id) \
+         ORDER BY COALESCE(ended_at, created_at) DESC, id DESC LIMIT ?10",
+        &[
+            (&of.agent).into(),
+            (&of.whose).into(),
+            one.into(),
+            two.into(),
+            of.thread.as_deref().into(),
+            of.since.into(),
+            time.into(),
+            (&id).into(),
+            of.most.into(),
+        ],
+    )?;
+    rows.iter().map(run).collect()
+}
+
+/// How many tasks there are, whatever page is asked for.
+pub(crate) fn count_tasks(scope: &mut Scope<'_>, of: &Tasks) -> Result<u64, StoreError> {
+    let [one, two] = [0, 1].map(|at| of.statuses.get(at).map(|it| it.as_str()));
+    let two = two.or(one);
+    let row = scope.query_opt(
+        "SELECT COUNT(*) FROM runs r WHERE workspace = ?1 AND agent = ?2 AND whose = ?3 \
+         AND (CAST(?4 AS TEXT) IS NULL OR status = ?4 OR status = ?5) \
+         AND (CAST(?6 AS TEXT) IS NULL OR thread IN (SELECT t.id FROM threads t WHERE t.workspace = ?1 AND t.name = ?6)) \
+         AND COALESCE(ended_at, created_at) >= ?7 \
+         AND NOT EXISTS (SELECT 1 FROM runs l WHERE l.workspace = ?1 AND l.task = COALESCE(r.task, r.id) AND l.id > r.id)",
+        &[
+            (&of.agent).into(),
+            (&of.whose).into(),
+            one.into(),
+            two.into(),
+            of.thread.as_deref().into(),
+            of.since.into(),
+        ],
+    )?;
+    let count = row.map(|row| row.int(0)).transpose()?.unwrap_or(0);
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// What a run waits for is given up. False when it waits for nothing.
+pub(crate) fn give_up(
+    scope: &mut Scope<'_>,
+    id: RunId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let changed = scope.execute(
+        "UPDATE runs SET status = 'cancelled', ended_at = ?3 WHERE workspace = ?1 AND id = ?2 AND status = 'interrupted'",
+        &[id.as_bytes().into(), now.into()],
+    )?;
+    Ok(changed > 0)
 }
 
 /// Threads, the newest first, from before one of them.

@@ -41,6 +41,8 @@ pub struct New {
     pub whose: String,
     /// The run in which its agent is asked by another.
     pub parent: Option<RunId>,
+    /// The first run of the task that this one goes on with.
+    pub task: Option<RunId>,
     /// What the agent speaks, by its word.
     pub protocol: &'static str,
     /// What is asked.
@@ -76,6 +78,25 @@ pub struct Filter {
     pub status: Option<RunStatus>,
     /// In which an agent was asked by this one's.
     pub parent: Option<RunId>,
+}
+
+/// Which tasks: each is one run, or several when it waited for answers.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    /// With whom.
+    pub agent: String,
+    /// Whose.
+    pub whose: String,
+    /// Of the thread that they call so.
+    pub thread: Option<String>,
+    /// Whose last run stands so; at most two, and any when there are none.
+    pub statuses: Vec<RunStatus>,
+    /// That changed at this time or after it.
+    pub since: Timestamp,
+    /// From before one: when it changed, and its last run.
+    pub before: Option<(Timestamp, RunId)>,
+    /// At most so many.
+    pub most: u32,
 }
 
 /// A thread that is to begin with what another had come to.
@@ -261,6 +282,82 @@ impl Runs {
             true => Err(RunsError::NotFound(RUN)),
             false => Ok(chain),
         }
+    }
+
+    /// The runs of a task, the first one first. None, when there is no such task.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn task(&self, workspace: &Workspace, id: RunId) -> Result<Vec<Run>, StoreError> {
+        let of = workspace.clone();
+        let read = self
+            .db
+            .read(move |reader| rows::task(&mut reader.scope(&of), id));
+        read.await
+    }
+
+    /// The last runs of tasks, those that changed last first; and how many there are on all pages.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn tasks(
+        &self,
+        workspace: &Workspace,
+        tasks: Tasks,
+    ) -> Result<(Vec<Run>, u64), StoreError> {
+        let of = workspace.clone();
+        let read = self.db.read(move |reader| {
+            let mut scope = reader.scope(&of);
+            let found = rows::tasks(&mut scope, &tasks)?;
+            Ok::<_, StoreError>((found, rows::count_tasks(&mut scope, &tasks)?))
+        });
+        read.await
+    }
+
+    /// The run with an agent that somebody calls so.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn run_named(
+        &self,
+        workspace: &Workspace,
+        (agent, whose, name): (&str, &str, &str),
+    ) -> Result<Option<Run>, StoreError> {
+        let of = workspace.clone();
+        let (agent, whose, name) = (agent.to_owned(), whose.to_owned(), name.to_owned());
+        let read = self
+            .db
+            .read(move |reader| rows::run_named(&mut reader.scope(&of), (&agent, &whose, &name)));
+        read.await
+    }
+
+    /// Gives up what a run waits for: it counts as cancelled. False when it waits for nothing.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn give_up(
+        &self,
+        by: &By,
+        workspace: &Workspace,
+        id: RunId,
+    ) -> Result<bool, StoreError> {
+        let (of, by) = (workspace.clone(), by.clone());
+        let write = self.db.write(move |unit: &mut Unit<'_>| {
+            let now = unit.now();
+            let mut scope = unit.scope(&of);
+            let changed = rows::give_up(&mut scope, id, now)?;
+            if changed {
+                let change = Change {
+                    action: None,
+                    resource: ("Run", &id.to_string()),
+                    what: "cancelled",
+                    hash: None,
+                };
+                by.did(&mut scope, &change, now)?;
+            }
+            Ok::<_, StoreError>(changed)
+        });
+        write.await
     }
 
     /// What was said by the end of a run: nothing as long as there is none.

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use skep_api::RunStatus;
-use skep_core::{CallId, RunId, Workspace};
+use skep_core::{CallId, RunId, Timestamp, Workspace};
 use skep_protocols::agui::RunAgentInput;
 use skep_store::{By, Db, Options, StoreError, Unit};
 
-use crate::{Ended, Filter, Fork, MIGRATIONS, New, Runs, RunsError};
+use crate::{Ended, Filter, Fork, MIGRATIONS, New, Runs, RunsError, Tasks};
 
 struct House {
     _folder: tempfile::TempDir,
@@ -32,6 +32,7 @@ fn new(agent: &str, thread: &str, run: &str) -> New {
         agent: agent.to_owned(),
         whose: "ApiKey:one".to_owned(),
         parent: None,
+        task: None,
         protocol: "agui",
         input: RunAgentInput::new(thread, run),
     }
@@ -326,4 +327,69 @@ async fn an_agent_that_asks_another_is_known_by_its_run() {
         .list(&house.workspace, children, (None, 10))
         .await;
     assert_eq!(found.unwrap()[0].id, two.id);
+}
+
+fn tasks(thread: Option<&str>, statuses: &[RunStatus], most: u32) -> Tasks {
+    Tasks {
+        agent: "a".to_owned(),
+        whose: "ApiKey:one".to_owned(),
+        thread: thread.map(str::to_owned),
+        statuses: statuses.to_vec(),
+        since: Timestamp::from_micros(0),
+        before: None,
+        most,
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_told_by_its_last_run() {
+    let house = house();
+    let one = new("a", "t", "1");
+    house.begin(&one).await;
+    house.turn(one.id, Ended::Said(ASKS)).await;
+    let mut two = new("a", "t", "2");
+    two.task = Some(one.id);
+    house.begin(&two).await;
+    let other = new("a", "u", "3");
+    house.begin(&other).await;
+    house.turn(other.id, Ended::Said(SAID)).await;
+    let mut theirs = new("a", "t", "4");
+    theirs.whose = "ApiKey:two".to_owned();
+    house.begin(&theirs).await;
+    let ids = |runs: &[crate::Run]| runs.iter().map(|it| it.id).collect::<Vec<_>>();
+    let chain = house.runs.task(&house.workspace, one.id).await.unwrap();
+    assert_eq!(ids(&chain), [one.id, two.id]);
+    // A task is named by its first run alone.
+    assert_eq!(house.runs.task(&house.workspace, two.id).await.unwrap(), []);
+    for (of, wanted, count) in [
+        (tasks(None, &[], 10), vec![other.id, two.id], 2),
+        (tasks(None, &[], 1), vec![other.id], 2),
+        (tasks(Some("t"), &[], 10), vec![two.id], 1),
+        (tasks(None, &[RunStatus::Interrupted], 10), vec![], 0),
+        (tasks(None, &[RunStatus::Running], 10), vec![two.id], 1),
+    ] {
+        let (found, all) = house.runs.tasks(&house.workspace, of).await.unwrap();
+        assert_eq!((ids(&found), all), (wanted, count));
+    }
+    let mut next = tasks(None, &[], 10);
+    let (first, _) = house
+        .runs
+        .tasks(&house.workspace, next.clone())
+        .await
+        .unwrap();
+    next.before = first[0].ended.map(|at| (at, first[0].id));
+    let (rest, _) = house.runs.tasks(&house.workspace, next).await.unwrap();
+    assert_eq!(ids(&rest), [two.id]);
+    let named = ("a", "ApiKey:one", "2");
+    let named = house.runs.run_named(&house.workspace, named).await.unwrap();
+    assert_eq!(named.map(|it| it.id), Some(two.id));
+    // What waits can be given up, once.
+    house.turn(two.id, Ended::Said(ASKS)).await;
+    let by = By::nobody();
+    for wanted in [true, false] {
+        let given = house.runs.give_up(&by, &house.workspace, two.id).await;
+        assert_eq!(given.unwrap(), wanted);
+    }
+    let run = house.runs.show(&house.workspace, two.id).await.unwrap();
+    assert_eq!(run.status, RunStatus::Cancelled);
 }

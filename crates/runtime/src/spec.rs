@@ -13,6 +13,7 @@ use skep_core::workspace::check_name;
 
 use crate::RuntimeError;
 
+mod card;
 mod connect;
 mod parts;
 mod secrets;
@@ -218,6 +219,7 @@ impl Spec {
         }
         protocol(spec.protocol.as_deref())?;
         endpoint(spec.endpoint.as_deref())?;
+        card::card(spec.card.as_ref())?;
         Ok(Self {
             name: spec.name.clone(),
             driver: spec.driver.clone(),

@@ -50,6 +50,8 @@ pub(crate) async fn answer(
         // Of a client that sends its request twice there is one run.
         key: key("agui", &[&whose(asker), &input.thread_id, &input.run_id]),
         input,
+        task: None,
+        id: None,
         headers: &head.headers,
     };
     let started = begin(state, (&context, visit), wish).await?;

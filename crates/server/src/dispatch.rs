@@ -23,6 +23,7 @@ use skep_store::By;
 use tower_service::Service;
 use tracing::Instrument;
 
+use crate::a2a;
 use crate::access::CALL;
 use crate::act::Act;
 use crate::agui;
@@ -52,6 +53,8 @@ const OWN_HEADERS: usize = 16;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The path under which agents answer.
 const AGENTS: &str = "/agents/";
+/// The path under which they answer in A2A.
+const A2A: &str = "/a2a/";
 
 /// What needs no key: the public list. A trailing `*` stands for one more segment.
 pub const PUBLIC: [(&str, &str); 12] = [
@@ -180,7 +183,12 @@ pub(crate) fn is_public(method: &Method, path: &str) -> bool {
 /// The agent and the target that a path asks for: what stands behind `/agents/{agent}`, byte for
 /// byte, beginning with `/`.
 fn split(uri: &http::Uri) -> Option<(&str, String)> {
-    let whole = uri.path_and_query()?.as_str().strip_prefix(AGENTS)?;
+    behind(uri, AGENTS)
+}
+
+/// The same behind another path.
+fn behind<'a>(uri: &'a http::Uri, door: &str) -> Option<(&'a str, String)> {
+    let whole = uri.path_and_query()?.as_str().strip_prefix(door)?;
     let end = whole.find(['/', '?']).unwrap_or(whole.len());
     let (agent, rest) = whole.split_at(end);
     let target = if rest.starts_with('/') {
@@ -467,6 +475,10 @@ impl Dispatcher {
             if public {
                 return Ok(self.api(request.map(axum::body::Body::new)).await);
             }
+            let (head, _) = request.into_parts();
+            if let Some(card) = a2a::card::public(&self.state, &head) {
+                return card;
+            }
             self.state.threats.failed(remote);
             return Err(ApiError::new(
                 Code::Unauthorized,
@@ -500,7 +512,14 @@ impl Dispatcher {
             call: CallId::new(),
             hops: 0,
         });
-        if let Some((agent, target)) = split(request.uri()) {
+        if request.uri().path() == a2a::card::PATH
+            && let Some(front) = a2a::card::front(&self.state, &workspace)
+            && let Ok(uri) = format!("{A2A}{front}{}", a2a::card::PATH).parse()
+        {
+            *request.uri_mut() = uri;
+        }
+        let of_agent = split(request.uri()).or_else(|| behind(request.uri(), A2A));
+        if let Some((agent, target)) = of_agent {
             let agent = agent.to_owned();
             let act = Act::new(&asker, workspace.clone(), CALL, &agent, id);
             let act = Arc::new(act);
@@ -599,6 +618,10 @@ impl Dispatcher {
                 Ok(visit) => {
                     if !std::mem::replace(&mut asked, true) {
                         self.may_call(act, asker, agent, &request).await?;
+                    }
+                    if request.uri().path().starts_with(A2A) {
+                        let (who, by) = ((asker, agent), (context, visit));
+                        return a2a::answer(&self.state, by, who, target, request).await;
                     }
                     if agui::is_meant(request.method(), target) {
                         let who = (asker, agent);

@@ -4,6 +4,7 @@
 //! [`run()`] is the server's life. `dispatch` is where a request goes first; `api` has the handlers;
 //! `join` is where the capabilities meet. Nothing of what a capability decides is decided here.
 
+mod a2a;
 mod access;
 mod act;
 mod agui;

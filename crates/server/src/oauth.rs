@@ -33,7 +33,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
 }
 
 /// Where this server is, as who asks reaches it: by TLS here, or where the file of providers says so.
-fn origin(state: &State, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+pub(crate) fn origin(state: &State, uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let host = host(uri, headers)?;
     let said = state.logins.now();
     let said = said.as_ref().map(|it| it.url().trim_end_matches('/'));

@@ -133,6 +133,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) input: RunAgentInput,
     /// The same of the same asker is one run.
     pub(crate) key: String,
+    /// The first run of the task that it goes on with.
+    pub(crate) task: Option<RunId>,
+    /// Its id, where the door has given one.
+    pub(crate) id: Option<RunId>,
     /// The headers of the request.
     pub(crate) headers: &'a HeaderMap,
 }
@@ -211,10 +215,11 @@ pub(crate) async fn begin(
         headers.insert(name, value.map_err(|_| invalid("an id cannot be sent"))?);
     }
     let new = New {
-        id: RunId::new(),
+        id: wish.id.unwrap_or_else(RunId::new),
         agent: agent.to_owned(),
         whose: whose(wish.asker),
         parent,
+        task: wish.task,
         protocol: word,
         input: wish.input.clone(),
     };
@@ -251,6 +256,7 @@ pub(crate) struct Watch {
     call: CallId,
     view: View,
     from: Source,
+    begun: bool,
 }
 
 /// Where what is shown comes from.
@@ -314,12 +320,14 @@ impl Watch {
             call: started.call,
             view,
             from,
+            begun: false,
         })
     }
 
-    /// What is shown at once.
+    /// What is shown at once; nothing, the second time.
     pub(crate) fn begin(&mut self) -> Vec<Shown> {
         match &mut self.from {
+            _ if std::mem::replace(&mut self.begun, true) => Vec::new(),
             Source::Call(_) => self.view.begin(),
             Source::Kept(shown) => std::mem::take(shown),
             Source::Nothing => Vec::new(),
@@ -349,6 +357,14 @@ impl Watch {
             if shown.as_ref().is_ok_and(|shown| !shown.is_empty()) {
                 return Some(shown);
             }
+        }
+    }
+
+    /// Whether there is something to be shown without waiting.
+    pub(crate) fn is_behind(&self) -> bool {
+        match &self.from {
+            Source::Call(follow) => follow.is_behind(),
+            Source::Kept(_) | Source::Nothing => false,
         }
     }
 

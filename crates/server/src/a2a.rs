@@ -1,0 +1,507 @@
+//! The door to runs in A2A: `/a2a/{agent}`, over JSON-RPC and HTTP+JSON, in 1.0 and 0.3. A task is a run, or several when it
+//! waited for answers.
+
+pub(crate) mod card;
+mod tasks;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::Value;
+use skep_api::RunStatus;
+use skep_core::{Clock, Code, RunId, ThreadId, Timestamp, Workspace};
+use skep_guard::Principal;
+use skep_ingress::{Context, Visit};
+use skep_protocols::a2a::{
+    Answer, Error, Fault, ListTasks, Message, Question, Request, SendMessage, StreamResponse, Task,
+    TaskView, Version, rest, rpc,
+};
+use skep_protocols::{Shown, View};
+use skep_runs::{Run, RunsError, Tasks};
+
+use crate::dispatch::Body;
+use crate::gate::Asker;
+use crate::models;
+use crate::problem::ApiError;
+use crate::runs::{Started, Watch, Wish, Write, begin, check_id, key, stream, whose};
+use crate::state::State;
+
+/// The version, on requests and answers.
+const VERSION: HeaderName = HeaderName::from_static(Version::NAME);
+/// The end of an event.
+const SEPARATOR: &[u8] = b"\n\n";
+
+/// Somebody who asks an agent.
+struct House<'a> {
+    state: &'a State,
+    context: &'a Context,
+    asker: &'a Principal,
+    agent: &'a str,
+    head: &'a Parts,
+}
+
+/// What is answered.
+enum Done {
+    At(Box<Answer>),
+    /// A stream of a task, from now on.
+    Stream(Box<Watch>, Box<Teller>),
+}
+
+impl Done {
+    fn at(answer: Answer) -> Self {
+        Self::At(Box::new(answer))
+    }
+}
+
+/// A run of a task that is being followed.
+struct Followed {
+    view: TaskView,
+    watch: Watch,
+    run: Run,
+    clock: Clock,
+}
+
+impl From<ApiError> for Wrong {
+    fn from(error: ApiError) -> Self {
+        let public = error.public();
+        let code = public.code();
+        Self(Error::other(code.status(), code.as_str(), public.detail()))
+    }
+}
+
+/// Why something is not done, in the protocol's words.
+struct Wrong(Error);
+
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<RunsError> for Wrong {
+    fn from(error: RunsError) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
+impl From<skep_store::StoreError> for Wrong {
+    fn from(error: skep_store::StoreError) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
+fn unsupported(why: impl Into<String>) -> Wrong {
+    Wrong(Error::new(Fault::UnsupportedOperation, why))
+}
+
+/// Tells a task, as what is shown of its run comes.
+struct Teller {
+    view: TaskView,
+    /// What is told before anything that is shown.
+    first: Option<StreamResponse>,
+    version: Version,
+    /// The id of the request over JSON-RPC.
+    envelope: Option<Value>,
+    clock: Clock,
+}
+
+impl Teller {
+    fn frame(&self, event: &StreamResponse) -> Vec<u8> {
+        let value = event.wire(self.version);
+        let value = match &self.envelope {
+            Some(id) => rpc::result(id, &value),
+            None => value,
+        };
+        [b"data: ", value.to_string().as_bytes(), SEPARATOR].concat()
+    }
+}
+
+impl Write for Teller {
+    fn write(&mut self, shown: &[Shown], _: &View) -> Bytes {
+        let now = self.clock.now().as_micros();
+        let mut out = Vec::new();
+        if let Some(first) = self.first.take() {
+            out.extend(self.frame(&first));
+        }
+        for one in shown {
+            for event in self.view.push(one, now) {
+                out.extend(self.frame(&event));
+            }
+        }
+        out.into()
+    }
+}
+
+/// Answers a request at `/a2a/{agent}`; `target` is what stands behind that.
+pub(crate) async fn answer(
+    state: &State,
+    (context, visit): (Context, Visit),
+    (asker, agent): (&Asker, &str),
+    target: &str,
+    request: HttpRequest<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let (head, body) = request.into_parts();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if card::is_meant(&head.method, path) {
+        return card::answer(state, (&context.workspace, agent), &head);
+    }
+    let told = head
+        .headers
+        .get(VERSION)
+        .map(|it| it.to_str().unwrap_or("?"));
+    let house = House {
+        state,
+        context: &context,
+        asker: &asker.principal,
+        agent,
+        head: &head,
+    };
+    if head.method == Verb::POST && path == "/" {
+        let bytes = models::read(body, &state.model_bounds).await?;
+        let told = told.or_else(|| query.strip_prefix("A2A-Version="));
+        return Ok(house.rpc(visit, told, &bytes).await);
+    }
+    let route = rest::route(head.method.as_str(), path).ok_or_else(|| {
+        let detail = format!("nothing of A2A is at {path}");
+        ApiError::new(Code::NotFound, detail)
+    })?;
+    let bytes = models::read(body, &state.model_bounds).await?;
+    Ok(house.rest(visit, &route, (told, query, &bytes)).await)
+}
+
+fn json(status: StatusCode, kind: &'static str, value: &Value) -> Response<Body> {
+    let body = axum::body::Body::from(value.to_string());
+    let mut response = Response::new(Body::Api(body));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+impl House<'_> {
+    async fn rpc(&self, visit: Visit, told: Option<&str>, bytes: &[u8]) -> Response<Body> {
+        const KIND: &str = "application/json";
+        let call = match rpc::read(told, bytes) {
+            Ok(call) => call,
+            Err(refusal) => return json(StatusCode::OK, KIND, &refusal.answer()),
+        };
+        let (id, version) = (call.id, call.version);
+        match self.perform(visit, version, call.request).await {
+            Ok(Done::At(answer)) => {
+                let answer = rpc::result(&id, &answer.wire(version));
+                json(StatusCode::OK, KIND, &answer)
+            }
+            Ok(Done::Stream(watch, mut teller)) => {
+                (teller.version, teller.envelope) = (version, Some(id));
+                stream(*watch, *teller)
+            }
+            Err(Wrong(error)) => json(StatusCode::OK, KIND, &rpc::error(&id, &error)),
+        }
+    }
+
+    async fn rest(
+        &self,
+        visit: Visit,
+        route: &rest::Route,
+        (told, query, bytes): (Option<&str>, &str, &[u8]),
+    ) -> Response<Body> {
+        let refuse = |error: &Error| {
+            let status = StatusCode::from_u16(error.fault.status());
+            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            json(status, "application/json", &error.rest())
+        };
+        let (version, request) = match rest::read(told, route, (query, bytes)) {
+            Ok(read) => read,
+            Err(error) => return refuse(&error),
+        };
+        match self.perform(visit, version, request).await {
+            Ok(Done::At(answer)) => {
+                let kind = match version {
+                    Version::V1_0 => rest::MEDIA_TYPE,
+                    Version::V0_3 => "application/json",
+                };
+                json(StatusCode::OK, kind, &answer.wire(version))
+            }
+            Ok(Done::Stream(watch, mut teller)) => {
+                teller.version = version;
+                stream(*watch, *teller)
+            }
+            Err(Wrong(error)) => refuse(&error),
+        }
+    }
+
+    fn workspace(&self) -> &Workspace {
+        &self.context.workspace
+    }
+
+    async fn perform(
+        &self,
+        visit: Visit,
+        version: Version,
+        request: Request,
+    ) -> Result<Done, Wrong> {
+        if let Some(tenant) = request.tenant()
+            && tenant != self.workspace().as_str()
+        {
+            let why = "this key is of another tenant";
+            return Err(Error::invalid("tenant", why).into());
+        }
+        match request {
+            Request::SendMessage(asked) => self.send(visit, *asked, false).await,
+            Request::SendStreamingMessage(asked) => self.send(visit, *asked, true).await,
+            Request::GetTask {
+                id, history_length, ..
+            } => {
+                let task = self.task(&id).await?;
+                Ok(Done::at(Answer::Task(task.shown(history_length, true))))
+            }
+            Request::ListTasks(wanted) => self.list(&wanted).await,
+            Request::CancelTask { id, .. } => self.cancel(&id).await,
+            Request::SubscribeToTask { id, .. } => self.subscribe(version, &id).await,
+            Request::CreatePushConfig(_)
+            | Request::GetPushConfig { .. }
+            | Request::ListPushConfigs { .. }
+            | Request::DeletePushConfig { .. } => Err(no_push()),
+            Request::GetExtendedAgentCard { .. } => {
+                let card = card::of(self.state, (self.workspace(), self.agent), self.head)?;
+                Ok(Done::at(Answer::Card(card)))
+            }
+        }
+    }
+
+    /// The runs of a task of who asks, with this agent; the first one first.
+    async fn chain(&self, id: &str) -> Result<Vec<Run>, Wrong> {
+        let missing = || Wrong(Error::task_not_found(id));
+        let first: RunId = id.parse().map_err(|_| missing())?;
+        let chain = self.state.runs().task(self.workspace(), first).await?;
+        let whose = whose(self.asker);
+        let is_own = |run: &Run| run.whose == whose && run.agent == self.agent;
+        match chain.first().is_some_and(is_own) {
+            true => Ok(chain),
+            false => Err(missing()),
+        }
+    }
+
+    /// A task as it is now.
+    async fn task(&self, id: &str) -> Result<Task, Wrong> {
+        let chain = self.chain(id).await?;
+        Ok(tasks::now(self.state, self.workspace(), &chain).await?)
+    }
+
+    async fn send(&self, visit: Visit, asked: SendMessage, streaming: bool) -> Result<Done, Wrong> {
+        if asked.push.is_some() {
+            return Err(no_push());
+        }
+        let history = asked.history_length;
+        let at_once = asked.return_immediately;
+        let mut of = self.ask(visit, asked).await?;
+        if streaming {
+            return Ok(follow(of));
+        }
+        if !at_once {
+            tasks::to_end(&mut of).await?;
+        }
+        let task = of.view.task().clone().shown(history, true);
+        Ok(Done::at(Answer::Event(StreamResponse::Task(task))))
+    }
+
+    /// Makes a run of a message; or finds the one that was made of it before.
+    async fn ask(&self, visit: Visit, asked: SendMessage) -> Result<Followed, Wrong> {
+        let (runs, whose) = (self.state.runs(), whose(self.asker));
+        let message = &asked.message;
+        check_id("message.messageId", &message.id)?;
+        // Of a message that is sent twice there is one run.
+        let name = key("a2a", &[&whose, self.agent, &message.id]);
+        let before = (self.agent, whose.as_str(), name.as_str());
+        if let Some(run) = runs.run_named(self.workspace(), before).await? {
+            let (input, _) = runs.asked(self.workspace(), run.id).await?;
+            let was = Message::of_input(&input);
+            if was.is_none_or(|it| it.parts != message.parts) {
+                let why = "another message had this id";
+                return Err(Error::invalid("message.messageId", why).into());
+            }
+            let chain = self.chain(&run.task.unwrap_or(run.id).to_string()).await?;
+            let of = tasks::follow(self.state, self.workspace(), &chain).await?;
+            return of.ok_or_else(|| unsupported("the task is gone"));
+        }
+        let (chain, context) = self.place(message).await?;
+        let last = chain.last();
+        let named = (self.agent, whose.as_str(), context.as_str());
+        let thread = runs.named(self.workspace(), named).await?;
+        let kept = thread.map(|(_, kept)| kept).unwrap_or_default();
+        let input = Question {
+            asked: &asked,
+            thread_id: &context,
+            run_id: &name,
+            messages: tasks::parsed(kept.messages)?,
+            state: tasks::parsed(kept.state)?,
+            open: last.map_or(&[], |run| run.interrupts.as_slice()),
+        };
+        let id = RunId::new();
+        let wish = Wish {
+            asker: self.asker,
+            agent: self.agent,
+            input: input.input()?,
+            key: match last {
+                // What waits is answered once.
+                Some(run) => key("a2a-answer", &[&run.id.to_string()]),
+                None => name.clone(),
+            },
+            task: chain.first().map(|run| run.id),
+            id: Some(id),
+            headers: &self.head.headers,
+        };
+        let started = begin(self.state, (self.context, visit), wish).await;
+        let Started { run, .. } = started.map_err(|error| match error.public().code() {
+            Code::IdempotencyKeyReused => unsupported("another message has answered the task"),
+            _ => error.into(),
+        })?;
+        let first = chain.first().map_or(run, |it| it.id);
+        let chain = runs.task(self.workspace(), first).await?;
+        let of = tasks::follow(self.state, self.workspace(), &chain).await?;
+        of.ok_or_else(|| unsupported("the task is gone"))
+    }
+
+    /// The task that a message goes on with, and the conversation that it belongs to.
+    async fn place(&self, message: &Message) -> Result<(Vec<Run>, String), Wrong> {
+        let Some(id) = &message.task_id else {
+            let context = match &message.context_id {
+                None => ThreadId::new().to_string(),
+                Some(context) => {
+                    check_id("message.contextId", context)?;
+                    context.clone()
+                }
+            };
+            return Ok((Vec::new(), context));
+        };
+        let chain = self.chain(id).await?;
+        let Some(last) = chain.last() else {
+            return Err(Error::task_not_found(id).into());
+        };
+        let (thread, _) = self
+            .state
+            .runs()
+            .thread(self.workspace(), last.thread)
+            .await?;
+        if message
+            .context_id
+            .as_ref()
+            .is_some_and(|it| *it != thread.name)
+        {
+            let why = "the task is of another context";
+            return Err(Error::invalid("message.contextId", why).into());
+        }
+        match last.status {
+            RunStatus::Interrupted => Ok((chain, thread.name)),
+            RunStatus::Running => Err(unsupported(
+                "the task is under way and waits for no message: cancel it, or wait until it is done",
+            )),
+            _ => Err(unsupported("the task has ended: begin another one")),
+        }
+    }
+
+    async fn subscribe(&self, version: Version, id: &str) -> Result<Done, Wrong> {
+        let chain = self.chain(id).await?;
+        let of = tasks::follow(self.state, self.workspace(), &chain).await?;
+        let mut of = of.ok_or_else(|| Wrong(Error::task_not_found(id)))?;
+        tasks::catch_up(&mut of).await?;
+        let state = of.view.task().status.state;
+        if state.is_terminal() || of.run.status == RunStatus::Cancelled {
+            let why = format!("the task is {}, and nothing follows", state.as_str(version));
+            return Err(unsupported(why));
+        }
+        Ok(follow(of))
+    }
+
+    async fn cancel(&self, id: &str) -> Result<Done, Wrong> {
+        let chain = self.chain(id).await?;
+        let (runs, workspace) = (self.state.runs(), self.workspace());
+        let not_now = || Wrong(Error::new(Fault::TaskNotCancelable, "the task has ended"));
+        let last = chain.last().ok_or_else(not_now)?;
+        match last.status {
+            RunStatus::Running => {
+                let by = &self.context.by;
+                let cancelled = self.state.ingress.cancel(by, workspace, last.call).await;
+                match cancelled.map_err(ApiError::from) {
+                    Ok(_) => {}
+                    Err(error) if error.public().code() == Code::CallState => {
+                        return Err(not_now());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            RunStatus::Interrupted => {
+                if !runs.give_up(&self.context.by, workspace, last.id).await? {
+                    return Err(not_now());
+                }
+            }
+            _ => return Err(not_now()),
+        }
+        Ok(Done::at(Answer::Task(self.task(id).await?)))
+    }
+
+    async fn list(&self, wanted: &ListTasks) -> Result<Done, Wrong> {
+        let before = wanted.page_token.as_deref().map(|token| {
+            let wrong = || Error::invalid("pageToken", "it is none that a page gave");
+            let (time, id) = token.split_once('.').ok_or_else(wrong)?;
+            let time: i64 = time.parse().map_err(|_| wrong())?;
+            let id: RunId = id.parse().map_err(|_| wrong())?;
+            Ok::<_, Error>((Timestamp::from_micros(time), id))
+        });
+        let statuses = wanted.status.map_or_else(Vec::new, tasks::statuses);
+        let tasks = Tasks {
+            agent: self.agent.to_owned(),
+            whose: whose(self.asker),
+            thread: wanted.context_id.clone(),
+            statuses,
+            since: Timestamp::from_micros(wanted.status_timestamp_after.unwrap_or(0)),
+            before: before.transpose()?,
+            most: wanted.page_size + 1,
+        };
+        let (mut found, total_size) = self.state.runs().tasks(self.workspace(), tasks).await?;
+        let most = usize::try_from(wanted.page_size).unwrap_or(usize::MAX);
+        let more = found.len() > most;
+        found.truncate(most);
+        let next = found.last().filter(|_| more).map(|run| {
+            let at = run.ended.unwrap_or(run.created);
+            format!("{}.{}", at.as_micros(), run.id)
+        });
+        let mut listed = Vec::new();
+        for run in &found {
+            let first = run.task.unwrap_or(run.id);
+            let chain = self.state.runs().task(self.workspace(), first).await?;
+            let task = tasks::now(self.state, self.workspace(), &chain).await?;
+            // One that is under way may be at its beginning, or not.
+            if wanted.status.is_none_or(|it| it == task.status.state) {
+                listed.push(task.shown(wanted.history_length, wanted.include_artifacts));
+            }
+        }
+        Ok(Done::at(Answer::Tasks {
+            tasks: listed,
+            next_page_token: next.unwrap_or_default(),
+            page_size: wanted.page_size,
+            total_size,
+            artifacts: wanted.include_artifacts,
+        }))
+    }
+}
+
+fn no_push() -> Wrong {
+    let why = "nothing is pushed here: subscribe to the task";
+    Wrong(Error::new(Fault::PushNotificationNotSupported, why))
+}
+
+/// A stream of a task, which begins with what it is now.
+fn follow(mut of: Followed) -> Done {
+    let first = Some(of.view.begin());
+    let teller = Teller {
+        view: of.view,
+        first,
+        version: Version::V1_0,
+        envelope: None,
+        clock: of.clock,
+    };
+    Done::Stream(Box::new(of.watch), Box::new(teller))
+}
