@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::a2a::rest::{self, route};
 use crate::a2a::{
     Answer, Authentication, Content, Error, Fault, Form, ListTasks, Method, PushConfig, Request,
-    TaskState, Version, rpc,
+    StreamResponse, TaskState, Version, rpc,
 };
 
 const NEWER: Option<&str> = Some("1.0");
@@ -343,6 +343,10 @@ fn both_versions_have_one_form() {
     assert_eq!(written, buffers["message"]);
     assert_eq!(send.message.wire(Version::V1_0), newer["message"]);
     assert_eq!(send.message.wire(Version::V0_3), older["message"]);
+}
+
+#[test]
+fn what_is_not_said_has_a_meaning() {
     // Who says nothing waits.
     let plain = message(&json!([{ "data": null }]));
     let Request::SendStreamingMessage(send) = asks(NEWER, "SendStreamingMessage", &plain).unwrap()
