@@ -73,7 +73,7 @@ fn task(told: &[Event]) {
                 _ => state = told.state().unwrap(),
             }
             for form in [Form::V1_0, Form::V0_3, Form::V0_3Http] {
-                told.wire(form);
+                let _ = told.wire(form);
             }
         }
     }
