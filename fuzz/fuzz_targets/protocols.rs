@@ -1,7 +1,13 @@
-//! Answers of agents: whatever comes, it becomes a right run, however it is cut; and who comes late to it sees the same.
+//! Answers of agents: whatever comes, it becomes a right run, however it is cut; who comes late to it sees the same, and in A2A it is
+//! a right task. And what clients ask in A2A.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use skep_protocols::Shown;
+use skep_protocols::a2a::{
+    Form, Message, Part, Question, Request, Role, StreamResponse, Task, TaskState, TaskView,
+    Version, canonical, rest, rpc,
+};
 use skep_protocols::adapt::{Adapter, Protocol};
 use skep_protocols::agui::{Body, End, Event, Fold, NotFolded, Order, RunAgentInput};
 
@@ -51,17 +57,75 @@ fn folded(events: &[Event]) -> Option<Fold> {
     Some(fold)
 }
 
+/// A run is a task that is told once, ends once, and has been at work before it has brought something forth.
+fn task(told: &[Event]) {
+    let asked = Message::new("q", Role::User, vec![Part::text("Hi")]);
+    let input = RunAgentInput::new("thread", "run");
+    let mut view = TaskView::new(Task::submitted("t", "c", asked, 0), &input);
+    view.begin();
+    let mut state = TaskState::Submitted;
+    for event in told {
+        let event = event.clone();
+        for told in view.push(&Shown { id: None, event }, 1) {
+            assert!(!state.is_terminal() && !state.is_interrupted());
+            match &told {
+                StreamResponse::ArtifactUpdate(_) => assert_eq!(state, TaskState::Working),
+                _ => state = told.state().unwrap(),
+            }
+            for form in [Form::V1_0, Form::V0_3, Form::V0_3Http] {
+                let _ = told.wire(form);
+            }
+        }
+    }
+    assert!(view.is_over());
+}
+
+/// What a client may send is read, or refused, and becomes a run.
+fn request(bytes: &[u8]) {
+    for version in [None, Some("1.0")] {
+        let Ok(call) = rpc::read(version, bytes) else {
+            continue;
+        };
+        let (Request::SendMessage(asked) | Request::SendStreamingMessage(asked)) = call.request
+        else {
+            continue;
+        };
+        let again = asked.message.wire(Version::V1_0);
+        let question = Question {
+            asked: &asked,
+            thread_id: "thread",
+            run_id: "run",
+            messages: Vec::new(),
+            state: None,
+            open: &[],
+        };
+        let input = question.input().unwrap();
+        let back = Message::of_input(&input).unwrap();
+        assert_eq!(canonical(&back.wire(Version::V1_0)), canonical(&again));
+    }
+    if let Ok(path) = std::str::from_utf8(bytes) {
+        for verb in ["GET", "POST", "DELETE"] {
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            if let Some(route) = rest::route(verb, path) {
+                let _ = rest::read(Some("1.0"), &route, (query, bytes));
+            }
+        }
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let [first, second, third, bytes @ ..] = bytes else {
         return;
     };
     let (_, protocol) = Protocol::ALL[usize::from(*first) % Protocol::ALL.len()];
-    let kind = KINDS[usize::from(first / 4) % KINDS.len()];
+    let kind = KINDS[usize::from(*first) / Protocol::ALL.len() % KINDS.len()];
     let status = if first / 32 == 7 { 500 } else { 200 };
     let cut = usize::from(*second).min(bytes.len());
 
     let whole = told(protocol, status, kind, bytes, 0);
     check(&whole);
+    task(&whole);
+    request(bytes);
     let pieces = told(protocol, status, kind, bytes, cut);
     let (Some(fold), Some(other)) = (folded(&whole), folded(&pieces)) else {
         return;

@@ -4,7 +4,7 @@
 //! The way of a request over JSON-RPC: [`rpc::read`] gives a [`Request`] in the one inner form that both versions have, or the
 //! refusal to be sent; over HTTP+JSON it is [`rest::read`]. [`Question::input`] makes a run of a message. [`TaskView`] is fed with
 //! what [`View`](crate::View) shows and gives the [`StreamResponse`]s; [`Answer::wire`] writes what there is to say in the
-//! words of the version, and [`rpc::result`] and [`rpc::error`] put it into an envelope. [`card`] makes the agent's card,
+//! words of a [`Form`], and [`rpc::result`] and [`rpc::error`] put it into an envelope. [`card`] makes the agent's card,
 //! and signs it.
 //!
 //! The types are our own and not those of `a2a-lf` 0.4: those read a part with two contents as one with the first, drop what is
@@ -35,4 +35,4 @@ pub use model::{
 };
 pub use request::{Authentication, ListTasks, MOST_PAGE, PAGE, PushConfig, Request, SendMessage};
 pub use view::{REJECTED, TaskView};
-pub use wire::Answer;
+pub use wire::{Answer, Form};

@@ -68,6 +68,9 @@ impl TaskState {
     /// The one of a word. Over HTTP, clients of 0.3 say the words of 1.0.
     #[must_use]
     pub fn of(version: Version, word: &str) -> Option<Self> {
+        if version == Version::V0_3 && word == "TASK_STATE_CANCELLED" {
+            return Some(Self::Canceled);
+        }
         let mut all = Self::ALL.into_iter();
         let found = all
             .find(|(_, newer, older)| *newer == word || version == Version::V0_3 && *older == word);

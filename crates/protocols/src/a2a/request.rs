@@ -232,10 +232,17 @@ fn history_length(fields: &Fields<'_>) -> Read<Option<u32>> {
 }
 
 fn send(version: Version, fields: &Fields<'_>, tenant: Option<String>) -> Read<SendMessage> {
-    let message = fields.needs("message", |it| Message::read(version, it))?;
+    // So they are called over HTTP in 0.3.
+    let name = match version {
+        Version::V0_3 if fields.get("request").is_some() => "request",
+        _ => "message",
+    };
+    let has_content = |it: &Value| it.get("content").is_some();
+    let is_http = version == Version::V0_3 && fields.get(name).is_some_and(has_content);
+    let message = fields.needs(name, |it| Message::read(version, it))?;
     if message.role != Role::User {
         let why = "a client's message is from the user";
-        return Err(Wrong::new(why).within("role").within("message"));
+        return Err(Wrong::new(why).within("role").within(name));
     }
     let mut asked = SendMessage {
         message,
@@ -258,7 +265,8 @@ fn send(version: Version, fields: &Fields<'_>, tenant: Option<String>) -> Read<S
         asked.push = fields.inner(push, |it| config(version, it))?;
         asked.return_immediately = match version {
             Version::V1_0 => fields.flag("returnImmediately")?.unwrap_or(false),
-            Version::V0_3 => !fields.flag("blocking")?.unwrap_or(true),
+            // Buffers leave out what is false.
+            Version::V0_3 => !fields.flag("blocking")?.unwrap_or(!is_http),
         };
         Ok(())
     })?;

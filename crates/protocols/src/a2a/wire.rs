@@ -1,14 +1,49 @@
 //! How things are written, in the words of each version. What is absent or empty is left out.
+//!
+//! Of 0.3 there are two: over HTTP its clients, and official SDKs with them, write and read what its buffers said, and not what its
+//! text says.
 
 use serde_json::{Map, Value, json};
 
 use super::method::Version;
 use super::model::{
     Artifact, ArtifactUpdate, Content, Message, Micros, Part, Role, StatusUpdate, StreamResponse,
-    Task, TaskStatus,
+    Task, TaskState, TaskStatus,
 };
 use super::request::{Authentication, PushConfig};
 use crate::agui::Object;
+
+/// In which words something is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Those of 1.0.
+    V1_0,
+    /// Those of 0.3.
+    V0_3,
+    /// Those of 0.3 over HTTP+JSON.
+    V0_3Http,
+}
+
+impl Form {
+    /// What is said over HTTP+JSON to a client of this version.
+    #[must_use]
+    pub const fn http(version: Version) -> Self {
+        match version {
+            Version::V1_0 => Self::V1_0,
+            Version::V0_3 => Self::V0_3Http,
+        }
+    }
+}
+
+/// What is said over JSON-RPC, and pushed.
+impl From<Version> for Form {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::V1_0 => Self::V1_0,
+            Version::V0_3 => Self::V0_3,
+        }
+    }
+}
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +83,11 @@ pub enum Answer {
 impl Answer {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
         match self {
-            Self::Event(event) => event.wire(version),
-            Self::Task(task) => task.wire(version),
+            Self::Event(event) => event.wire(form),
+            Self::Task(task) => task.wire(form),
             Self::Tasks {
                 tasks,
                 next_page_token,
@@ -60,7 +96,7 @@ impl Answer {
                 artifacts,
             } => {
                 let one = |task: &Task| {
-                    let mut one = task.wire(version);
+                    let mut one = task.wire(form);
                     if *artifacts && task.artifacts.is_empty() {
                         one["artifacts"] = json!([]);
                     }
@@ -73,22 +109,22 @@ impl Answer {
                     "totalSize": total_size,
                 })
             }
-            Self::Push(config) => config.wire(version),
+            Self::Push(config) => config.wire(form),
             Self::Pushes {
                 configs,
                 next_page_token,
             } => {
-                let configs: Vec<Value> = configs.iter().map(|it| it.wire(version)).collect();
-                match version {
-                    Version::V0_3 => configs.into(),
-                    Version::V1_0 => {
+                let configs: Vec<Value> = configs.iter().map(|it| it.wire(form)).collect();
+                match form {
+                    Form::V0_3 => configs.into(),
+                    Form::V1_0 | Form::V0_3Http => {
                         json!({ "configs": configs, "nextPageToken": next_page_token })
                     }
                 }
             }
-            Self::Deleted => match version {
-                Version::V0_3 => Value::Null,
-                Version::V1_0 => json!({}),
+            Self::Deleted => match form {
+                Form::V0_3 => Value::Null,
+                Form::V1_0 | Form::V0_3Http => json!({}),
             },
             Self::Card(card) => card.clone(),
         }
@@ -99,9 +135,9 @@ impl Answer {
 struct Out(Map<String, Value>);
 
 impl Out {
-    fn new(version: Version, kind: &str) -> Self {
+    fn new(form: Form, kind: &str) -> Self {
         let mut out = Self(Map::new());
-        if version == Version::V0_3 && !kind.is_empty() {
+        if form == Form::V0_3 && !kind.is_empty() {
             out.put("kind", kind);
         }
         out
@@ -147,71 +183,86 @@ pub(super) fn time(at: Micros) -> Option<String> {
 impl Part {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
         let mut out = Out(Map::new());
-        match (&self.content, version) {
+        match (&self.content, form) {
             (Content::Text(text), _) => out.put("text", text.as_str()),
-            (Content::Data(data), Version::V1_0) => out.put("data", data.clone()),
-            // There it is an object.
-            (Content::Data(data), Version::V0_3) => out.put(
-                "data",
-                match data {
+            (Content::Data(data), Form::V1_0) => out.put("data", data.clone()),
+            (Content::Data(data), _) => {
+                // There it is an object.
+                let data = match data {
                     Value::Object(data) => Value::Object(data.clone()),
                     data => json!({ "value": data }),
-                },
-            ),
-            (Content::Raw(raw), Version::V1_0) => out.put("raw", raw.as_str()),
-            (Content::Url(url), Version::V1_0) => out.put("url", url.as_str()),
-            (Content::Raw(it) | Content::Url(it), Version::V0_3) => {
+                };
+                match form {
+                    Form::V0_3Http => out.put("data", json!({ "data": data })),
+                    _ => out.put("data", data),
+                }
+            }
+            (Content::Raw(raw), Form::V1_0) => out.put("raw", raw.as_str()),
+            (Content::Url(url), Form::V1_0) => out.put("url", url.as_str()),
+            (Content::Raw(it) | Content::Url(it), _) => {
                 let mut file = Out(Map::new());
                 let is_raw = matches!(self.content, Content::Raw(_));
-                file.put(if is_raw { "bytes" } else { "uri" }, it.as_str());
+                let name = match (is_raw, form) {
+                    (true, Form::V0_3Http) => "fileWithBytes",
+                    (false, Form::V0_3Http) => "fileWithUri",
+                    (true, _) => "bytes",
+                    (false, _) => "uri",
+                };
+                file.put(name, it.as_str());
                 file.maybe("name", self.filename.as_ref());
                 file.maybe("mimeType", self.media_type.as_ref());
                 out.put("file", file.done());
             }
         }
-        match version {
-            Version::V1_0 => {
-                out.maybe("filename", self.filename.as_ref());
-                out.maybe("mediaType", self.media_type.as_ref());
-            }
-            Version::V0_3 => out.put(
+        if form == Form::V1_0 {
+            out.maybe("filename", self.filename.as_ref());
+            out.maybe("mediaType", self.media_type.as_ref());
+        }
+        if form == Form::V0_3 {
+            out.put(
                 "kind",
                 match &self.content {
                     Content::Text(_) => "text",
                     Content::Data(_) => "data",
                     Content::Raw(_) | Content::Url(_) => "file",
                 },
-            ),
+            );
         }
         out.metadata(self.metadata.as_ref());
         out.done()
     }
 }
 
-fn parts(version: Version, parts: &[Part]) -> Vec<Value> {
-    parts.iter().map(|it| it.wire(version)).collect()
+fn parts(form: Form, parts: &[Part]) -> Vec<Value> {
+    parts.iter().map(|it| it.wire(form)).collect()
 }
 
 impl Message {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
-        let mut out = Out::new(version, "message");
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
+        let mut out = Out::new(form, "message");
         out.put("messageId", self.id.as_str());
         out.maybe("contextId", self.context_id.as_ref());
         out.maybe("taskId", self.task_id.as_ref());
         out.put(
             "role",
-            match (self.role, version) {
-                (Role::User, Version::V1_0) => "ROLE_USER",
-                (Role::Agent, Version::V1_0) => "ROLE_AGENT",
-                (Role::User, Version::V0_3) => "user",
-                (Role::Agent, Version::V0_3) => "agent",
+            match (self.role, form) {
+                (Role::User, Form::V0_3) => "user",
+                (Role::Agent, Form::V0_3) => "agent",
+                (Role::User, _) => "ROLE_USER",
+                (Role::Agent, _) => "ROLE_AGENT",
             },
         );
-        out.put("parts", parts(version, &self.parts));
+        let name = match form {
+            Form::V0_3Http => "content",
+            _ => "parts",
+        };
+        out.put(name, parts(form, &self.parts));
         out.metadata(self.metadata.as_ref());
         out.texts("extensions", &self.extensions);
         out.texts("referenceTaskIds", &self.reference_task_ids);
@@ -220,11 +271,11 @@ impl Message {
 }
 
 impl TaskStatus {
-    fn wire(&self, version: Version) -> Value {
+    fn wire(&self, form: Form) -> Value {
         let mut out = Out(Map::new());
-        out.put("state", self.state.as_str(version));
+        out.put("state", state(self.state, form));
         if let Some(message) = &self.message {
-            out.put("message", message.wire(version));
+            out.put("message", message.wire(form));
         }
         out.maybe("timestamp", self.timestamp.and_then(time).as_ref());
         out.done()
@@ -234,12 +285,13 @@ impl TaskStatus {
 impl Artifact {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
         let mut out = Out(Map::new());
         out.put("artifactId", self.id.as_str());
         out.maybe("name", self.name.as_ref());
         out.maybe("description", self.description.as_ref());
-        out.put("parts", parts(version, &self.parts));
+        out.put("parts", parts(form, &self.parts));
         out.metadata(self.metadata.as_ref());
         out.texts("extensions", &self.extensions);
         out.done()
@@ -249,14 +301,15 @@ impl Artifact {
 impl Task {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
-        let mut out = Out::new(version, "task");
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
+        let mut out = Out::new(form, "task");
         out.put("id", self.id.as_str());
         out.put("contextId", self.context_id.as_str());
-        out.put("status", self.status.wire(version));
-        let artifacts = self.artifacts.iter().map(|it| it.wire(version));
+        out.put("status", self.status.wire(form));
+        let artifacts = self.artifacts.iter().map(|it| it.wire(form));
         out.list("artifacts", artifacts.collect());
-        let history = self.history.iter().map(|it| it.wire(version));
+        let history = self.history.iter().map(|it| it.wire(form));
         out.list("history", history.collect());
         out.metadata(self.metadata.as_ref());
         out.done()
@@ -264,12 +317,12 @@ impl Task {
 }
 
 impl StatusUpdate {
-    fn wire(&self, version: Version) -> Value {
-        let mut out = Out::new(version, "status-update");
+    fn wire(&self, form: Form) -> Value {
+        let mut out = Out::new(form, "status-update");
         out.put("taskId", self.task_id.as_str());
         out.put("contextId", self.context_id.as_str());
-        out.put("status", self.status.wire(version));
-        if version == Version::V0_3 {
+        out.put("status", self.status.wire(form));
+        if form != Form::V1_0 {
             let state = self.status.state;
             out.put("final", state.is_terminal() || state.is_interrupted());
         }
@@ -279,11 +332,11 @@ impl StatusUpdate {
 }
 
 impl ArtifactUpdate {
-    fn wire(&self, version: Version) -> Value {
-        let mut out = Out::new(version, "artifact-update");
+    fn wire(&self, form: Form) -> Value {
+        let mut out = Out::new(form, "artifact-update");
         out.put("taskId", self.task_id.as_str());
         out.put("contextId", self.context_id.as_str());
-        out.put("artifact", self.artifact.wire(version));
+        out.put("artifact", self.artifact.wire(form));
         out.put("append", self.append);
         out.put("lastChunk", self.last_chunk);
         out.metadata(self.metadata.as_ref());
@@ -294,16 +347,17 @@ impl ArtifactUpdate {
 impl StreamResponse {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
         let (name, value) = match self {
-            Self::Task(it) => ("task", it.wire(version)),
-            Self::Message(it) => ("message", it.wire(version)),
-            Self::StatusUpdate(it) => ("statusUpdate", it.wire(version)),
-            Self::ArtifactUpdate(it) => ("artifactUpdate", it.wire(version)),
+            Self::Task(it) => ("task", it.wire(form)),
+            Self::Message(it) => ("message", it.wire(form)),
+            Self::StatusUpdate(it) => ("statusUpdate", it.wire(form)),
+            Self::ArtifactUpdate(it) => ("artifactUpdate", it.wire(form)),
         };
-        match version {
-            Version::V0_3 => value,
-            Version::V1_0 => json!({ name: value }),
+        match form {
+            Form::V0_3 => value,
+            Form::V1_0 | Form::V0_3Http => json!({ name: value }),
         }
     }
 }
@@ -311,7 +365,8 @@ impl StreamResponse {
 impl PushConfig {
     /// How it is written in a version.
     #[must_use]
-    pub fn wire(&self, version: Version) -> Value {
+    pub fn wire(&self, form: impl Into<Form>) -> Value {
+        let form = form.into();
         let mut out = Out(Map::new());
         out.maybe("id", self.id.as_ref());
         out.put("url", self.url.as_str());
@@ -322,22 +377,35 @@ impl PushConfig {
         }) = &self.authentication
         {
             let mut inner = Out(Map::new());
-            match version {
-                Version::V1_0 => inner.put("scheme", scheme.as_str()),
-                Version::V0_3 => inner.put("schemes", vec![scheme.as_str()]),
+            match form {
+                Form::V1_0 => inner.put("scheme", scheme.as_str()),
+                _ => inner.put("schemes", vec![scheme.as_str()]),
             }
             inner.maybe("credentials", credentials.as_ref());
             out.put("authentication", inner.done());
         }
-        match version {
-            Version::V1_0 => {
+        let task = self.task_id.as_deref().unwrap_or_default();
+        match form {
+            Form::V1_0 => {
                 out.maybe("taskId", self.task_id.as_ref());
                 out.maybe("tenant", self.tenant.as_ref());
                 out.done()
             }
-            Version::V0_3 => {
-                json!({ "taskId": self.task_id, "pushNotificationConfig": out.done() })
+            Form::V0_3 => json!({ "taskId": task, "pushNotificationConfig": out.done() }),
+            Form::V0_3Http => {
+                let id = self.id.as_deref().unwrap_or_default();
+                let name = format!("tasks/{task}/pushNotificationConfigs/{id}");
+                json!({ "name": name, "pushNotificationConfig": out.done() })
             }
         }
+    }
+}
+
+/// How a task stands.
+fn state(of: TaskState, form: Form) -> &'static str {
+    match (of, form) {
+        (TaskState::Canceled, Form::V0_3Http) => "TASK_STATE_CANCELLED",
+        (of, Form::V0_3) => of.as_str(Version::V0_3),
+        (of, _) => of.as_str(Version::V1_0),
     }
 }

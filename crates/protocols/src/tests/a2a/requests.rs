@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::a2a::rest::{self, route};
 use crate::a2a::{
-    Answer, Authentication, Content, Error, Fault, ListTasks, Method, PushConfig, Request,
-    TaskState, Version, rpc,
+    Answer, Authentication, Content, Error, Fault, Form, ListTasks, Method, PushConfig, Request,
+    StreamResponse, TaskState, Version, rpc,
 };
 
 const NEWER: Option<&str> = Some("1.0");
@@ -327,12 +327,26 @@ fn both_versions_have_one_form() {
     let asked = asks(NEWER, "SendMessage", &newer).unwrap();
     assert_eq!(asks(None, "message/send", &older).unwrap(), asked);
     assert_eq!(asks(None, "message/send", &buffers).unwrap(), asked);
+    let mut proto = buffers.clone();
+    let object = proto.as_object_mut().unwrap();
+    let inner = object.remove("message").unwrap();
+    object.insert("request".to_owned(), inner);
+    let object = proto["configuration"].as_object_mut().unwrap();
+    object.remove("blocking");
+    assert_eq!(asks(None, "message/send", &proto).unwrap(), asked);
     let Request::SendMessage(send) = asked else {
         panic!("{asked:?}");
     };
     assert!(send.return_immediately);
+    let mut written = send.message.wire(Form::V0_3Http);
+    written["content"][1]["file"]["fileWithBytes"] = "aGk".into();
+    assert_eq!(written, buffers["message"]);
     assert_eq!(send.message.wire(Version::V1_0), newer["message"]);
     assert_eq!(send.message.wire(Version::V0_3), older["message"]);
+}
+
+#[test]
+fn what_is_not_said_has_a_meaning() {
     // Who says nothing waits.
     let plain = message(&json!([{ "data": null }]));
     let Request::SendStreamingMessage(send) = asks(NEWER, "SendStreamingMessage", &plain).unwrap()
@@ -392,6 +406,12 @@ fn configurations_for_pushing_are_read_and_written() {
     assert_eq!(
         all.wire(Version::V1_0),
         json!({ "configs": [newer], "nextPageToken": "" })
+    );
+    let named = &all.wire(Form::http(Version::V0_3))["configs"][0];
+    assert_eq!(named["name"], "tasks/t/pushNotificationConfigs/c");
+    assert_eq!(
+        named["pushNotificationConfig"],
+        older["pushNotificationConfig"]
     );
     let get = |id: Option<&str>| Request::GetPushConfig {
         task_id: "t".to_owned(),
@@ -665,5 +685,13 @@ fn pages_say_what_they_have() {
     let told = page(false).wire(Version::V1_0);
     assert_eq!(told["tasks"][0].get("artifacts"), None);
     assert_eq!(Answer::Deleted.wire(Version::V1_0), json!({}));
+    let mut cancelled = task.clone();
+    cancelled.status.state = TaskState::Canceled;
+    let told = Answer::Event(StreamResponse::Task(cancelled)).wire(Form::http(Version::V0_3));
+    assert_eq!(told["task"]["status"]["state"], "TASK_STATE_CANCELLED");
+    assert_eq!(
+        TaskState::of(Version::V0_3, "TASK_STATE_CANCELLED"),
+        Some(TaskState::Canceled)
+    );
     assert_eq!(Answer::Task(task).wire(Version::V0_3)["kind"], "task");
 }
