@@ -174,7 +174,7 @@ export const right = {
     says: ({ attempt }) => (attempt === 1
       ? [started, start("m"), delta("m", "lost"), begin("c"), event("STEP_STARTED", { stepName: "s" }), patch(add("/lost", 1)), { gate: "cut" }, { die: true }]
       : whole(text("m", "kept"), patch(add("/kept", 1)))),
-    rough: [{ role: "assistant", content: "kept" }],
+    messages: [said("m", "kept")],
     state: { kept: 1 },
     gates: ["cut"],
   },
@@ -189,6 +189,15 @@ export const right = {
     outcome: { type: "success", pendingToolCallIds: ["c"] },
     gates: ["cut-tool"],
   },
+  // A subagent's name may be had once in a run.
+  "cut attempt with a subagent": {
+    says: ({ attempt }) => {
+      const all = [event("SUBAGENT_STARTED", { subagentRunId: "s", name: "n" }), ...text("m", attempt === 1 ? "lost" : "kept").map((it) => ({ ...it, subagentRunId: "s" }))];
+      return attempt === 1 ? [started, ...all, { gate: "cut-subagent" }, { die: true }] : whole(all, event("SUBAGENT_FINISHED", { subagentRunId: "s" }));
+    },
+    rough: [{ role: "assistant", content: "kept" }],
+    gates: ["cut-subagent"],
+  },
   "goes on": {
     says: [
       started, event("STEP_STARTED", { stepName: "s" }), start("m"), delta("m", "one "), begin("c", { parentMessageId: "m" }), args("c", "{"),
@@ -201,8 +210,8 @@ export const right = {
   cancel: { says: [started, start("m"), delta("m", "a"), { gate: "never" }] },
   abort: { says: [started, start("m"), delta("m", "a"), { gate: "never" }] },
   "a long one": {
-    says: [started, start("m"), ...Array.from({ length: 60 }, () => delta("m", "x".repeat(50_000))), end("m"), finished()],
-    messages: [said("m", "x".repeat(3_000_000))],
+    says: [started, start("m"), ...Array.from({ length: 20 }, () => delta("m", "x".repeat(50_000))), end("m"), finished()],
+    messages: [said("m", "x".repeat(1_000_000))],
   },
   "the question's own id": {
     says: whole(text("q", "a"), begin("q"), ready("q"), result("q", "x")),
