@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 15] = [
+const SETS: [Set; 16] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -65,6 +65,12 @@ const SETS: [Set; 15] = [
         to: "sdks/mcp",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/@modelcontextprotocol/server/package.json",
+    },
+    Set {
+        from: "tests/sdks/agui",
+        to: "sdks/agui",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/@ag-ui/client/package.json",
     },
     // The conformance suite wants Node.js 22.
     Set {
