@@ -34,5 +34,6 @@ pub use model::{
     Task, TaskState, TaskStatus,
 };
 pub use request::{Authentication, ListTasks, MOST_PAGE, PAGE, PushConfig, Request, SendMessage};
+pub(crate) use view::FILE;
 pub use view::{REJECTED, TaskView};
 pub use wire::{Answer, Form};
