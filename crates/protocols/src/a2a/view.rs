@@ -64,8 +64,8 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    /// A view of a run of a task: of the task as it was when the run began, with the message that asked for it, and of what the run was
-    /// asked.
+    /// A view of a run of a task: of the task as it was when the run began, with the message that asked for it
+    /// ([`Task::submitted`], or [`Task::goes_on`] with what runs before brought forth), and of what the run was asked.
     #[must_use]
     pub fn new(task: Task, input: &RunAgentInput) -> Self {
         Self {
