@@ -3,13 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_protocols::Shown;
 use skep_protocols::a2a::{
     Form, Message, Part, Question, Request, Role, StreamResponse, Task, TaskState, TaskView,
     Version, canonical, rest, rpc,
 };
 use skep_protocols::adapt::{Adapter, Protocol};
 use skep_protocols::agui::{Body, End, Event, Fold, NotFolded, Order, RunAgentInput};
+use skep_protocols::{EventId, Shown};
 
 const KINDS: [&str; 5] = [
     "text/event-stream",
@@ -64,9 +64,9 @@ fn task(told: &[Event]) {
     let mut view = TaskView::new(Task::submitted("t", "c", asked, 0), &input);
     view.begin();
     let mut state = TaskState::Submitted;
-    for event in told {
-        let event = event.clone();
-        for told in view.push(&Shown { id: None, event }, 1) {
+    for (index, event) in (1..).zip(told) {
+        let (id, event) = (Some(EventId { attempt: 1, index }), event.clone());
+        for told in view.push(&Shown { id, event }, 1) {
             assert!(!state.is_terminal() && !state.is_interrupted());
             match &told {
                 StreamResponse::ArtifactUpdate(_) => assert_eq!(state, TaskState::Working),

@@ -7,6 +7,17 @@
 //! words of a [`Form`], and [`rpc::result`] and [`rpc::error`] put it into an envelope. [`card`] makes the agent's card,
 //! and signs it.
 //!
+//! | asked | what comes of it | answered |
+//! |---|---|---|
+//! | `SendMessage` | [`Question::input`], a run; [`TaskView::push`] until [`TaskView::is_over`], or at once | [`Answer::Event`] with [`TaskView::task`], [shown](Task::shown) |
+//! | `SendStreamingMessage` | the same run | [`TaskView::begin`], then what `push` gives |
+//! | `SubscribeToTask` | what is recorded is pushed first, and gives nothing | `begin`, then what `push` gives; [`Fault::UnsupportedOperation`] when the task has ended |
+//! | `GetTask`, `ListTasks` | the same, or [`TaskView::settle`] with what is kept | [`Answer::Task`], [`Answer::Tasks`] |
+//! | `CancelTask` | its call is cancelled | [`Answer::Task`]; [`Fault::TaskNotCancelable`] when it has ended |
+//!
+//! A task that waits goes on by another run of its thread: [`Task::goes_on`], then a view of that run. So one task may be several runs, and has
+//! the artifacts of all.
+//!
 //! The types are our own and not those of `a2a-lf` 0.4: those read a part with two contents as one with the first, drop what is
 //! of the wrong sort in silence, refuse `snake_case` and numbers as texts, which ProtoJSON allows, name no field in their errors,
 //! know nothing of 0.3, and make ids and times by themselves. What is left of them is not much more than the names.
@@ -34,5 +45,6 @@ pub use model::{
     Task, TaskState, TaskStatus,
 };
 pub use request::{Authentication, ListTasks, MOST_PAGE, PAGE, PushConfig, Request, SendMessage};
+pub(crate) use view::FILE;
 pub use view::{REJECTED, TaskView};
 pub use wire::{Answer, Form};

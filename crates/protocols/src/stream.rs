@@ -1,5 +1,7 @@
 //! Where a stream is cut: events of SSE, lines, and characters. However the bytes come, the same pieces come out.
 
+use serde_json::Value;
+
 use crate::agui::{Event, MOST_EVENT};
 
 /// Bytes of an event or a line that is read.
@@ -24,6 +26,12 @@ pub fn frame(event: &Event, id: Option<&str>) -> Vec<u8> {
     out.extend_from_slice(json.as_bytes());
     out.extend_from_slice(b"\n\n");
     out
+}
+
+/// A value as an event of a stream of events.
+#[must_use]
+pub fn data(value: &Value) -> Vec<u8> {
+    format!("data: {value}\n\n").into_bytes()
 }
 
 /// Cuts bytes into lines, whatever ends them.

@@ -12,8 +12,13 @@ use crate::agui::{self, Body, Event, Interrupt, MOST_KEPT, Outcome, RunAgentInpu
 use crate::record::EventId;
 use crate::view::Shown;
 
+/// What the message is called with which a task ends or waits, whoever tells it.
+const END: &str = "end";
+
 /// Code of an error: the agent will not do what it was asked.
 pub const REJECTED: &str = "agent_rejected";
+/// The name of a `CUSTOM` whose value is a file that the agent made: a part, as 1.0 writes it.
+pub(crate) const FILE: &str = "a2a.file";
 /// Says of an update that what there was of an artifact does not count, and nothing is in its place.
 const RETRACTED: &str = "retracted";
 /// Says of a task that its artifacts are not whole: there was no room.
@@ -28,7 +33,8 @@ const TRUNCATED: &str = "truncated";
 /// | a text of the agent, or of a subagent, whose id its metadata then say | an artifact under the id of the message; its chunks append |
 /// | a snapshot of the conversation | artifacts that are other than they were, whole; one that is gone is told as an empty text, with `retracted` in the metadata of the update |
 /// | a step, a tool call, a subagent begins | `WORKING`, with its name as a message |
-/// | `CUSTOM`, hints for what to show among them | `WORKING`, with a message of data: `name` and `value` |
+/// | `CUSTOM` with the name `a2a.file` | an artifact of the part that is its value |
+/// | any other `CUSTOM`, hints for what to show among them | `WORKING`, with a message of data: `name` and `value` |
 /// | the result of the run | an artifact of data, `RUN-result` |
 /// | its end | `COMPLETED`; `FAILED` or, with the code [`REJECTED`], `REJECTED`, with what went wrong; `CANCELED` |
 /// | its end by interrupts | `INPUT_REQUIRED`, or `AUTH_REQUIRED` where all reasons say so, with a message: the texts, and each interrupt as data |
@@ -58,8 +64,8 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    /// A view of a run of a task: of the task as it was when the run began, with the message that asked for it, and of what the run was
-    /// asked.
+    /// A view of a run of a task: of the task as it was when the run began, with the message that asked for it
+    /// ([`Task::submitted`], or [`Task::goes_on`] with what runs before brought forth), and of what the run was asked.
     #[must_use]
     pub fn new(task: Task, input: &RunAgentInput) -> Self {
         Self {
@@ -126,13 +132,13 @@ impl TaskView {
             Body::RunStarted { .. } => self.fresh = true,
             Body::RunFinished {
                 result, outcome, ..
-            } => self.finish(result.as_ref(), outcome.as_ref(), (*id, now)),
+            } => self.finish(result.as_ref(), outcome.as_ref(), now),
             Body::RunError { message, code, .. } => {
                 let state = match code.as_deref() {
                     Some(REJECTED) => TaskState::Rejected,
                     _ => TaskState::Failed,
                 };
-                let message = self.message(*id, vec![Part::text(message)]);
+                let message = self.message(END, vec![Part::text(message)]);
                 self.stand(state, Some(message), now);
             }
             Body::StepStarted { step_name: name }
@@ -142,6 +148,11 @@ impl TaskView {
             }
             | Body::SubagentStarted { name, .. } => self.note(*id, Part::text(name), now),
             Body::Custom { name, value } => {
+                let part = Some(value).filter(|_| name == FILE);
+                if let (Some(id), Some(part)) = (id, part.and_then(Part::lenient)) {
+                    self.work(now);
+                    return self.file(*id, part);
+                }
                 let data = json!({ "name": name, "value": value });
                 self.note(*id, data_part(data), now);
             }
@@ -190,19 +201,31 @@ impl TaskView {
     /// It is at work, and at what.
     fn note(&mut self, id: Option<EventId>, part: Part, now: Micros) {
         // A snapshot has many of the same id, which are not new.
-        if id.is_none() || self.noted == id {
+        let Some(new) = id.filter(|_| self.noted != id) else {
             return self.work(now);
-        }
+        };
         self.noted = id;
-        let message = self.message(id, vec![part]);
+        let message = self.message(&new.to_string(), vec![part]);
         self.stand(TaskState::Working, Some(message), now);
     }
 
-    fn message(&self, id: Option<EventId>, parts: Vec<Part>) -> Message {
-        let id = match id {
-            Some(id) => format!("{}.{id}", self.run_id),
-            None => format!("{}.end", self.run_id),
+    /// A file that the agent made.
+    fn file(&mut self, id: EventId, part: Part) {
+        let bytes = match &part.content {
+            Content::Text(it) | Content::Raw(it) | Content::Url(it) => it.len(),
+            Content::Data(data) => data.to_string().len(),
         };
+        let mut artifact = Artifact::new(format!("{}.{id}", self.run_id), Vec::new());
+        artifact.name.clone_from(&part.filename);
+        artifact.parts.push(part);
+        if self.has_room(bytes) {
+            self.put(artifact.clone());
+        }
+        self.tell(artifact, (false, true));
+    }
+
+    fn message(&self, of: &str, parts: Vec<Part>) -> Message {
+        let id = format!("{}.{of}", self.run_id);
         let mut message = Message::new(id, Role::Agent, parts);
         message.context_id = Some(self.task.context_id.clone());
         message.task_id = Some(self.task.id.clone());
@@ -330,12 +353,7 @@ impl TaskView {
         }
     }
 
-    fn finish(
-        &mut self,
-        result: Option<&Value>,
-        outcome: Option<&Outcome>,
-        (id, now): (Option<EventId>, Micros),
-    ) {
+    fn finish(&mut self, result: Option<&Value>, outcome: Option<&Outcome>, now: Micros) {
         if let Some(result) = result {
             self.work(now);
             let id = format!("{}-result", self.run_id);
@@ -355,7 +373,7 @@ impl TaskView {
                     true => (TaskState::AuthRequired, "Authentication is required."),
                     false => (TaskState::InputRequired, "Input is required."),
                 };
-                (state, Some(self.message(id, asked(interrupts, text))))
+                (state, Some(self.message(END, asked(interrupts, text))))
             }
         };
         self.stand(state, message, now);

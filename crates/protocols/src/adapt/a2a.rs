@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::voice::Voice;
 use super::{FAILED, MOST_BODY};
-use crate::a2a::{Content, Message, Method, Part, REJECTED, Role, TaskState, Version};
+use crate::a2a::{Content, FILE, Message, Method, Part, REJECTED, Role, TaskState, Version};
 use crate::agui::{Body, Interrupt, Outcome, ResumeStatus, RunAgentInput, Said};
 
 /// Under which name a message keeps what the agent calls the conversation.
@@ -215,7 +215,7 @@ impl Reader {
                 Content::Data(value) => data.push(value),
                 Content::Raw(_) | Content::Url(_) if is_new => voice.event(
                     Body::Custom {
-                        name: "a2a.file".to_owned(),
+                        name: FILE.to_owned(),
                         value: part.wire(Version::V1_0),
                     }
                     .into(),

@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::Shown;
-use crate::a2a::{Message, Part, REJECTED, Role, Task, TaskView, Version, rpc};
+use crate::a2a::{Message, Part, REJECTED, Role, Task, TaskState, TaskView, Version, rpc};
 use crate::adapt::{Adapter, FAILED, Protocol, ask};
-use crate::agui::{Body, Event, Fold, INCOMPLETE, MALFORMED, Order, RunAgentInput, Said};
+use crate::agui::{Body, End, Event, Fold, INCOMPLETE, MALFORMED, Order, RunAgentInput, Said};
 use crate::tests::checker::Checker;
 use crate::tests::random;
+use crate::{EventId, Shown};
 
 const SSE: &str = "text/event-stream";
 const JSON: &str = "application/json";
@@ -353,44 +353,103 @@ fn an_agent_is_asked_what_was_said_since_it_spoke() {
     assert!(rpc::read(Some("1.0"), &ask(Protocol::A2a, &input).body).is_ok());
 }
 
+/// A run as its task is told, and as who follows that makes a run of it again.
+fn twice(input: &RunAgentInput, said: Vec<Event>, version: Version) -> (TaskView, Vec<Event>) {
+    let asked = Message::new("q", Role::User, vec![Part::text("Hi")]);
+    let mut view = TaskView::new(Task::submitted("t", "c", asked, 0), input);
+    let mut told = vec![view.begin()];
+    let mut order = Order::new(input);
+    let mut events = order.start();
+    events.extend(said.into_iter().flat_map(|it| order.push(it)));
+    events.extend(order.end(End::Finished));
+    for (index, event) in (1..).zip(events) {
+        let id = Some(EventId { attempt: 1, index });
+        told.extend(view.push(&Shown { id, event }, 1));
+    }
+    let told: Vec<Value> = told.iter().map(|it| it.wire(version)).collect();
+    let mut adapter = Adapter::new(Protocol::A2a, 200, SSE, "run");
+    let mut events = adapter.push(stream(&told).as_bytes());
+    events.extend(adapter.finish());
+    let mut order = Order::new(&RunAgentInput::new("thread", "run"));
+    let mut run = order.start();
+    run.extend(events.into_iter().flat_map(|it| order.push(it)));
+    assert!(order.is_over());
+    (view, run)
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    prop::sample::select(vec![Version::V1_0, Version::V0_3])
+}
+
 proptest! {
-    /// An agent behind two of us says the same.
     #[test]
-    fn what_we_tell_is_understood(said in random::events(), is_older in any::<bool>()) {
-        let input = random::input();
-        let version = if is_older { Version::V0_3 } else { Version::V1_0 };
-        let asked = Message::new("q", Role::User, vec![Part::text("Hi")]);
-        let mut view = TaskView::new(Task::submitted("t", "c", asked, 0), &input);
-        let mut told = vec![view.begin()];
-        let mut order = Order::new(&input);
-        let mut events = order.start();
-        events.extend(said.into_iter().flat_map(|it| order.push(it)));
-        events.extend(order.end(crate::agui::End::Finished));
-        for event in events {
-            let id = Some("1.1".parse().unwrap());
-            told.extend(view.push(&Shown { id, event }, 1));
-        }
-        let stream: String = told
-            .iter()
-            .map(|it| format!("data: {}\n\n", rpc::result(&json!(1), &it.wire(version))))
-            .collect();
-        let mut adapter = Adapter::new(Protocol::A2a, 200, SSE, "run");
-        let mut events = adapter.push(stream.as_bytes());
-        events.extend(adapter.finish());
-        let mut order = Order::new(&RunAgentInput::new("thread", "run"));
-        let mut run = order.start();
-        run.extend(events.into_iter().flat_map(|it| order.push(it)));
-        prop_assert!(order.is_over());
+    fn an_agent_behind_two_of_us_ends_the_same(said in random::events(), version in version()) {
+        let (view, run) = twice(&random::input(), said, version);
         let state = view.task().status.state;
-        let end = fold(&run);
-        let as_it_ended = match (state, end.end().map(|it| &it.body)) {
-            (crate::a2a::TaskState::Failed, Some(Body::RunError { .. })) => true,
-            (crate::a2a::TaskState::Failed, _) => false,
+        let fold = fold(&run);
+        let is_same = match (state, fold.end().map(|it| &it.body)) {
+            (TaskState::Failed, Some(Body::RunError { .. })) => true,
+            (TaskState::Failed, _) => false,
             (state, Some(Body::RunFinished { .. })) => {
-                state.is_interrupted() != end.interrupts().is_empty()
+                state.is_interrupted() != fold.interrupts().is_empty()
             }
             _ => false,
         };
-        prop_assert!(as_it_ended, "{state:?} {:?}", end.end());
+        prop_assert!(is_same, "{state:?} {:?}", fold.end());
+    }
+
+    #[test]
+    fn an_agent_behind_two_of_us_says_the_same(
+        said in prop::collection::vec((0..3_u8, "[a-c\u{f6}]{0,3}"), 0..30), version in version(),
+    ) {
+        let events = said.iter().map(|(id, delta)| {
+            Event::from(Body::TextMessageChunk {
+                message_id: Some(format!("m{id}")),
+                role: None,
+                delta: Some(delta.clone()),
+                name: None,
+            })
+        });
+        let end = Body::RunFinished {
+            thread_id: String::new(),
+            run_id: String::new(),
+            result: Some(json!({ "n": 1 })),
+            outcome: None,
+            usage: Vec::new(),
+        };
+        let events = events.chain([end.into()]).collect();
+        let (_, run) = twice(&RunAgentInput::new("thread", "run"), events, version);
+        let text: String = run
+            .iter()
+            .filter_map(|it| match &it.body {
+                Body::TextMessageContent { delta, .. } => Some(delta.as_str()),
+                _ => None,
+            })
+            .collect();
+        prop_assert_eq!(text, said.into_iter().map(|(_, delta)| delta).collect::<String>());
+        let fold = fold(&run);
+        let Some(Body::RunFinished { result, .. }) = fold.end().map(|it| &it.body) else {
+            panic!("{run:?}");
+        };
+        prop_assert_eq!(result.as_ref(), Some(&json!({ "n": 1 })));
+    }
+}
+
+#[test]
+fn files_go_through_two_of_us() {
+    let file = json!({ "raw": "aGk=", "filename": "f", "mediaType": "text/csv" });
+    let custom = Body::Custom {
+        name: "a2a.file".to_owned(),
+        value: file.clone(),
+    };
+    for version in [Version::V1_0, Version::V0_3] {
+        let input = RunAgentInput::new("thread", "run");
+        let (_, run) = twice(&input, vec![custom.clone().into()], version);
+        let files: Vec<&Body> = run
+            .iter()
+            .map(|it| &it.body)
+            .filter(|it| **it == custom)
+            .collect();
+        assert_eq!(files.len(), 1, "{run:?}");
     }
 }

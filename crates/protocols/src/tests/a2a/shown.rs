@@ -385,7 +385,10 @@ fn ends_are_states() {
         assert_eq!(task.status.state, state, "{reasons:?}");
         assert!(told.last().unwrap().is_last());
         let message = task.status.message.unwrap();
-        assert_eq!(message.text(), "May I?");
+        assert_eq!(
+            (message.id.as_str(), message.text().as_str()),
+            ("run.end", "May I?")
+        );
         let schema = json!({ "type": "boolean" });
         let data = |id: &str, reason: &str| json!({ "interruptId": id, "reason": reason, "responseSchema": schema });
         let mut first = data("i1", reasons[0]);
@@ -428,6 +431,44 @@ fn a_task_goes_on_with_what_it_has() {
         .collect();
     let wanted = [("m", "First."), ("m2", "Second.")];
     assert_eq!(told, wanted.map(|(id, text)| (id, vec![Part::text(text)])));
+}
+
+#[test]
+fn files_are_artifacts_and_hints_are_told() {
+    let custom = |name: &str, value: Value| {
+        Event::from(Body::Custom {
+            name: name.to_owned(),
+            value,
+        })
+    };
+    let file = json!({ "url": "https://x/f", "filename": "f", "mediaType": "text/csv" });
+    let hint = json!({ "component": "table" });
+    let (told, task) = told(&[
+        custom("a2a.file", file.clone()),
+        custom("UI_RENDER_HINT", hint.clone()),
+        custom("a2a.file", json!({ "no": "part" })),
+        ended(None),
+    ]);
+    let artifacts: Vec<Value> = task
+        .artifacts
+        .iter()
+        .map(|it| it.wire(Version::V1_0))
+        .collect();
+    let wanted = json!({ "artifactId": "run.1.2", "name": "f", "parts": [file] });
+    assert_eq!(artifacts, [wanted]);
+    let notes: Vec<Value> = told
+        .iter()
+        .filter_map(|it| match it {
+            StreamResponse::StatusUpdate(it) => it.status.message.as_ref(),
+            _ => None,
+        })
+        .map(|it| it.wire(Version::V1_0)["parts"][0]["data"].clone())
+        .collect();
+    let wanted = [
+        json!({ "name": "UI_RENDER_HINT", "value": hint }),
+        json!({ "name": "a2a.file", "value": { "no": "part" } }),
+    ];
+    assert_eq!(notes, wanted);
 }
 
 #[test]
