@@ -54,7 +54,7 @@ impl RunStatus {
 pub struct Run {
     /// `run_…`
     pub id: String,
-    /// The conversation that it belongs to, `thread_…`.
+    /// The conversation that it belongs to, `thr_…`.
     pub thread: String,
     /// The agent's name.
     pub agent: String,
@@ -101,7 +101,7 @@ pub struct RunError {
 /// One conversation with an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Thread {
-    /// `thread_…`
+    /// `thr_…`
     pub id: String,
     /// The agent's name.
     pub agent: String,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod a2a;
 mod agui;
 mod agui_client;
 mod api;

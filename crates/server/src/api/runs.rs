@@ -28,7 +28,7 @@ use crate::state::State;
 pub(super) struct ListQuery {
     /// Only this agent's runs.
     agent: Option<String>,
-    /// Only those of this conversation, `thread_…`.
+    /// Only those of this conversation, `thr_…`.
     thread: Option<String>,
     /// Only those that stand so.
     status: Option<RunStatus>,
@@ -316,7 +316,7 @@ pub(super) async fn threads(
 
 /// One conversation, with what was said in it.
 #[utoipa::path(get, path = "/api/v1/threads/{thread}", tag = "runs",
-    params(("thread" = String, Path, description = "`thread_…`")),
+    params(("thread" = String, Path, description = "`thr_…`")),
     responses((status = 200, body = ThreadContent), (status = 404, body = Problem)))]
 pub(super) async fn show_thread(
     Shared(state): Shared<Arc<State>>,
@@ -333,7 +333,7 @@ pub(super) async fn show_thread(
 
 /// Forgets a conversation with its runs. The calls that carried them stay for as long as calls are kept.
 #[utoipa::path(delete, path = "/api/v1/threads/{thread}", tag = "runs",
-    params(("thread" = String, Path, description = "`thread_…`")),
+    params(("thread" = String, Path, description = "`thr_…`")),
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub(super) async fn forget(
     Shared(state): Shared<Arc<State>>,

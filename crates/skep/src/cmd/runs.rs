@@ -55,7 +55,7 @@ pub(crate) struct ListArgs {
     /// Only this agent's
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
-    /// Only those of this conversation, `thread_…`
+    /// Only those of this conversation, `thr_…`
     #[arg(long, value_name = "THREAD")]
     thread: Option<String>,
     /// Only those that stand so
@@ -117,7 +117,7 @@ pub(crate) struct ThreadsArgs {
 /// One conversation.
 #[derive(Debug, Args)]
 pub(crate) struct ThreadArgs {
-    /// The conversation, `thread_…`
+    /// The conversation, `thr_…`
     thread: String,
 }
 
