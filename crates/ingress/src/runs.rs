@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
 use http::{HeaderMap, Method};
 use skep_core::{CallId, RunId, Workspace};
 use skep_store::StoreError;
@@ -107,6 +108,9 @@ impl Ingress {
         }
         let mut headers = order.headers;
         toward_agent(&mut headers, context);
+        // An HTTP/1.1 request without a host is none.
+        let host = HeaderValue::from_static("localhost");
+        headers.entry(HOST).or_insert(host);
         let blobs = inner.db.blobs();
         let (body, pin) = store(blobs, &context.workspace, order.body).await?;
         let request = Request {

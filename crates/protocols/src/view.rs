@@ -40,6 +40,8 @@ pub struct View {
     behind: Option<EventId>,
     /// The last event that was read.
     last: Option<EventId>,
+    /// The end that its agent says: it counts when it is recorded for good.
+    held: Option<(EventId, Event)>,
     /// `RUN_STARTED` was shown.
     begun: bool,
     /// Something of an attempt was shown.
@@ -56,6 +58,7 @@ impl View {
             rest: Vec::new(),
             behind,
             last: None,
+            held: None,
             begun: false,
             dirty: false,
         }
@@ -75,7 +78,7 @@ impl View {
     pub fn attempt(&mut self) -> Vec<Shown> {
         let mut out = Vec::new();
         self.rest.clear();
-        self.last = None;
+        (self.last, self.held) = (None, None);
         if self.behind.is_some() {
             self.run = Run::new(&self.input);
         }
@@ -107,15 +110,23 @@ impl View {
         Ok(out)
     }
 
-    /// The run has ended, and nothing follows: by what its agent said, or else by what became of its call.
+    /// The run has ended for good, and nothing follows: by what its agent said, when it `Finished`, or else by what became of its
+    /// call.
     ///
     /// # Errors
     /// [`Unseen::TooLong`].
     pub fn end(&mut self, end: End) -> Result<Vec<Shown>, Unseen> {
         let mut out = Vec::new();
-        if self.behind.take().is_some() {
+        let held = self.held.take().filter(|_| end == End::Finished);
+        let mut events = Vec::new();
+        if let Some((id, event)) = held {
+            self.last = Some(id);
+            events = self.run.push(vec![event]);
+        }
+        match self.behind.take() {
             // It was behind what there is.
-            self.snapshot(&mut out)?;
+            Some(_) => self.snapshot(&mut out)?,
+            None => self.show(&mut out, events),
         }
         let events = self.run.end(end);
         self.show(&mut out, events);
@@ -160,6 +171,10 @@ impl View {
     }
 
     fn take(&mut self, out: &mut Vec<Shown>, id: EventId, event: Event) -> Result<(), Unseen> {
+        if event.is_end() {
+            self.held = Some((id, event));
+            return Ok(());
+        }
         self.last = Some(id);
         let Some(behind) = self.behind else {
             let events = self.run.push(vec![event]);

@@ -15,9 +15,10 @@ use skep_core::{Clock, Code, RunId, ThreadId, Timestamp, Workspace};
 use skep_guard::Principal;
 use skep_ingress::{Context, Visit};
 use skep_protocols::a2a::{
-    Answer, Error, Fault, ListTasks, Message, Question, Request, SendMessage, StreamResponse, Task,
-    TaskView, Version, rest, rpc,
+    Answer, Error, Fault, Form, ListTasks, Message, Question, Request, SendMessage, StreamResponse,
+    Task, TaskView, Version, rest, rpc,
 };
+use skep_protocols::stream::data;
 use skep_protocols::{Shown, View};
 use skep_runs::{Run, RunsError, Tasks};
 
@@ -30,8 +31,6 @@ use crate::state::State;
 
 /// The version, on requests and answers.
 const VERSION: HeaderName = HeaderName::from_static(Version::NAME);
-/// The end of an event.
-const SEPARATOR: &[u8] = b"\n\n";
 
 /// Somebody who asks an agent.
 struct House<'a> {
@@ -101,7 +100,7 @@ struct Teller {
     view: TaskView,
     /// What is told before anything that is shown.
     first: Option<StreamResponse>,
-    version: Version,
+    form: Form,
     /// The id of the request over JSON-RPC.
     envelope: Option<Value>,
     clock: Clock,
@@ -109,12 +108,12 @@ struct Teller {
 
 impl Teller {
     fn frame(&self, event: &StreamResponse) -> Vec<u8> {
-        let value = event.wire(self.version);
+        let value = event.wire(self.form);
         let value = match &self.envelope {
             Some(id) => rpc::result(id, &value),
             None => value,
         };
-        [b"data: ", value.to_string().as_bytes(), SEPARATOR].concat()
+        data(&value)
     }
 }
 
@@ -194,7 +193,7 @@ impl House<'_> {
                 json(StatusCode::OK, KIND, &answer)
             }
             Ok(Done::Stream(watch, mut teller)) => {
-                (teller.version, teller.envelope) = (version, Some(id));
+                (teller.form, teller.envelope) = (version.into(), Some(id));
                 stream(*watch, *teller)
             }
             Err(Wrong(error)) => json(StatusCode::OK, KIND, &rpc::error(&id, &error)),
@@ -222,10 +221,10 @@ impl House<'_> {
                     Version::V1_0 => rest::MEDIA_TYPE,
                     Version::V0_3 => "application/json",
                 };
-                json(StatusCode::OK, kind, &answer.wire(version))
+                json(StatusCode::OK, kind, &answer.wire(Form::http(version)))
             }
             Ok(Done::Stream(watch, mut teller)) => {
-                teller.version = version;
+                teller.form = Form::http(version);
                 stream(*watch, *teller)
             }
             Err(Wrong(error)) => refuse(&error),
@@ -499,7 +498,7 @@ fn follow(mut of: Followed) -> Done {
     let teller = Teller {
         view: of.view,
         first,
-        version: Version::V1_0,
+        form: Version::V1_0.into(),
         envelope: None,
         clock: of.clock,
     };

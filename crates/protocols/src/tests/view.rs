@@ -60,7 +60,10 @@ proptest! {
         for piece in bytes.chunks(cut) {
             shown.extend(view.push(piece).unwrap());
         }
-        prop_assert_eq!(view.end(End::Finished).unwrap(), []);
+        // That it has ended is told when it is for good.
+        let end = view.end(End::Finished).unwrap();
+        prop_assert!(end.len() == 1 && end[0].event.is_end() && end[0].id.is_some());
+        shown.extend(end);
         prop_assert!(Checker::all(&input, &events(&shown)).is_ok());
         let mut known: Vec<EventId> = shown.iter().filter_map(|it| it.id).collect();
         known.dedup();
@@ -76,6 +79,7 @@ proptest! {
             let mut view = View::new(input.clone(), None);
             let mut shown = view.begin();
             shown.extend(view.push(&bytes).unwrap());
+            shown.extend(view.end(End::Finished).unwrap());
             shown
         };
         let behind = *at.get(&ids(&bytes));
@@ -196,6 +200,7 @@ fn the_next_attempt_says_it_all_again() {
     shown.extend(view.push(&first[..2].concat()).unwrap());
     shown.extend(view.attempt());
     shown.extend(view.push(&second.concat()).unwrap());
+    shown.extend(view.end(End::Finished).unwrap());
     let told = events(&shown);
     Checker::all(&input, &told).unwrap();
     let fold = come_to(Fold::new(&input), &told);
@@ -205,6 +210,7 @@ fn the_next_attempt_says_it_all_again() {
     let mut view = View::new(input.clone(), Some("1.3".parse().unwrap()));
     let mut shown = view.attempt();
     shown.extend(view.push(&second.concat()).unwrap());
+    shown.extend(view.end(End::Finished).unwrap());
     let told = events(&shown);
     Checker::all(&input, &told).unwrap();
     let fold = come_to(Fold::default(), &told);

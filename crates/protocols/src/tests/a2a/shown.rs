@@ -189,6 +189,7 @@ proptest! {
         let mut shown = View::new(input.clone(), None);
         fed(&mut whole, &shown.begin());
         fed(&mut whole, &shown.push(&bytes).unwrap());
+        fed(&mut whole, &shown.end(End::Finished).unwrap());
         let mut late = View::new(input.clone(), Some(*at.get(&ids(&bytes))));
         let mut all = late.attempt();
         all.extend(late.push(&bytes).unwrap());
@@ -234,6 +235,7 @@ proptest! {
         let mut shown = View::new(input.clone(), None);
         fed(&mut whole, &shown.begin());
         fed(&mut whole, &shown.push(&bytes).unwrap());
+        fed(&mut whole, &shown.end(End::Finished).unwrap());
         let fold = shown.fold();
         let mut view = new(&input);
         view.settle(fold.messages().to_vec(), fold.end().unwrap().body.clone(), 1);
@@ -271,6 +273,7 @@ fn told(said: &[Event]) -> (Vec<StreamResponse>, Task) {
     told.extend(fed(&mut view, &shown.begin()));
     let bytes = recorded(&input, 1, said).concat();
     told.extend(fed(&mut view, &shown.push(&bytes).unwrap()));
+    told.extend(fed(&mut view, &shown.end(End::Finished).unwrap()));
     let mut client = Client::default();
     client.take(&told);
     assert_eq!(&client.task(), view.task());
@@ -425,6 +428,7 @@ fn a_task_goes_on_with_what_it_has() {
     }
     let bytes = recorded(&input, 1, &[second, ended(None)]).concat();
     fed(&mut view, &shown.push(&bytes).unwrap());
+    fed(&mut view, &shown.end(End::Finished).unwrap());
     let artifacts = view.task().artifacts.iter();
     let told: Vec<_> = artifacts
         .map(|it| (it.id.as_str(), it.parts.clone()))
