@@ -84,7 +84,7 @@ impl Recorder {
         self.run.fold()
     }
 
-    /// What is kept of the run when its call ends by this answer, as JSON: `messages`, `state`, and how it ended: `interrupts`,
+    /// What is kept of the run when its call ends by this answer, as JSON: `messages`, `state`, `result`, and how it ended: `interrupts`,
     /// `usage`, `cancelled`, or `error` (a word for programs, one for people).
     #[must_use]
     pub fn summary(&self) -> Vec<u8> {
@@ -98,13 +98,20 @@ impl Recorder {
                 let code = code.as_deref().unwrap_or(FAILED);
                 summary["error"] = json!([code, message]);
             }
-            Some(Body::RunFinished { outcome, .. }) => match outcome {
-                Some(Outcome::Interrupt { interrupts }) => {
-                    summary["interrupts"] = json!(interrupts);
+            Some(Body::RunFinished {
+                outcome, result, ..
+            }) => {
+                if let Some(result) = result {
+                    summary["result"] = result.clone();
                 }
-                Some(Outcome::Cancelled) => summary["cancelled"] = true.into(),
-                Some(Outcome::Success { .. }) | None => {}
-            },
+                match outcome {
+                    Some(Outcome::Interrupt { interrupts }) => {
+                        summary["interrupts"] = json!(interrupts);
+                    }
+                    Some(Outcome::Cancelled) => summary["cancelled"] = true.into(),
+                    Some(Outcome::Success { .. }) | None => {}
+                }
+            }
             _ => {}
         }
         summary.to_string().into_bytes()

@@ -133,26 +133,29 @@ impl View {
         Ok(out)
     }
 
-    /// The run has ended, and only what it came to is kept: the conversation, the state, and what it waits for.
+    /// The run has ended, and only what it came to is kept: the conversation, the state, its result and what it waits for.
     ///
     /// # Errors
     /// [`Unseen::TooLong`].
     pub fn kept(
         &mut self,
-        messages: Vec<Message>,
-        state: Option<Value>,
-        interrupts: Vec<Interrupt>,
+        (messages, state): (Vec<Message>, Option<Value>),
+        (result, interrupts): (Option<Value>, Vec<Interrupt>),
         end: End,
     ) -> Result<Vec<Shown>, Unseen> {
         let mut out = Vec::new();
+        let outcome = match interrupts.is_empty() {
+            true => None,
+            false => Some(Outcome::Interrupt { interrupts }),
+        };
         let mut events = vec![Event::from(Body::MessagesSnapshot { messages })];
         events.extend(state.map(|snapshot| Event::from(Body::StateSnapshot { snapshot })));
-        if !interrupts.is_empty() {
+        if end == End::Finished {
             events.push(Event::from(Body::RunFinished {
                 thread_id: self.input.thread_id.clone(),
                 run_id: self.input.run_id.clone(),
-                result: None,
-                outcome: Some(Outcome::Interrupt { interrupts }),
+                result,
+                outcome,
                 usage: Vec::new(),
             }));
         }

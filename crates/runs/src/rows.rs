@@ -60,6 +60,7 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
                 -- What the conversation and the state were when it ended.
                 messages BLOB,
                 state BLOB,
+                result BLOB,
                 PRIMARY KEY (workspace, id)
             );
             CREATE INDEX runs_by_thread ON runs (workspace, thread, id);
@@ -135,6 +136,8 @@ pub struct Kept {
     pub messages: Option<Vec<u8>>,
     /// The state, as JSON.
     pub state: Option<Vec<u8>>,
+    /// The result of the run, as JSON; of a thread there is none.
+    pub result: Option<Vec<u8>>,
 }
 
 impl Kept {
@@ -143,6 +146,7 @@ impl Kept {
         Ok(Self {
             messages: bytes(column)?,
             state: bytes(column + 1)?,
+            result: None,
         })
     }
 }
@@ -268,6 +272,8 @@ struct Summary<'a> {
     messages: &'a RawValue,
     #[serde(borrow, default)]
     state: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
     #[serde(default)]
     interrupts: Vec<Interrupt>,
     #[serde(default)]
@@ -316,9 +322,10 @@ pub(crate) fn turned(
     let (code, message) = error.map_or((None, None), |(code, message)| (Some(code), Some(message)));
     let is_over = status != RunStatus::Running;
     let state = summary.as_ref().and_then(|it| it.state);
+    let result = summary.as_ref().and_then(|it| it.result);
     scope.execute(
         "UPDATE runs SET status = ?3, ended_at = ?4, code = ?5, message = ?6, interrupts = ?7, usage = ?8, \
-         messages = ?9, state = ?10 WHERE workspace = ?1 AND id = ?2",
+         messages = ?9, state = ?10, result = ?11 WHERE workspace = ?1 AND id = ?2",
         &[
             id.as_bytes().into(),
             status.as_str().into(),
@@ -332,6 +339,7 @@ pub(crate) fn turned(
                 .map(|it| it.messages.get().as_bytes())
                 .into(),
             state.map(|it| it.get().as_bytes()).into(),
+            result.map(|it| it.get().as_bytes()).into(),
         ],
     )?;
     // What failed half-way is no part of the conversation.
@@ -546,10 +554,15 @@ pub(crate) fn named(
 /// What was said by the end of a run.
 pub(crate) fn kept(scope: &mut Scope<'_>, id: RunId) -> Result<Option<Kept>, StoreError> {
     let row = scope.query_opt(
-        "SELECT messages, state FROM runs WHERE workspace = ?1 AND id = ?2",
+        "SELECT messages, state, result FROM runs WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
-    row.map(|row| Kept::of(&row, 0)).transpose()
+    row.map(|row| {
+        let result = row.opt_blob(2)?.map(<[u8]>::to_vec);
+        let kept = Kept::of(&row, 0)?;
+        Ok(Kept { result, ..kept })
+    })
+    .transpose()
 }
 
 /// A thread that begins with what another had come to. None when there is one of that name.

@@ -73,7 +73,7 @@ impl House {
 }
 
 const SAID: &[u8] =
-    br#"{"messages":[{"id":"m","role":"assistant","content":"Hi"}],"state":{"a":1}}"#;
+    br#"{"messages":[{"id":"m","role":"assistant","content":"Hi"}],"state":{"a":1},"result":7}"#;
 const ASKS: &[u8] =
     br#"{"messages":[],"interrupts":[{"id":"i","reason":"approval"}],"usage":[{"inputTokens":3}]}"#;
 const FAILED: &[u8] =
@@ -261,7 +261,12 @@ async fn a_fork_goes_on_from_where_another_stood() {
         .await;
     let made = made.unwrap();
     let (_, has) = house.runs.thread(&house.workspace, made.id).await.unwrap();
-    assert_eq!(has, kept);
+    // The result is the run's.
+    assert_eq!(kept.result.as_deref(), Some(&b"7"[..]));
+    assert_eq!(
+        (has.messages, has.state),
+        (kept.messages.clone(), kept.state.clone())
+    );
     // What is said there changes nothing here.
     let two = new("a", "u", "2");
     house.begin(&two).await;

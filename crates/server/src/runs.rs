@@ -290,7 +290,8 @@ fn left(view: &mut View, run: &Run, kept: Kept) -> Result<Vec<Shown>, ApiError> 
     };
     let mut shown = view.begin();
     let interrupts: Vec<Interrupt> = run.interrupts.clone();
-    let rest = view.kept(messages, parsed(kept.state)?, interrupts, end);
+    let said = (messages, parsed(kept.state)?);
+    let rest = view.kept(said, (parsed(kept.result)?, interrupts), end);
     shown.extend(rest.map_err(|why| ApiError::new(Code::Internal, why.to_string()))?);
     Ok(shown)
 }

@@ -246,6 +246,7 @@ async fn by_event(
                 return Ok(Kept {
                     messages: Some(bytes(&messages)),
                     state: fold.state().map(bytes),
+                    result: None,
                 });
             }
         }
