@@ -52,13 +52,17 @@ pub(super) struct Entities {
     minted: u64,
     known: HashMap<(Kind, String), Entity>,
     messages: HashMap<String, Taken>,
-    /// Calls that there were before the run began.
-    before: HashSet<String>,
+    /// Calls that there were before the run began, or that a snapshot says, and whose.
+    before: HashMap<String, Option<String>>,
     /// Which call a tool's message answers.
     answers: HashMap<String, String>,
     /// Who began what is reasoned under an id, be it a span or a message.
     reasoners: HashMap<String, Option<String>>,
     spans: HashSet<String>,
+    /// What the messages of attempts were that were cut, and whose: clients know that of an id as long as the run lasts.
+    past: HashMap<String, (Held, Option<String>)>,
+    /// Whose their calls were.
+    past_calls: HashMap<String, Option<String>>,
 }
 
 impl Entities {
@@ -91,8 +95,28 @@ impl Entities {
         };
         self.messages.insert(message.id.clone(), taken);
         for call in message.tool_calls() {
-            self.before.insert(call.id.clone());
+            let owner = message.subagent_run_id.clone();
+            self.before.insert(call.id.clone(), owner);
         }
+    }
+
+    /// What was begun does not count any more: its ids are free. What was thought stays, as clients keep it.
+    pub(super) fn again(&mut self, input: &RunAgentInput) {
+        let old = std::mem::replace(self, Self::new(input));
+        (self.spans, self.reasoners) = (old.spans, old.reasoners);
+        (self.past, self.past_calls) = (old.past, old.past_calls);
+        for (id, message) in &old.messages {
+            let was = (message.kind, message.owner.clone());
+            self.past.insert(id.clone(), was);
+        }
+        let calls = old.known.into_iter();
+        let calls = calls.filter(|((kind, _), _)| *kind == Kind::Call);
+        self.past_calls.extend(old.before);
+        self.past_calls
+            .extend(calls.map(|(_, call)| (call.id, call.owner)));
+        let thoughts = old.messages.into_iter();
+        self.messages
+            .extend(thoughts.filter(|(_, it)| it.kind == Held::Thought));
     }
 
     /// How many things the run has begun.
@@ -112,7 +136,7 @@ impl Entities {
     pub(super) fn is_past_call(&self, given: &str) -> bool {
         match self.get(Kind::Call, given) {
             Some(call) => !call.is_open,
-            None => self.before.contains(given),
+            None => self.before.contains_key(given),
         }
     }
 
@@ -134,10 +158,18 @@ impl Entities {
             self.minted += 1;
             let id = format!("{base}-{}", self.minted);
             let is_call = self.known.contains_key(&(Kind::Call, id.clone()));
-            if !self.messages.contains_key(&id) && !self.spans.contains(&id) && !is_call {
+            let is_past = self.past.contains_key(&id) || self.past_calls.contains_key(&id);
+            if !self.messages.contains_key(&id) && !self.spans.contains(&id) && !is_call && !is_past
+            {
                 return id;
             }
         }
+    }
+
+    /// Whether an id can be this: no attempt before had it as something else, or as another's.
+    fn is_free(&self, id: &str, kind: Held, owner: Option<&String>) -> bool {
+        let was = self.past.get(id);
+        was.is_none_or(|(was, whose)| *was == kind && whose.as_ref() == owner)
     }
 
     fn begin(&mut self, kind: Kind, given: &str, id: String, owner: Option<String>) -> Entity {
@@ -166,17 +198,19 @@ impl Entities {
         owner: Option<String>,
         is_assistant: bool,
     ) -> Entity {
+        let kind = match is_assistant {
+            true => Held::Assistant,
+            false => Held::Other,
+        };
         let is_first = self.get(Kind::Text, given).is_none() && !given.is_empty();
         let (id, owner) = match self.messages.get(given) {
-            None if is_first => (given.to_owned(), owner),
+            None if is_first && self.is_free(given, kind, owner.as_ref()) => {
+                (given.to_owned(), owner)
+            }
             Some(taken) if is_first && taken.is_bare && is_assistant => {
                 (given.to_owned(), taken.owner.clone())
             }
             _ => (self.mint(given), owner),
-        };
-        let kind = match is_assistant {
-            true => Held::Assistant,
-            false => Held::Other,
         };
         self.take(&id, kind, owner.clone(), false);
         self.begin(Kind::Text, given, id, owner)
@@ -186,7 +220,10 @@ impl Entities {
     pub(super) fn reasoning(&mut self, kind: Kind, given: &str, owner: Option<String>) -> Entity {
         let is_taken = match kind {
             Kind::Span => self.spans.contains(given),
-            _ => self.messages.contains_key(given),
+            _ => {
+                let was = self.past.get(given);
+                self.messages.contains_key(given) || was.is_some_and(|it| it.0 != Held::Thought)
+            }
         };
         let id = match is_taken || given.is_empty() {
             true => self.mint(given),
@@ -209,10 +246,6 @@ impl Entities {
         parent: Option<&str>,
         owner: Option<String>,
     ) -> (Entity, Option<String>) {
-        let id = match given.is_empty() {
-            true => self.mint(given),
-            false => given.to_owned(),
-        };
         // The message may have been told under another id.
         let parent = parent.filter(|it| !it.is_empty()).map(|parent| {
             let told = self.get(Kind::Text, parent);
@@ -220,9 +253,21 @@ impl Entities {
         });
         let there = parent.as_ref().and_then(|it| self.messages.get(it));
         let owner = owner.or_else(|| there.and_then(|it| it.owner.clone()));
-        let fits = there.is_none_or(|it| it.kind == Held::Assistant && it.owner == owner);
+        let was = self.past_calls.get(given);
+        let is_others = was.is_some_and(|was| *was != owner);
+        let is_free = |it: &String| self.is_free(it, Held::Assistant, owner.as_ref());
+        let fits = match there {
+            Some(it) => it.kind == Held::Assistant && it.owner == owner,
+            None => parent.as_ref().is_none_or(is_free),
+        };
+        let id = match given.is_empty() || is_others {
+            true => self.mint(given),
+            false => given.to_owned(),
+        };
+        let is_free = self.is_free(&id, Held::Assistant, owner.as_ref());
+        let is_taken = self.messages.contains_key(&id) || !is_free;
         let parent = match parent.filter(|_| fits) {
-            None if self.messages.contains_key(&id) => Some(self.mint(&id)),
+            None if is_taken => Some(self.mint(&id)),
             parent => parent,
         };
         let holder = parent.as_ref().unwrap_or(&id).clone();
@@ -248,7 +293,8 @@ impl Entities {
         if self.answers.get(given).is_some_and(|it| it == call) {
             return None;
         }
-        let id = match given.is_empty() || self.messages.contains_key(given) {
+        let is_free = self.is_free(given, Held::Other, owner.as_ref());
+        let id = match given.is_empty() || self.messages.contains_key(given) || !is_free {
             true => self.mint(given),
             false => given.to_owned(),
         };
@@ -276,7 +322,8 @@ impl Entities {
                 self.begin(Kind::Activity, given, known.id, known.owner)
             }
             None => {
-                let is_taken = given.is_empty() || self.messages.contains_key(given);
+                let is_free = self.is_free(given, Held::Activity, owner.as_ref());
+                let is_taken = given.is_empty() || self.messages.contains_key(given) || !is_free;
                 let id = match is_taken {
                     true => self.mint(given),
                     false => given.to_owned(),

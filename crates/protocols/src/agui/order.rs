@@ -155,6 +155,7 @@ impl Order {
         self.subagents
             .values_mut()
             .for_each(|at_work| *at_work = false);
+        self.entities.again(input);
         // What a client has keeps its place, so that it is to have nothing first.
         for messages in [Vec::new(), input.messages.clone()] {
             let mut snapshot = Event::from(Body::MessagesSnapshot { messages });

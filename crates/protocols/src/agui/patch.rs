@@ -51,6 +51,14 @@ pub enum Inapplicable {
         /// The pointer.
         pointer: String,
     },
+    /// A pointer that leads to the prototype of an object, which clients in JavaScript refuse.
+    #[error("operation {at} of the patch: {pointer:?} is of a prototype")]
+    Prototype {
+        /// Which operation, counted from 0.
+        at: usize,
+        /// The pointer.
+        pointer: String,
+    },
     /// The document would be too large or too deep.
     #[error("operation {at} of the patch makes the document too large or too deep")]
     TooMuch {
@@ -152,6 +160,7 @@ enum Wrong<'a> {
     Nowhere(&'a str),
     Differs(&'a str),
     Within(&'a str),
+    Prototype(&'a str),
     TooMuch,
 }
 
@@ -172,9 +181,36 @@ impl Wrong<'_> {
                 at,
                 pointer: short(pointer),
             },
+            Self::Prototype(pointer) => Inapplicable::Prototype {
+                at,
+                pointer: short(pointer),
+            },
             Self::TooMuch => Inapplicable::TooMuch { at },
         }
     }
+}
+
+impl Operation {
+    /// The pointers that it has.
+    fn pointers(&self) -> [&str; 2] {
+        match self {
+            Self::Add { path, .. }
+            | Self::Remove { path }
+            | Self::Replace { path, .. }
+            | Self::Test { path, .. } => [path, ""],
+            Self::Move { from, path } | Self::Copy { from, path } => [path, from],
+        }
+    }
+}
+
+/// Whether a pointer leads to a prototype: `__proto__`, or `prototype` behind `constructor`.
+fn is_prototype(pointer: &str) -> bool {
+    let mut before = "";
+    pointer.split('/').any(|token| {
+        let is_one = token == "__proto__" || (before == "constructor" && token == "prototype");
+        before = token;
+        is_one
+    })
 }
 
 /// A patch at work.
@@ -188,6 +224,10 @@ struct Work {
 
 impl Work {
     fn one<'a>(&mut self, document: &mut Value, operation: &'a Operation) -> Result<(), Wrong<'a>> {
+        let prototype = operation.pointers().into_iter().find(|it| is_prototype(it));
+        if let Some(pointer) = prototype {
+            return Err(Wrong::Prototype(pointer));
+        }
         match operation {
             Operation::Add { path, value } => self.add(document, path, value.clone()),
             Operation::Remove { path } => self.remove(document, path).map(drop),

@@ -18,6 +18,7 @@ fn patched(document: &Value, patch: Value) -> Option<Value> {
 
 /// A document, a patch, and what comes of them.
 const APPLIES: &str = r#"
+{"constructor":{}} | [{"op":"add","path":"/prototype","value":1}] | {"constructor":{},"prototype":1}
 {"a":1} | [] | {"a":1}
 {"a":1} | [{"op":"add","path":"/b","value":null}] | {"a":1,"b":null}
 {"a":1} | [{"op":"add","path":"/a","value":[2]}] | {"a":[2]}
@@ -67,6 +68,10 @@ const DOES_NOT: &str = r#"
 {"a":1} | [{"op":"test","path":"/a","value":"1"}]
 {"a":null} | [{"op":"test","path":"/b","value":null}]
 {"a":1} | [{"op":"replace","path":"/a","value":2},{"op":"test","path":"/a","value":1}]
+{} | [{"op":"add","path":"/__proto__","value":1}]
+{"a":{}} | [{"op":"add","path":"/a/__proto__/x","value":1}]
+{"__proto__":1} | [{"op":"copy","from":"/__proto__","path":"/a"}]
+{"constructor":{}} | [{"op":"add","path":"/constructor/prototype","value":1}]
 "#;
 
 fn cases(text: &str) -> Vec<Vec<Value>> {
