@@ -62,7 +62,7 @@ export class Trying {
   }
 
   /** After a try that failed: throws it when that is the result, else the time for the next has come. */
-  async waitOut(error: unknown, safe: boolean): Promise<void> {
+  async waitOut(error: unknown, safe: boolean, onWait = (): void => undefined): Promise<void> {
     const wasSent = error instanceof ConnectionFailed && error.sent;
     this.base.reached ||= wasSent;
     const atLeast = judge(error, { reached: this.base.reached, safe });
@@ -72,6 +72,7 @@ export class Trying {
     if (wasSent && took >= this.base.patience) this.waits.progress();
     const wait = this.waits.next(atLeast, error instanceof ConnectionFailed && !error.sent ? took : 0);
     if (wait === undefined) throw error;
+    onWait();
     await sleep(Math.min(wait, this.left() ?? wait), this.limits.signal);
   }
 }

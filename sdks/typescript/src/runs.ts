@@ -223,10 +223,9 @@ export class RunStream implements AsyncIterable<AgentEvent> {
         throw new ConnectionFailed("the stream of the run ended before the run did", true);
       } catch (error) {
         const lost = this.#lost(error, trying);
-        this.#options.onReconnect?.(true);
         continuation.lost();
         // The same request again is the same run.
-        await trying.waitOut(lost, true).catch((last: unknown) => {
+        await trying.waitOut(lost, true, () => this.#options.onReconnect?.(true)).catch((last: unknown) => {
           if (last instanceof ConnectionFailed) last.callId = this.#callId;
           throw last;
         });
