@@ -10,6 +10,8 @@ export class Proxy {
   readonly #server: net.Server;
   readonly #pairs = new Set<[net.Socket, net.Socket]>();
   #needle: string | undefined;
+  #frames: number | undefined;
+  #isHeld = false;
 
   private constructor(readonly host: string, readonly port: number) {
     this.#server = net.createServer((client) => this.#accept(client));
@@ -28,9 +30,24 @@ export class Proxy {
     return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`;
   }
 
+  /** Connections that are open. */
+  get open(): number {
+    return this.#pairs.size;
+  }
+
   /** Cuts the next request that carries this, when the first byte of its answer comes, once. */
   cutAnswer(needle: string): void {
     this.#needle = needle;
+  }
+
+  /** Cuts the next stream behind so many of its events, once. */
+  cutBehind(frames: number): void {
+    this.#frames = frames;
+  }
+
+  /** Passes no answer on any more, on connections that are open now, and says nothing. */
+  hold(): void {
+    this.#isHeld = true;
   }
 
   /** Cuts every connection that is open now; they count as one cut. */
@@ -52,6 +69,23 @@ export class Proxy {
     for (const socket of pair) socket.destroy();
   }
 
+  /** Passes on what is no event too much. */
+  #count([client, server]: [net.Socket, net.Socket], data: Buffer, frames: number): void {
+    let end = -2;
+    for (let left = frames; left > 0; left--) {
+      end = data.indexOf("\n\n", end + 2);
+      if (end < 0) {
+        this.#frames = left;
+        client.write(data);
+        return;
+      }
+    }
+    this.#frames = undefined;
+    this.cuts += 1;
+    client.end(data.subarray(0, end + 2));
+    server.destroy();
+  }
+
   #accept(client: net.Socket): void {
     const server = net.connect(this.port, this.host);
     const pair: [net.Socket, net.Socket] = [client, server];
@@ -66,11 +100,15 @@ export class Proxy {
       }
       server.write(data);
     });
+    let isHeld = false;
     server.on("data", (data) => {
+      if (this.#isHeld) isHeld = !(this.#isHeld = false);
+      if (isHeld) return;
       if (isCut) {
         this.cuts += 1;
         this.#end(pair);
-      } else client.write(data);
+      } else if (this.#frames === undefined) client.write(data);
+      else this.#count(pair, data, this.#frames);
     });
     for (const socket of pair) {
       socket.on("error", () => this.#end(pair));
