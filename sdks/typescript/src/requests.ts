@@ -1,5 +1,7 @@
 // Requests as values: what is asked, and of whom. Pure but for the environment, which is read once.
 
+import { uuid } from "./random.js";
+
 /** A request as it is sent. */
 export interface Outgoing {
   readonly method: string;
@@ -82,7 +84,7 @@ export function toAgent(agent: string, path: string, asked: Asked, accept: strin
   if (asked.json !== undefined) headers["content-type"] = "application/json";
   for (const [name, value] of Object.entries(asked.headers ?? {})) headers[name.toLowerCase()] = value;
   if (asked.idempotencyKey !== undefined) headers["idempotency-key"] = headerValue("an idempotency key", asked.idempotencyKey);
-  else if (isJournaled(method)) headers["idempotency-key"] ??= `auto_${crypto.randomUUID().replaceAll("-", "")}`;
+  else if (isJournaled(method)) headers["idempotency-key"] ??= `auto_${uuid().replaceAll("-", "")}`;
   if (prefer !== undefined) headers["prefer"] = headers["prefer"] === undefined ? prefer : `${headers["prefer"]}, ${prefer}`;
   const body = asked.json === undefined ? asked.body : JSON.stringify(asked.json);
   return { method, path: `/agents/${segment(agent)}${target(path)}`, headers, agent, ...(body === undefined ? {} : { body }) };

@@ -4,6 +4,7 @@ import type { AgentEvent, EventOf, Message, Operation, RunInput } from "./agui/e
 import { checkEvent, checkInput } from "./agui/events.js";
 import { type Base, type Limits, Trying, api } from "./calling.js";
 import { AgentError, ConnectionFailed, ProtocolError, TimedOut, TooLarge } from "./errors.js";
+import { uuid } from "./random.js";
 import { type Outgoing, headerValue, segment, toApi } from "./requests.js";
 import { MOST_EVENT_BYTES, Parser, type ServerEvent } from "./sse.js";
 import { MOST_PROBLEM_BYTES, type Reply } from "./transport.js";
@@ -154,7 +155,7 @@ export class RunStream implements AsyncIterable<AgentEvent> {
 
   constructor(base: Base, agent: string, ask: Ask, options: RunOptions = {}) {
     this.agent = agent;
-    this.input = checkInput({ threadId: crypto.randomUUID(), runId: crypto.randomUUID(), ...ask });
+    this.input = checkInput({ threadId: uuid(), runId: uuid(), ...ask });
     const body = JSON.stringify({ tools: [], context: [], state: {}, forwardedProps: {}, ...this.input });
     const most = options.maxRequestBytes ?? MOST_REQUEST_BYTES;
     const bytes = new TextEncoder().encode(body).length;

@@ -4,6 +4,7 @@ import type { Context, Interrupt, Message, Resume, RunInput, Tool } from "./agui
 import { MOST_KEPT_BYTES, type Thread, type ToolUse, begun, taken, toolUses } from "./agui/thread.js";
 import type { Client } from "./client.js";
 import { Conflict, RunFailed } from "./errors.js";
+import { uuid } from "./random.js";
 import type { RunStream } from "./runs.js";
 
 /** Bytes of a request, unless somebody says otherwise. */
@@ -77,7 +78,7 @@ export class AgentSession<S = unknown> {
     this.client = client;
     this.agent = agent;
     this.options = options;
-    this.#threadId = options.threadId ?? crypto.randomUUID();
+    this.#threadId = options.threadId ?? uuid();
     this.#thread = begun(options.initialMessages, options.initialState);
     this.#shown = this.#show("idle");
   }
@@ -96,7 +97,7 @@ export class AgentSession<S = unknown> {
    */
   readonly send = async (said: string | NewMessage | readonly NewMessage[]): Promise<void> => {
     const all = typeof said === "string" ? [{ role: "user" as const, content: said }] : Array.isArray(said) ? (said as NewMessage[]) : [said as NewMessage];
-    await this.#ask(all.map((it) => ({ ...it, id: it.id ?? crypto.randomUUID() }) as Message));
+    await this.#ask(all.map((it) => ({ ...it, id: it.id ?? uuid() }) as Message));
   };
 
   /** Answers what the run waits for: each of `interrupts`. */
@@ -123,7 +124,7 @@ export class AgentSession<S = unknown> {
     const following = this.#following;
     this.#forget();
     this.#left = undefined;
-    this.#threadId = this.options.threadId ?? crypto.randomUUID();
+    this.#threadId = this.options.threadId ?? uuid();
     this.#thread = begun(this.options.initialMessages, this.options.initialState);
     this.#put("idle");
     if (following !== undefined) void this.#end(following);
@@ -150,7 +151,7 @@ export class AgentSession<S = unknown> {
     const all = [...this.#thread.messages, ...messages];
     const input = {
       threadId: this.#threadId,
-      runId: crypto.randomUUID(),
+      runId: uuid(),
       // An activity is what is shown, and for no agent.
       messages: all.filter((it) => it.role !== "activity"),
       tools: [...tools],

@@ -40,12 +40,18 @@ function put(tree: Record<string, unknown>, name: string, value: unknown): void 
 
 /** A document that is changed, of which what is not changed is shared with the one before. */
 class Draft {
-  readonly #own = new WeakSet<object>();
+  #own = new WeakSet<object>();
 
   constructor(public root: unknown) {}
 
   at(pointer: string): unknown {
     return segments(pointer).reduce((tree, name) => child(tree, name, pointer), this.root);
+  }
+
+  /** What stands at two places from now on, and is nobody's own. */
+  shared(pointer: string): unknown {
+    this.#own = new WeakSet();
+    return this.at(pointer);
   }
 
   #copied(value: unknown, pointer: string): Tree {
@@ -123,7 +129,7 @@ function apply(draft: Draft, operation: Operation): void {
     case "replace":
       return draft.replace(path, operation.value);
     case "copy":
-      return draft.add(path, draft.at(operation.from));
+      return draft.add(path, draft.shared(operation.from));
     case "test":
       return isSame(draft.at(path), operation.value) ? undefined : nowhere(path);
     case "move": {
