@@ -1,7 +1,7 @@
 // What the tests have: a server, a way to it that can be cut, and agents whose gates they open.
 
 import { randomUUID } from "node:crypto";
-import { after, afterEach, beforeEach } from "node:test";
+import { afterEach, beforeEach } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { Client } from "../src/index.js";
@@ -14,9 +14,13 @@ export const straight = new Client();
 export const fresh = (): string => randomUUID();
 
 /** Lets an agent go on. */
-export async function open(gate: string, agent = "ts"): Promise<void> {
-  const path = agent === "ts" ? `/open?gate=${gate}` : `/open/${gate}`;
-  (await straight.call(agent, path, { method: "GET" })).orThrow();
+export async function open(gate: string): Promise<void> {
+  (await straight.call("ts", `/open?gate=${gate}`, { method: "GET" })).orThrow();
+}
+
+/** Lets an agent of a shape go on, in one conversation. */
+export async function openIn(threadId: string, gate: string): Promise<void> {
+  (await straight.call("agui", `/open/${threadId}/${gate}`, { method: "GET" })).orThrow();
 }
 
 /** How often the agent did what has this key. */
@@ -45,5 +49,3 @@ export async function shapes(): Promise<Record<string, Shape>> {
   const module = (await import(pathToFileURL(`${process.env["AGUI"]}/shapes.mjs`).href)) as { shapes: Record<string, Shape> };
   return module.shapes;
 }
-
-export { after };

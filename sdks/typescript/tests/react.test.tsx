@@ -10,7 +10,7 @@ import { Activity, type ReactNode, StrictMode, useEffect } from "react";
 
 import { Client, NotFound, RunFailed, TimedOut, TooLarge } from "../src/index.js";
 import { type AgentStream, type UseAgentStream, useAgentStream } from "../src/react.js";
-import { open, straight, way, withProxy } from "./house.js";
+import { fresh, openIn, straight, way, withProxy } from "./house.js";
 
 type Given = Omit<UseAgentStream, "client" | "agent"> & Partial<Pick<UseAgentStream, "client" | "agent">>;
 
@@ -239,13 +239,14 @@ describe("the hook", () => {
 
   test("follows its run again when it is shown again", async () => {
     const within = (mode: "visible" | "hidden") => (it: ReactNode) => <Activity mode={mode}>{it}</Activity>;
-    const it = page({}, within("visible"));
+    const threadId = fresh();
+    const it = page({ threadId }, within("visible"));
     void it.now().send("goes on");
     await it.has("one ");
     it.again({}, within("hidden"));
     await waitFor(() => assert.equal(way.proxy.open, 0), { timeout: 20_000 });
-    await open("on-1", "agui");
-    await open("on-2", "agui");
+    await openIn(threadId, "on-1");
+    await openIn(threadId, "on-2");
     it.again({}, within("visible"));
     await it.until("finished");
     assert.deepEqual([it.said(), it.now().state], [["goes on", "one two"], { n: 2 }]);

@@ -9,7 +9,7 @@ import { Observable } from "rxjs";
 import {
   type AgentEvent, type Ask, BadRequest, Client, type Message, NotFound, RunStream, type Thread, TimedOut, TooLarge, begun, taken, toolUses,
 } from "../src/index.js";
-import { KEY, SERVER, fresh, open, shapes, straight, way, withProxy } from "./house.js";
+import { KEY, SERVER, fresh, openIn, shapes, straight, way, withProxy } from "./house.js";
 
 /** Cuts of one shape. */
 const MOST_CUTS = 6;
@@ -82,11 +82,11 @@ describe("agents of all shapes", () => {
       const http = new HttpAgent({
         url: `${SERVER}/agents/${protocol}/agui`, headers: { "skep-api-key": KEY }, threadId: asked.threadId, initialMessages: asked.messages as TheirMessage[],
       });
-      for (const gate of gates) await open(gate, "agui");
+      for (const gate of gates) await openIn(asked.threadId, gate);
       assert.deepEqual(await complaints(() => http.runAgent({ runId })), []);
       // Ids that the server makes up have the run's in them.
       const theirs: unknown = JSON.parse(JSON.stringify(http.messages).replaceAll(runId, asked.runId));
-      for (const gate of gates) await open(gate, "agui");
+      for (const gate of gates) await openIn(asked.threadId, gate);
       const whole = await through(straight, protocol, asked);
       const thread = folded(whole.events, asked.messages);
       const all: [string, readonly unknown[], unknown][] = [["whole", whole.messages, whole.state], ["folded", thread.messages, thread.state]];
@@ -116,10 +116,10 @@ describe("a run", () => {
       onEvent: async ({ event }) => {
         seen.push(event.type);
         if (event.type === "STATE_SNAPSHOT" && seen.filter((it) => it === event.type).length === 1) way.proxy.cutAll();
-        if (event.type === "MESSAGES_SNAPSHOT") await open("on-1", "agui");
+        if (event.type === "MESSAGES_SNAPSHOT") await openIn(official.threadId, "on-1");
         if (event.type === "STATE_DELTA") {
           way.proxy.cutAll();
-          await open("on-2", "agui");
+          await openIn(official.threadId, "on-2");
         }
       },
     });
