@@ -250,17 +250,26 @@ export class RunStream implements AsyncIterable<AgentEvent> {
   async *#part(trying: Trying, continuation: Continuation): AsyncGenerator<AgentEvent, void, undefined> {
     const reply = await this.#open(trying);
     const parser = new Parser(this.#options.maxEventBytes ?? MOST_EVENT_BYTES);
+    let end: [AgentEvent, string] | undefined;
     for await (const piece of reply.pieces()) {
       trying.left();
       for (const told of parser.push(piece)) {
-        const event = read(told);
         trying.waits.progress();
-        // What is shown of an unknown type is known to have been seen.
+        const event = read(told);
+        if (end !== undefined) continue;
+        if (event?.type === "RUN_FINISHED" || event?.type === "RUN_ERROR") {
+          end = [event, told.id];
+          continue;
+        }
+        // What is of an unknown type was seen, too.
         if (told.id !== "") this.#last = told.id;
         if (event !== undefined) yield* continuation.push(event, told.id);
-        if (continuation.isOver) return;
       }
     }
+    // The run has ended when its stream has: then its end is on disk, and no other attempt can follow.
+    if (end === undefined) return;
+    this.#last = end[1] || this.#last;
+    yield* continuation.push(...end);
   }
 
   async #open(trying: Trying): Promise<Reply> {

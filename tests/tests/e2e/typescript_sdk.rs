@@ -35,7 +35,7 @@ fn spec(name: &str, protocol: &str, script: &str) -> Value {
     let script = repository().join(script);
     json!({
         "name": name, "protocol": protocol, "command": ["node", script], "health": { "path": "/ping" },
-        "calls": { "attempts": 3, "backoff": "1ms" },
+        "calls": { "attempts": 5, "backoff": "50ms" },
         "volumes": [{ "source": script.parent(), "read_only": true }],
     })
 }
