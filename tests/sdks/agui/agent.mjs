@@ -4,7 +4,7 @@ import http from "node:http";
 
 import { shapes } from "./shapes.mjs";
 
-// What was let through, and who waits for it.
+// What was let through, and who waits for it: gates of a conversation.
 const gates = new Map();
 
 function gate(name) {
@@ -24,9 +24,9 @@ function asked(body) {
 }
 
 // One after the other: what is to be written, a gate to wait at, an end in the middle.
-async function say(response, says) {
+async function say(response, says, thread) {
   for (const it of says) {
-    if (it.gate) await gate(it.gate).opened;
+    if (it.gate) await gate(`${thread}/${it.gate}`).opened;
     else if (it.die) process.exit(1);
     else if (it.cut) return response.destroy();
     else if (typeof it === "string" || it instanceof Uint8Array) response.write(it);
@@ -49,7 +49,7 @@ async function answer(request, response) {
   const attempt = Number(request.headers["skep-attempt"]);
   const says = typeof shape.says === "function" ? shape.says({ body, attempt }) : shape.says;
   response.writeHead(shape.status ?? 200, { "Content-Type": shape.type ?? "text/event-stream" });
-  return say(response, says);
+  return say(response, says, body.threadId);
 }
 
 const server = http.createServer((request, response) => {

@@ -112,7 +112,7 @@ function quiet() {
   assert.deepEqual(all, [], "the client complains");
 }
 
-const open = (gate) => fetch(`${SKEP_SERVER}/agents/agui/open/${gate}`, { headers });
+const open = ({ threadId }, gate) => fetch(`${SKEP_SERVER}/agents/agui/open/${threadId}/${gate}`, { headers });
 
 function checkMessages(shape, all) {
   const told = all.filter((it) => it.id !== "q");
@@ -174,7 +174,7 @@ async function checkShape(name, shape) {
   const agent = client(name, shape);
   const opens = [...(shape.gates ?? [])];
   const told = await run(agent, {}, async () => {
-    if (opens.length > 0 && agent.messages.length > 1) await open(opens.shift());
+    if (opens.length > 0 && agent.messages.length > 1) await open(agent, opens.shift());
   });
   quiet();
   checkRun(shape, agent, told);
@@ -244,8 +244,8 @@ const flows = {
     Object.assign(anew, { body: agent.body, runId: agent.runId, seen: agent.seen });
     let waiting = 2;
     const next = async ({ type, delta }) => {
-      if (type === "STATE_SNAPSHOT" && --waiting === 0) await open("on-1");
-      if (type === "STATE_DELTA" && delta[0].value === 2) await open("on-2");
+      if (type === "STATE_SNAPSHOT" && --waiting === 0) await open(agent, "on-1");
+      if (type === "STATE_DELTA" && delta[0].value === 2) await open(agent, "on-2");
     };
     const both = await Promise.all([run(agent, {}, next), run(anew, {}, next)]);
     for (const told of both) checkRun(right[name], agent, told);

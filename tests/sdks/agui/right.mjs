@@ -189,6 +189,12 @@ export const right = {
     outcome: { type: "success", pendingToolCallIds: ["c"] },
     gates: ["cut-tool"],
   },
+  // An attempt that is cut behind its end has not ended: what is shown at last is what is kept.
+  "cut behind the end": {
+    says: ({ attempt }) => (attempt === 1 ? [...whole(text("m", "lost")), { gate: "cut-end" }, { die: true }] : whole(text("m", "kept"))),
+    rough: [{ role: "assistant", content: "kept" }],
+    gates: ["cut-end"],
+  },
   // A subagent's name may be had once in a run.
   "cut attempt with a subagent": {
     says: ({ attempt }) => {

@@ -22,7 +22,7 @@ fn scripts() -> PathBuf {
 fn spec(protocol: &str) -> Value {
     json!({
         "name": protocol, "protocol": protocol, "command": ["node", scripts().join("agent.mjs")],
-        "health": { "path": "/ping" }, "calls": { "attempts": 3, "backoff": "1ms" },
+        "health": { "path": "/ping" }, "calls": { "attempts": 5, "backoff": "50ms" },
         "volumes": [{ "source": scripts(), "read_only": true }],
     })
 }

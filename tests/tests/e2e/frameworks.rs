@@ -242,7 +242,7 @@ async fn the_ai_sdk_runs_as_it_is() {
 
 /// A block of a page that is run, and what it prints.
 pub(crate) struct Example {
-    language: String,
+    pub(crate) language: String,
     pub(crate) text: String,
     pub(crate) prints: String,
 }

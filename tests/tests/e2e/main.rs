@@ -90,6 +90,7 @@ mod tls;
 mod tokens;
 mod tour;
 mod traces;
+mod typescript_sdk;
 mod unsynced;
 mod vault;
 mod web;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 16] = [
+const SETS: [Set; 17] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -53,6 +53,12 @@ const SETS: [Set; 16] = [
         to: "sdks/skep-python",
         files: &["requirements.txt"],
         made: PYTHON,
+    },
+    Set {
+        from: "sdks/typescript",
+        to: "sdks/skep-typescript",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/typescript/package.json",
     },
     Set {
         from: "tests/sdks/node",
