@@ -65,7 +65,7 @@ pub(super) fn card(card: Option<&AgentCardSpec>) -> Result<(), RuntimeError> {
         let before = card.skills.iter().take(at);
         if before.into_iter().any(|it| it.id == skill.id) {
             let why = format!("there is another skill `{}`", short(&skill.id));
-            return Err(RuntimeError::spec(&field("id"), why));
+            return Err(RuntimeError::spec(field("id"), why));
         }
     }
     Ok(())
