@@ -44,7 +44,7 @@ pub(crate) fn front(state: &State, workspace: &Workspace) -> Option<String> {
     }
 }
 
-fn or<'a>(told: &'a [String], else_: &[&str]) -> Vec<String> {
+fn or(told: &[String], else_: &[&str]) -> Vec<String> {
     match told {
         [] => else_.iter().map(|it| (*it).to_owned()).collect(),
         told => told.to_vec(),
