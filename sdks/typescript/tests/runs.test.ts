@@ -12,7 +12,7 @@ import {
 import { KEY, SERVER, fresh, openIn, shapes, straight, way, withProxy } from "./house.js";
 
 /** Cuts of one shape. */
-const MOST_CUTS = 6;
+const MOST_CUTS = 4;
 /** These are asked for one by one. */
 const OWN = new Set(["cancel", "abort", "goes on"]);
 const ALL = Object.entries(await shapes()).filter(([name]) => !OWN.has(name));
