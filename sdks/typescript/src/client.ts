@@ -187,44 +187,44 @@ export class Agents {
   }
 
   /** One agent. */
-  get(agent: string): Promise<Schemas["Agent"]> {
-    return this.client.request("get", "/api/v1/agents/{agent}", { path: { agent } });
+  get(agent: string, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("get", "/api/v1/agents/{agent}", { path: { agent }, signal });
   }
 
   /** Deploys an agent, or a new revision of one. The same specification again changes nothing. */
-  deploy(spec: Schemas["AgentSpec"]): Promise<Schemas["Agent"]> {
-    return this.client.request("post", "/api/v1/agents", { body: spec });
+  deploy(spec: Schemas["AgentSpec"], signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("post", "/api/v1/agents", { body: spec, signal });
   }
 
   /** Stops and forgets an agent; with `force` also when it has open calls. */
-  async remove(agent: string, force = false): Promise<void> {
-    await this.client.request("delete", "/api/v1/agents/{agent}", { path: { agent }, query: force ? { force } : {} });
+  async remove(agent: string, force = false, signal?: AbortSignal): Promise<void> {
+    await this.client.request("delete", "/api/v1/agents/{agent}", { path: { agent }, query: force ? { force } : {}, signal });
   }
 
   /** Starts an agent that was stopped. */
-  start(agent: string): Promise<Schemas["Agent"]> {
-    return this.client.request("post", "/api/v1/agents/{agent}/start", { path: { agent } });
+  start(agent: string, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("post", "/api/v1/agents/{agent}/start", { path: { agent }, signal });
   }
 
   /** Stops an agent. Its asynchronous calls wait. */
-  stop(agent: string): Promise<Schemas["Agent"]> {
-    return this.client.request("post", "/api/v1/agents/{agent}/stop", { path: { agent } });
+  stop(agent: string, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("post", "/api/v1/agents/{agent}/stop", { path: { agent }, signal });
   }
 
   /** Restarts an agent; one in a crash loop is tried again. */
-  restart(agent: string): Promise<Schemas["Agent"]> {
-    return this.client.request("post", "/api/v1/agents/{agent}/restart", { path: { agent } });
+  restart(agent: string, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("post", "/api/v1/agents/{agent}/restart", { path: { agent }, signal });
   }
 
   /** Goes back to a revision; default: the one before. */
-  rollback(agent: string, revision?: number): Promise<Schemas["Agent"]> {
-    return this.client.request("post", "/api/v1/agents/{agent}/rollback", { path: { agent }, body: revision === undefined ? {} : { to: revision } });
+  rollback(agent: string, revision?: number, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    return this.client.request("post", "/api/v1/agents/{agent}/rollback", { path: { agent }, body: revision === undefined ? {} : { to: revision }, signal });
   }
 
   /** Deploys the agent's specification with so many copies: a number, or `{ min: 0, max: 4 }`. */
-  async scale(agent: string, replicas: NonNullable<Schemas["AgentSpec"]["replicas"]>): Promise<Schemas["Agent"]> {
-    const { spec } = await this.get(agent);
-    return this.deploy({ ...spec, replicas });
+  async scale(agent: string, replicas: NonNullable<Schemas["AgentSpec"]["replicas"]>, signal?: AbortSignal): Promise<Schemas["Agent"]> {
+    const { spec } = await this.get(agent, signal);
+    return this.deploy({ ...spec, replicas }, signal);
   }
 }
 
@@ -242,8 +242,8 @@ export class Calls {
   }
 
   /** One call, with its attempts. */
-  get(call: string): Promise<Schemas["Call"]> {
-    return this.client.request("get", "/api/v1/calls/{call}", { path: { call } });
+  get(call: string, signal?: AbortSignal): Promise<Schemas["Call"]> {
+    return this.client.request("get", "/api/v1/calls/{call}", { path: { call }, signal });
   }
 
   /**
@@ -262,29 +262,29 @@ export class Calls {
   }
 
   /** Ends a call that is not wanted any more. */
-  cancel(call: string): Promise<Schemas["Call"]> {
-    return this.client.request("post", "/api/v1/calls/{call}/cancel", { path: { call } });
+  cancel(call: string, signal?: AbortSignal): Promise<Schemas["Call"]> {
+    return this.client.request("post", "/api/v1/calls/{call}/cancel", { path: { call }, signal });
   }
 
   /** Makes a new call of the same request. */
-  replay(call: string): Promise<Schemas["Call"]> {
-    return this.client.request("post", "/api/v1/calls/{call}/replay", { path: { call } });
+  replay(call: string, signal?: AbortSignal): Promise<Schemas["Call"]> {
+    return this.client.request("post", "/api/v1/calls/{call}/replay", { path: { call }, signal });
   }
 
   /** Gives a dead call another round of attempts. */
-  redrive(call: string): Promise<Schemas["Call"]> {
-    return this.client.request("post", "/api/v1/calls/{call}/redrive", { path: { call } });
+  redrive(call: string, signal?: AbortSignal): Promise<Schemas["Call"]> {
+    return this.client.request("post", "/api/v1/calls/{call}/redrive", { path: { call }, signal });
   }
 
   /** Gives every dead call, or those of one agent, another round; tells how many. */
-  async redriveAll(agent?: string): Promise<number> {
-    const { calls } = await this.client.request("post", "/api/v1/calls/redrive", { query: agent === undefined ? {} : { agent } });
+  async redriveAll(agent?: string, signal?: AbortSignal): Promise<number> {
+    const { calls } = await this.client.request("post", "/api/v1/calls/redrive", { query: agent === undefined ? {} : { agent }, signal });
     return calls;
   }
 
   /** Forgets a call that has ended. */
-  async purge(call: string): Promise<void> {
-    await this.client.request("delete", "/api/v1/calls/{call}", { path: { call } });
+  async purge(call: string, signal?: AbortSignal): Promise<void> {
+    await this.client.request("delete", "/api/v1/calls/{call}", { path: { call }, signal });
   }
 }
 
@@ -319,13 +319,13 @@ export class Secrets {
   }
 
   /** One secret, by its name or id, without its value. */
-  get(secret: string): Promise<Schemas["Secret"]> {
-    return this.client.request("get", "/api/v1/secrets/{secret}", { path: { secret } });
+  get(secret: string, signal?: AbortSignal): Promise<Schemas["Secret"]> {
+    return this.client.request("get", "/api/v1/secrets/{secret}", { path: { secret }, signal });
   }
 
   /** A value. `reason` stands in the audit log. */
-  reveal(secret: string, asked: Schemas["Reveal"]): Promise<Schemas["Revealed"]> {
-    return this.client.request("post", "/api/v1/secrets/{secret}/reveal", { path: { secret }, body: asked });
+  reveal(secret: string, asked: Schemas["Reveal"], signal?: AbortSignal): Promise<Schemas["Revealed"]> {
+    return this.client.request("post", "/api/v1/secrets/{secret}/reveal", { path: { secret }, body: asked, signal });
   }
 }
 
@@ -339,7 +339,7 @@ export class Audit {
   }
 
   /** One entry. */
-  get(number: number): Promise<Schemas["AuditEntry"]> {
-    return this.client.request("get", "/api/v1/audit/entries/{number}", { path: { number } });
+  get(number: number, signal?: AbortSignal): Promise<Schemas["AuditEntry"]> {
+    return this.client.request("get", "/api/v1/audit/entries/{number}", { path: { number }, signal });
   }
 }

@@ -64,7 +64,6 @@ function decoded(text: string): string {
 /** Path and query of a request to an agent. What would lead out of `/agents/{agent}/` is refused. */
 export function target(path: string): string {
   const whole = path.startsWith("/") ? path : `/${path}`;
-  // eslint-disable-next-line no-control-regex
   if (/[\x00-\x20\x7f#\\]/.test(whole)) {
     throw new TypeError("percent-encode spaces, `#`, `\\` and control characters in a path");
   }

@@ -226,6 +226,30 @@ describe("management", () => {
     await assert.rejects(way.client.request("get", "/api/v1/agents/{agent}"), TypeError);
   });
 
+  test("an agent's life", async () => {
+    const { agents } = way.client;
+    const { spec } = await agents.get("ts");
+    const first = await agents.deploy({ ...spec, name: "ts2" });
+    const second = await agents.deploy({ ...spec, name: "ts2", env: { ...spec.env, MORE: "1" } });
+    assert.deepEqual([first.revision, second.revision], [1, 2]);
+    assert.equal((await agents.rollback("ts2")).spec.env?.["MORE"], undefined);
+    assert.equal((await agents.rollback("ts2", 2)).spec.env?.["MORE"], "1");
+    assert.equal((await agents.scale("ts2", 2)).spec.replicas, 2);
+    assert.equal((await agents.stop("ts2")).desired, "stopped");
+    assert.equal((await agents.start("ts2")).desired, "running");
+    assert.equal((await agents.restart("ts2")).desired, "running");
+    await agents.remove("ts2", true);
+    await assert.rejects(agents.get("ts2"), NotFound);
+    await assert.rejects(agents.get("ts", AbortSignal.abort(new Error("enough"))), { message: "enough" });
+  });
+
+  test("calls are forgotten and given another round", async () => {
+    const { callId = "" } = await way.client.call("ts", "/count", { json: 1 });
+    await way.client.calls.purge(callId);
+    await assert.rejects(way.client.calls.get(callId), NotFound);
+    assert.equal(await way.client.calls.redriveAll("ts"), 0);
+  });
+
   test("secrets and the log", async () => {
     const found = await all(way.client.secrets.list());
     assert(found.some((it) => it.name === "ts/one"));

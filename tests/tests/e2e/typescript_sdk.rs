@@ -92,7 +92,7 @@ async fn built() -> TempDir {
     let document = repository().join("docs/openapi.json");
     let tsc = "node_modules/typescript/bin/tsc";
     run(
-        node(&folder).args(["generate.mjs".as_ref(), document.as_os_str()]),
+        node(&folder).arg("generate.mjs").arg(&document),
         String::new,
     )
     .await;
