@@ -22,11 +22,12 @@
 //! of the wrong sort in silence, refuse `snake_case` and numbers as texts, which ProtoJSON allows, name no field in their errors,
 //! know nothing of 0.3, and make ids and times by themselves. What is left of them is not much more than the names.
 
+use crate::fields;
+
 mod ask;
 mod canonical;
 pub mod card;
 mod error;
-mod fields;
 mod method;
 mod model;
 mod older;

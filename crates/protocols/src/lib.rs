@@ -5,11 +5,13 @@
 //! The way of a run: [`agui::RunAgentInput`] is what a client asks, [`adapt::ask()`] what its agent is asked;
 //! [`adapt::Adapter`] makes events of the bytes that come back, [`agui::Run`] a right sequence of them, and
 //! [`stream::frame`] bytes again. Who comes late is sent [`agui::Fold::snapshot`], then what follows.
-//! [`a2a`] is the same run for clients that speak A2A.
+//! [`a2a`] is the same run for clients that speak A2A, [`openai`] for those who take an agent for a model.
 
 pub mod a2a;
 pub mod adapt;
 pub mod agui;
+mod fields;
+pub mod openai;
 mod record;
 pub mod stream;
 mod view;

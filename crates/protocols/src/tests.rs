@@ -5,6 +5,7 @@ mod adapt;
 mod checker;
 mod events;
 mod fold;
+mod openai;
 mod order;
 mod patch;
 mod random;

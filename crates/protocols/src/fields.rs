@@ -5,26 +5,26 @@ use serde_json::{Map, Value};
 use crate::agui::Object;
 
 /// Bytes of an id.
-pub(super) const MOST_ID: usize = 200;
+pub(crate) const MOST_ID: usize = 200;
 
 /// A field that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     /// Where, as in `message.parts[2].text`; empty: the whole.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// What it must be.
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 impl Wrong {
-    pub(super) fn new(why: impl Into<String>) -> Self {
+    pub(crate) fn new(why: impl Into<String>) -> Self {
         Self {
             field: String::new(),
             why: why.into(),
         }
     }
 
-    pub(super) fn within(mut self, name: &str) -> Self {
+    pub(crate) fn within(mut self, name: &str) -> Self {
         let dot = match self.field.chars().next() {
             None | Some('[') => "",
             Some(_) => ".",
@@ -34,14 +34,14 @@ impl Wrong {
     }
 }
 
-pub(super) type Read<T> = Result<T, Wrong>;
+pub(crate) type Read<T> = Result<T, Wrong>;
 
 /// The fields of an object.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a>(&'a Map<String, Value>);
+pub(crate) struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(value: &'a Value) -> Read<Self> {
+    pub(crate) fn of(value: &'a Value) -> Read<Self> {
         let object = value.as_object();
         object
             .map(Self)
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field, even when it is `null`.
-    pub(super) fn told(&self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn told(&self, name: &str) -> Option<&'a Value> {
         let found = self.0.get(name);
         found.or_else(|| {
             let snake = snake(name)?;
@@ -57,12 +57,12 @@ impl<'a> Fields<'a> {
         })
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.told(name).filter(|it| !it.is_null())
     }
 
     /// A text; an empty one is absent.
-    pub(super) fn text(&self, name: &str) -> Read<Option<String>> {
+    pub(crate) fn text(&self, name: &str) -> Read<Option<String>> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|it| !it.is_empty())),
@@ -70,13 +70,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn needs_text(&self, name: &str) -> Read<String> {
+    pub(crate) fn needs_text(&self, name: &str) -> Read<String> {
         let missing = || Wrong::new("it is missing; it must be a text").within(name);
         self.text(name)?.ok_or_else(missing)
     }
 
     /// An id; it is kept short, and one line.
-    pub(super) fn id(&self, name: &str) -> Read<Option<String>> {
+    pub(crate) fn id(&self, name: &str) -> Read<Option<String>> {
         let id = self.text(name)?;
         let is_odd = |it: &str| it.len() > MOST_ID || it.chars().any(char::is_control);
         if id.as_deref().is_some_and(is_odd) {
@@ -86,12 +86,12 @@ impl<'a> Fields<'a> {
         Ok(id)
     }
 
-    pub(super) fn needs_id(&self, name: &str) -> Read<String> {
+    pub(crate) fn needs_id(&self, name: &str) -> Read<String> {
         let missing = || Wrong::new("it is missing; it must be a text").within(name);
         self.id(name)?.ok_or_else(missing)
     }
 
-    pub(super) fn flag(&self, name: &str) -> Read<Option<bool>> {
+    pub(crate) fn flag(&self, name: &str) -> Read<Option<bool>> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number, which may be written as a text, too.
-    pub(super) fn whole(&self, name: &str, least: u32, most: u32) -> Read<Option<u32>> {
+    pub(crate) fn whole(&self, name: &str, least: u32, most: u32) -> Read<Option<u32>> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn object(&self, name: &str) -> Read<Option<Object>> {
+    pub(crate) fn object(&self, name: &str) -> Read<Option<Object>> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object.clone())),
@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn list<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Read<Vec<T>> {
+    pub(crate) fn list<T>(&self, name: &str, read: impl Fn(&Value) -> Read<T>) -> Read<Vec<T>> {
         let list = match self.get(name) {
             None => return Ok(Vec::new()),
             Some(Value::Array(list)) => list,
@@ -149,14 +149,14 @@ impl<'a> Fields<'a> {
         all.map_err(|wrong| wrong.within(name))
     }
 
-    pub(super) fn texts(&self, name: &str) -> Read<Vec<String>> {
+    pub(crate) fn texts(&self, name: &str) -> Read<Vec<String>> {
         self.list(name, |it| {
             let text = it.as_str().map(str::to_owned);
             text.ok_or_else(|| Wrong::new("it must be a text"))
         })
     }
 
-    pub(super) fn inner<T>(
+    pub(crate) fn inner<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Value) -> Read<T>,
@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
         found.map_err(|wrong| wrong.within(name))
     }
 
-    pub(super) fn needs<T>(&self, name: &str, read: impl FnOnce(&Value) -> Read<T>) -> Read<T> {
+    pub(crate) fn needs<T>(&self, name: &str, read: impl FnOnce(&Value) -> Read<T>) -> Read<T> {
         let missing = || Wrong::new("it is missing").within(name);
         self.inner(name, read)?.ok_or_else(missing)
     }
