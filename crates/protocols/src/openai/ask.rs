@@ -11,7 +11,7 @@ use crate::agui::{
 use crate::fields::{Fields, Read, Wrong};
 
 /// Under which name the agent is told what else was asked, in `forwardedProps`.
-const PROPS: &str = "openai";
+pub(super) const PROPS: &str = "openai";
 /// What a context is called that says how the agent is to answer.
 const INSTRUCTIONS: &str = "instructions";
 
@@ -89,7 +89,7 @@ pub struct Before<'a> {
 }
 
 /// Fields that are not handed through, as the run says them.
-const OWN: [&str; 13] = [
+const OWN: [&str; 11] = [
     "model",
     "messages",
     "input",
@@ -97,9 +97,7 @@ const OWN: [&str; 13] = [
     "tools",
     "stream",
     "stream_options",
-    "background",
     "conversation",
-    "previous_response_id",
     "n",
     "store",
     "metadata",
@@ -221,6 +219,21 @@ impl Asked {
             input.forwarded_props = Some(json!({ PROPS: self.props }));
         }
         Ok(input)
+    }
+
+    /// Whether a run was begun by this very request.
+    #[must_use]
+    pub fn is_of(&self, input: &RunAgentInput) -> bool {
+        let id = &input.run_id;
+        let Ok(fresh) = self
+            .clone()
+            .input((&input.thread_id, id), Before::default())
+        else {
+            return false;
+        };
+        // What answers an interrupt is no message of the conversation.
+        let is_said = !input.resume.is_empty() || input.messages.ends_with(&fresh.messages);
+        is_said && fresh.tools == input.tools && fresh.forwarded_props == input.forwarded_props
     }
 
     /// Answers to what the conversation waits for: what a tool gave answers the interrupt that waits for its call, and what the

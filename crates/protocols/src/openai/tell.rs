@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::PREFIX;
+use super::ask::PROPS;
 use super::output::{Change, Changed, Item, Kind, Output};
 use super::write::{self, Ended};
 use crate::agui::{Body, Object, Outcome, RunAgentInput};
@@ -47,6 +49,26 @@ pub struct Head {
     pub metadata: Option<Object>,
 }
 
+impl Head {
+    /// Of a run of an agent, which began at this time, in seconds since 1970.
+    #[must_use]
+    pub fn of(id: String, agent: &str, created: i64, input: &RunAgentInput) -> Self {
+        let asked = input.forwarded_props.as_ref().map(|it| &it[PROPS]);
+        let field = |name: &str| asked.and_then(|it| it.get(name));
+        Self {
+            id,
+            model: format!("{PREFIX}{agent}"),
+            created,
+            background: field("background").and_then(Value::as_bool) == Some(true),
+            previous: field("previous_response_id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            conversation: Some(input.thread_id.clone()),
+            metadata: field("metadata").and_then(Value::as_object).cloned(),
+        }
+    }
+}
+
 /// Tells a run. The events of a response are numbered: by the attempt, in the upper bits, and their place in that; so is who comes
 /// again told what follows, as long as the attempt is the same, and everything anew when it is another.
 #[derive(Debug)]
@@ -61,6 +83,8 @@ pub struct Teller {
     count: u64,
     /// Behind which event it is told.
     behind: Option<u64>,
+    /// Nobody hears it before it is whole: what was taken back was never said.
+    is_silent: bool,
     begun: bool,
     end: Option<Ended>,
     is_over: bool,
@@ -78,9 +102,19 @@ impl Teller {
             attempt: 0,
             count: 0,
             behind,
+            is_silent: false,
             begun: false,
             end: None,
             is_over: false,
+        }
+    }
+
+    /// Begins to read a run that is told at once.
+    #[must_use]
+    pub fn silent(form: Form, head: Head, input: &RunAgentInput) -> Self {
+        Self {
+            is_silent: true,
+            ..Self::new(form, head, input, None)
         }
     }
 
@@ -165,7 +199,13 @@ impl Teller {
                 self.finish(out);
             }
             _ => {
-                let changes = self.output.push(&shown.event)?;
+                let changes = match self.output.push(&shown.event) {
+                    Err(Changed) if self.is_silent => {
+                        self.output.again();
+                        self.output.push(&shown.event)?
+                    }
+                    changes => changes?,
+                };
                 self.tell_all(out, changes)?;
             }
         }
@@ -192,6 +232,9 @@ impl Teller {
 
     fn again(&mut self) {
         let said = self.output.again();
+        if self.is_silent {
+            return;
+        }
         let mut said = said.into_iter();
         for past in &mut self.past {
             if let Some(item) = said.next() {

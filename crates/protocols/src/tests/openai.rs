@@ -431,6 +431,36 @@ fn an_attempt_that_says_something_else_ends_the_stream() {
 }
 
 #[test]
+fn what_is_told_at_once_is_the_last_attempt() {
+    let mut silent = Teller::silent(Form::Response, head(), &input());
+    told(&mut silent, &attempt(1, &text("m1", &["Hello"])));
+    told(&mut silent, &[cut()]);
+    let again = [text("m2", &["Good day"]), vec![finished()]].concat();
+    told(&mut silent, &attempt(2, &again));
+    let whole = silent.whole();
+    assert_eq!(whole["output"].as_array().unwrap().len(), 1);
+    assert_eq!(whole["output"][0]["content"][0]["text"], "Good day");
+    assert_eq!(whole["status"], "completed");
+}
+
+#[test]
+fn a_run_is_known_by_what_it_was_asked() {
+    let body = |text: &str| json!({ "model": "agent/a", "input": text, "temperature": 1, "previous_response_id": "run_0" });
+    let asked = |text: &str| Asked::response(body(text)).unwrap();
+    let before: Value = json!([{ "id": "m1", "role": "user", "content": "Hi" }]);
+    let before = Before {
+        messages: serde_json::from_value(before).unwrap(),
+        ..Before::default()
+    };
+    let input = asked("go").input(("t", "r"), before).unwrap();
+    assert!(asked("go").is_of(&input));
+    assert!(!asked("stop").is_of(&input));
+    let head = Head::of("run_1".to_owned(), "a", 7, &input);
+    assert_eq!(head.previous.as_deref(), Some("run_0"));
+    assert_eq!(head.conversation.as_deref(), Some("t"));
+}
+
+#[test]
 fn every_end_is_told() {
     let interrupt = json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome":
         { "type": "interrupt", "interrupts": [{ "id": "i1", "reason": "confirm", "message": "Pay 5 EUR?" }] } });
