@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::Value;
 use skep_api::RunStatus;
 use skep_core::{Clock, Code, RunId, ThreadId, Timestamp, Workspace};
@@ -25,8 +24,9 @@ use skep_runs::{Run, RunsError, Tasks};
 use crate::dispatch::Body;
 use crate::gate::Asker;
 use crate::models;
+use crate::peers::forward::Sent;
 use crate::problem::ApiError;
-use crate::runs::{Started, Watch, Wish, Write, begin, check_id, key, stream, whose};
+use crate::runs::{Started, Watch, Wish, Write, begin, check_id, kept_json, key, stream, whose};
 use crate::state::State;
 
 /// The version, on requests and answers.
@@ -139,7 +139,7 @@ pub(crate) async fn answer(
     (context, visit): (Context, Visit),
     (asker, agent): (&Asker, &str),
     target: &str,
-    request: HttpRequest<Incoming>,
+    request: HttpRequest<Sent>,
 ) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -334,8 +334,8 @@ impl House<'_> {
             asked: &asked,
             thread_id: &context,
             run_id: &name,
-            messages: tasks::parsed(kept.messages)?,
-            state: tasks::parsed(kept.state)?,
+            messages: kept_json(kept.messages)?,
+            state: kept_json(kept.state)?,
             open: last.map_or(&[], |run| run.interrupts.as_slice()),
         };
         let id = RunId::new();

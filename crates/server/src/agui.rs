@@ -1,7 +1,6 @@
 //! The door to runs in AG-UI: `POST /agents/{agent}/agui`.
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use skep_core::Code;
 use skep_ingress::{Context, Visit};
 use skep_protocols::agui::RunAgentInput;
@@ -9,6 +8,7 @@ use skep_protocols::agui::RunAgentInput;
 use crate::dispatch::Body;
 use crate::gate::Asker;
 use crate::models;
+use crate::peers::forward::Sent;
 use crate::problem::ApiError;
 use crate::runs::{Agui, Watch, Wish, begin, check_id, key, seen, stream, tell, whose};
 use crate::state::State;
@@ -38,7 +38,7 @@ pub(crate) async fn answer(
     state: &State,
     (context, visit): (Context, Visit),
     (asker, agent): (&Asker, &str),
-    request: Request<Incoming>,
+    request: Request<Sent>,
 ) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
     let behind = seen(&head.headers)?;

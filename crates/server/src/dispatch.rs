@@ -1,20 +1,19 @@
 //! Where every request goes first: its id, who asks, and which room answers. Calls to agents go
 //! straight to the call door; everything else goes through the API's router.
 
+mod body;
+
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 
 use axum::Router;
 use axum::extract::MatchedPath;
-use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use skep_core::{CallId, Code, RequestId};
+use skep_egress::llm::Door;
 use skep_guard::Principal;
 use skep_guard::certificates::Shown;
 use skep_guard::threats::patterns::Pattern;
@@ -34,8 +33,9 @@ use crate::headers::{Cors, is_named, secure};
 use crate::mcp;
 use crate::models;
 use crate::oauth;
+use crate::openai;
 use crate::peers;
-use crate::peers::forward::{SECRET, Sender, Upgrade};
+use crate::peers::forward::{SECRET, Sender, Sent, Upgrade};
 use crate::peers::gather::{TRIES, complete, gather, gathering};
 use crate::peers::route::{self, Routed};
 use crate::problem::{ApiError, REQUEST, render};
@@ -46,6 +46,8 @@ use crate::strict;
 use crate::telemetry::Open;
 use crate::trace::TraceContext;
 use crate::who;
+
+pub(crate) use body::{Body, Traced};
 
 /// Headers that an answer gets from here at most: its table grows once, not step by step.
 const OWN_HEADERS: usize = 16;
@@ -71,93 +73,6 @@ pub const PUBLIC: [(&str, &str); 12] = [
     ("GET", "/.well-known/oauth-protected-resource/mcp"),
     ("GET", "/.well-known/oauth-protected-resource/mcp/*"),
 ];
-
-/// A body of any of the rooms.
-pub(crate) enum Body {
-    /// From the call door.
-    Door(skep_ingress::Body),
-    /// From the API's router.
-    Api(axum::body::Body),
-    /// From another server.
-    Peer(Incoming),
-    /// From a provider of models.
-    Model(Box<skep_egress::llm::Body>),
-    /// From a server of tools.
-    Tool(Box<skep_egress::mcp::Body>),
-    /// From a host of the web.
-    Web(Box<skep_egress::web::Body>),
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
-            Self::Door(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Api(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Peer(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Model(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
-            Self::Tool(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
-            Self::Web(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Door(body) => body.is_end_stream(),
-            Self::Api(body) => body.is_end_stream(),
-            Self::Peer(body) => body.is_end_stream(),
-            Self::Model(body) => body.is_end_stream(),
-            Self::Tool(body) => body.is_end_stream(),
-            Self::Web(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Door(body) => body.size_hint(),
-            Self::Api(body) => body.size_hint(),
-            Self::Peer(body) => body.size_hint(),
-            Self::Model(body) => body.size_hint(),
-            Self::Tool(body) => body.size_hint(),
-            Self::Web(body) => body.size_hint(),
-        }
-    }
-}
-
-/// A body on its way to the client. The request's span, if it has one, lasts as long as it does.
-pub(crate) struct Traced {
-    body: Body,
-    span: Option<Box<Open>>,
-}
-
-impl http_body::Body for Traced {
-    type Data = Bytes;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(Err(error))), Some(span)) = (&polled, &mut self.span) {
-            span.fail("cut_off", &error.to_string());
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 /// Answers requests.
 pub(crate) struct Dispatcher {
@@ -202,6 +117,14 @@ fn behind<'a>(uri: &'a http::Uri, door: &str) -> Option<(&'a str, String)> {
 /// Whether a path is that of a door that leads out.
 fn leads_out(path: &str) -> bool {
     models::door(path).is_some() || mcp::door(path).is_some()
+}
+
+/// The SDK that reads what is answered at a path.
+fn sdk(path: &str) -> Option<Door> {
+    match openai::is_meant(path) {
+        true => Some(Door::OpenAi),
+        false => models::door(path).map(|(door, _)| door),
+    }
 }
 
 /// Whether Skep itself says that what was asked for is not there. What an agent says is the agent's.
@@ -308,7 +231,7 @@ impl Dispatcher {
         let remote = peer.as_ref().map_or(remote, |peer| peer.remote);
         let origin = self.cors.allowed(request.headers());
         let of_agent = request.uri().path().starts_with(AGENTS);
-        let door = models::door(request.uri().path()).map(|(door, _)| door);
+        let door = sdk(request.uri().path());
         let challenge = oauth::challenge(&self.state, request.uri(), request.headers());
         let promises = self.tls && is_named(&request);
         let (strict, odd) = match strict::check(&mut request) {
@@ -365,7 +288,7 @@ impl Dispatcher {
             }
             span.answered(&response);
         }
-        response.map(|body| Traced { body, span: traced })
+        response.map(|body| Traced::new(body, traced))
     }
 
     /// Answers what is for the proxy, and for nobody else.
@@ -410,7 +333,7 @@ impl Dispatcher {
             let name = HeaderName::from_static(skep_api::HEADER_REQUEST_ID);
             response.headers_mut().insert(name, value);
         }
-        response.map(|body| Traced { body, span: traced })
+        response.map(|body| Traced::new(body, traced))
     }
 
     /// Looks whether a request looks like a try; gives what its path is known by.
@@ -518,28 +441,25 @@ impl Dispatcher {
         {
             *request.uri_mut() = uri;
         }
+        if openai::is_meant(request.uri().path()) {
+            let meant = openai::meant(&self.state, &workspace, request).await?;
+            let (state, by) = (&self.state, (&asker, &sender));
+            return match meant {
+                openai::For::Agent(agent, request) => {
+                    Box::pin(self.called(by, trace, (&agent, "/"), request)).await
+                }
+                openai::For::Model(request) => {
+                    Box::pin(self.asked_model(&asker, id, request)).await
+                }
+                openai::For::Listing(wanted) => openai::listing(state, &asker, wanted).await,
+            };
+        }
         let of_agent = split(request.uri()).or_else(|| behind(request.uri(), A2A));
         if let Some((agent, target)) = of_agent {
-            let agent = agent.to_owned();
-            let act = Act::new(&asker, workspace.clone(), CALL, &agent, id);
-            let act = Arc::new(act);
-            let context = Context {
-                workspace,
-                request_id: id,
-                by: By::new(act.clone()),
-                call: (sender.hops > 0).then_some(sender.call),
-                remote,
-                scheme: self.scheme(),
-                traceparent: trace.header(),
-            };
-            let by = (&*act, &asker, &sender);
-            let answer = Box::pin(self.agent(context, by, &agent, &target, request)).await;
-            // What another server answered it has written down.
-            let here = !matches!(&answer, Ok(it) if matches!(it.body(), Body::Peer(_)));
-            if here && !act.is_told() {
-                self.state.audit.note(&act, &outcome(&answer)).await;
-            }
-            return answer;
+            let (agent, by) = (agent.to_owned(), (&asker, &sender));
+            let to = (agent.as_str(), target.as_str());
+            let request = request.map(Either::Left);
+            return Box::pin(self.called(by, trace, to, request)).await;
         }
         if leads_out(request.uri().path()) {
             return Box::pin(self.out(&asker, id, request)).await;
@@ -580,15 +500,55 @@ impl Dispatcher {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, ApiError> {
         if models::door(request.uri().path()).is_some() {
-            let answered = models::answer(&self.state, asker, id, request).await;
-            if let Err(error) = &answered {
-                budgets::look(&self.state, &asker.principal.workspace, error).await;
-            }
-            return answered;
+            return self.asked_model(asker, id, request.map(Either::Left)).await;
         }
         let own = mcp::is_own_page(request.headers(), &self.cors);
         let to = (&*self.state, self);
         Box::pin(mcp::answer(to, asker, (id, own), request)).await
+    }
+
+    /// A request to a model.
+    async fn asked_model(
+        &self,
+        asker: &Asker,
+        id: RequestId,
+        request: Request<Sent>,
+    ) -> Result<Response<Body>, ApiError> {
+        let answered = models::answer(&self.state, asker, id, request).await;
+        if let Err(error) = &answered {
+            budgets::look(&self.state, &asker.principal.workspace, error).await;
+        }
+        answered
+    }
+
+    /// A call of an agent: it is written down, whatever comes of it.
+    async fn called(
+        &self,
+        (asker, sender): (&Asker, &Sender),
+        trace: TraceContext,
+        (agent, target): (&str, &str),
+        request: Request<Sent>,
+    ) -> Result<Response<Body>, ApiError> {
+        let workspace = asker.principal.workspace.clone();
+        let act = Act::new(asker, workspace.clone(), CALL, agent, sender.id);
+        let act = Arc::new(act);
+        let context = Context {
+            workspace,
+            request_id: sender.id,
+            by: By::new(act.clone()),
+            call: (sender.hops > 0).then_some(sender.call),
+            remote: asker.remote,
+            scheme: self.scheme(),
+            traceparent: trace.header(),
+        };
+        let by = (&*act, asker, sender);
+        let answer = self.agent(context, by, agent, target, request).await;
+        // What another server answered it has written down.
+        let here = !matches!(&answer, Ok(it) if matches!(it.body(), Body::Peer(_)));
+        if here && !act.is_told() {
+            self.state.audit.note(&act, &outcome(&answer)).await;
+        }
+        answer
     }
 
     /// A request to an agent, wherever it is.
@@ -598,7 +558,7 @@ impl Dispatcher {
         (act, asker, sender): (&Act, &Asker, &Sender),
         agent: &str,
         target: &str,
-        mut request: Request<Incoming>,
+        mut request: Request<Sent>,
     ) -> Result<Response<Body>, ApiError> {
         let ingress = &self.state.ingress;
         let mut refused = false;
@@ -623,10 +583,18 @@ impl Dispatcher {
                         let (who, by) = ((asker, agent), (context, visit));
                         return a2a::answer(&self.state, by, who, target, request).await;
                     }
+                    if openai::is_meant(request.uri().path()) {
+                        let (who, by) = ((asker, agent), (context, visit));
+                        return openai::answer(&self.state, by, who, request).await;
+                    }
                     if agui::is_meant(request.method(), target) {
                         let who = (asker, agent);
                         return agui::answer(&self.state, (context, visit), who, request).await;
                     }
+                    let (head, Either::Left(body)) = request.into_parts() else {
+                        return Err(ApiError::new(Code::Internal, "the body was lost"));
+                    };
+                    let request = Request::from_parts(head, body);
                     let handled = ingress.handle(context, visit, target, request).await?;
                     return Ok(handled.map(Body::Door));
                 }
@@ -639,18 +607,13 @@ impl Dispatcher {
             }
             let upgrade = Upgrade::of(&mut request);
             let later = skep_ingress::wants_receipt(request.headers());
-            let request_there = request.map(Either::Left);
-            match route::pass_on(&self.state, sender, agent, request_there, false).await? {
+            match route::pass_on(&self.state, sender, agent, request, false).await? {
                 Routed::Answered(response) => return Ok(upgrade.answered(response)),
                 Routed::Lost(peer, why) => {
                     return route::follow(&self.state, sender, agent, later, (peer, why)).await;
                 }
                 Routed::Here(back) => {
-                    let (head, body) = back.into_parts();
-                    let Either::Left(body) = body else {
-                        return Err(ApiError::new(Code::Internal, "the body was lost"));
-                    };
-                    request = Request::from_parts(head, body);
+                    request = back;
                     upgrade.give_back(&mut request);
                     // It came here meanwhile, or there is none.
                     refused = true;
@@ -664,7 +627,7 @@ impl Dispatcher {
         act: &Act,
         asker: &Asker,
         agent: &str,
-        request: &Request<Incoming>,
+        request: &Request<Sent>,
     ) -> Result<(), ApiError> {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let circumstances = asker.circumstances(&self.state, method, path);

@@ -33,6 +33,7 @@ mod migrations;
 mod models;
 mod mounts;
 mod oauth;
+mod openai;
 mod outgoing;
 mod outs;
 mod outside;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Response, StatusCode};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::Thing;
@@ -226,7 +227,7 @@ pub(crate) async fn answer(
     let workspace = asker.principal.workspace.clone();
     let act = Arc::new(Act::new(asker, workspace, TOOL_USE, "", id));
     let (head, body) = request.into_parts();
-    let body = read(body, &state.model_bounds).await?;
+    let body = read(Either::Left(body), &state.model_bounds).await?;
     let answered = match own_page {
         true => asked((state, dispatcher), (asker, id), &act, (&head, &body)).await,
         false => Err(Failed::Refused(Refused {

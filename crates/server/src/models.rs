@@ -31,6 +31,7 @@ use crate::credentials::Credentials;
 use crate::dispatch;
 use crate::gate::{self, About, Asker};
 use crate::outgoing;
+use crate::peers::forward::Sent as SentBody;
 use crate::problem::ApiError;
 use crate::state::State;
 
@@ -198,7 +199,7 @@ impl Bounds {
     }
 }
 
-pub(crate) async fn read(mut body: Incoming, bounds: &Bounds) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(mut body: SentBody, bounds: &Bounds) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(bounds.pause, body.frame()).await;
@@ -225,7 +226,7 @@ pub(crate) async fn answer(
     state: &State,
     asker: &Asker,
     id: RequestId,
-    request: Request<Incoming>,
+    request: Request<SentBody>,
 ) -> Result<Response<dispatch::Body>, ApiError> {
     let workspace = asker.principal.workspace.clone();
     let act = Arc::new(Act::new(asker, workspace, MODEL_USE, "", id));
@@ -242,7 +243,7 @@ async fn asked(
     state: &State,
     asker: &Asker,
     act: &Arc<Act>,
-    request: Request<Incoming>,
+    request: Request<SentBody>,
 ) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
     let Some((door, path)) = door(head.uri.path()) else {

@@ -184,6 +184,13 @@ impl Peers {
         row.and_then(Peer::of).map_or(Place::Soon, Place::There)
     }
 
+    /// The agents of a workspace that servers have, as of the last look.
+    pub(crate) fn agents(&self, workspace: &Workspace) -> Vec<String> {
+        let view = self.view.read();
+        let owners = view.owners.get(workspace).map(BTreeMap::keys);
+        owners.into_iter().flatten().cloned().collect()
+    }
+
     /// The server that a new agent is to be on: the one with the fewest, this one before others.
     pub(crate) fn emptiest(&self, here: usize) -> Place {
         let me = self.db.epoch();

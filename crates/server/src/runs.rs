@@ -267,7 +267,8 @@ enum Source {
     Nothing,
 }
 
-fn parsed<T: serde::de::DeserializeOwned + Default>(
+/// What is kept as JSON; nothing where nothing is.
+pub(crate) fn kept_json<T: serde::de::DeserializeOwned + Default>(
     bytes: Option<Vec<u8>>,
 ) -> Result<T, StoreError> {
     let Some(bytes) = bytes else {
@@ -279,7 +280,7 @@ fn parsed<T: serde::de::DeserializeOwned + Default>(
 
 /// What is shown of a run whose call is not kept any more.
 fn left(view: &mut View, run: &Run, kept: Kept) -> Result<Vec<Shown>, ApiError> {
-    let messages: Vec<Message> = parsed(kept.messages)?;
+    let messages: Vec<Message> = kept_json(kept.messages)?;
     let end = match run.status {
         RunStatus::Running | RunStatus::Finished | RunStatus::Interrupted => End::Finished,
         RunStatus::Cancelled => End::Cancelled,
@@ -290,8 +291,8 @@ fn left(view: &mut View, run: &Run, kept: Kept) -> Result<Vec<Shown>, ApiError> 
     };
     let mut shown = view.begin();
     let interrupts: Vec<Interrupt> = run.interrupts.clone();
-    let said = (messages, parsed(kept.state)?);
-    let rest = view.kept(said, (parsed(kept.result)?, interrupts), end);
+    let said = (messages, kept_json(kept.state)?);
+    let rest = view.kept(said, (kept_json(kept.result)?, interrupts), end);
     shown.extend(rest.map_err(|why| ApiError::new(Code::Internal, why.to_string()))?);
     Ok(shown)
 }
@@ -435,6 +436,11 @@ fn events(shown: &[Shown]) -> Bytes {
 pub(crate) trait Write: Send + 'static {
     /// What is written of what is shown. Perhaps nothing.
     fn write(&mut self, shown: &[Shown], view: &View) -> Bytes;
+
+    /// Whether nothing more is written, though the run may go on.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// As AG-UI has it.
@@ -480,6 +486,9 @@ async fn send(mut watch: Watch, mut write: impl Write, sender: Sender<io::Result
         let is_empty = frame.as_ref().is_ok_and(Bytes::is_empty);
         let is_cut = frame.is_err();
         if !is_empty && (sender.send(frame.map(Frame::data)).await.is_err() || is_cut) {
+            return;
+        }
+        if write.is_over() {
             return;
         }
         shown = loop {

@@ -1,26 +1,15 @@
 //! Runs as tasks: what a task has come to, read from what its runs said.
 
-use serde::de::DeserializeOwned;
 use skep_api::RunStatus;
 use skep_core::{Code, Workspace};
 use skep_protocols::Shown;
 use skep_protocols::a2a::{Message, Part, Role, Task, TaskState, TaskStatus, TaskView};
 use skep_runs::Run;
-use skep_store::StoreError;
 
 use super::Followed;
 use crate::problem::ApiError;
 use crate::runs::{Started, Watch};
 use crate::state::State;
-
-/// What stands as JSON; nothing where nothing does.
-pub(super) fn parsed<T: DeserializeOwned + Default>(bytes: Option<Vec<u8>>) -> Result<T, ApiError> {
-    let wrong = |_| StoreError::Statement("what a run came to cannot be read".to_owned());
-    match bytes {
-        None => Ok(T::default()),
-        Some(bytes) => Ok(serde_json::from_slice(&bytes).map_err(wrong)?),
-    }
-}
 
 /// How runs stand whose tasks may stand so.
 pub(super) fn statuses(state: TaskState) -> Vec<RunStatus> {

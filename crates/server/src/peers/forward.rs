@@ -333,7 +333,7 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    pub(crate) fn of(request: &mut Request<Incoming>) -> Self {
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
         let wanted = skep_ingress::wants_upgrade(request.version(), request.headers());
         Self {
             client: wanted.then(|| hyper::upgrade::on(&mut *request)),
