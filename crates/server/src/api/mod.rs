@@ -360,6 +360,14 @@ pub fn routes_with_methods() -> Vec<(String, String)> {
 /// Bytes of a deploy with two layers; `limits.body` counts, too.
 const MOST_LAYERS: usize = 2 * (skep_runtime::MOST_LAYER as usize) + (1 << 20);
 
+/// What is not there is asked about as it was named: who may not know is told that they may not.
+fn or_as_asked(found: Result<String, RunsError>, id: &str) -> Result<String, ApiError> {
+    match found {
+        Err(RunsError::NotFound(_)) => Ok(id.to_owned()),
+        found => Ok(found?),
+    }
+}
+
 /// The thing that a path names, as its handler reads it.
 async fn named(
     state: &State,
@@ -379,12 +387,18 @@ async fn named(
     match found {
         // Who may do something with a call may do so with the run that it carries.
         Some(("run", id)) => {
-            let run = state.runs().show(workspace, runs::run_id(id)?).await?;
-            Ok(run.call.to_string())
+            let run = match id.parse() {
+                Ok(id) => state.runs().show(workspace, id).await,
+                Err(_) => Err(RunsError::NotFound("run")),
+            };
+            or_as_asked(run.map(|run| run.call.to_string()), id)
         }
         Some(("thread", id)) => {
-            let (thread, _) = state.runs().thread(workspace, runs::thread_id(id)?).await?;
-            Ok(thread.agent)
+            let thread = match id.parse() {
+                Ok(id) => state.runs().thread(workspace, id).await,
+                Err(_) => Err(RunsError::NotFound("thread")),
+            };
+            or_as_asked(thread.map(|(thread, _)| thread.agent), id)
         }
         Some((_, value)) => Ok(value.to_owned()),
         // A route of the table that names nothing of its kind would be asked about the wrong thing.

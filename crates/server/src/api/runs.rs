@@ -57,7 +57,7 @@ fn shown(text: &str) -> String {
 }
 
 /// The id of a run; one that is malformed is one that does not exist.
-pub(super) fn run_id(text: &str) -> Result<RunId, ApiError> {
+fn run_id(text: &str) -> Result<RunId, ApiError> {
     text.parse().map_err(|_| {
         let detail = format!("no run has the id `{}`", shown(text));
         ApiError::new(Code::RunNotFound, detail)
@@ -65,7 +65,7 @@ pub(super) fn run_id(text: &str) -> Result<RunId, ApiError> {
 }
 
 /// The id of a thread; one that is malformed is one that does not exist.
-pub(super) fn thread_id(text: &str) -> Result<ThreadId, ApiError> {
+fn thread_id(text: &str) -> Result<ThreadId, ApiError> {
     text.parse().map_err(|_| {
         let detail = format!("no thread has the id `{}`", shown(text));
         ApiError::new(Code::ThreadNotFound, detail)

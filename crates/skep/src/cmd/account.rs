@@ -157,13 +157,14 @@ fn asked(session: &Session, what: &str) -> Result<String> {
                 .hint("Name a file with it, or `-` for the standard input."),
         );
     }
-    write!(io::stderr(), "{what}: ")?;
     let before = tcgetattr(io::stdin()).map_err(io::Error::from)?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
+    // Before it asks: what is typed from then on is neither shown nor lost.
     tcsetattr(io::stdin(), OptionalActions::Flush, &silent).map_err(io::Error::from)?;
     let mut line = String::new();
-    let read = io::stdin().lock().read_line(&mut line);
+    let shown = write!(io::stderr(), "{what}: ");
+    let read = shown.and_then(|()| io::stdin().lock().read_line(&mut line));
     let restored = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
     writeln!(io::stderr())?;
     read?;
