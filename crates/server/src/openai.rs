@@ -96,7 +96,8 @@ pub(crate) async fn meant(
     if head.method == Method::GET && rest == "models" {
         return Ok(For::Listing(None));
     }
-    if let Some(agent) = rest.strip_prefix("models/agent/") {
+    let agent = ["models/agent/", "models/agent%2F"];
+    if let Some(agent) = agent.iter().find_map(|it| rest.strip_prefix(it)) {
         return Ok(For::Listing(Some(agent.to_owned())));
     }
     let whole = head.uri.path_and_query().map_or(PATH, |it| it.as_str());

@@ -33,7 +33,8 @@ class Run:
         self.message = props.get("message") or {}
         self.answers = [it.get("payload") for it in asked.get("resume") or []]
         said = [it["content"] for it in asked.get("messages", []) if it["role"] == "user"]
-        self.said = said[-1] if said else ""
+        # An answer is no message of the conversation.
+        self.said = said[-1] if said and not self.answers else ""
         self.texts = 0
 
     @property

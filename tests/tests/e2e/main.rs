@@ -57,6 +57,7 @@ mod models;
 mod mounts;
 mod moving;
 mod network;
+mod openai_front;
 mod openapi;
 mod operate;
 mod people;

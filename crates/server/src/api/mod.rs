@@ -50,6 +50,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::json;
 use skep_compliance::validate_operation;
 use skep_core::{Code, RequestId, Workspace};
+use skep_runs::RunsError;
 use skep_store::By;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
