@@ -14,7 +14,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -174,7 +174,7 @@ async fn answer(ledger: &Shared, mut request: Request<Incoming>) -> Result<Respo
         _ => tokio::time::sleep(pause).await,
     }
     match path.as_str() {
-        "/cut" | "/events" | "/steps" => Ok(streaming(&path, &query, &head.headers)),
+        "/cut" | "/events" | "/steps" | "/ticks" => Ok(streaming(&path, &query, &head.headers)),
         _ => work(ledger, &path, &query, &head, body, trailers.as_ref()),
     }
 }
@@ -251,6 +251,10 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
                 ]
             })
             .collect(),
+        // When each is sent, in microseconds since 1970.
+        "/ticks" => (1..=count)
+            .flat_map(|_| [Step::Now, Step::Wait(pause)])
+            .collect(),
         // Sends an event whenever the test makes the next of these files.
         _ => (1..=count)
             .flat_map(|n| {
@@ -322,6 +326,8 @@ fn echo(head: &http::request::Parts, body: &Bytes, trailers: Option<&HeaderMap>)
 /// One step of a stream.
 enum Step {
     Send(String),
+    /// Sends when it is.
+    Now,
     Wait(Duration),
     File(PathBuf),
     Exit,
@@ -344,24 +350,28 @@ fn stream(steps: Vec<Step>, kind: &'static str) -> Response<Body> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         for step in steps {
-            match step {
-                Step::Wait(pause) => tokio::time::sleep(pause).await,
+            let text = match step {
+                Step::Send(text) => text,
+                Step::Now => {
+                    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                    format!("data: {}\n\n", now.unwrap_or_default().as_micros())
+                }
+                Step::Wait(pause) => {
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
                 Step::Exit => std::process::exit(43),
                 Step::File(path) => {
                     let mut look = tokio::time::interval(Duration::from_millis(2));
                     while !path.exists() {
                         look.tick().await;
                     }
+                    continue;
                 }
-                Step::Send(text) => {
-                    if sender
-                        .send(Ok(Frame::data(Bytes::from(text))))
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
+            };
+            let sent = sender.send(Ok(Frame::data(Bytes::from(text)))).await;
+            if sent.is_err() {
+                return;
             }
         }
     });

@@ -13,6 +13,7 @@ mod secrets;
 mod servers;
 mod sizes;
 mod store;
+mod streams;
 mod wake;
 
 use anyhow::Result;
@@ -44,6 +45,8 @@ pub(crate) enum What {
     Lock,
     /// Requests to models: straight, and through LiteLLM, TensorZero and Skep.
     Egress(egress::Options),
+    /// Thousands of runs that are followed as they come, and some that nobody reads.
+    Streams(streams::Options),
     /// Copies, queue and latency over time while the load goes up and down.
     Scale(scale::Options),
 }
@@ -63,6 +66,7 @@ pub(crate) fn run(what: &What) -> Result<()> {
         What::Secrets(options) => secrets::run(options),
         What::Wake(options) => wake::run(options),
         What::Egress(options) => egress::run(options),
+        What::Streams(options) => streams::run(options),
         What::Scale(options) => scale::run(options),
     }
 }

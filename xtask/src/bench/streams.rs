@@ -1,0 +1,246 @@
+//! `cargo xtask bench streams`: many runs at once, each a stream of events that is followed as it comes, and some that nobody reads.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::drive::{ask, deploy_spec, load};
+use super::fleet::prepare;
+use super::machine::{describe, percentile, usage};
+use super::servers::{Skep, wait, wait_for};
+use crate::shell::root;
+
+/// Stack of a thread that reads one stream.
+const STACK: usize = 128 << 10;
+/// Streams that are opened at once.
+const DOORS: usize = 32;
+/// Time within which all streams must be open, and all events read after the last one was sent.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many, and for how long.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Streams that are read as they come.
+    #[arg(long, default_value_t = 2000)]
+    streams: usize,
+    /// Streams besides whose clients read nothing.
+    #[arg(long, default_value_t = 0)]
+    slow: usize,
+    /// Events of a stream in a second.
+    #[arg(long, default_value_t = 10)]
+    rate: u64,
+    /// For how long, in seconds, when all are open.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Where the results are written as JSON.
+    #[arg(long, default_value = "target/bench-streams.json")]
+    out: PathBuf,
+}
+
+/// What the streams tell.
+#[derive(Default)]
+struct Seen {
+    open: AtomicUsize,
+    ended: AtomicUsize,
+    /// When an event was sent, in microseconds since 1970, and how long it took.
+    taken: Mutex<Vec<(u64, Duration)>>,
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Runs the benchmark.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let agent = prepare()?;
+    let folder = root().join(crate::generate::target()).join("bench-streams");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let before = load();
+    let skep = Skep::start(&folder)?;
+    // All are open for as long as is measured, whoever is opened last.
+    let count = options.rate * (options.seconds + PATIENCE.as_secs());
+    let pause = 1000 / options.rate.max(1);
+    let all = options.streams + options.slow;
+    let endpoint = format!("/ticks?n={count}&ms={pause}");
+    let calls = json!({ "concurrency": all, "queue": all });
+    deploy_spec(
+        &skep,
+        &json!({ "name": "a", "command": [agent], "endpoint": endpoint, "calls": calls }),
+    )?;
+    wait("the agent", || {
+        let agent = ask(&skep, "GET", "/api/v1/agents/a", "").ok()?.1;
+        let agent: Value = serde_json::from_str(&agent).ok()?;
+        (agent["state"] == "ready").then_some(())
+    })?;
+    let idle = usage(skep.process.0.id());
+    let (seen, next) = (Seen::default(), AtomicUsize::new(0));
+    let figures = std::thread::scope(|scope| {
+        for _ in 0..DOORS {
+            scope.spawn(|| {
+                while let number = next.fetch_add(1, Ordering::Relaxed)
+                    && number < all
+                {
+                    let reads = number < options.streams;
+                    let (skep, seen) = (&skep, &seen);
+                    let whole = move || match open(skep, number) {
+                        Ok(stream) => follow(&stream, reads, seen),
+                        Err(error) => eprintln!("stream {number}: {error}"),
+                    };
+                    let thread = std::thread::Builder::new().stack_size(STACK);
+                    if let Err(error) = thread.spawn_scoped(scope, whole) {
+                        eprintln!("stream {number}: {error}");
+                    }
+                }
+            });
+        }
+        measure(options, &skep, &seen)
+    })?;
+    tell(options, figures, seen, (idle.memory, &before))
+}
+
+/// Tells the figures.
+fn tell(
+    options: &Options,
+    (from, until, spent, memory): Figures,
+    seen: Seen,
+    (idle, before): (u64, &str),
+) -> Result<()> {
+    let all = options.streams + options.slow;
+    let taken = seen.taken.into_inner();
+    let taken = taken.unwrap_or_else(PoisonError::into_inner);
+    let within = taken.iter().filter(|(at, _)| (from..until).contains(at));
+    let mut taken: Vec<Duration> = within.map(|(_, taken)| *taken).collect();
+    taken.sort_unstable();
+    let ended = seen.ended.into_inner();
+    ensure!(
+        ended == options.streams,
+        "{ended} streams came to their end"
+    );
+    let ms = |percent| percentile(&taken, percent).as_secs_f64() * 1e3;
+    let (p50, p99, worst) = (ms(50), ms(99), ms(100));
+    let seconds = Duration::from_micros(until - from).as_secs_f64();
+    let each = memory.saturating_sub(idle) / 1024 / all.max(1) as u64;
+    let (cores, rate) = (spent.as_secs_f64() / seconds, taken.len() as f64 / seconds);
+    let machine = describe()?;
+    let figures = json!({
+        "machine": machine, "load": before, "streams": options.streams, "unread": options.slow, "rate": options.rate,
+        "seconds": seconds, "events": taken.len(), "p50_ms": p50, "p99_ms": p99, "worst_ms": worst, "cores": cores,
+        "kib_per_stream": each,
+    });
+    println!("\n{machine}; load before: {before}\n");
+    println!(
+        "| streams | unread | events/s | p50 | p99 | worst | Skep's CPU | memory of a stream |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let (streams, slow) = (options.streams, options.slow);
+    println!(
+        "| {streams} | {slow} | {rate:.0} | {p50:.1} ms | {p99:.1} ms | {worst:.0} ms | {cores:.2} cores | {each} KiB |"
+    );
+    let out = root().join(&options.out);
+    fs::write(out, serde_json::to_string_pretty(&figures)?)?;
+    Ok(())
+}
+
+type Figures = (u64, u64, Duration, u64);
+
+/// Waits until all are open, and measures; tells from when and until when, what Skep spent and the memory it had.
+fn measure(options: &Options, skep: &Skep, seen: &Seen) -> Result<Figures> {
+    let pid = skep.process.0.id();
+    let all = options.streams + options.slow;
+    let opened = wait_for("the last stream", PATIENCE, || {
+        (seen.open.load(Ordering::Relaxed) == all).then_some(())
+    });
+    let (from, began) = (now(), usage(pid));
+    let until = from + options.seconds * 1_000_000;
+    let _ = wait_for(
+        "the end",
+        PATIENCE + Duration::from_secs(options.seconds),
+        || (now() >= until).then_some(()),
+    );
+    let ended = usage(pid);
+    // Whatever is left ends, and nobody waits for it.
+    let mut page = ask(skep, "GET", "/api/v1/runs?status=running&limit=1000", "")?;
+    loop {
+        let runs: Value = serde_json::from_str(&page.1)?;
+        let runs = runs["items"].as_array().cloned().unwrap_or_default();
+        if runs.is_empty() {
+            break;
+        }
+        for run in runs {
+            let id = run["id"].as_str().context("a run without an id")?;
+            ask(skep, "POST", &format!("/api/v1/runs/{id}/cancel"), "")?;
+        }
+        page = ask(skep, "GET", "/api/v1/runs?status=running&limit=1000", "")?;
+    }
+    opened?;
+    let spent = ended.cpu.saturating_sub(began.cpu);
+    Ok((from, until, spent, ended.memory))
+}
+
+/// Asks for a run of its own.
+fn open(skep: &Skep, number: usize) -> Result<TcpStream> {
+    let host = skep.url.strip_prefix("http://").context("plain HTTP")?;
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_nodelay(true)?;
+    let body = json!({
+        "threadId": format!("t{number}"), "runId": format!("r{number}"), "state": {}, "tools": [], "context": [],
+        "messages": [{ "id": "q", "role": "user", "content": "Tick." }], "forwardedProps": {},
+    });
+    let body = body.to_string();
+    let request = format!(
+        "POST /agents/a/agui HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        skep.key,
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+/// Reads a stream to its end; or only that it has begun.
+fn follow(stream: &TcpStream, reads: bool, seen: &Seen) {
+    let mut lines = BufReader::with_capacity(16 << 10, stream);
+    let (mut line, mut all) = (String::new(), Vec::new());
+    let mut is_open = false;
+    while let Ok(1..) = lines.read_line(&mut line) {
+        if let Some(sent) = sent(&line) {
+            let taken = Duration::from_micros(now().saturating_sub(sent));
+            all.push((sent, taken));
+            if !std::mem::replace(&mut is_open, true) {
+                seen.open.fetch_add(1, Ordering::Relaxed);
+            }
+            if !reads {
+                // Until the server gives it up, or the benchmark does.
+                while let Ok(1..) = stream.peek(&mut [0]) {
+                    std::thread::park_timeout(Duration::from_secs(1));
+                    if seen.ended.load(Ordering::Relaxed) > 0 {
+                        return;
+                    }
+                }
+                return;
+            }
+        }
+        if line.contains("RUN_FINISHED") {
+            seen.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        line.clear();
+    }
+    let mut taken = seen.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    taken.extend(all);
+}
+
+/// When an event was sent that says so.
+fn sent(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("\"delta\":\"")?;
+    let digits = rest.split(|it: char| !it.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
