@@ -437,10 +437,14 @@ impl House<'_> {
             for one in &shown {
                 let _ = teller.push(one);
             }
-            if teller.is_over() || !to_end && !watch.is_behind() {
+            if teller.is_over() {
                 break;
             }
-            match watch.next().await {
+            let next = match to_end {
+                true => watch.next().await,
+                false => watch.now().await,
+            };
+            match next {
                 None => break,
                 Some(next) => {
                     shown = next.map_err(|why| ApiError::new(Code::ShuttingDown, why))?;

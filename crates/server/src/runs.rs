@@ -342,10 +342,26 @@ impl Watch {
     /// # Errors
     /// Why nothing is shown any more, though the run has not ended.
     pub(crate) async fn next(&mut self) -> Option<Result<Vec<Shown>, String>> {
-        let Source::Call(follow) = &mut self.from else {
-            return None;
-        };
+        self.shown(false).await
+    }
+
+    /// What is shown next of what there is already; none when nothing is left of that.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub(crate) async fn now(&mut self) -> Option<Result<Vec<Shown>, String>> {
+        self.shown(true).await
+    }
+
+    async fn shown(&mut self, only_now: bool) -> Option<Result<Vec<Shown>, String>> {
         loop {
+            let Source::Call(follow) = &mut self.from else {
+                return None;
+            };
+            // That an attempt begins shows nothing: each time it is asked anew whether there is more.
+            if only_now && !follow.is_behind() {
+                return None;
+            }
             let Some(told) = follow.next().await else {
                 self.from = Source::Nothing;
                 return None;
@@ -359,14 +375,6 @@ impl Watch {
             if shown.as_ref().is_ok_and(|shown| !shown.is_empty()) {
                 return Some(shown);
             }
-        }
-    }
-
-    /// Whether there is something to be shown without waiting.
-    pub(crate) fn is_behind(&self) -> bool {
-        match &self.from {
-            Source::Call(follow) => follow.is_behind(),
-            Source::Kept(_) | Source::Nothing => false,
         }
     }
 

@@ -57,6 +57,7 @@ mod models;
 mod mounts;
 mod moving;
 mod network;
+mod one_run;
 mod openai_front;
 mod openapi;
 mod operate;

@@ -41,11 +41,8 @@ fn cut(why: String) -> ApiError {
 pub(super) async fn catch_up(of: &mut Followed) -> Result<(), ApiError> {
     let shown = of.watch.begin();
     take(of, &shown);
-    while of.watch.is_behind() {
-        match of.watch.next().await {
-            None => break,
-            Some(shown) => take(of, &shown.map_err(cut)?),
-        }
+    while let Some(shown) = of.watch.now().await {
+        take(of, &shown.map_err(cut)?);
     }
     Ok(())
 }
