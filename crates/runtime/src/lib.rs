@@ -16,6 +16,7 @@ mod driver;
 mod error;
 mod events;
 mod exec;
+mod find;
 mod fleet;
 mod held;
 mod layers;
@@ -51,6 +52,7 @@ pub use driver::{
 pub use error::RuntimeError;
 pub use events::{EVENT_MIGRATIONS, Event, EventQuery, Keep};
 pub use exec::{ExecOrder, Executing, Execution, Room, Terminal};
+pub use find::AgentQuery;
 pub use layers::{Layers, MOST_LAYER};
 pub use lend::{Lender, Lent, NotLent};
 pub use logfile::Rotation;

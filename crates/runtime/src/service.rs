@@ -18,6 +18,7 @@ use crate::RuntimeError;
 use crate::agents::{self, AgentRow, Desired, Revision, RolloutRow};
 use crate::driver::{Driver, DriverError, LogLine};
 use crate::events::{self, Event, Keep};
+use crate::find::AgentQuery;
 use crate::lend::Lender;
 use crate::logs::{self, LogQuery};
 use crate::mint::Mint;
@@ -633,19 +634,34 @@ impl Runtime {
     /// Up to `limit` agents by name, those after `after` only.
     #[must_use]
     pub fn list(&self, workspace: &Workspace, after: Option<&str>, limit: usize) -> Vec<AgentInfo> {
+        self.search(workspace, &AgentQuery::default(), (after, limit))
+    }
+
+    /// The same of those that fit.
+    #[must_use]
+    pub fn search(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+        (after, limit): (Option<&str>, usize),
+    ) -> Vec<AgentInfo> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let slots: Vec<_> = {
             let slots = self.inner.slots.read();
             let of = slots
                 .get(workspace)
                 .map(|of| of.range::<str, _>((from, Bound::Unbounded)));
-            of.into_iter()
-                .flatten()
-                .map(|(_, slot)| slot.clone())
-                .take(limit)
-                .collect()
+            let fits = of.into_iter().flatten().map(|(_, slot)| slot);
+            let fits = fits.filter(|slot| query.fits(&slot.target.spec()));
+            let most = match query.state {
+                None => limit,
+                Some(_) => usize::MAX,
+            };
+            fits.take(most).cloned().collect()
         };
-        slots.iter().map(|slot| slot.info()).collect()
+        let all = slots.iter().map(|slot| slot.info());
+        let fits = all.filter(|it| query.state.is_none_or(|state| it.state == state));
+        fits.take(limit).collect()
     }
 
     /// The names of all agents, in order.

@@ -17,6 +17,7 @@ mod certificates;
 mod cli;
 mod compliance;
 mod dev;
+mod discovery;
 mod docker;
 mod docker_out;
 mod door;

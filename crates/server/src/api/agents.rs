@@ -11,10 +11,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
 use serde::Deserialize;
-use skep_api::{Agent, AgentSpec, CallState, Forgotten, LogLine, Page, Problem, Revision};
+use skep_api::{
+    Agent, AgentSpec, CallState, Forgotten, InstanceState, LogLine, Page, Problem, Revision,
+};
 use skep_core::{Code, Timestamp, Workspace};
 use skep_ingress::CallPolicy;
-use skep_runtime::{AgentInfo, LogQuery};
+use skep_runtime::{AgentInfo, AgentQuery, LogQuery};
 use utoipa::IntoParams;
 
 use super::input::{self, Caller, Ordered, Path, Query, cursor, limit, page};
@@ -37,6 +39,28 @@ pub(super) struct PageQuery {
     pub(super) cursor: Option<String>,
     /// Rows of the page, 1 to 1000; default 100.
     pub(super) limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Where the page begins: `next` of the page before.
+    cursor: Option<String>,
+    /// Rows of the page, 1 to 1000; default 100.
+    limit: Option<u32>,
+    /// Those with a skill of this id on their card.
+    skill: Option<String>,
+    /// Those with a skill that has this tag.
+    tag: Option<String>,
+    /// Those that take this media type.
+    input_mode: Option<String>,
+    /// Those that give this media type.
+    output_mode: Option<String>,
+    /// Those that stand so, as of their last probe.
+    state: Option<InstanceState>,
+    /// Those in whose name, description and skills all these words are.
+    text: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -94,19 +118,26 @@ pub(super) async fn find(
     ))
 }
 
-/// Agents, by name.
-#[utoipa::path(get, path = "/api/v1/agents", tag = "agents", params(PageQuery),
+/// Agents, by name: all, or those that can something.
+#[utoipa::path(get, path = "/api/v1/agents", tag = "agents", params(ListQuery),
     responses((status = 200, body = Page<Agent>), (status = "4XX", body = Problem)))]
 pub(super) async fn list(
     Shared(state): Shared<Arc<State>>,
     Caller(workspace): Caller,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<Agent>>, ApiError> {
     let limit = limit(query.limit)?;
     let counts = state.ingress.counts(&workspace, None).await?;
-    let found = state
-        .runtime
-        .list(&workspace, query.cursor.as_deref(), limit as usize + 1);
+    let wanted = AgentQuery {
+        skill: query.skill,
+        tag: query.tag,
+        input_mode: query.input_mode,
+        output_mode: query.output_mode,
+        state: query.state,
+        text: query.text,
+    };
+    let page_of = (query.cursor.as_deref(), limit as usize + 1);
+    let found = state.runtime.search(&workspace, &wanted, page_of);
     let Page { items, next } = page(found, limit, |info| info.name.clone());
     let items = items.iter().map(|info| with_calls(info, &counts)).collect();
     Ok(Json(Page { items, next }))

@@ -79,6 +79,12 @@ fn missing<'a>(
     let there: HashSet<&str> = items.iter().filter_map(|it| it[key].as_str()).collect();
     let query = uri.query().unwrap_or_default();
     let mut parts = query.split('&');
+    let is_of_page =
+        |it: &str| it.is_empty() || it.starts_with("cursor=") || it.starts_with("limit=");
+    if !parts.clone().all(is_of_page) {
+        // Of a search nobody knows who belongs to it.
+        return None;
+    }
     // Names of agents need no escapes.
     let after = parts.find_map(|part| part.strip_prefix("cursor="));
     let last = page["next"].as_str();
