@@ -5,9 +5,9 @@ pub(crate) mod card;
 mod tasks;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 use skep_api::RunStatus;
@@ -29,6 +29,7 @@ use crate::problem::ApiError;
 use crate::runs::{Started, Watch, Wish, Write, begin, check_id, key, stream, whose};
 use crate::state::State;
 
+const JSON: &str = "application/json";
 /// The version, on requests and answers.
 const VERSION: HeaderName = HeaderName::from_static(Version::NAME);
 
@@ -157,7 +158,11 @@ pub(crate) async fn answer(
         agent,
         head: &head,
     };
+    let is_json = is_json(&head.headers);
     if head.method == Verb::POST && path == "/" {
+        if !is_json {
+            return Ok(rpc_refusal(&no_json()));
+        }
         let bytes = models::read(body, &state.model_bounds).await?;
         let told = told.or_else(|| query.strip_prefix("A2A-Version="));
         return Ok(house.rpc(visit, told, &bytes).await);
@@ -167,7 +172,38 @@ pub(crate) async fn answer(
         ApiError::new(Code::NotFound, detail)
     })?;
     let bytes = models::read(body, &state.model_bounds).await?;
+    if !is_json && !bytes.is_empty() {
+        return Ok(rest_refusal(rest::told_in(told, query), &no_json()));
+    }
     Ok(house.rest(visit, &route, (told, query, &bytes)).await)
+}
+
+/// What a header says that is a media type, without its parameters.
+fn media_type(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = headers.get(name)?.to_str().unwrap_or("?");
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+/// Whether a body is JSON, as far as is said.
+fn is_json(headers: &HeaderMap) -> bool {
+    let said = media_type(headers, &CONTENT_TYPE);
+    said.is_none_or(|it| it == JSON || it.ends_with("+json"))
+}
+
+fn no_json() -> Error {
+    let why = "a request is JSON: say `Content-Type: application/json`";
+    Error::new(Fault::ContentTypeNotSupported, why)
+}
+
+fn rpc_refusal(error: &Error) -> Response<Body> {
+    json(StatusCode::OK, JSON, &rpc::error(&Value::Null, error))
+}
+
+fn rest_refusal(version: Version, error: &Error) -> Response<Body> {
+    let status = StatusCode::from_u16(error.fault.status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, JSON, &error.rest(version))
 }
 
 fn json(status: StatusCode, kind: &'static str, value: &Value) -> Response<Body> {
@@ -181,22 +217,21 @@ fn json(status: StatusCode, kind: &'static str, value: &Value) -> Response<Body>
 
 impl House<'_> {
     async fn rpc(&self, visit: Visit, told: Option<&str>, bytes: &[u8]) -> Response<Body> {
-        const KIND: &str = "application/json";
         let call = match rpc::read(told, bytes) {
             Ok(call) => call,
-            Err(refusal) => return json(StatusCode::OK, KIND, &refusal.answer()),
+            Err(refusal) => return json(StatusCode::OK, JSON, &refusal.answer()),
         };
         let (id, version) = (call.id, call.version);
         match self.perform(visit, version, call.request).await {
             Ok(Done::At(answer)) => {
                 let answer = rpc::result(&id, &answer.wire(version));
-                json(StatusCode::OK, KIND, &answer)
+                json(StatusCode::OK, JSON, &answer)
             }
             Ok(Done::Stream(watch, mut teller)) => {
                 (teller.form, teller.envelope) = (version.into(), Some(id));
                 stream(*watch, *teller)
             }
-            Err(Wrong(error)) => json(StatusCode::OK, KIND, &rpc::error(&id, &error)),
+            Err(Wrong(error)) => json(StatusCode::OK, JSON, &rpc::error(&id, &error)),
         }
     }
 
@@ -206,28 +241,29 @@ impl House<'_> {
         route: &rest::Route,
         (told, query, bytes): (Option<&str>, &str, &[u8]),
     ) -> Response<Body> {
-        let refuse = |error: &Error| {
-            let status = StatusCode::from_u16(error.fault.status());
-            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            json(status, "application/json", &error.rest())
-        };
         let (version, request) = match rest::read(told, route, (query, bytes)) {
             Ok(read) => read,
-            Err(error) => return refuse(&error),
+            Err(error) => return rest_refusal(rest::told_in(told, query), &error),
         };
         match self.perform(visit, version, request).await {
             Ok(Done::At(answer)) => {
-                let kind = match version {
-                    Version::V1_0 => rest::MEDIA_TYPE,
-                    Version::V0_3 => "application/json",
-                };
-                json(StatusCode::OK, kind, &answer.wire(Form::http(version)))
+                json(StatusCode::OK, self.kind(version), &answer.wire(Form::http(version)))
             }
             Ok(Done::Stream(watch, mut teller)) => {
                 teller.form = Form::http(version);
                 stream(*watch, *teller)
             }
-            Err(Wrong(error)) => refuse(&error),
+            Err(Wrong(error)) => rest_refusal(version, &error),
+        }
+    }
+
+    /// The media type of answers: who speaks plain JSON is answered so.
+    fn kind(&self, version: Version) -> &'static str {
+        let headers = &self.head.headers;
+        let says_json = |name| media_type(headers, name).is_some_and(|it| it == JSON);
+        match version {
+            Version::V1_0 if !says_json(&CONTENT_TYPE) && !says_json(&ACCEPT) => rest::MEDIA_TYPE,
+            _ => JSON,
         }
     }
 
@@ -264,7 +300,8 @@ impl House<'_> {
             | Request::ListPushConfigs { .. }
             | Request::DeletePushConfig { .. } => Err(no_push()),
             Request::GetExtendedAgentCard { .. } => {
-                let card = card::of(self.state, (self.workspace(), self.agent), self.head)?;
+                let of = (self.workspace(), self.agent);
+                let card = card::of(self.state, of, self.head, version)?;
                 Ok(Done::at(Answer::Card(card)))
             }
         }
