@@ -2,6 +2,7 @@
 //! waited for answers.
 
 pub(crate) mod card;
+pub(crate) mod push;
 mod tasks;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use skep_protocols::a2a::{
     Task, TaskView, Version, rest, rpc,
 };
 use skep_protocols::stream::data;
-use skep_protocols::{Shown, View};
+use skep_protocols::{EventId, Shown, View};
 use skep_runs::{Run, RunsError, Tasks};
 
 use crate::dispatch::Body;
@@ -61,6 +62,8 @@ struct Followed {
     watch: Watch,
     run: Run,
     clock: Clock,
+    /// The last recorded event that was read, and how much it said.
+    last: Option<(EventId, u32)>,
 }
 
 impl From<ApiError> for Wrong {
@@ -246,9 +249,11 @@ impl House<'_> {
             Err(error) => return rest_refusal(rest::told_in(told, query), &error),
         };
         match self.perform(visit, version, request).await {
-            Ok(Done::At(answer)) => {
-                json(StatusCode::OK, self.kind(version), &answer.wire(Form::http(version)))
-            }
+            Ok(Done::At(answer)) => json(
+                StatusCode::OK,
+                self.kind(version),
+                &answer.wire(Form::http(version)),
+            ),
             Ok(Done::Stream(watch, mut teller)) => {
                 teller.form = Form::http(version);
                 stream(*watch, *teller)
@@ -284,8 +289,8 @@ impl House<'_> {
             return Err(Error::invalid("tenant", why).into());
         }
         match request {
-            Request::SendMessage(asked) => self.send(visit, *asked, false).await,
-            Request::SendStreamingMessage(asked) => self.send(visit, *asked, true).await,
+            Request::SendMessage(asked) => self.send((visit, version), *asked, false).await,
+            Request::SendStreamingMessage(asked) => self.send((visit, version), *asked, true).await,
             Request::GetTask {
                 id, history_length, ..
             } => {
@@ -295,10 +300,12 @@ impl House<'_> {
             Request::ListTasks(wanted) => self.list(&wanted).await,
             Request::CancelTask { id, .. } => self.cancel(&id).await,
             Request::SubscribeToTask { id, .. } => self.subscribe(version, &id).await,
-            Request::CreatePushConfig(_)
-            | Request::GetPushConfig { .. }
-            | Request::ListPushConfigs { .. }
-            | Request::DeletePushConfig { .. } => Err(no_push()),
+            Request::CreatePushConfig(asked) => self.create_push(version, asked).await,
+            Request::GetPushConfig { task_id, id, .. } => {
+                self.get_push(&task_id, id.as_deref()).await
+            }
+            Request::ListPushConfigs { task_id, .. } => self.list_pushes(&task_id).await,
+            Request::DeletePushConfig { task_id, id, .. } => self.delete_push(&task_id, &id).await,
             Request::GetExtendedAgentCard { .. } => {
                 let of = (self.workspace(), self.agent);
                 let card = card::of(self.state, of, self.head, version)?;
@@ -326,13 +333,15 @@ impl House<'_> {
         Ok(tasks::now(self.state, self.workspace(), &chain).await?)
     }
 
-    async fn send(&self, visit: Visit, asked: SendMessage, streaming: bool) -> Result<Done, Wrong> {
-        if asked.push.is_some() {
-            return Err(no_push());
-        }
+    async fn send(
+        &self,
+        by: (Visit, Version),
+        asked: SendMessage,
+        streaming: bool,
+    ) -> Result<Done, Wrong> {
         let history = asked.history_length;
         let at_once = asked.return_immediately;
-        let mut of = self.ask(visit, asked).await?;
+        let mut of = self.ask(by, asked).await?;
         if streaming {
             return Ok(follow(of));
         }
@@ -344,8 +353,13 @@ impl House<'_> {
     }
 
     /// Makes a run of a message; or finds the one that was made of it before.
-    async fn ask(&self, visit: Visit, asked: SendMessage) -> Result<Followed, Wrong> {
+    async fn ask(
+        &self,
+        (visit, version): (Visit, Version),
+        mut asked: SendMessage,
+    ) -> Result<Followed, Wrong> {
         let (runs, whose) = (self.state.runs(), whose(self.asker));
+        let push = asked.push.take();
         let message = &asked.message;
         check_id("message.messageId", &message.id)?;
         // Of a message that is sent twice there is one run.
@@ -376,6 +390,10 @@ impl House<'_> {
             open: last.map_or(&[], |run| run.interrupts.as_slice()),
         };
         let id = RunId::new();
+        let push = match push {
+            None => None,
+            Some(push) => Some(self.push_with(push, (version, &chain, id)).await?),
+        };
         let wish = Wish {
             asker: self.asker,
             agent: self.agent,
@@ -388,12 +406,14 @@ impl House<'_> {
             task: chain.first().map(|run| run.id),
             id: Some(id),
             headers: &self.head.headers,
+            push,
         };
         let started = begin(self.state, (self.context, visit), wish).await;
         let Started { run, .. } = started.map_err(|error| match error.public().code() {
             Code::IdempotencyKeyReused => unsupported("another message has answered the task"),
             _ => error.into(),
         })?;
+        self.state.pushes.wake();
         let first = chain.first().map_or(run, |it| it.id);
         let chain = runs.task(self.workspace(), first).await?;
         let of = tasks::follow(self.state, self.workspace(), &chain).await?;
@@ -522,11 +542,6 @@ impl House<'_> {
             artifacts: wanted.include_artifacts,
         }))
     }
-}
-
-fn no_push() -> Wrong {
-    let why = "nothing is pushed here: subscribe to the task";
-    Wrong(Error::new(Fault::PushNotificationNotSupported, why))
 }
 
 /// A stream of a task, which begins with what it is now.

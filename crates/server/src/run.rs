@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::a2a::push::{self, Pushes};
 use crate::act::Own;
 use crate::api::archives::STAGING;
 use crate::audit::Audit;
@@ -258,6 +259,7 @@ async fn compose(
         started: db.clock().now(),
         threats: Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?,
         webhooks: webhooks::open(settings, &db, with, (own, tenants.all()))?,
+        pushes: Pushes::new(&db, &vault, &mounts),
         backups: Backups::open(&db, settings, backup_metrics, &options.stop)?,
         db,
         runtime,
@@ -507,6 +509,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
         tokio::spawn(webhooks::keep(state.clone())),
+        tokio::spawn(push::keep(state.clone())),
         tokio::spawn(runs::keep(state.clone())),
         tokio::spawn(budgets::keep(state.clone())),
         tokio::spawn(webhooks::forget_keys(state.clone())),

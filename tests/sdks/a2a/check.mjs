@@ -3,6 +3,9 @@
 // The agent is examples/agents/conformance: the beginning of a message's id says what becomes of it, and its gates say when.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { json } from "node:stream/consumers";
 import { Role, TaskState } from "@a2a-js/sdk";
 import {
   ClientFactory,
@@ -75,6 +78,26 @@ function timeless(events) {
 async function refused(kind, does) {
   // Each binding has classes of its own below these.
   await assert.rejects(does, (error) => error.name.endsWith(kind.name) || error instanceof kind || assert.fail(error));
+}
+
+/** Takes what is pushed: what came at each path, and who waits for more. */
+const pushed = new Map();
+const receiver = createServer(async (request, response) => {
+  const body = await json(request);
+  response.writeHead(204).end();
+  pushed.get(request.url)?.({ headers: request.headers, body });
+});
+await once(receiver.listen(0, "127.0.0.1"), "listening");
+
+/** What is pushed to a path, up to the first that is it. */
+function heard(path, isIt) {
+  return new Promise((resolve) => {
+    const all = [];
+    pushed.set(path, (one) => {
+      all.push(one);
+      if (isIt(one.body)) resolve(all);
+    });
+  });
 }
 
 class Check {
@@ -216,6 +239,38 @@ class Check {
     await refused(TaskNotFoundError, this.client.sendMessage(ask("tck-complete-task", { taskId: MISSING })));
   }
 
+  async pushes() {
+    const gate = randomUUID();
+    const of = { tenant: "", taskId: "", token: "token", authentication: { scheme: "Bearer", credentials: "credentials" } };
+    const url = `http://127.0.0.1:${receiver.address().port}/${gate}`;
+    const configuration = {
+      acceptedOutputModes: [],
+      returnImmediately: true,
+      taskPushNotificationConfig: { ...of, id: "push", url },
+    };
+    const isLast = (body) => (body.statusUpdate ?? body).status?.state?.match(/completed/i);
+    const told = heard(`/${gate}`, isLast);
+    const { id: taskId } = await this.client.sendMessage(ask("held", { said: gate, configuration }));
+    const which = { tenant: "", taskId, id: "push" };
+    const got = await this.client.getTaskPushNotificationConfig(which);
+    assert.deepEqual([got.taskId, got.id, got.url], [taskId, "push", url]);
+    await this.client.createTaskPushNotificationConfig({ ...of, taskId, id: "other", url: `${url}-other` });
+    const listed = await this.client.listTaskPushNotificationConfig({ tenant: "", taskId, pageSize: 0, pageToken: "" });
+    assert.deepEqual(listed.configs.map((it) => it.id), ["other", "push"]);
+    await this.client.deleteTaskPushNotificationConfig({ ...which, id: "other" });
+    await refused(TaskNotFoundError, this.client.getTaskPushNotificationConfig({ ...which, id: "other" }));
+    await this.open(gate);
+    const all = await told;
+    for (const { headers, body } of all) {
+      assert.equal(headers.authorization, "Bearer credentials");
+      assert.equal(headers["x-a2a-notification-token"], "token");
+      if (this.isOlder) assert.deepEqual([body.kind, body.id], ["task", taskId]);
+    }
+    if (this.isOlder) return;
+    const pieces = all.map((it) => it.body.artifactUpdate?.artifact.parts[0].text).filter(Boolean);
+    assert.deepEqual(pieces, ["waiting", "done"]);
+  }
+
   async showsTheExtendedCard() {
     const card = await this.client.getAgentCard();
     assert.deepEqual([card.name, card.skills[0].id], [AGENT, "scenarios"]);
@@ -254,6 +309,7 @@ class Check {
       "asksAndIsAnswered",
       "endsInOtherWays",
       "refuses",
+      "pushes",
       "showsTheExtendedCard",
     ];
     // 0.3 has no way to ask for it, in this client.
@@ -291,4 +347,6 @@ for (const one of card.supportedInterfaces) {
     throw new Error(name, { cause: error });
   }
 }
+receiver.close();
+receiver.closeAllConnections();
 console.log(JSON.stringify(counted));

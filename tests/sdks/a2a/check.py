@@ -6,22 +6,31 @@ The agent is examples/agents/conformance: the beginning of a message's id says w
 import asyncio
 import json
 import os
+import queue
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import (
     AgentCard,
+    AuthenticationInfo,
     CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
     GetExtendedAgentCardRequest,
+    GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
     Message,
     Part,
     Role,
     SendMessageConfiguration,
     SendMessageRequest,
+    StreamResponse,
     SubscribeToTaskRequest,
+    TaskPushNotificationConfig,
     TaskState,
 )
 from a2a.utils.errors import (
@@ -30,7 +39,7 @@ from a2a.utils.errors import (
     TaskNotFoundError,
     UnsupportedOperationError,
 )
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 AGENT = "conformance"
 SERVER = os.environ["SKEP_SERVER"]
@@ -87,6 +96,25 @@ async def refused(kind, does):
     except kind as error:
         return str(error)
     raise AssertionError(f"not refused with {kind.__name__}: {answer}")
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes what is pushed."""
+
+    pushed = queue.Queue()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+        self.pushed.put((self.path, dict(self.headers.items()), json.loads(body)))
+
+    def log_message(self, *_):
+        pass
+
+
+receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+threading.Thread(target=receiver.serve_forever, daemon=True).start()
 
 
 class Check:
@@ -254,6 +282,50 @@ class Check:
         failed = ListTasksRequest(context_id=context, status=TaskState.TASK_STATE_FAILED)
         assert not (await self.waits.list_tasks(failed)).tasks
 
+    async def pushes(self):
+        gate = uuid.uuid4().hex
+        push = TaskPushNotificationConfig(
+            id="push",
+            url=f"http://127.0.0.1:{receiver.server_port}/{gate}",
+            token="token",
+            authentication=AuthenticationInfo(scheme="Bearer", credentials="credentials"),
+        )
+        config = SendMessageConfiguration(return_immediately=True, task_push_notification_config=push)
+        task = await only(self.waits.send_message(ask("held", gate, config)))
+        which = GetTaskPushNotificationConfigRequest(task_id=task.id, id="push")
+        got = await self.waits.get_task_push_notification_config(which)
+        assert (got.task_id, got.id, got.url) == (task.id, "push", push.url), got
+        other = TaskPushNotificationConfig(task_id=task.id, id="other", url=push.url)
+        made = await self.waits.create_task_push_notification_config(other)
+        assert (made.task_id, made.id) == (task.id, "other"), made
+        # Over HTTP in 0.3 this client neither lists nor deletes.
+        if not self.encodes_twice:
+            asked = ListTaskPushNotificationConfigsRequest(task_id=task.id)
+            listed = await self.waits.list_task_push_notification_configs(asked)
+            assert [it.id for it in listed.configs] == ["other", "push"], listed
+            gone = DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="other")
+            await self.waits.delete_task_push_notification_config(gone)
+            which.id = "other"
+            await refused(TaskNotFoundError, self.waits.get_task_push_notification_config(which))
+        await self.open(gate)
+        state, texts = None, {}
+        while state != TaskState.TASK_STATE_COMPLETED:
+            path, headers, body = await asyncio.to_thread(Receiver.pushed.get, timeout=60)
+            if headers.get("x-a2a-notification-token") != "token" or path != f"/{gate}":
+                continue
+            assert headers["authorization"] == "Bearer credentials", headers
+            if self.is_older:
+                assert body["kind"] == "task" and body["id"] == task.id, body
+                state = TaskState.Value(f"TASK_STATE_{body['status']['state'].upper().replace('-', '_')}")
+                continue
+            told = ParseDict(body, StreamResponse())
+            if told.HasField("status_update"):
+                state = told.status_update.status.state
+            if told.HasField("artifact_update"):
+                artifact = told.artifact_update.artifact
+                texts[artifact.artifact_id] = texts.get(artifact.artifact_id, "") + artifact.parts[0].text
+        assert self.is_older or list(texts.values()) == ["waiting", "done"], texts
+
     async def shows_the_extended_card(self):
         card = await self.waits.get_extended_agent_card(GetExtendedAgentCardRequest())
         assert (card.name, card.skills[0].id) == (AGENT, "scenarios"), card
@@ -270,6 +342,7 @@ class Check:
             self.asks_and_is_answered,
             self.ends_in_other_ways,
             self.refuses,
+            self.pushes,
             self.shows_the_extended_card,
         ]
         # 0.3 has no way to ask for it, in this client.

@@ -91,7 +91,7 @@ fn card(spec: &AgentSpec, url: &str) -> Card {
         documentation_url: told.documentation_url.clone(),
         icon_url: None,
         streaming: true,
-        push_notifications: false,
+        push_notifications: true,
         extended_agent_card: true,
         input_modes: or(&told.input_modes, &MODES),
         output_modes: or(&told.output_modes, &MODES),
