@@ -240,8 +240,7 @@ async fn compose(
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
     let (vault, ways) = ways::vault(&db, settings, &own).await?;
-    let (keys, first_key) =
-        keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
+    let (keys, first) = keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions, outside) = people(&db, settings, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
     let drivers = drivers(settings, &options.shim, doors.clone());
@@ -299,7 +298,7 @@ async fn compose(
         execs: execs(settings),
         stop: options.stop.clone(),
     };
-    Ok((Arc::new(state), first_key))
+    Ok((Arc::new(state), first))
 }
 
 fn lent(

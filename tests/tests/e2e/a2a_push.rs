@@ -295,7 +295,7 @@ fn read_all(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
             // A pipe has no end.
             false if !path.is_file() => {}
             false => {
-                found.extend(std::fs::read(&path).map(|bytes| (path.display().to_string(), bytes)))
+                found.extend(std::fs::read(&path).map(|bytes| (path.display().to_string(), bytes)));
             }
         }
     }
