@@ -12,9 +12,13 @@ use crate::service::{Ended, Filter, Fork, New, Tasks};
 /// The tables, to be given to `Db::open`.
 pub const MIGRATIONS: MigrationSet = MigrationSet {
     component: "runs",
-    migrations: &[Migration {
-        name: "0001-runs",
-        sql: "
+    migrations: &[RUNS, PUSHES],
+    workspace_tables: &["threads", "runs", "pushes"],
+};
+
+const RUNS: Migration = Migration {
+    name: "0001-runs",
+    sql: "
             CREATE TABLE threads (
                 workspace TEXT NOT NULL,
                 id BLOB NOT NULL,
@@ -71,8 +75,36 @@ pub const MIGRATIONS: MigrationSet = MigrationSet {
             CREATE INDEX runs_by_parent ON runs (workspace, parent);
             CREATE INDEX runs_by_end ON runs (workspace, ended_at);
         ",
-    }],
-    workspace_tables: &["threads", "runs"],
+};
+
+const PUSHES: Migration = Migration {
+    name: "0002-pushes",
+    sql: "
+            CREATE TABLE pushes (
+                workspace TEXT NOT NULL,
+                -- The first run of the task.
+                task BLOB NOT NULL,
+                -- What its client calls it.
+                id TEXT NOT NULL,
+                version TEXT NOT NULL,
+                url TEXT NOT NULL,
+                scheme TEXT,
+                -- Token and credentials, encrypted.
+                sealed BLOB,
+                -- How far it was told: a run, an event of it, so much of that, and whether its end.
+                run BLOB NOT NULL,
+                attempt BIGINT NOT NULL,
+                place BIGINT NOT NULL,
+                told BIGINT NOT NULL,
+                ended BIGINT NOT NULL,
+                made BLOB NOT NULL,
+                tries BIGINT NOT NULL,
+                state TEXT NOT NULL,
+                due_at BIGINT NOT NULL,
+                PRIMARY KEY (workspace, task, id)
+            );
+            CREATE INDEX pushes_by_due ON pushes (workspace, state, due_at);
+        ",
 };
 
 /// A run, without what was said in it.
@@ -262,7 +294,10 @@ pub(crate) fn insert(
             new.task.as_ref().map(RunId::as_bytes).into(),
         ],
     )?;
-    Ok(())
+    match &new.push {
+        Some(push) => crate::pushes::put(scope, push, now),
+        None => Ok(()),
+    }
 }
 
 /// What a recorder tells of a run that has ended, as it is kept.
@@ -600,6 +635,7 @@ pub(crate) fn forget(scope: &mut Scope<'_>, id: ThreadId) -> Result<usize, Store
         "DELETE FROM threads WHERE workspace = ?1 AND id = ?2",
         &[id.as_bytes().into()],
     )?;
+    crate::pushes::sweep(scope)?;
     Ok(runs + threads)
 }
 
@@ -631,5 +667,6 @@ pub(crate) fn sweep(
          ORDER BY r.ended_at LIMIT ?3)",
         &[before.into(), most.into()],
     )?;
+    crate::pushes::sweep(scope)?;
     Ok(threads + runs)
 }

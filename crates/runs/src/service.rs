@@ -7,6 +7,7 @@ use skep_protocols::adapt::Protocol;
 use skep_protocols::agui::RunAgentInput;
 use skep_store::{By, Change, Db, Scope, StoreError, Unit};
 
+use crate::pushes::Push;
 use crate::rows::{self, Kept, Run, Thread};
 
 const RUN: &str = "run";
@@ -47,6 +48,8 @@ pub struct New {
     pub protocol: &'static str,
     /// What is asked.
     pub input: RunAgentInput,
+    /// Where its client is told what becomes of it.
+    pub push: Option<Push>,
 }
 
 /// How the call of a run has ended.
@@ -132,7 +135,7 @@ pub enum RunsError {
 /// Runs and threads. Cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
-    db: Db,
+    pub(crate) db: Db,
 }
 
 impl std::fmt::Debug for Runs {

@@ -35,6 +35,7 @@ fn new(agent: &str, thread: &str, run: &str) -> New {
         task: None,
         protocol: "agui",
         input: RunAgentInput::new(thread, run),
+        push: None,
     }
 }
 

@@ -2,12 +2,13 @@
 //! waited for answers.
 
 pub(crate) mod card;
+pub(crate) mod push;
 mod tasks;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method as Verb, Request as HttpRequest, Response, StatusCode};
 use serde_json::Value;
 use skep_api::RunStatus;
 use skep_core::{Clock, Code, RunId, ThreadId, Timestamp, Workspace};
@@ -18,7 +19,7 @@ use skep_protocols::a2a::{
     Task, TaskView, Version, rest, rpc,
 };
 use skep_protocols::stream::data;
-use skep_protocols::{Shown, View};
+use skep_protocols::{EventId, Shown, View};
 use skep_runs::{Run, RunsError, Tasks};
 
 use crate::dispatch::Body;
@@ -29,6 +30,7 @@ use crate::problem::ApiError;
 use crate::runs::{Started, Watch, Wish, Write, begin, check_id, kept_json, key, stream, whose};
 use crate::state::State;
 
+const JSON: &str = "application/json";
 /// The version, on requests and answers.
 const VERSION: HeaderName = HeaderName::from_static(Version::NAME);
 
@@ -60,6 +62,8 @@ struct Followed {
     watch: Watch,
     run: Run,
     clock: Clock,
+    /// The last recorded event that was read, and how much it said.
+    last: Option<(EventId, u32)>,
 }
 
 impl From<ApiError> for Wrong {
@@ -157,7 +161,11 @@ pub(crate) async fn answer(
         agent,
         head: &head,
     };
+    let is_json = is_json(&head.headers);
     if head.method == Verb::POST && path == "/" {
+        if !is_json {
+            return Ok(rpc_refusal(&no_json()));
+        }
         let bytes = models::read(body, &state.model_bounds).await?;
         let told = told.or_else(|| query.strip_prefix("A2A-Version="));
         return Ok(house.rpc(visit, told, &bytes).await);
@@ -167,7 +175,38 @@ pub(crate) async fn answer(
         ApiError::new(Code::NotFound, detail)
     })?;
     let bytes = models::read(body, &state.model_bounds).await?;
+    if !is_json && !bytes.is_empty() {
+        return Ok(rest_refusal(rest::told_in(told, query), &no_json()));
+    }
     Ok(house.rest(visit, &route, (told, query, &bytes)).await)
+}
+
+/// What a header says that is a media type, without its parameters.
+fn media_type(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = headers.get(name)?.to_str().unwrap_or("?");
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+/// Whether a body is JSON, as far as is said.
+fn is_json(headers: &HeaderMap) -> bool {
+    let said = media_type(headers, &CONTENT_TYPE);
+    said.is_none_or(|it| it == JSON || it.ends_with("+json"))
+}
+
+fn no_json() -> Error {
+    let why = "a request is JSON: say `Content-Type: application/json`";
+    Error::new(Fault::ContentTypeNotSupported, why)
+}
+
+fn rpc_refusal(error: &Error) -> Response<Body> {
+    json(StatusCode::OK, JSON, &rpc::error(&Value::Null, error))
+}
+
+fn rest_refusal(version: Version, error: &Error) -> Response<Body> {
+    let status = StatusCode::from_u16(error.fault.status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, JSON, &error.rest(version))
 }
 
 fn json(status: StatusCode, kind: &'static str, value: &Value) -> Response<Body> {
@@ -181,22 +220,21 @@ fn json(status: StatusCode, kind: &'static str, value: &Value) -> Response<Body>
 
 impl House<'_> {
     async fn rpc(&self, visit: Visit, told: Option<&str>, bytes: &[u8]) -> Response<Body> {
-        const KIND: &str = "application/json";
         let call = match rpc::read(told, bytes) {
             Ok(call) => call,
-            Err(refusal) => return json(StatusCode::OK, KIND, &refusal.answer()),
+            Err(refusal) => return json(StatusCode::OK, JSON, &refusal.answer()),
         };
         let (id, version) = (call.id, call.version);
         match self.perform(visit, version, call.request).await {
             Ok(Done::At(answer)) => {
                 let answer = rpc::result(&id, &answer.wire(version));
-                json(StatusCode::OK, KIND, &answer)
+                json(StatusCode::OK, JSON, &answer)
             }
             Ok(Done::Stream(watch, mut teller)) => {
                 (teller.form, teller.envelope) = (version.into(), Some(id));
                 stream(*watch, *teller)
             }
-            Err(Wrong(error)) => json(StatusCode::OK, KIND, &rpc::error(&id, &error)),
+            Err(Wrong(error)) => json(StatusCode::OK, JSON, &rpc::error(&id, &error)),
         }
     }
 
@@ -206,28 +244,31 @@ impl House<'_> {
         route: &rest::Route,
         (told, query, bytes): (Option<&str>, &str, &[u8]),
     ) -> Response<Body> {
-        let refuse = |error: &Error| {
-            let status = StatusCode::from_u16(error.fault.status());
-            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            json(status, "application/json", &error.rest())
-        };
         let (version, request) = match rest::read(told, route, (query, bytes)) {
             Ok(read) => read,
-            Err(error) => return refuse(&error),
+            Err(error) => return rest_refusal(rest::told_in(told, query), &error),
         };
         match self.perform(visit, version, request).await {
-            Ok(Done::At(answer)) => {
-                let kind = match version {
-                    Version::V1_0 => rest::MEDIA_TYPE,
-                    Version::V0_3 => "application/json",
-                };
-                json(StatusCode::OK, kind, &answer.wire(Form::http(version)))
-            }
+            Ok(Done::At(answer)) => json(
+                StatusCode::OK,
+                self.kind(version),
+                &answer.wire(Form::http(version)),
+            ),
             Ok(Done::Stream(watch, mut teller)) => {
                 teller.form = Form::http(version);
                 stream(*watch, *teller)
             }
-            Err(Wrong(error)) => refuse(&error),
+            Err(Wrong(error)) => rest_refusal(version, &error),
+        }
+    }
+
+    /// The media type of answers: who speaks plain JSON is answered so.
+    fn kind(&self, version: Version) -> &'static str {
+        let headers = &self.head.headers;
+        let says_json = |name| media_type(headers, name).is_some_and(|it| it == JSON);
+        match version {
+            Version::V1_0 if !says_json(&CONTENT_TYPE) && !says_json(&ACCEPT) => rest::MEDIA_TYPE,
+            _ => JSON,
         }
     }
 
@@ -248,8 +289,8 @@ impl House<'_> {
             return Err(Error::invalid("tenant", why).into());
         }
         match request {
-            Request::SendMessage(asked) => self.send(visit, *asked, false).await,
-            Request::SendStreamingMessage(asked) => self.send(visit, *asked, true).await,
+            Request::SendMessage(asked) => self.send((visit, version), *asked, false).await,
+            Request::SendStreamingMessage(asked) => self.send((visit, version), *asked, true).await,
             Request::GetTask {
                 id, history_length, ..
             } => {
@@ -259,12 +300,15 @@ impl House<'_> {
             Request::ListTasks(wanted) => self.list(&wanted).await,
             Request::CancelTask { id, .. } => self.cancel(&id).await,
             Request::SubscribeToTask { id, .. } => self.subscribe(version, &id).await,
-            Request::CreatePushConfig(_)
-            | Request::GetPushConfig { .. }
-            | Request::ListPushConfigs { .. }
-            | Request::DeletePushConfig { .. } => Err(no_push()),
+            Request::CreatePushConfig(asked) => self.create_push(version, asked).await,
+            Request::GetPushConfig { task_id, id, .. } => {
+                self.get_push(&task_id, id.as_deref()).await
+            }
+            Request::ListPushConfigs { task_id, .. } => self.list_pushes(&task_id).await,
+            Request::DeletePushConfig { task_id, id, .. } => self.delete_push(&task_id, &id).await,
             Request::GetExtendedAgentCard { .. } => {
-                let card = card::of(self.state, (self.workspace(), self.agent), self.head)?;
+                let of = (self.workspace(), self.agent);
+                let card = card::of(self.state, of, self.head, version)?;
                 Ok(Done::at(Answer::Card(card)))
             }
         }
@@ -289,13 +333,15 @@ impl House<'_> {
         Ok(tasks::now(self.state, self.workspace(), &chain).await?)
     }
 
-    async fn send(&self, visit: Visit, asked: SendMessage, streaming: bool) -> Result<Done, Wrong> {
-        if asked.push.is_some() {
-            return Err(no_push());
-        }
+    async fn send(
+        &self,
+        by: (Visit, Version),
+        asked: SendMessage,
+        streaming: bool,
+    ) -> Result<Done, Wrong> {
         let history = asked.history_length;
         let at_once = asked.return_immediately;
-        let mut of = self.ask(visit, asked).await?;
+        let mut of = self.ask(by, asked).await?;
         if streaming {
             return Ok(follow(of));
         }
@@ -307,8 +353,13 @@ impl House<'_> {
     }
 
     /// Makes a run of a message; or finds the one that was made of it before.
-    async fn ask(&self, visit: Visit, asked: SendMessage) -> Result<Followed, Wrong> {
+    async fn ask(
+        &self,
+        (visit, version): (Visit, Version),
+        mut asked: SendMessage,
+    ) -> Result<Followed, Wrong> {
         let (runs, whose) = (self.state.runs(), whose(self.asker));
+        let push = asked.push.take();
         let message = &asked.message;
         check_id("message.messageId", &message.id)?;
         // Of a message that is sent twice there is one run.
@@ -339,6 +390,10 @@ impl House<'_> {
             open: last.map_or(&[], |run| run.interrupts.as_slice()),
         };
         let id = RunId::new();
+        let push = match push {
+            None => None,
+            Some(push) => Some(self.push_with(push, (version, &chain, id)).await?),
+        };
         let wish = Wish {
             asker: self.asker,
             agent: self.agent,
@@ -351,12 +406,14 @@ impl House<'_> {
             task: chain.first().map(|run| run.id),
             id: Some(id),
             headers: &self.head.headers,
+            push,
         };
         let started = begin(self.state, (self.context, visit), wish).await;
         let Started { run, .. } = started.map_err(|error| match error.public().code() {
             Code::IdempotencyKeyReused => unsupported("another message has answered the task"),
             _ => error.into(),
         })?;
+        self.state.pushes.wake();
         let first = chain.first().map_or(run, |it| it.id);
         let chain = runs.task(self.workspace(), first).await?;
         let of = tasks::follow(self.state, self.workspace(), &chain).await?;
@@ -485,11 +542,6 @@ impl House<'_> {
             artifacts: wanted.include_artifacts,
         }))
     }
-}
-
-fn no_push() -> Wrong {
-    let why = "nothing is pushed here: subscribe to the task";
-    Wrong(Error::new(Fault::PushNotificationNotSupported, why))
 }
 
 /// A stream of a task, which begins with what it is now.

@@ -53,6 +53,7 @@ pub(crate) async fn answer(
         task: None,
         id: None,
         headers: &head.headers,
+        push: None,
     };
     let started = begin(state, (&context, visit), wish).await?;
     let watch = Watch::of(state, &context.workspace, &started, behind).await?;

@@ -26,8 +26,6 @@ pub(crate) const HOLDER: &str = "server:egress";
 /// The secret that exchanges are kept under, below `skep/`: with models, and with hosts of the web.
 const RECORDINGS: &str = "model-recordings";
 const ABOUT_RECORDINGS: &str = "The key that exchanges with models and the web are kept under";
-/// What it is kept by for a moment: no secret that settings name is called so.
-const KEPT_RECORDINGS: &str = "\0model-recordings";
 /// Values that are kept for a moment, at most.
 const MOST_KEPT: usize = 4_096;
 
@@ -129,6 +127,33 @@ impl Credentials {
         }
     }
 
+    /// A key of Skep's own, of 32 random bytes, which is made when it is asked for the first time; by its name and what it is for.
+    pub(crate) async fn own_key(
+        &self,
+        workspace: &Workspace,
+        (name, about): (&str, &str),
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
+        let moment = self.vault.moment();
+        // No secret that settings name is called so.
+        let kept = format!("\0{name}");
+        if let Some(value) = self.kept(workspace, &kept) {
+            return Ok(Zeroizing::new(value.bytes().to_vec()));
+        }
+        let mut found = self.own(workspace, name).await?;
+        if found.is_none() {
+            let made = skep_crypto::random::<32>().map_err(|error| error.to_string())?;
+            let made = Zeroizing::new(made);
+            self.keep_own(workspace, (name, about), &made[..]).await?;
+            // Another server may have been faster.
+            found = self.own(workspace, name).await?;
+        }
+        let value = found.ok_or_else(|| "it was not kept".to_owned())?;
+        if let Ok(brief) = self.vault.keep(moment, &value) {
+            self.keep(workspace, &kept, brief);
+        }
+        Ok(Zeroizing::new(value.bytes().to_vec()))
+    }
+
     fn kept(&self, workspace: &Workspace, name: &str) -> Option<SecretValue> {
         let brief = self.kept.lock().get(workspace)?.get(name)?.clone();
         self.vault.kept(&brief)
@@ -156,24 +181,8 @@ impl Keys for Credentials {
 #[async_trait]
 impl Safe for Credentials {
     async fn key(&self, workspace: &Workspace) -> Result<Zeroizing<Vec<u8>>, String> {
-        let moment = self.vault.moment();
-        if let Some(value) = self.kept(workspace, KEPT_RECORDINGS) {
-            return Ok(Zeroizing::new(value.bytes().to_vec()));
-        }
-        let mut found = self.own(workspace, RECORDINGS).await?;
-        if found.is_none() {
-            let made = skep_crypto::random::<32>().map_err(|error| error.to_string())?;
-            let made = Zeroizing::new(made);
-            self.keep_own(workspace, (RECORDINGS, ABOUT_RECORDINGS), &made[..])
-                .await?;
-            // Another server may have been faster.
-            found = self.own(workspace, RECORDINGS).await?;
-        }
-        let value = found.ok_or_else(|| "it was not kept".to_owned())?;
-        if let Ok(brief) = self.vault.keep(moment, &value) {
-            self.keep(workspace, KEPT_RECORDINGS, brief);
-        }
-        Ok(Zeroizing::new(value.bytes().to_vec()))
+        self.own_key(workspace, (RECORDINGS, ABOUT_RECORDINGS))
+            .await
     }
 }
 

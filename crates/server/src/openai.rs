@@ -377,6 +377,7 @@ impl House<'_> {
             key: name,
             task: place.task,
             id: Some(id),
+            push: None,
             headers: &self.head.headers,
         };
         begin(self.state, (self.context, visit), wish).await

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::a2a::push::{self, Pushes};
 use crate::act::Own;
 use crate::api::archives::STAGING;
 use crate::audit::Audit;
@@ -239,8 +240,7 @@ async fn compose(
     let own = By::new(Arc::new(Own(db.server())));
     let tenants = Tenants::open(db.clone()).await?;
     let (vault, ways) = ways::vault(&db, settings, &own).await?;
-    let (keys, first_key) =
-        keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
+    let (keys, first) = keys::open(&db, settings.keys_file.as_deref(), &own, tenants.all()).await?;
     let (users, sessions, outside) = people(&db, settings, &mut registry)?;
     let peers = peers_of(&db, settings, url, tls.as_ref()).await?;
     let drivers = drivers(settings, &options.shim, doors.clone());
@@ -258,6 +258,7 @@ async fn compose(
         started: db.clock().now(),
         threats: Threats::open(db.clone(), settings, tenants.all(), &mut registry).await?,
         webhooks: webhooks::open(settings, &db, with, (own, tenants.all()))?,
+        pushes: Pushes::new(&db, &vault, &mounts),
         backups: Backups::open(&db, settings, backup_metrics, &options.stop)?,
         db,
         runtime,
@@ -297,7 +298,7 @@ async fn compose(
         execs: execs(settings),
         stop: options.stop.clone(),
     };
-    Ok((Arc::new(state), first_key))
+    Ok((Arc::new(state), first))
 }
 
 fn lent(
@@ -507,6 +508,7 @@ fn background(state: &Arc<State>) -> Vec<tokio::task::JoinHandle<()>> {
         tokio::spawn(vault::keep(state.clone(), own.clone())),
         tokio::spawn(renewals::keep(state.clone(), own)),
         tokio::spawn(webhooks::keep(state.clone())),
+        tokio::spawn(push::keep(state.clone())),
         tokio::spawn(runs::keep(state.clone())),
         tokio::spawn(budgets::keep(state.clone())),
         tokio::spawn(webhooks::forget_keys(state.clone())),

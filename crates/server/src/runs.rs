@@ -19,7 +19,7 @@ use skep_protocols::adapt::{Protocol, ask};
 use skep_protocols::agui::{End, Interrupt, Message, RunAgentInput};
 use skep_protocols::stream::frame;
 use skep_protocols::{EventId, Shown, View};
-use skep_runs::{Kept, New, Run, Runs, RunsError};
+use skep_runs::{Kept, New, Push, Run, Runs, RunsError};
 use skep_store::{Hash, Scope, StoreError};
 use tokio::sync::mpsc::{Sender, channel};
 
@@ -139,6 +139,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) id: Option<RunId>,
     /// The headers of the request.
     pub(crate) headers: &'a HeaderMap,
+    /// Where the asker is told what becomes of it.
+    pub(crate) push: Option<Push>,
 }
 
 /// A run that was begun, now or before.
@@ -222,6 +224,7 @@ pub(crate) async fn begin(
         task: wish.task,
         protocol: word,
         input: wish.input.clone(),
+        push: wish.push,
     };
     let run = new.id;
     let write = move |scope: &mut Scope<'_>,

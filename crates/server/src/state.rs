@@ -23,6 +23,7 @@ use skep_vault::Vault;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::a2a::push::Pushes;
 use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::budgets::OverBudget;
@@ -56,6 +57,8 @@ pub(crate) struct State {
     pub(crate) web: Web,
     /// What tells others what happens here.
     pub(crate) webhooks: Webhooks,
+    /// What tells clients what becomes of their tasks.
+    pub(crate) pushes: Pushes,
     /// Which budgets it was told of that they were over.
     pub(crate) over_budget: OverBudget,
     /// Where this server is.

@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use zeroize::Zeroizing;
 
 use crate::ServerError;
+use crate::a2a::push::FAILED;
 use crate::act::Own;
 use crate::audit::Audit;
 use crate::budgets::{EXCEEDED, ROLLED_BACK, THRESHOLD};
@@ -38,7 +39,7 @@ const MOST_TIME: Duration = Duration::from_secs(120);
 const FORGET: Duration = Duration::from_secs(60);
 
 /// The kinds of events that are told: all that there are, with calls that are dead.
-const KINDS: [&str; 36] = [
+const KINDS: [&str; 37] = [
     "agent.crash_loop",
     "agent.deployed",
     "agent.removed",
@@ -60,6 +61,7 @@ const KINDS: [&str; 36] = [
     "instance.ready",
     "instance.starting",
     "instance.unready",
+    FAILED,
     "rollout.ordered",
     "rollout.paused",
     "rollout.promoted",
@@ -77,7 +79,7 @@ const KINDS: [&str; 36] = [
     "webhook.off",
 ];
 /// Kinds whose detail is in words of Skep alone. That of others could have what an agent or its owner wrote.
-const DETAILED: [&str; 15] = [
+const DETAILED: [&str; 16] = [
     "agent.scaled",
     "agent.slept",
     "agent.taken",
@@ -85,6 +87,7 @@ const DETAILED: [&str; 15] = [
     EXCEEDED,
     THRESHOLD,
     ROLLED_BACK,
+    FAILED,
     "rollout.step",
     "secret.due",
     "secret.renewed",

@@ -10,7 +10,7 @@ use crate::agui::{counting, step, until};
 
 const CARD: &str = "/a2a/a/.well-known/agent-card.json";
 
-fn request(
+pub(crate) fn request(
     client: &Client,
     method: Method,
     path: &str,
@@ -26,12 +26,12 @@ fn request(
     request
 }
 
-fn call(method: &str, params: &Value) -> String {
+pub(crate) fn call(method: &str, params: &Value) -> String {
     json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params }).to_string()
 }
 
 /// Asks over JSON-RPC 1.0 and gives what was answered, with its envelope.
-async fn rpc(client: &Client, method: &str, params: Value) -> Value {
+pub(crate) async fn rpc(client: &Client, method: &str, params: Value) -> Value {
     let request = request(
         client,
         Method::POST,
@@ -46,24 +46,24 @@ async fn rpc(client: &Client, method: &str, params: Value) -> Value {
     answer
 }
 
-async fn done(client: &Client, method: &str, params: Value) -> Value {
+pub(crate) async fn done(client: &Client, method: &str, params: Value) -> Value {
     let answer = rpc(client, method, params).await;
     assert!(answer["error"].is_null(), "{method}: {answer}");
     answer["result"].clone()
 }
 
-async fn refused(client: &Client, method: &str, params: Value) -> (i64, String) {
+pub(crate) async fn refused(client: &Client, method: &str, params: Value) -> (i64, String) {
     let answer = rpc(client, method, params).await;
     let error = &answer["error"];
     let code = error["code"].as_i64().unwrap_or_else(|| panic!("{answer}"));
     (code, error["message"].to_string())
 }
 
-fn message(id: &str, text: &str) -> Value {
+pub(crate) fn message(id: &str, text: &str) -> Value {
     json!({ "message": { "messageId": id, "role": "ROLE_USER", "parts": [{ "text": text }] } })
 }
 
-async fn rest(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
+pub(crate) async fn rest(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
     let body = match body {
         Value::Null => String::new(),
         body => body.to_string(),
@@ -101,7 +101,7 @@ async fn all(body: Incoming) -> Vec<Value> {
 }
 
 /// What was said in a task: the texts of its artifacts.
-fn said(task: &Value) -> String {
+pub(crate) fn said(task: &Value) -> String {
     let artifacts = task["artifacts"].as_array().cloned().unwrap_or_default();
     let parts = artifacts
         .iter()

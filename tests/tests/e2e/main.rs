@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod a2a;
+mod a2a_push;
+mod a2a_sdks;
 mod agui;
 mod agui_client;
 mod api;

@@ -23,7 +23,7 @@ struct Set {
 
 const PYTHON: &str = ".venv/bin/python";
 
-const SETS: [Set; 17] = [
+const SETS: [Set; 19] = [
     Set {
         from: "crates/skep/templates/langgraph",
         to: "frameworks/langgraph",
@@ -77,6 +77,18 @@ const SETS: [Set; 17] = [
         to: "sdks/agui",
         files: &["package.json", "package-lock.json"],
         made: "node_modules/@ag-ui/client/package.json",
+    },
+    Set {
+        from: "tests/sdks/a2a",
+        to: "sdks/a2a/python",
+        files: &["requirements.txt"],
+        made: PYTHON,
+    },
+    Set {
+        from: "tests/sdks/a2a",
+        to: "sdks/a2a/node",
+        files: &["package.json", "package-lock.json"],
+        made: "node_modules/@a2a-js/sdk/package.json",
     },
     // The conformance suite wants Node.js 22.
     Set {

@@ -191,7 +191,7 @@ impl New {
 }
 
 /// The URL of an endpoint.
-fn place(url: &str) -> Result<Uri, &'static str> {
+pub(super) fn place(url: &str) -> Result<Uri, &'static str> {
     let wrong = "a URL such as https://example.com/hooks";
     if url.len() > MOST_URL || url.contains('#') {
         return Err("at most 2,000 letters, and no `#`");

@@ -10,6 +10,7 @@ mod feed;
 mod life;
 #[cfg(test)]
 mod life_tests;
+mod once;
 mod rows;
 mod service;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use endpoint::{Endpoint, Health, New, Off, Selection};
 pub use error::WebhookError;
 pub use feed::{Feed, Told};
 pub use life::{Schedule, State};
+pub use once::{Fate, Tried};
 pub use rows::{MIGRATIONS, Message};
 pub use service::{Notice, Options, Query, Secrets, TEST, Webhooks};
 pub use sign::Key;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::fields::Wrong;
+use super::method::Version;
 
 /// Where the reasons of errors are from.
 const DOMAIN: &str = "a2a-protocol.org";
@@ -93,6 +94,16 @@ impl Fault {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.table().2
+    }
+
+    /// Its name, as SDKs have it.
+    fn name(self) -> String {
+        if self == Self::Parse {
+            return "JSONParseError".to_owned();
+        }
+        let words = self.reason().split('_').filter(|it| *it != "ERROR");
+        let word = |it: &str| format!("{}{}", &it[..1], it[1..].to_ascii_lowercase());
+        words.map(word).chain(["Error".to_owned()]).collect()
     }
 
     /// Its status in gRPC.
@@ -226,15 +237,22 @@ impl Error {
         json!({ "code": self.fault.code(), "message": self.message, "data": self.details() })
     }
 
-    /// The body of an answer over HTTP+JSON (section 11.6), whose status is [`Fault::status`].
+    /// The body of an answer over HTTP+JSON (section 11.6), whose status is [`Fault::status`]. For clients of 0.3 it has beside that
+    /// what they look for: one the code of JSON-RPC, another the name.
     #[must_use]
-    pub fn rest(&self) -> Value {
-        json!({ "error": {
+    pub fn rest(&self, version: Version) -> Value {
+        let mut body = json!({ "error": {
             "code": self.fault.status(),
             "status": self.fault.grpc(),
             "message": self.message,
             "details": self.details(),
-        }})
+        }});
+        if version == Version::V0_3 {
+            body["code"] = self.fault.code().into();
+            body["message"] = self.message.as_str().into();
+            body["type"] = self.fault.name().into();
+        }
+        body
     }
 }
 

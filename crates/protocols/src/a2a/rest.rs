@@ -104,6 +104,14 @@ fn matched<'a>(verb: &str, parts: &[&'a str], is_older: bool) -> Option<Matched<
     })
 }
 
+/// In which version an error is told, when it is not known in which the request is.
+#[must_use]
+pub fn told_in(version: Option<&str>, query: &str) -> Version {
+    let mut pairs = query.split('&').filter_map(|it| it.split_once('='));
+    let named = pairs.find(|(name, _)| name.eq_ignore_ascii_case(Version::NAME));
+    Version::of(version.or(named.map(|(_, value)| value))).unwrap_or(Version::V1_0)
+}
+
 /// Reads what a route is asked: with its query, and with its body where it has one. The version is what the header says, or the
 /// query, when the header is absent.
 ///

@@ -1,15 +1,17 @@
 //! Agents' cards: what others are told that look for agents.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use skep_api::{AgentSkillSpec, AgentSpec};
 use skep_core::{Code, Workspace};
+use skep_protocols::a2a::Version;
 use skep_protocols::a2a::card::{Card, Interface, Skill, with_older};
 use skep_store::Hash;
 
+use super::VERSION;
 use crate::dispatch::Body;
 use crate::oauth;
 use crate::problem::ApiError;
@@ -89,7 +91,7 @@ fn card(spec: &AgentSpec, url: &str) -> Card {
         documentation_url: told.documentation_url.clone(),
         icon_url: None,
         streaming: true,
-        push_notifications: false,
+        push_notifications: true,
         extended_agent_card: true,
         input_modes: or(&told.input_modes, &MODES),
         output_modes: or(&told.output_modes, &MODES),
@@ -103,17 +105,32 @@ pub(crate) fn written(
     state: &State,
     (workspace, agent): (&Workspace, &str),
     (uri, headers): (&Uri, &HeaderMap),
+    version: Version,
 ) -> Result<Value, ApiError> {
     let missing = || ApiError::new(Code::AgentNotFound, format!("there is no agent `{agent}`"));
     let target = state.runtime.target(workspace, agent).ok_or_else(missing)?;
     let unnamed = || ApiError::new(Code::BadRequest, "the request names no host");
     let origin = oauth::origin(state, uri, headers).ok_or_else(unnamed)?;
     let card = card(&target.spec(), &format!("{origin}/a2a/{agent}"));
-    Ok(with_older(card.wire()))
+    Ok(match version {
+        Version::V1_0 => card.wire(),
+        Version::V0_3 => with_older(card.wire()),
+    })
 }
 
-pub(super) fn of(state: &State, of: (&Workspace, &str), head: &Parts) -> Result<Value, ApiError> {
-    written(state, of, (&head.uri, &head.headers))
+pub(super) fn of(
+    state: &State,
+    of: (&Workspace, &str),
+    head: &Parts,
+    version: Version,
+) -> Result<Value, ApiError> {
+    written(state, of, (&head.uri, &head.headers), version)
+}
+
+/// In which version a card is read, as far as is said: one document serves both.
+fn told(headers: &HeaderMap) -> Version {
+    let told = headers.get(VERSION).and_then(|it| it.to_str().ok());
+    Version::of(told).unwrap_or(Version::V0_3)
 }
 
 /// The card as a document that is kept for a while.
@@ -122,7 +139,8 @@ pub(super) fn answer(
     (workspace, agent): (&Workspace, &str),
     head: &Parts,
 ) -> Result<Response<Body>, ApiError> {
-    let text = of(state, (workspace, agent), head)?.to_string();
+    let version = told(&head.headers);
+    let text = of(state, (workspace, agent), head, version)?.to_string();
     let hash = Hash::from_bytes(Sha256::digest(&text).into()).to_string();
     let tag = format!("\"{hash}\"");
     let is_known = head
@@ -143,6 +161,7 @@ pub(super) fn answer(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(KEPT));
+    headers.insert(VARY, HeaderValue::from_static(Version::NAME));
     if let Ok(tag) = HeaderValue::try_from(tag) {
         headers.insert(ETAG, tag);
     }

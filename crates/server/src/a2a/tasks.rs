@@ -29,7 +29,14 @@ fn micros(run: &Run) -> i64 {
 fn take(of: &mut Followed, shown: &[Shown]) {
     let at = micros(&of.run);
     for one in shown {
-        let _ = of.view.push(one, at);
+        let says = u32::try_from(of.view.push(one, at).len()).unwrap_or(u32::MAX);
+        let Some(id) = one.id.filter(|_| !of.view.is_over()) else {
+            continue;
+        };
+        of.last = match of.last {
+            Some((last, before)) if last == id => Some((id, before + says)),
+            _ => Some((id, says)),
+        };
     }
 }
 
@@ -95,6 +102,7 @@ pub(super) async fn follow(
             watch: Watch::of(state, workspace, &started, None).await?,
             run: run.clone(),
             clock: state.db.clock().clone(),
+            last: None,
         };
         if at + 1 == chain.len() {
             return Ok(Some(of));

@@ -638,15 +638,39 @@ fn errors_have_the_form_of_each_binding() {
     let rpc = json!({ "code": -32001, "message": "Task not found", "data": [info] });
     assert_eq!(error.rpc(), rpc);
     let rest = json!({ "error": { "code": 404, "status": "NOT_FOUND", "message": "Task not found", "details": [info] } });
-    assert_eq!(error.rest(), rest);
+    assert_eq!(error.rest(Version::V1_0), rest);
+    let older = error.rest(Version::V0_3);
+    assert_eq!(older["error"], rest["error"]);
+    assert_eq!(
+        (&older["code"], &older["message"], &older["type"]),
+        (
+            &json!(-32001),
+            &json!("Task not found"),
+            &json!("TaskNotFoundError")
+        )
+    );
+    for (fault, name) in [
+        (Fault::Parse, "JSONParseError"),
+        (Fault::Internal, "InternalError"),
+        (Fault::InvalidParams, "InvalidParamsError"),
+        (
+            Fault::PushNotificationNotSupported,
+            "PushNotificationNotSupportedError",
+        ),
+    ] {
+        assert_eq!(Error::new(fault, "x").rest(Version::V0_3)["type"], name);
+    }
     let codes: Vec<i32> = Fault::ALL[..9].iter().map(|it| it.code()).collect();
     assert_eq!(codes, (-32009..=-32001).rev().collect::<Vec<i32>>());
     let invalid = Error::invalid("message.parts", "at least one part is needed");
-    assert_eq!(invalid.rest()["error"]["code"], 400);
+    assert_eq!(invalid.rest(Version::V1_0)["error"]["code"], 400);
     assert_eq!(invalid.rpc()["code"], -32602);
     let ours = Error::other(429, "too-many-requests", "Slow down.");
     assert_eq!((ours.fault.status(), ours.fault.code()), (429, -32000));
-    assert_eq!(ours.rest()["error"]["status"], "RESOURCE_EXHAUSTED");
+    assert_eq!(
+        ours.rest(Version::V1_0)["error"]["status"],
+        "RESOURCE_EXHAUSTED"
+    );
     assert_eq!(ours.details()[0]["reason"], "TOO_MANY_REQUESTS");
     assert_eq!(ours.details()[0]["domain"], "skep");
     for fault in Fault::ALL {
