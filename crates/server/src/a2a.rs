@@ -27,7 +27,9 @@ use crate::gate::Asker;
 use crate::models;
 use crate::peers::forward::Sent;
 use crate::problem::ApiError;
-use crate::runs::{Started, Watch, Wish, Write, begin, check_id, kept_json, key, stream, whose};
+use crate::runs::{
+    Started, Watch, Wish, Write, answer_key, begin, check_id, kept_json, key, stream, whose,
+};
 use crate::state::State;
 
 const JSON: &str = "application/json";
@@ -400,7 +402,7 @@ impl House<'_> {
             input: input.input()?,
             key: match last {
                 // What waits is answered once.
-                Some(run) => key("a2a-answer", &[&run.id.to_string()]),
+                Some(run) => answer_key(run),
                 None => name.clone(),
             },
             task: chain.first().map(|run| run.id),

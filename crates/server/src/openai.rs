@@ -27,7 +27,7 @@ use crate::models;
 use crate::peers::forward::Sent;
 use crate::problem::ApiError;
 use crate::runs::{
-    Started, Watch, Wish, Write, begin, check_id, kept_json, key, stream, tell, whose,
+    Started, Watch, Wish, Write, answer_key, begin, check_id, kept_json, key, stream, tell, whose,
 };
 use crate::state::State;
 
@@ -215,6 +215,8 @@ struct Place {
     messages: Vec<Message>,
     state: Option<Value>,
     open: Vec<Interrupt>,
+    /// What makes it the one answer to that.
+    answers: Option<String>,
     task: Option<RunId>,
     parent: Option<String>,
 }
@@ -231,6 +233,7 @@ impl Place {
     /// It goes on with a run, if that waits.
     fn behind(&mut self, run: Run) {
         if run.status == RunStatus::Interrupted {
+            self.answers = Some(answer_key(&run));
             self.task = Some(run.task.unwrap_or(run.id));
             self.open = run.interrupts;
         }
@@ -374,13 +377,20 @@ impl House<'_> {
             asker: self.asker,
             agent: self.agent,
             input,
-            key: name,
+            key: place.answers.unwrap_or(name),
             task: place.task,
             id: Some(id),
             push: None,
             headers: &self.head.headers,
         };
-        begin(self.state, (self.context, visit), wish).await
+        let started = begin(self.state, (self.context, visit), wish).await;
+        started.map_err(|error| match error.public().code() {
+            Code::IdempotencyKeyReused => {
+                let why = "another message has answered what the agent waited for";
+                ApiError::new(Code::ThreadState, why)
+            }
+            _ => error,
+        })
     }
 
     async fn ask(
@@ -398,7 +408,10 @@ impl House<'_> {
             .await?;
         let mut response = match streams {
             true => self.streamed(form, &run, &started, None).await?,
-            false => self.whole(form, &run, &started, !at_once).await?,
+            false => match self.whole(form, &run, &started, !at_once).await {
+                Ok(response) => response,
+                Err(error) => goes_on(&run, &error),
+            },
         };
         tell(response.headers_mut(), &started);
         Ok(response)
@@ -515,10 +528,26 @@ impl House<'_> {
     }
 }
 
-/// A run that failed, as a client of chats reads it. It would be another run, when it asked again by itself.
+/// A run that failed, as a client of chats reads it.
 fn failed(code: &str, why: &str) -> Response<Body> {
+    not_again(StatusCode::BAD_GATEWAY, (code, why))
+}
+
+/// A run that cannot be told to its end, though it goes on.
+fn goes_on(run: &Run, error: &ApiError) -> Response<Body> {
+    let public = error.public();
+    let (code, why) = (public.code(), public.detail());
+    let status = StatusCode::from_u16(code.status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let id = run.id;
+    let why = format!("{why}. The run goes on: GET /v1/responses/{id} has what comes of it");
+    not_again(status, (code.as_str(), &why))
+}
+
+/// An error behind which an SDK does not ask again by itself: that would be another run.
+fn not_again(status: StatusCode, (code, why): (&str, &str)) -> Response<Body> {
     let error = json!({ "message": why, "type": "server_error", "param": null, "code": code });
-    let mut response = answered(StatusCode::BAD_GATEWAY, &json!({ "error": error }));
+    let mut response = answered(status, &json!({ "error": error }));
     let no = HeaderValue::from_static("false");
     response.headers_mut().insert(RETRY, no);
     response

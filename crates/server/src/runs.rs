@@ -105,6 +105,11 @@ pub(crate) fn key(door: &str, parts: &[&str]) -> String {
     format!("{door}:{named}")
 }
 
+/// The key of an answer to what a run waits for: whoever answers by whatever door, it is answered once.
+pub(crate) fn answer_key(run: &Run) -> String {
+    key("answer", &[&run.id.to_string()])
+}
+
 /// Behind which event a client wants to go on.
 pub(crate) fn seen(headers: &HeaderMap) -> Result<Option<EventId>, ApiError> {
     let Some(value) = headers.get(SEEN) else {

@@ -19,7 +19,7 @@ fn chat(stream: bool) -> Value {
     json!({ "model": "agent/a", "stream": stream, "messages": [{ "role": "user", "content": "Count." }] })
 }
 
-fn response(more: Value) -> Value {
+fn response(more: &Value) -> Value {
     let mut body = json!({ "model": "agent/a", "input": "Count." });
     for (name, value) in more.as_object().into_iter().flatten() {
         body[name.as_str()] = value.clone();
@@ -151,7 +151,7 @@ async fn an_agent_is_a_model_that_completes_chats() {
 async fn a_response_is_followed_from_any_event_and_gone_on_with() {
     let server = counting().await;
     step(&server, 1);
-    let body = response(json!({ "stream": true, "metadata": { "order": "7" } })).to_string();
+    let body = response(&json!({ "stream": true, "metadata": { "order": "7" } })).to_string();
     let mut live = opens(&server, Method::POST, RESPONSES, body).await;
     let first = until(&mut live, "step 1").await;
     let id = first[0]["response"]["id"].as_str().expect("an id");
@@ -176,7 +176,7 @@ async fn a_response_is_followed_from_any_event_and_gone_on_with() {
     let whole = server.client.get(&path).await.json();
     assert_eq!(whole["metadata"], json!({ "order": "7" }));
     // The next one has the conversation so far.
-    let next = response(json!({ "previous_response_id": id, "input": "Again." }));
+    let next = response(&json!({ "previous_response_id": id, "input": "Again." }));
     let next = asks(&server, RESPONSES, &next).await.json();
     assert_eq!(next["previous_response_id"], json!(id), "{next}");
     assert_eq!(next["conversation"], whole["conversation"]);
@@ -196,7 +196,7 @@ async fn a_response_is_followed_from_any_event_and_gone_on_with() {
         .collect();
     assert_eq!(texts, ["Count.", "step 1step 2", "Again.", "step 1step 2"]);
     // From the first the conversation goes another way.
-    let other = response(json!({ "previous_response_id": id, "input": "Otherwise." }));
+    let other = response(&json!({ "previous_response_id": id, "input": "Otherwise." }));
     let other = asks(&server, RESPONSES, &other).await.json();
     assert_ne!(other["conversation"], whole["conversation"]);
 }
@@ -204,7 +204,12 @@ async fn a_response_is_followed_from_any_event_and_gone_on_with() {
 #[tokio::test]
 async fn a_response_in_the_background_outlives_the_server_and_is_cancelled() {
     let mut server = counting().await;
-    let begun = asks(&server, RESPONSES, &response(json!({ "background": true }))).await;
+    let begun = asks(
+        &server,
+        RESPONSES,
+        &response(&json!({ "background": true })),
+    )
+    .await;
     let begun = begun.json();
     assert_eq!(begun["status"], "in_progress", "{begun}");
     let path = format!("{RESPONSES}/{}", begun["id"].as_str().expect("an id"));
@@ -226,7 +231,12 @@ async fn a_response_in_the_background_outlives_the_server_and_is_cancelled() {
     let ended = server.client.post(&format!("{path}/cancel"), "").await;
     assert_eq!(ended.json()["status"], "completed");
     std::fs::remove_file(server.home("a").join("step-1")).expect("it goes");
-    let other = asks(&server, RESPONSES, &response(json!({ "background": true }))).await;
+    let other = asks(
+        &server,
+        RESPONSES,
+        &response(&json!({ "background": true })),
+    )
+    .await;
     let path = format!(
         "{RESPONSES}/{}",
         other.json()["id"].as_str().expect("an id")
@@ -281,7 +291,7 @@ async fn what_goes_wrong_is_told_as_the_sdks_read_it() {
         told.last().expect("an end")["error"]["code"],
         "agent_failed"
     );
-    let answer = asks(&server, RESPONSES, &response(json!({}))).await;
+    let answer = asks(&server, RESPONSES, &response(&json!({}))).await;
     assert_eq!(
         (answer.status, &answer.json()["status"]),
         (200, &json!("failed"))
@@ -307,7 +317,7 @@ async fn what_goes_wrong_is_told_as_the_sdks_read_it() {
         ),
         (
             RESPONSES,
-            response(json!({ "previous_response_id": "run_x" })),
+            response(&json!({ "previous_response_id": "run_x" })),
             404,
             "no response",
         ),
