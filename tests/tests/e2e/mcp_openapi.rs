@@ -573,7 +573,9 @@ async fn the_command_line_reads_json_and_yaml() {
     .await;
     assert_eq!(made["api"]["title"], "Hello", "{made}");
     assert!(
-        told.contains("Left out: POST /photo: its body cannot be said"),
+        told.contains(
+            "Left out: POST /photo: its body cannot be said: it is neither JSON nor a form"
+        ),
         "{told}"
     );
     run(&["mcp", "check", "hi"]).await;
