@@ -64,6 +64,17 @@ pub(super) fn prepare() -> Result<PathBuf> {
     Ok(target.join(STATIC).join("release/skep-test-agent"))
 }
 
+/// The same, with the agent as it runs on this machine.
+pub(super) fn prepare_here() -> Result<PathBuf> {
+    if std::env::var_os("SKEP_BIN").is_none() {
+        shell("cargo", &["build", "--release", "--package", "skep"])?;
+    }
+    let agent = ["--package", "skep-tests", "--bin", "skep-test-agent"];
+    shell("cargo", &[&["build", "--release"], &agent[..]].concat())?;
+    let target = root().join(crate::generate::target());
+    Ok(target.join("release/skep-test-agent"))
+}
+
 /// Makes an image of the agent alone, by `skep build`.
 pub(super) fn image(agent: &Path, reference: &str) -> Result<()> {
     let skep = super::servers::binary();

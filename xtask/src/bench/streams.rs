@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::drive::{ask, deploy_spec, load};
-use super::fleet::prepare;
+use super::fleet::prepare_here;
 use super::machine::{describe, percentile, usage};
 use super::servers::{Skep, wait, wait_for};
 use crate::shell::root;
@@ -60,7 +60,7 @@ fn now() -> u64 {
 
 /// Runs the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let agent = prepare()?;
+    let agent = prepare_here()?;
     let folder = root().join(crate::generate::target()).join("bench-streams");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
