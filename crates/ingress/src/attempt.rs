@@ -11,8 +11,7 @@ use http::{HeaderMap, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use skep_core::{CallId, RunId, Workspace};
-use skep_store::{BlobWriter, Blobs, PinnedBlob};
-use tokio::sync::watch;
+use skep_store::{Blobs, PinnedBlob};
 
 use crate::agents::{Agents, Head, Shape};
 use crate::body::Body;
@@ -20,9 +19,10 @@ use crate::headers::{mark_chunked, settle_length, strip_hop_by_hop};
 use crate::journal::{Answer, Request};
 use crate::lane::Lane;
 use crate::life::End;
-use crate::live::{Live, Phase, Progress, Recording};
-use crate::payload::{INLINE_BYTES, MEMORY_BYTES, Payload, append, blocking, read_stretch, store};
+use crate::live::{Live, Phase};
+use crate::payload::{MEMORY_BYTES, store};
 use crate::pool::{Link, Place};
+use crate::recording::{CutOffOnDrop, Recording, Scribe};
 use crate::sse::Stamper;
 
 /// An answer of unknown length that takes longer is shown to the client as it comes.
@@ -52,17 +52,6 @@ pub(crate) struct Complete {
     pub(crate) recording: Option<Arc<Recording>>,
     /// What is told of it when the call ends by it.
     pub(crate) summary: Option<Bytes>,
-}
-
-/// Cuts the recording off unless it became whole.
-pub(crate) struct CutOffOnDrop(pub(crate) Option<Arc<Recording>>);
-
-impl Drop for CutOffOnDrop {
-    fn drop(&mut self) {
-        if let Some(recording) = self.0.take() {
-            recording.progress.send_replace(Progress::CutOff);
-        }
-    }
 }
 
 impl Attempt<'_> {
@@ -326,7 +315,7 @@ impl Reading<'_> {
         })
     }
 
-    /// Records the answer into a file that clients read while it grows.
+    /// Records the answer, and clients read it while it grows.
     async fn stream(
         mut self,
         start: Bytes,
@@ -341,7 +330,9 @@ impl Reading<'_> {
             self.headers.remove(CONTENT_LENGTH);
         }
         let length = length.map(|left| left + start.len() as u64);
-        let (mut writer, recording) = self.record(length).await?;
+        let recording = Arc::new(Recording::new(self.status, self.headers.clone(), length));
+        let attempt = self.attempt;
+        let mut scribe = Scribe::new(recording.clone(), attempt.blobs, attempt.workspace());
         let mut guard = CutOffOnDrop(Some(recording.clone()));
         if self.may_show() {
             self.attempt.live.tell(Phase::Streaming(recording.clone()));
@@ -360,13 +351,14 @@ impl Reading<'_> {
                     None => data,
                 },
             };
-            writer = self.append(writer, data, &recording).await?;
+            self.append(&mut scribe, data).await?;
             next = self.frame().await?;
         }
         if let Some(shape) = &mut shape {
-            writer = self.append(writer, shape.finish(), &recording).await?;
+            self.append(&mut scribe, shape.finish()).await?;
         }
-        let (body, pin) = finish(writer, recording.file.clone()).await?;
+        let kept = scribe.finish().await;
+        let (body, pin) = kept.map_err(|error| End::Unrecorded(error.to_string()))?;
         guard.0 = None;
         let answer = Answer {
             status: self.status,
@@ -401,45 +393,13 @@ impl Reading<'_> {
             .contains(&self.status)
     }
 
-    async fn record(&self, length: Option<u64>) -> Result<(BlobWriter, Arc<Recording>), End> {
-        let (blobs, workspace) = (self.attempt.blobs.clone(), self.attempt.workspace().clone());
-        let (writer, file) = blocking(move || {
-            let writer = blobs.writer(&workspace)?;
-            let file = writer.reader()?;
-            Ok((writer, file))
-        })
-        .await
-        .map_err(|error| End::Unrecorded(error.to_string()))?;
-        let recording = Recording {
-            status: self.status,
-            headers: self.headers.clone(),
-            file: Arc::new(file),
-            progress: watch::Sender::new(Progress::Coming(0)),
-            length,
-        };
-        Ok((writer, Arc::new(recording)))
-    }
-
-    async fn append(
-        &self,
-        writer: BlobWriter,
-        data: Bytes,
-        recording: &Recording,
-    ) -> Result<BlobWriter, End> {
-        if data.is_empty() {
-            return Ok(writer);
-        }
-        if writer.size() + data.len() as u64 > self.attempt.answer_limit {
+    async fn append(&self, scribe: &mut Scribe, data: Bytes) -> Result<(), End> {
+        if scribe.size() + data.len() as u64 > self.attempt.answer_limit {
             let limit = skep_core::units::format_bytes(self.attempt.answer_limit);
             return Err(End::Broken(format!("the answer is over {limit}")));
         }
-        let writer = append(writer, data)
-            .await
-            .map_err(|error| End::Unrecorded(error.to_string()))?;
-        recording
-            .progress
-            .send_replace(Progress::Coming(writer.size()));
-        Ok(writer)
+        let appended = scribe.append(data).await;
+        appended.map_err(|error| End::Unrecorded(error.to_string()))
     }
 }
 
@@ -451,28 +411,4 @@ fn join(first: Bytes, rest: &BytesMut) -> Bytes {
     all.extend_from_slice(&first);
     all.extend_from_slice(rest);
     all.freeze()
-}
-
-/// A short recording goes into the row, a long one becomes a blob.
-async fn finish(
-    writer: BlobWriter,
-    file: Arc<std::fs::File>,
-) -> Result<(Payload, Option<PinnedBlob>), End> {
-    let size = writer.size();
-    let kept = blocking(move || {
-        if size <= INLINE_BYTES as u64 {
-            return Ok((Payload::inline(read_stretch(&file, 0, size)?), None));
-        }
-        let pin = writer.finish()?;
-        Ok((
-            Payload {
-                size,
-                blob: Some(pin.blob()),
-                memory: None,
-            },
-            Some(pin),
-        ))
-    });
-    kept.await
-        .map_err(|error| End::Unrecorded(error.to_string()))
 }

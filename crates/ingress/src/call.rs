@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Request as HttpRequest, Response, StatusCode};
 use http_body::Body as _;
@@ -16,17 +17,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::agents::Availability;
-use crate::body::{Body, BodyError, send_stretch};
+use crate::body::{Body, BodyError};
 use crate::headers::toward_agent;
 use crate::journal::{Answer, NewCall, Request, find_by_key, insert};
 use crate::lane::{Admission, Entry, Lane, Slot, Waiting};
 use crate::life::{Event, Life};
 use crate::listing;
-use crate::live::{Live, Phase, Progress, Recording};
+use crate::live::{Live, Phase};
 use crate::payload::receive;
 use crate::policy::CallPolicy;
 use crate::prefer::Wishes;
 use crate::quota::{self, CallQuota};
+use crate::recording::{Progress, Recording};
 use crate::router::Choice;
 use crate::run::{Running, affinity};
 use crate::service::Inner;
@@ -640,7 +642,7 @@ pub(crate) fn follow(recording: &Arc<Recording>, from: u64) -> Response<Body> {
 async fn send_recording(
     recording: Arc<Recording>,
     mut position: u64,
-    sender: mpsc::Sender<Result<Frame<bytes::Bytes>, BodyError>>,
+    sender: mpsc::Sender<Result<Frame<Bytes>, BodyError>>,
 ) {
     let mut progress = recording.progress.subscribe();
     loop {
@@ -658,13 +660,15 @@ async fn send_recording(
                 return;
             }
         };
-        if send_stretch(&sender, recording.file.clone(), position, end)
-            .await
-            .is_err()
-        {
-            return;
+        while position < end {
+            let read = recording.read(position, end).await;
+            let is_cut = read.as_ref().map_or(true, Bytes::is_empty);
+            position += read.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            let frame = read.map(Frame::data).map_err(BodyError::from);
+            if sender.send(frame).await.is_err() || is_cut {
+                return;
+            }
         }
-        position = position.max(end);
         if let Progress::Whole(_, trailers) = now {
             if let Some(trailers) = trailers {
                 let _ = sender.send(Ok(Frame::trailers(trailers))).await;

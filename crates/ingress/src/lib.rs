@@ -29,6 +29,7 @@ mod policy;
 mod pool;
 mod prefer;
 mod quota;
+mod recording;
 mod router;
 mod run;
 mod runs;

@@ -1,12 +1,9 @@
-//! What runs now and who waits for it: the live side of calls, and the recording of an answer that
-//! clients read while it comes in.
+//! What runs now and who waits for it: the live side of calls.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderMap;
 use parking_lot::Mutex;
 use skep_core::CallId;
 use tokio::sync::watch;
@@ -14,28 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::IngressError;
 use crate::journal::Answer;
-
-/// How far a recording is.
-#[derive(Debug, Clone)]
-pub(crate) enum Progress {
-    /// So many bytes are there, and more may come.
-    Coming(u64),
-    /// It is whole and on disk.
-    Whole(u64, Option<HeaderMap>),
-    /// The attempt was cut off.
-    CutOff,
-}
-
-/// An answer that is recorded as it passes. Clients read it from the file, each at its own pace.
-#[derive(Debug)]
-pub(crate) struct Recording {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) file: Arc<File>,
-    pub(crate) progress: watch::Sender<Progress>,
-    /// Its length, when the agent said it.
-    pub(crate) length: Option<u64>,
-}
+use crate::recording::Recording;
 
 /// What a call's client is told.
 #[derive(Debug, Clone)]

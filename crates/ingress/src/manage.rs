@@ -169,13 +169,8 @@ impl Ingress {
         };
         let mut response = match told {
             Phase::Streaming(recording) => {
-                let (file, seen) = (recording.file.clone(), seen.to_owned());
-                let length = match &*recording.progress.borrow() {
-                    crate::live::Progress::Coming(length)
-                    | crate::live::Progress::Whole(length, _) => *length,
-                    crate::live::Progress::CutOff => 0,
-                };
-                let from = position(move || position_in_file(&file, length, &seen)).await?;
+                // An event of an earlier attempt is in no recording: the reader starts over.
+                let from = recording.position_after(seen).await?.unwrap_or(0);
                 follow(&recording, from)
             }
             Phase::Answered(answer) => self.inner.rest(workspace, &answer, seen).await?,
@@ -468,15 +463,6 @@ impl Ingress {
             }
         }
     }
-}
-
-async fn position(
-    find: impl FnOnce() -> std::io::Result<Option<u64>> + Send + 'static,
-) -> Result<u64, IngressError> {
-    let found =
-        blocking(move || find().map_err(|error| StoreError::Unavailable(error.to_string())));
-    // An event of an earlier attempt is in no recording: the reader starts over.
-    Ok(found.await?.unwrap_or(0))
 }
 
 impl Inner {

@@ -10,13 +10,14 @@ use skep_core::{CallId, Timestamp};
 use skep_store::{StoreError, Unit};
 use tokio::sync::oneshot;
 
-use crate::attempt::{Attempt, Complete, CutOffOnDrop};
+use crate::attempt::{Attempt, Complete};
 use crate::call::{elapsed_s, ended};
 use crate::journal::{self, Brings, Request, Standing};
 use crate::lane::{Lane, Next, Slot, Waiting};
 use crate::life::{End, Event, Lease, Life};
-use crate::live::{Live, Phase, Progress};
+use crate::live::{Live, Phase};
 use crate::policy::{CallPolicy, Durability};
+use crate::recording::{CutOffOnDrop, Progress};
 use crate::router::{Choice, Verdict};
 use crate::service::Inner;
 use crate::spans::{AttemptSpan, Beginning, Ending};

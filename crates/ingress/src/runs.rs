@@ -14,8 +14,9 @@ use crate::call::{Accepted, Wanted};
 use crate::headers::toward_agent;
 use crate::journal::{Answer, Request};
 use crate::lane::Visit;
-use crate::live::{Phase, Progress, Recording};
+use crate::live::Phase;
 use crate::payload::{blocking, read_stretch, store};
+use crate::recording::{Progress, Recording};
 use crate::service::Inner;
 use crate::{Also, Context, Ingress, IngressError};
 
@@ -179,7 +180,11 @@ impl Follow {
                     Ok((!bytes.is_empty()).then_some(Told::Bytes(bytes)))
                 }),
                 Reading::Stored(_, from, end) if from == end => Ok(Some(Told::Whole)),
-                Reading::Stored(file, from, end) => read(file, from, *end).await,
+                Reading::Stored(file, from, end) => {
+                    let (file, position, end) = (file.clone(), *from, *end);
+                    let read = blocking(move || read_stretch(&file, position, end));
+                    told_of(read.await, from)
+                }
                 Reading::Coming(..) => self.coming().await,
             };
             match told {
@@ -254,7 +259,7 @@ impl Follow {
             }
             Progress::Whole(end, _) if from >= end => Ok(Some(Told::Whole)),
             Progress::Whole(end, _) | Progress::Coming(end) => {
-                read(&recording.file, position, end).await
+                told_of(recording.read(from, end).await, position)
             }
         }
     }
@@ -269,15 +274,17 @@ fn is_news(phase: &Phase, cut: Option<&Arc<Recording>>) -> bool {
     }
 }
 
-/// The next stretch of a file.
-async fn read(file: &Arc<File>, from: &mut u64, end: u64) -> Result<Option<Told>, StoreError> {
-    let (file, position) = (file.clone(), *from);
-    let bytes = blocking(move || read_stretch(&file, position, end)).await?;
+/// What is told of bytes that were read, and that they were.
+fn told_of(
+    read: Result<Bytes, StoreError>,
+    position: &mut u64,
+) -> Result<Option<Told>, StoreError> {
+    let bytes = read?;
     if bytes.is_empty() {
         return Err(StoreError::Unavailable(
             "a recording is cut short".to_owned(),
         ));
     }
-    *from += bytes.len() as u64;
+    *position += bytes.len() as u64;
     Ok(Some(Told::Bytes(bytes)))
 }

@@ -91,9 +91,15 @@ impl Shape for Stamper {
 }
 
 /// Reads a file from its start without moving the position that other handles share.
-struct FromStart<'a> {
+pub(crate) struct FromStart<'a> {
     file: &'a File,
     position: u64,
+}
+
+impl<'a> FromStart<'a> {
+    pub(crate) const fn of(file: &'a File) -> Self {
+        Self { file, position: 0 }
+    }
 }
 
 impl Read for FromStart<'_> {
@@ -106,7 +112,7 @@ impl Read for FromStart<'_> {
 
 /// [`position_after`] in the first `length` bytes of a file. Blocks on the disk.
 pub(crate) fn position_in_file(file: &File, length: u64, id: &str) -> std::io::Result<Option<u64>> {
-    position_after(FromStart { file, position: 0 }.take(length), id)
+    position_after(FromStart::of(file).take(length), id)
 }
 
 /// The position behind the event with this id; `None` when there is none.
