@@ -251,10 +251,12 @@ fn streaming(path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
                 ]
             })
             .collect(),
-        // When each is sent, in microseconds since 1970.
-        "/ticks" => (1..=count)
-            .flat_map(|_| [Step::Now, Step::Wait(pause)])
-            .collect(),
+        // When each is sent, in microseconds since 1970, and bytes besides.
+        "/ticks" => {
+            let bytes = usize::try_from(number(query, "bytes")).unwrap_or_default();
+            let one = |_| [Step::Now(bytes), Step::Wait(pause)];
+            (1..=count).flat_map(one).collect()
+        }
         // Sends an event whenever the test makes the next of these files.
         _ => (1..=count)
             .flat_map(|n| {
@@ -327,7 +329,7 @@ fn echo(head: &http::request::Parts, body: &Bytes, trailers: Option<&HeaderMap>)
 enum Step {
     Send(String),
     /// Sends when it is.
-    Now,
+    Now(usize),
     Wait(Duration),
     File(PathBuf),
     Exit,
@@ -352,9 +354,10 @@ fn stream(steps: Vec<Step>, kind: &'static str) -> Response<Body> {
         for step in steps {
             let text = match step {
                 Step::Send(text) => text,
-                Step::Now => {
+                Step::Now(bytes) => {
                     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                    format!("data: {}\n\n", now.unwrap_or_default().as_micros())
+                    let now = now.unwrap_or_default().as_micros();
+                    format!("data: {now} {}\n\n", "x".repeat(bytes))
                 }
                 Step::Wait(pause) => {
                     tokio::time::sleep(pause).await;

@@ -1,15 +1,16 @@
 //! `cargo xtask bench streams`: many runs at once, each a stream of events that is followed as it comes, and some that nobody reads.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::drive::{ask, deploy_spec, load};
 use super::fleet::prepare_here;
@@ -17,10 +18,10 @@ use super::machine::{describe, percentile, usage};
 use super::servers::{Skep, wait, wait_for};
 use crate::shell::root;
 
-/// Stack of a thread that reads one stream.
-const STACK: usize = 128 << 10;
 /// Streams that are opened at once.
 const DOORS: usize = 32;
+/// Bytes that the system keeps for who does not read.
+const SLOW_BUFFER: u32 = 4 << 10;
 /// Time within which all streams must be open, and all events read after the last one was sent.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Events of a stream in a second.
     #[arg(long, default_value_t = 10)]
     rate: u64,
+    /// Bytes of an event besides.
+    #[arg(long, default_value_t = 0)]
+    bytes: usize,
     /// For how long, in seconds, when all are open.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -70,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let count = options.rate * (options.seconds + PATIENCE.as_secs());
     let pause = 1000 / options.rate.max(1);
     let all = options.streams + options.slow;
-    let endpoint = format!("/ticks?n={count}&ms={pause}");
+    let endpoint = format!("/ticks?n={count}&ms={pause}&bytes={}", options.bytes);
     let calls = json!({ "concurrency": all, "queue": all });
     deploy_spec(
         &skep,
@@ -82,45 +86,50 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (agent["state"] == "ready").then_some(())
     })?;
     let idle = usage(skep.process.0.id());
-    let (seen, next) = (Seen::default(), AtomicUsize::new(0));
-    let figures = std::thread::scope(|scope| {
-        for _ in 0..DOORS {
-            scope.spawn(|| {
-                while let number = next.fetch_add(1, Ordering::Relaxed)
-                    && number < all
-                {
-                    let reads = number < options.streams;
-                    let (skep, seen) = (&skep, &seen);
-                    let whole = move || match open(skep, number) {
-                        Ok(stream) => follow(&stream, reads, seen),
-                        Err(error) => eprintln!("stream {number}: {error}"),
-                    };
-                    let thread = std::thread::Builder::new().stack_size(STACK);
-                    if let Err(error) = thread.spawn_scoped(scope, whole) {
-                        eprintln!("stream {number}: {error}");
-                    }
-                }
-            });
+    let seen = Arc::new(Seen::default());
+    // One thread reads all: what Skep needs is measured, and not how a machine changes between threads.
+    let clients = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let (host, key) = (skep.url.clone(), skep.key.clone());
+    let doors = Arc::new(Semaphore::new(DOORS));
+    let mut readers = Vec::new();
+    for number in 0..all {
+        let (host, key, seen) = (host.clone(), key.clone(), seen.clone());
+        let (doors, reads) = (doors.clone(), number < options.streams);
+        let client = clients.spawn(async move {
+            let door = doors.acquire_owned().await;
+            match open((&host, &key), number, reads).await {
+                Ok(stream) => follow(stream, reads, &seen, door).await,
+                Err(error) => eprintln!("stream {number}: {error}"),
+            }
+        });
+        readers.extend(reads.then_some(client));
+    }
+    let figures = measure(options, &skep, &seen)?;
+    let all_read = async {
+        for reader in readers {
+            let _ = reader.await;
         }
-        measure(options, &skep, &seen)
-    })?;
-    tell(options, figures, seen, (idle.memory, &before))
+    };
+    let _ = clients.block_on(async { tokio::time::timeout(PATIENCE, all_read).await });
+    tell(options, figures, &seen, (idle.memory, &before))
 }
 
 /// Tells the figures.
 fn tell(
     options: &Options,
     (from, until, spent, memory): Figures,
-    seen: Seen,
+    seen: &Seen,
     (idle, before): (u64, &str),
 ) -> Result<()> {
     let all = options.streams + options.slow;
-    let taken = seen.taken.into_inner();
-    let taken = taken.unwrap_or_else(PoisonError::into_inner);
+    let taken = seen.taken.lock().unwrap_or_else(PoisonError::into_inner);
     let within = taken.iter().filter(|(at, _)| (from..until).contains(at));
     let mut taken: Vec<Duration> = within.map(|(_, taken)| *taken).collect();
     taken.sort_unstable();
-    let ended = seen.ended.into_inner();
+    let ended = seen.ended.load(Ordering::Relaxed);
     ensure!(
         ended == options.streams,
         "{ended} streams came to their end"
@@ -132,7 +141,7 @@ fn tell(
     let (cores, rate) = (spent.as_secs_f64() / seconds, taken.len() as f64 / seconds);
     let machine = describe()?;
     let figures = json!({
-        "machine": machine, "load": before, "streams": options.streams, "unread": options.slow, "rate": options.rate,
+        "machine": machine, "load": before, "streams": options.streams, "unread": options.slow, "rate": options.rate, "bytes": options.bytes,
         "seconds": seconds, "events": taken.len(), "p50_ms": p50, "p99_ms": p99, "worst_ms": worst, "cores": cores,
         "kib_per_stream": each,
     });
@@ -187,9 +196,14 @@ fn measure(options: &Options, skep: &Skep, seen: &Seen) -> Result<Figures> {
 }
 
 /// Asks for a run of its own.
-fn open(skep: &Skep, number: usize) -> Result<TcpStream> {
-    let host = skep.url.strip_prefix("http://").context("plain HTTP")?;
-    let mut stream = TcpStream::connect(host)?;
+async fn open((url, key): (&str, &str), number: usize, reads: bool) -> Result<TcpStream> {
+    let host = url.strip_prefix("http://").context("plain HTTP")?;
+    let socket = TcpSocket::new_v4()?;
+    if !reads {
+        // What the system would keep for who does not read is soon full.
+        socket.set_recv_buffer_size(SLOW_BUFFER)?;
+    }
+    let mut stream = socket.connect(host.parse()?).await?;
     stream.set_nodelay(true)?;
     let body = json!({
         "threadId": format!("t{number}"), "runId": format!("r{number}"), "state": {}, "tools": [], "context": [],
@@ -197,36 +211,28 @@ fn open(skep: &Skep, number: usize) -> Result<TcpStream> {
     });
     let body = body.to_string();
     let request = format!(
-        "POST /agents/a/agui HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\n\
+        "POST /agents/a/agui HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        skep.key,
         body.len()
     );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(request.as_bytes()).await?;
     Ok(stream)
 }
 
-/// Reads a stream to its end; or only that it has begun.
-fn follow(stream: &TcpStream, reads: bool, seen: &Seen) {
+/// Reads a stream to its end; or only that it has begun. The next one is opened then.
+async fn follow<D>(stream: TcpStream, reads: bool, seen: &Seen, door: D) {
     let mut lines = BufReader::with_capacity(16 << 10, stream);
-    let (mut line, mut all) = (String::new(), Vec::new());
-    let mut is_open = false;
-    while let Ok(1..) = lines.read_line(&mut line) {
+    let (mut line, mut all, mut door) = (String::new(), Vec::new(), Some(door));
+    while let Ok(1..) = lines.read_line(&mut line).await {
         if let Some(sent) = sent(&line) {
             let taken = Duration::from_micros(now().saturating_sub(sent));
             all.push((sent, taken));
-            if !std::mem::replace(&mut is_open, true) {
+            if door.take().is_some() {
                 seen.open.fetch_add(1, Ordering::Relaxed);
             }
             if !reads {
-                // Until the server gives it up, or the benchmark does.
-                while let Ok(1..) = stream.peek(&mut [0]) {
-                    std::thread::park_timeout(Duration::from_secs(1));
-                    if seen.ended.load(Ordering::Relaxed) > 0 {
-                        return;
-                    }
-                }
-                return;
+                // It stays open, until the benchmark ends.
+                std::future::pending::<()>().await;
             }
         }
         if line.contains("RUN_FINISHED") {
