@@ -152,3 +152,20 @@ pub struct Redriven {
 
 /// Numbers of calls by state, for one agent or all.
 pub type StateCounts = BTreeMap<String, u64>;
+
+/// What happened to a call: that it was accepted, that it ended, or that it begins anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallChange {
+    /// `call_…`
+    pub call: String,
+    /// The agent's name; none when the call is not kept any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The state that it came to.
+    pub state: CallState,
+    /// The agent's status, when it ended by an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// When, by the store's clock; RFC 3339.
+    pub at: String,
+}

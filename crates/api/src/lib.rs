@@ -39,7 +39,7 @@ pub use audit::{
     AuditCheckpoint, AuditConsistency, AuditEntry, AuditErased, AuditPersonal, AuditProof,
 };
 pub use backup::{Backup, BackupState, NewBackup};
-pub use call::{Attempt, Call, CallState, Redriven};
+pub use call::{Attempt, Call, CallChange, CallState, Redriven};
 pub use compliance::{Compliance, ComplianceControl, ComplianceEntry};
 pub use event::Event;
 pub use exec::{ExecExit, ExecSignal, ExecStart, ExecTerminal, TerminalSize};

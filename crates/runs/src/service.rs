@@ -240,6 +240,27 @@ impl Runs {
         found.ok_or(RunsError::NotFound(RUN))
     }
 
+    /// The runs that calls carry, one by one; none for a call that carries none.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn of_calls(
+        &self,
+        workspace: &Workspace,
+        calls: Vec<CallId>,
+    ) -> Result<Vec<Option<Run>>, StoreError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let of = workspace.clone();
+        let read = self.db.read(move |reader| {
+            let mut scope = reader.scope(&of);
+            let one = |call: &CallId| rows::of_call(&mut scope, *call);
+            calls.iter().map(one).collect()
+        });
+        read.await
+    }
+
     /// Runs, the newest first, from before one of them.
     ///
     /// # Errors

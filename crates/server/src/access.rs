@@ -111,6 +111,9 @@ const TOOL_READ: Access = look("tool:read", "Workspace");
 const TOOL_PROVIDE: Access = change("tool:provide", "Workspace");
 /// Looks at what is said in a call, or in the run that it carries.
 const CALL_BODY: Access = look("call:read-body", "Call");
+/// Looks at calls and runs: which there are, and one.
+const CALL_LIST: Access = look("call:list", "Workspace");
+const CALL_READ: Access = look("call:read", "Call");
 /// Looks at policies, and at the audit log: its entries, and what they are proven by.
 const POLICY_READ: Access = look("policy:read", "Workspace");
 const AUDIT_READ: Access = look("audit:read", "Workspace");
@@ -120,7 +123,7 @@ pub(crate) const CALL: Access = change("agent:call", "Agent");
 
 /// Every route of the API that needs a key, by method and path as the router has it. A thing that the
 /// path does not name is the workspace.
-pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
+pub(crate) const ROUTES: [(&str, &str, Access); 205] = [
     ("GET", "/api/v1/webhooks", HOOK_READ),
     ("GET", "/api/v1/webhooks/{webhook}", HOOK_READ),
     ("PUT", "/api/v1/webhooks/{webhook}", HOOK_WRITE),
@@ -630,8 +633,8 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         "/api/v1/events/stream",
         look("event:read", "Workspace"),
     ),
-    ("GET", "/api/v1/calls", look("call:list", "Workspace")),
-    ("GET", "/api/v1/calls/{call}", look("call:read", "Call")),
+    ("GET", "/api/v1/calls", CALL_LIST),
+    ("GET", "/api/v1/calls/{call}", CALL_READ),
     (
         "DELETE",
         "/api/v1/calls/{call}",
@@ -664,8 +667,12 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         "/api/v1/calls/purge",
         change("call:purge", "Workspace"),
     ),
-    ("GET", "/api/v1/runs", look("call:list", "Workspace")),
-    ("GET", "/api/v1/runs/{run}", look("call:read", "Call")),
+    ("GET", "/api/v1/calls/stream", CALL_LIST),
+    ("GET", "/api/v1/calls/{call}/stream", CALL_READ),
+    ("GET", "/api/v1/live", look("self:read", "Workspace")),
+    ("GET", "/api/v1/runs", CALL_LIST),
+    ("GET", "/api/v1/runs/stream", CALL_LIST),
+    ("GET", "/api/v1/runs/{run}", CALL_READ),
     ("GET", "/api/v1/runs/{run}/input", CALL_BODY),
     ("GET", "/api/v1/runs/{run}/events", CALL_BODY),
     (
@@ -678,7 +685,7 @@ pub(crate) const ROUTES: [(&str, &str, Access); 201] = [
         "/api/v1/runs/{run}/fork",
         change("thread:fork", "Call"),
     ),
-    ("GET", "/api/v1/threads", look("call:list", "Workspace")),
+    ("GET", "/api/v1/threads", CALL_LIST),
     (
         "GET",
         "/api/v1/threads/{thread}",

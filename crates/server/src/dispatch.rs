@@ -30,6 +30,7 @@ use crate::api::Caller;
 use crate::budgets;
 use crate::gate::{self, About, Asker};
 use crate::headers::{Cors, is_named, secure};
+use crate::live;
 use crate::mcp;
 use crate::models;
 use crate::oauth;
@@ -75,6 +76,7 @@ pub const PUBLIC: [(&str, &str); 12] = [
 ];
 
 /// Answers requests.
+#[derive(Clone)]
 pub(crate) struct Dispatcher {
     state: Arc<State>,
     router: Router,
@@ -383,6 +385,8 @@ impl Dispatcher {
         if let Some(headers) = self.cors.preflight(request.method(), request.headers()) {
             return Ok(nothing(headers));
         }
+        live::check_query(&request)?;
+        let again = who::Again::of(&request, (remote, shown));
         let asker = match &peer {
             // Who asks was found out there.
             Some(peer) => Some(Asker::plain(peer.by.clone(), remote)),
@@ -414,6 +418,10 @@ impl Dispatcher {
             see(&self.state, &asker.principal, remote);
         }
         asker.counted = counted.clone();
+        if let Some(again) = again {
+            request.extensions_mut().insert(again);
+            request.extensions_mut().insert(self.clone());
+        }
         self.known(asker, peer, (id, trace), request).await
     }
 

@@ -10,7 +10,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_audit::Thing;
 use skep_core::config::Settings;
@@ -70,7 +69,7 @@ pub(crate) const fn path(door: Door) -> &'static str {
 }
 
 /// Shows the key that an SDK of Google shows in its own way in the way of all others.
-pub(crate) fn show_key(request: &mut Request<Incoming>) {
+pub(crate) fn show_key<B>(request: &mut Request<B>) {
     if !matches!(door(request.uri().path()), Some((Door::Google, _))) {
         return;
     }

@@ -37,6 +37,7 @@ use crate::join::RuntimeAgents;
 use crate::keys;
 use crate::lending::Lending;
 use crate::listen::{Bounds, Listener};
+use crate::live;
 use crate::metrics::{BackupMetrics, ServerMetrics};
 use crate::migrations::migrations;
 use crate::models;
@@ -225,15 +226,20 @@ fn spans(tracer: Option<&Arc<Tracer>>) -> Option<Arc<dyn Spans>> {
     tracer.map(|it| it.clone() as Arc<dyn Spans>)
 }
 
+fn measured() -> (Registry, ServerMetrics, BackupMetrics) {
+    let mut registry = Registry::default();
+    let metrics = ServerMetrics::register(&mut registry);
+    let of_backups = BackupMetrics::register(&mut registry);
+    (registry, metrics, of_backups)
+}
+
 async fn compose(
     settings: &Settings,
     options: &RunOptions,
     (url, doors): (&str, Arc<Doors>),
     tls: Option<Arc<Tls>>,
 ) -> Result<(Arc<State>, Option<String>), ServerError> {
-    let mut registry = Registry::default();
-    let metrics = ServerMetrics::register(&mut registry);
-    let backup_metrics = BackupMetrics::register(&mut registry);
+    let (mut registry, metrics, backup_metrics) = measured();
     let tracer = tracer(settings, &mut registry)?;
     let db = open(settings, metrics.clone())?;
     let audit = Arc::new(open_audit(settings, &db).await?);
@@ -270,6 +276,7 @@ async fn compose(
         own: proxy::Own::of(url, doors),
         model_bounds: models::Bounds::of(settings),
         run_bounds: runs::Bounds::of(settings),
+        live_cookies: live::cookies(settings),
         audit,
         frameworks: frameworks(settings)?,
         keys,

@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) model_bounds: crate::models::Bounds,
     /// What runs may take.
     pub(crate) run_bounds: crate::runs::Bounds,
+    /// Whether a browser's cookie lets in where topics are followed.
+    pub(crate) live_cookies: bool,
     /// The way out to the web.
     pub(crate) web: Web,
     /// What tells others what happens here.

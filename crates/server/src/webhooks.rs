@@ -1,15 +1,14 @@
 //! Outgoing webhooks as the server has them: what they follow (events, and calls that end), where their keys lie (the
 //! vault), and who is told what endpoints do by themselves.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use skep_audit::{Entry, Filter};
+use skep_api::CallState;
 use skep_core::config::Settings;
-use skep_core::{CallId, PublicError as _, Timestamp, Workspace, Workspaces, units};
+use skep_core::{PublicError as _, Timestamp, Workspace, Workspaces, units};
 use skep_egress::webhooks::{Feed, Key, Notice, Options, Schedule, Secrets, Told, Webhooks};
 use skep_ingress::Ingress;
 use skep_runtime::{Event, EventQuery, Runtime};
@@ -23,6 +22,7 @@ use crate::a2a::push::FAILED;
 use crate::act::Own;
 use crate::audit::Audit;
 use crate::budgets::{EXCEEDED, ROLLED_BACK, THRESHOLD};
+use crate::changes::{self, Change};
 use crate::outgoing;
 use crate::problem::ApiError;
 use crate::state::State;
@@ -186,17 +186,10 @@ struct OfCalls {
     ingress: Ingress,
 }
 
-/// A call that ended, by its entry: the kind, when, which, and the status of its answer.
-fn ended(entry: &Entry<'_>) -> Option<(&'static str, Timestamp, CallId, Option<u16>)> {
-    let what = &entry.change.as_ref()?.what;
-    let (state, status) = match what.split_once(", ") {
-        Some((state, status)) => (state, status.parse().ok()),
-        None => (&**what, None),
-    };
-    let is_it = |kind: &&str| kind.strip_prefix("call.") == Some(state);
-    let kind = ENDS.into_iter().find(is_it)?;
-    let (at, id) = (entry.time.parse().ok()?, entry.resource.id.parse().ok()?);
-    Some((kind, at, id, status))
+/// The kind of what a call ended by.
+fn ended(state: CallState) -> Option<&'static str> {
+    let is_it = |kind: &&str| kind.strip_prefix("call.") == Some(state.as_str());
+    ENDS.into_iter().find(is_it)
 }
 
 #[async_trait]
@@ -221,46 +214,29 @@ impl Feed for OfCalls {
         after: u64,
         most: u32,
     ) -> Result<(Vec<Told>, u64), String> {
-        let filter = Filter {
-            workspace: Some(workspace.to_string()),
-            action: Some("call:end".to_owned()),
-            ..Filter::default()
-        };
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let found = self.audit.log.tail(filter, after, most).await;
-        let (found, next) = found.map_err(|error| error.to_string())?;
-        let ends = found.iter().filter_map(|it| {
-            let entry = Entry::parse(&it.bytes)?;
-            Some((it.number + 1, ended(&entry)?))
-        });
-        let ends: Vec<_> = ends.collect();
-        let ids = ends.iter().map(|(_, (_, _, id, _))| *id).collect();
-        let agents: HashMap<CallId, String> = match ends.is_empty() {
-            true => HashMap::new(),
-            false => {
-                let agents = self.ingress.agents_of(workspace, ids).await;
-                agents.map_err(|error| error.to_string())?
-            }
-        };
-        let told = |(number, (kind, at, id, status)): (u64, (&str, _, CallId, Option<u16>))| {
+        let from = (&*self.audit, &self.ingress);
+        let found = changes::behind(from, workspace, (after, most), true).await;
+        let (found, next) = found.map_err(|error| error.public().to_string())?;
+        let told = |(number, change): (u64, Change)| {
+            let kind = ended(change.state)?.to_owned();
             let parts = [
-                ("call", Some(id.to_string().into())),
-                ("agent", agents.get(&id).cloned().map(Value::String)),
-                ("status", status.map(Into::into)),
+                ("call", Some(change.call.to_string().into())),
+                ("agent", change.agent.map(Value::String)),
+                ("status", change.status.map(Into::into)),
                 ("entry", Some((number - 1).to_string().into())),
                 ("instance", None),
                 ("revision", None),
                 ("by", None),
             ];
-            let (kind, data) = (kind.to_owned(), object(workspace, parts));
-            Told {
+            let (data, at) = (object(workspace, parts), change.at);
+            Some(Told {
                 number,
                 kind,
                 at,
                 data,
-            }
+            })
         };
-        Ok((ends.into_iter().map(told).collect(), next))
+        Ok((found.into_iter().filter_map(told).collect(), next))
     }
 }
 
@@ -441,21 +417,15 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_read_out_of_its_entry() {
-        let of = |what: &str| {
-            let text = format!(
-                r#"{{"time":"2026-11-22T15:00:00Z","principal":{{"kind":"Server","id":"srv"}},"action":"call:end",
-                "resource":{{"kind":"Call","id":"call_01h455vb4pex5vsknk084sn02q"}},"decision":"allow",
-                "change":{{"what":"{what}"}}}}"#
-            );
-            let entry = Entry::parse(text.as_bytes()).unwrap();
-            ended(&entry).map(|(kind, _, _, status)| (kind, status))
-        };
-        assert_eq!(of("succeeded, 200"), Some(("call.succeeded", Some(200))));
-        assert_eq!(of("failed, 500"), Some(("call.failed", Some(500))));
-        assert_eq!(of("cancelled"), Some(("call.cancelled", None)));
-        assert_eq!(of("dead"), None);
-        assert_eq!(of("accepted"), None);
+    fn how_calls_end_is_told_once() {
+        let told = CallState::ALL.map(ended).into_iter().flatten();
+        let mut told: Vec<&str> = told.collect();
+        told.sort_unstable();
+        let mut ends = ENDS.to_vec();
+        ends.sort_unstable();
+        // That one is dead is an event.
+        assert_eq!(told, ends);
+        assert_eq!(ended(CallState::Dead), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Request;
-use hyper::body::Incoming;
-use skep_core::Workspace;
+use http::header::HeaderMap;
+use http::{Method, Request, Uri};
+use skep_core::{Code, Workspace};
 use skep_guard::Principal;
 use skep_guard::certificates::Shown;
 
@@ -14,6 +14,7 @@ use crate::cookie::{self, Visitor};
 use crate::dispatch::is_public;
 use crate::gate::Asker;
 use crate::keys::{Credential, authenticate, shown, shows_any};
+use crate::live;
 use crate::models;
 use crate::problem::ApiError;
 use crate::rates::Counted;
@@ -25,13 +26,14 @@ use crate::{spelling, tokens, workspace};
 /// # Errors
 /// [`skep_core::Code::CrossSite`], [`skep_core::Code::WorkspaceNotFound`], [`skep_core::Code::RateLimited`],
 /// and the store's own: without an answer nobody is let in.
-pub(crate) async fn asks(
+pub(crate) async fn asks<B>(
     state: &State,
     (remote, certificate): (IpAddr, Option<&Shown>),
-    request: &mut Request<Incoming>,
+    request: &mut Request<B>,
     counted: &Counted,
 ) -> Result<Option<Asker>, ApiError> {
     models::show_key(request);
+    live::show_token(request);
     spelling::mend(request);
     let cookies = cookie::take(request.headers_mut());
     let wanted = workspace::wanted(request.headers_mut())?;
@@ -44,7 +46,8 @@ pub(crate) async fn asks(
     }
     // What somebody shows themselves counts, or does not, before what a browser shows by itself.
     let shows = shows_any(request.headers(), |text| state.outside.is_ours(text));
-    let cookie = cookies.session.filter(|_| !public && !shows);
+    let here = state.live_cookies || request.uri().path() != live::PATH;
+    let cookie = cookies.session.filter(|_| !public && !shows && here);
     let certificate = certificate.filter(|_| cookie.is_none() && !shows);
     let credential = credential(state, request).await;
     let session = match credential {
@@ -92,6 +95,47 @@ pub(crate) async fn asks(
     Ok(Some(Asker::plain(principal, remote)))
 }
 
+/// How somebody showed who they are, for as long as a connection of theirs lasts that is longer than a request.
+pub(crate) struct Again {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    remote: IpAddr,
+    certificate: Option<Shown>,
+}
+
+impl Again {
+    /// Keeps it, of a request that may begin such a connection.
+    pub(crate) fn of<B>(
+        request: &Request<B>,
+        (remote, certificate): (IpAddr, Option<&Shown>),
+    ) -> Option<Arc<Self>> {
+        let is_it = request.uri().path() == live::PATH;
+        is_it.then(|| {
+            Arc::new(Self {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                headers: request.headers().clone(),
+                remote,
+                certificate: certificate.cloned(),
+            })
+        })
+    }
+
+    /// Whether it still shows the same. Without an answer of the store it does.
+    pub(crate) async fn counts(&self, state: &State, asker: &Asker) -> bool {
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let by = (self.remote, self.certificate.as_ref());
+        match asks(state, by, &mut request, &state.rates.begin()).await {
+            Ok(found) => found.is_some_and(|found| found.principal == asker.principal),
+            Err(error) => error.public().code() != Code::WorkspaceNotFound,
+        }
+    }
+}
+
 /// Who shows a credential of one workspace asks for nothing of another.
 fn of_its_own(
     state: &State,
@@ -107,7 +151,7 @@ fn of_its_own(
 }
 
 /// What the headers show; a token of an outside issuer is as good as a key.
-async fn credential(state: &State, request: &mut Request<Incoming>) -> Credential {
+async fn credential<B>(state: &State, request: &mut Request<B>) -> Credential {
     let State {
         keys,
         outside,

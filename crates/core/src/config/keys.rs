@@ -544,6 +544,8 @@ settings! {
     webhooks_give_up("webhooks.give_up"): Duration = "5d";
     /// How long messages of webhooks are kept; of those that were delivered the newest 1,000 of an endpoint.
     webhooks_retention("webhooks.retention"): Duration = "14d";
+    /// Whether a browser's session lets in to `/api/v1/live` by its cookie. Off, a key or token is shown there, as `docs/live.md` says.
+    live_cookies("live.cookies"): bool = "false";
     /// A person's session without a request ends after this.
     sessions_idle("sessions.idle"): Duration = "12h";
     /// A person's session ends after this at the latest.

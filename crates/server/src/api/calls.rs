@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use skep_api::{Call, CallState, Page, Problem, Redriven};
-use skep_core::RequestId;
+use skep_api::{Call, CallChange, CallState, Page, Problem, Redriven};
+use skep_core::{CallId, RequestId, Workspace};
 use skep_ingress::Filter;
 use utoipa::IntoParams;
 
+use super::feed::{self, BATCH, Source, Told, seen};
 use super::input::{CallPath, Caller, Ordered, Query, cursor, limit, page};
+use crate::changes::{self, Change};
 use crate::problem::{ApiError, REQUEST};
 use crate::state::State;
 
@@ -79,6 +82,131 @@ pub(super) async fn show(
     CallPath(id): CallPath,
 ) -> Result<Json<Call>, ApiError> {
     Ok(Json(state.ingress.show(&workspace, id).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StreamQuery {
+    /// Begin behind the change with this id, as the header `Last-Event-ID` does.
+    after: Option<String>,
+    /// Only calls of this agent.
+    agent: Option<String>,
+}
+
+/// What happens to calls, as server-sent events with ids: that they are accepted, that they end, that they begin anew. A client that
+/// lost the connection goes on with `Last-Event-ID` and misses nothing that the audit log has. Without that and `after`, it begins now.
+#[utoipa::path(get, path = "/api/v1/calls/stream", tag = "calls",
+    params(StreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "Begin behind this change")),
+    responses(
+        (status = 200, body = CallChange, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem),
+    ))]
+pub(super) async fn stream(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Query(query): Query<StreamQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let after = match seen(&headers, query.after.as_deref())? {
+        Some(after) => after,
+        None => state.audit.log.integrate().await?,
+    };
+    let source = OfCalls {
+        state: state.clone(),
+        workspace,
+        agent: query.agent,
+    };
+    Ok(feed::stream(state, after, source))
+}
+
+/// What happens to calls.
+struct OfCalls {
+    state: Arc<State>,
+    workspace: Workspace,
+    agent: Option<String>,
+}
+
+#[async_trait]
+impl Source for OfCalls {
+    async fn read(&mut self, after: u64) -> Result<(Vec<Told>, u64), ApiError> {
+        let from = (&*self.state.audit, &self.state.ingress);
+        let (found, next) = changes::behind(from, &self.workspace, (after, BATCH), false).await?;
+        let is_wanted = |it: &Change| self.agent.is_none() || it.agent == self.agent;
+        let wanted = found.into_iter().filter(|(_, change)| is_wanted(change));
+        let told = wanted.map(|(number, change)| Told {
+            number,
+            kind: format!("call.{}", change.state.as_str()),
+            data: skep_api::to_json(&CallChange {
+                call: change.call.to_string(),
+                agent: change.agent,
+                state: change.state,
+                status: change.status,
+                at: change.at.to_string(),
+            }),
+        });
+        Ok((told.collect(), next))
+    }
+}
+
+/// One call as it stands, and again whenever it stands otherwise, until it has ended: server-sent events.
+#[utoipa::path(get, path = "/api/v1/calls/{call}/stream", tag = "calls",
+    params(
+        ("call" = String, Path, description = "`call_…`"),
+        ("Last-Event-ID" = Option<String>, Header, description = "It stood so when it was seen last"),
+    ),
+    responses(
+        (status = 200, body = Call, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem),
+    ))]
+pub(super) async fn follow(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    CallPath(id): CallPath,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let after = seen(&headers, None)?.unwrap_or_default();
+    state.ingress.show(&workspace, id).await?;
+    let source = OfCall {
+        state: state.clone(),
+        workspace,
+        id,
+        over: false,
+    };
+    Ok(feed::stream(state, after, source))
+}
+
+/// How one call stands.
+struct OfCall {
+    state: Arc<State>,
+    workspace: Workspace,
+    id: CallId,
+    over: bool,
+}
+
+/// What tells how a call stands from how it stood before: never 0.
+fn standing(call: &Call) -> u64 {
+    let state = CallState::ALL.iter().position(|it| *it == call.state);
+    u64::from(call.attempts) * 8 + state.unwrap_or_default() as u64 + 1
+}
+
+#[async_trait]
+impl Source for OfCall {
+    async fn read(&mut self, after: u64) -> Result<(Vec<Told>, u64), ApiError> {
+        let call = self.state.ingress.show(&self.workspace, self.id).await?;
+        self.over = call.state.is_final();
+        let number = standing(&call);
+        let told = (number != after).then(|| Told {
+            number,
+            kind: format!("call.{}", call.state.as_str()),
+            data: skep_api::to_json(&call),
+        });
+        Ok((told.into_iter().collect(), number))
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
 }
 
 /// Forgets a call that has ended.

@@ -1,36 +1,22 @@
 //! Events: pages of what happened, and a stream of what happens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State as Shared;
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::response::Response;
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http_body::Frame;
 use serde::Deserialize;
 use skep_api::{Event, Page, Problem};
-use skep_core::{Code, Workspace};
+use skep_core::Workspace;
 use skep_runtime::EventQuery;
-use tokio::sync::mpsc::{Sender, channel};
 use utoipa::IntoParams;
 
+use super::feed::{self, BATCH, Source, Told, seen};
 use super::input::{Caller, Query, cursor, limit, since};
-use crate::channel::ReceiverBody;
 use crate::problem::ApiError;
 use crate::state::State;
-
-/// Events that wait for a slow reader.
-const QUEUE: usize = 64;
-/// Events that are read at once.
-const BATCH: u32 = 256;
-/// Time between two looks for new events.
-const LOOK: Duration = Duration::from_millis(250);
-/// Silence after which a comment tells both sides that the other is there.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -104,72 +90,44 @@ pub(super) async fn stream(
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let seen = match headers.get("last-event-id") {
-        Some(value) => Some(value.to_str().map_err(|_| {
-            ApiError::new(Code::BadRequest, "Last-Event-ID is not the id of an event")
-        })?),
-        None => query.after.as_deref(),
-    };
-    let mut wanted = EventQuery {
-        after: cursor(seen)?,
+    let wanted = EventQuery {
+        after: seen(&headers, query.after.as_deref())?,
         since: since(query.since.as_deref(), state.db.clock().now())?,
         agent: query.agent,
         kind: query.r#type,
     };
-    if wanted.after.is_none() && wanted.since.is_none() {
-        wanted.after = Some(state.runtime.last_event(&workspace).await?);
-    }
-    let (sender, receiver) = channel(QUEUE);
-    tokio::spawn(follow(state, workspace, wanted, sender));
-    let head = [
-        (CONTENT_TYPE, "text/event-stream"),
-        (CACHE_CONTROL, "no-store"),
-    ];
-    Ok((head, Body::new(ReceiverBody(receiver))).into_response())
+    let after = match (wanted.after, wanted.since) {
+        (Some(after), _) => after,
+        (None, Some(_)) => 0,
+        (None, None) => state.runtime.last_event(&workspace).await?,
+    };
+    let source = OfEvents {
+        state: state.clone(),
+        workspace,
+        wanted,
+    };
+    Ok(feed::stream(state, after, source))
 }
 
-/// Sends events as they are committed, until the client or the server goes.
-async fn follow(
+/// The events of a workspace.
+struct OfEvents {
     state: Arc<State>,
     workspace: Workspace,
-    mut wanted: EventQuery,
-    sender: Sender<Frame<Bytes>>,
-) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut said = tokio::time::Instant::now();
-    loop {
-        tokio::select! {
-            _ = looks.tick() => {}
-            () = sender.closed() => return,
-            () = state.stop.cancelled() => return,
-        }
-        let found = match state.runtime.events(&workspace, &wanted, BATCH).await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::debug!(%error, "events cannot be read");
-                // The client comes back behind what it has seen.
-                return;
-            }
-        };
-        let mut text = String::new();
-        for event in &found {
-            let (id, kind) = (event.number, &event.kind);
-            let data = skep_api::to_json(&Event::from(event));
-            text.push_str(&format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"));
-        }
-        if let Some(last) = found.last() {
-            wanted.after = Some(last.number);
-        }
-        if text.is_empty() {
-            if said.elapsed() < HEARTBEAT {
-                continue;
-            }
-            text.push_str(": still here\n\n");
-        }
-        said = tokio::time::Instant::now();
-        if sender.send(Frame::data(Bytes::from(text))).await.is_err() {
-            return;
-        }
+    wanted: EventQuery,
+}
+
+#[async_trait]
+impl Source for OfEvents {
+    async fn read(&mut self, after: u64) -> Result<(Vec<Told>, u64), ApiError> {
+        self.wanted.after = Some(after);
+        let (of, wanted) = (&self.workspace, &self.wanted);
+        let found = self.state.runtime.events(of, wanted, BATCH).await?;
+        let next = found.last().map_or(after, |last| last.number);
+        let told = found.into_iter().map(|event| Told {
+            number: event.number,
+            data: skep_api::to_json(&Event::from(&event)),
+            kind: event.kind,
+        });
+        Ok((told.collect(), next))
     }
 }

@@ -9,12 +9,14 @@ mod calls;
 mod compliance;
 mod events;
 mod exec;
+mod feed;
 mod health;
 mod input;
 mod keys;
 mod layers;
 mod leases;
 mod links;
+mod live;
 mod mcp;
 mod mcp_virtuals;
 mod me;
@@ -123,25 +125,6 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(layers::origin))
         .routes(routes!(archives::export, archives::import))
         .routes(routes!(exec::exec))
-        .routes(routes!(events::list))
-        .routes(routes!(events::stream))
-        .routes(routes!(calls::list))
-        .routes(routes!(calls::show, calls::purge))
-        .routes(routes!(calls::request))
-        .routes(routes!(calls::response))
-        .routes(routes!(calls::cancel))
-        .routes(routes!(calls::replay))
-        .routes(routes!(calls::redrive))
-        .routes(routes!(calls::redrive_all))
-        .routes(routes!(calls::purge_all))
-        .routes(routes!(runs::list))
-        .routes(routes!(runs::show))
-        .routes(routes!(runs::asked))
-        .routes(routes!(runs::events))
-        .routes(routes!(runs::cancel))
-        .routes(routes!(runs::fork))
-        .routes(routes!(runs::threads))
-        .routes(routes!(runs::show_thread, runs::forget))
         .routes(routes!(servers::list))
         .routes(routes!(backups::list, backups::create))
         .routes(routes!(backups::show))
@@ -161,6 +144,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
+        .merge(of_happenings())
         .merge(of_people())
         .routes(routes!(policy::show, policy::set))
         .routes(routes!(policy::versions))
@@ -171,6 +155,34 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(health::detailed))
         .merge(of_secrets())
         .merge(of_ways_out())
+}
+
+/// What happens: events, calls and runs.
+fn of_happenings() -> OpenApiRouter<Arc<State>> {
+    OpenApiRouter::new()
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(calls::list))
+        .routes(routes!(calls::stream))
+        .routes(routes!(calls::follow))
+        .routes(routes!(calls::show, calls::purge))
+        .routes(routes!(calls::request))
+        .routes(routes!(calls::response))
+        .routes(routes!(calls::cancel))
+        .routes(routes!(calls::replay))
+        .routes(routes!(calls::redrive))
+        .routes(routes!(calls::redrive_all))
+        .routes(routes!(calls::purge_all))
+        .routes(routes!(live::live))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::changes))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::asked))
+        .routes(routes!(runs::events))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::fork))
+        .routes(routes!(runs::threads))
+        .routes(routes!(runs::show_thread, runs::forget))
 }
 
 /// Models: providers, budgets, usage.

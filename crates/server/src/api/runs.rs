@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
@@ -9,14 +10,16 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use skep_api::{NewFork, Page, Problem, Run, RunError, RunStatus, Thread, ThreadContent};
-use skep_core::{Code, RunId, ThreadId};
+use skep_core::{Code, RunId, ThreadId, Workspace};
 use skep_protocols::EventId;
 use skep_protocols::agui::Fold;
 use skep_runs::{Filter, Fork, Kept};
 use skep_store::StoreError;
 use utoipa::IntoParams;
 
+use super::feed::{self, BATCH, Source, Told};
 use super::input::{self, Caller, Ordered, Path, Query, cursor, limit, page};
+use crate::changes::behind;
 use crate::gate::Asker;
 use crate::problem::ApiError;
 use crate::runs::{Agui, Started, Watch, check_id, seen, stream, tell, whose};
@@ -140,6 +143,82 @@ pub(super) async fn list(
     Ok(Json(page(items, limit, |it: &Run| it.id.clone())))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StreamQuery {
+    /// Begin behind the change with this id, as the header `Last-Event-ID` does.
+    after: Option<String>,
+    /// Only this agent's runs.
+    agent: Option<String>,
+    /// Only those of this conversation, `thr_…`.
+    thread: Option<String>,
+}
+
+/// What happens to runs, as server-sent events with ids: that they begin, and that they end. Each has the run as it stands when it is
+/// told. A client that lost the connection goes on with `Last-Event-ID`. Without that and `after`, it begins now.
+#[utoipa::path(get, path = "/api/v1/runs/stream", tag = "runs",
+    params(StreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "Begin behind this change")),
+    responses(
+        (status = 200, body = Run, content_type = "text/event-stream"),
+        (status = "4XX", body = Problem),
+    ))]
+pub(super) async fn changes(
+    Shared(state): Shared<Arc<State>>,
+    Caller(workspace): Caller,
+    Query(query): Query<StreamQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let thread = query.thread.as_deref().map(thread_id).transpose()?;
+    let after = match feed::seen(&headers, query.after.as_deref())? {
+        Some(after) => after,
+        None => state.audit.log.integrate().await?,
+    };
+    let source = OfRuns {
+        state: state.clone(),
+        workspace,
+        agent: query.agent,
+        thread,
+    };
+    Ok(feed::stream(state, after, source))
+}
+
+/// What happens to runs: what happens to the calls that carry them.
+struct OfRuns {
+    state: Arc<State>,
+    workspace: Workspace,
+    agent: Option<String>,
+    thread: Option<ThreadId>,
+}
+
+#[async_trait]
+impl Source for OfRuns {
+    async fn read(&mut self, after: u64) -> Result<(Vec<Told>, u64), ApiError> {
+        let from = (&*self.state.audit, &self.state.ingress);
+        let (found, next) = behind(from, &self.workspace, (after, BATCH), false).await?;
+        let calls = found.iter().map(|(_, change)| change.call).collect();
+        let runs = self.state.runs().of_calls(&self.workspace, calls).await?;
+        let told = found
+            .into_iter()
+            .zip(runs)
+            .filter_map(|((number, change), of)| {
+                let of = of?;
+                let wanted = self.agent.as_ref().is_none_or(|it| of.agent == *it)
+                    && self.thread.is_none_or(|it| of.thread == it);
+                let kind = match change.state.is_final() {
+                    true => format!("run.{}", of.status.as_str()),
+                    false => "run.running".to_owned(),
+                };
+                wanted.then(|| Told {
+                    number,
+                    kind,
+                    data: skep_api::to_json(&run(&of)),
+                })
+            });
+        Ok((told.collect(), next))
+    }
+}
+
 /// One run.
 #[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "`run_…`")),
@@ -166,11 +245,7 @@ pub(super) async fn asked(
     Ok(Json(serde_json::to_value(input).unwrap_or_default()))
 }
 
-async fn started(
-    state: &State,
-    workspace: &skep_core::Workspace,
-    id: RunId,
-) -> Result<Started, ApiError> {
+async fn started(state: &State, workspace: &Workspace, id: RunId) -> Result<Started, ApiError> {
     let (found, (input, _)) = (
         state.runs().show(workspace, id).await?,
         state.runs().asked(workspace, id).await?,
@@ -227,7 +302,7 @@ pub(super) async fn cancel(
 /// What a run had come to behind one of its events.
 async fn by_event(
     state: &State,
-    workspace: &skep_core::Workspace,
+    workspace: &Workspace,
     (id, behind): (RunId, &str),
 ) -> Result<Kept, ApiError> {
     let wrong = || ApiError::new(Code::InvalidSpec, "`behind` is not an event of this run");
