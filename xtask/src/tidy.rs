@@ -15,7 +15,7 @@ const MOST_LINES: usize = 800;
 /// Lines that a test file may have.
 const MOST_TEST_LINES: usize = 1500;
 /// Packages that Cargo.lock may have. Raise it with a reason in ARCHITECTURE.md.
-const MOST_PACKAGES: usize = 474;
+const MOST_PACKAGES: usize = 485;
 
 /// What each crate may use of the others: arrows point down only.
 const EDGES: [(&str, &[&str]); 29] = [

@@ -37,6 +37,7 @@ mod jwt;
 mod keys;
 mod kill;
 mod lending;
+mod live;
 mod lock;
 mod lock_deploy;
 mod lock_tree;
