@@ -186,7 +186,10 @@ fn body(method: &Method, path: &str) -> String {
 fn is_own(method: &Method, path: &str) -> bool {
     matches!(
         (method.as_str(), path),
-        ("GET", "/api/v1/events/stream") | ("POST", "/api/v1/agents/{agent}/exec")
+        (
+            "GET",
+            "/api/v1/events/stream" | "/api/v1/calls/stream" | "/api/v1/runs/stream"
+        ) | ("POST", "/api/v1/agents/{agent}/exec")
     )
 }
 
